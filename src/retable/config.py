@@ -1,0 +1,192 @@
+"""The schema of a run. Every field says whether it is part of the run's identity.
+
+A *keyed* field may change the numbers and enters the run's key; an *unkeyed* one (paths, logging,
+launching, device) may not. What the schema does not know is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from retable.errors import UserError
+
+REQUIRED: Any = ...
+
+
+def keyed(default: Any, description: str) -> Any:
+    """Field that enters the key, except at its default: fields added later orphan no record."""
+    return Field(default, description=description, json_schema_extra={"keyed": True})
+
+
+def unkeyed(default: Any, description: str) -> Any:
+    """Field that changes where or how a run is done, not what comes out."""
+    return Field(default, description=description, json_schema_extra={"keyed": False})
+
+
+def _slug(value: str) -> str:
+    # Becomes a folder name: letters, digits, underscore; so no path can be built from it.
+    if not value.isidentifier():
+        raise ValueError("must be one word of letters, digits and underscores")
+    return value
+
+
+Slug = Annotated[str, AfterValidator(_slug)]
+Node = dict[str, Any]
+
+
+class Section(BaseModel):
+    """Part of a config; unknown fields are refused and numbers are not guessed from text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TrainerConfig(Section):
+    """What Lightning's Trainer is told, as far as it may change numbers."""
+
+    max_epochs: PositiveInt | None = keyed(
+        None, "epochs to train; needed where there is a fit stage"
+    )
+    precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"] = keyed(
+        "32-true", "floating-point precision"
+    )
+    deterministic: bool = keyed(True, "only algorithms that give the same bits twice")
+    gradient_clip_val: PositiveFloat | None = keyed(None, "bound on the gradient")
+    gradient_clip_algorithm: Literal["norm", "value"] | None = keyed(None, "what is bounded")
+    accumulate_grad_batches: PositiveInt = keyed(1, "batches per optimiser step")
+    check_val_every_n_epoch: PositiveInt = keyed(1, "epochs between validations")
+    limit_train_batches: PositiveInt | None = keyed(None, "batches per training epoch, all if null")
+    limit_val_batches: NonNegativeInt | None = keyed(None, "batches per validation, all if null")
+    limit_test_batches: PositiveInt | None = keyed(None, "batches of the test, all if null")
+    checkpoint_every_n_epochs: PositiveInt = unkeyed(1, "epochs between checkpoints")
+
+
+class BestEpoch(Section):
+    """Choice of the epoch whose weights are tested, by a validation metric."""
+
+    monitor: str = keyed(REQUIRED, "metric, val/...")
+    mode: Literal["min", "max"] = keyed(REQUIRED, "which is better")
+
+
+class DeviceConfig(Section):
+    """Where the run computes; recorded, not part of its identity."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = unkeyed("cpu", "device type")
+    threads: PositiveInt = unkeyed(1, "CPU threads of one run")
+
+
+class PathsConfig(Section):
+    """Every directory the project writes to or reads data from."""
+
+    runs: str = unkeyed(REQUIRED, "folder of all runs")
+    cache: str = unkeyed(REQUIRED, "folder of decoded and downloaded data")
+    mirror: str | None = unkeyed(None, "folder with data sets in the hub's layout")
+
+
+class LoggerConfig(Section):
+    """Where metrics go besides the run's own history."""
+
+    name: Literal["none"] = unkeyed(REQUIRED, "kind of logger")
+
+
+class LauncherConfig(Section):
+    """How runs are started."""
+
+    name: Literal["local"] = unkeyed(REQUIRED, "kind of launcher")
+    workers: PositiveInt | None = unkeyed(None, "runs at once; all cores / threads if null")
+    snapshot: bool = unkeyed(False, "run from a copy of the source made at launch")
+    grace_s: PositiveFloat = unkeyed(20.0, "seconds a stopped run has to reach an epoch's end")
+    lease_s: PositiveFloat = unkeyed(60.0, "seconds without heartbeat after which a lease is dead")
+
+
+class RunConfig(Section):
+    """One experiment with one seed."""
+
+    paper: Slug = keyed(REQUIRED, "paper the run belongs to")
+    experiment: str | None = unkeyed(None, "name of the experiment's config")
+    protocol: Slug = unkeyed("custom", "paper, reduced, smoke or one that the paper declares")
+    seed: NonNegativeInt = keyed(REQUIRED, "seed; all others are derived from it")
+    stages: list[Literal["fit", "test"]] = keyed(["fit", "test"], "what the run does, in order")
+    data: Node = keyed(REQUIRED, "the data module to build")
+    model: Node = keyed(REQUIRED, "the paper module to build")
+    trainer: TrainerConfig = keyed(TrainerConfig(), "options of the Trainer")
+    callbacks: dict[Slug, Node] = keyed({}, "Lightning callbacks to build, by name")
+    best_epoch: BestEpoch | None = keyed(None, "test the best epoch's weights, not the last's")
+    diverged_above: dict[str, float] = keyed({}, "metric: bound above which a run has diverged")
+    device: DeviceConfig = unkeyed(DeviceConfig(), "where to compute")
+    paths: PathsConfig = unkeyed(REQUIRED, "directories")
+    logger: LoggerConfig = unkeyed(REQUIRED, "logging")
+    launcher: LauncherConfig = unkeyed(REQUIRED, "launching")
+    progress: bool = unkeyed(True, "show progress")
+
+    @model_validator(mode="after")
+    def _contradictions(self) -> RunConfig:
+        trainer, fits = self.trainer, "fit" in self.stages
+        if self.stages not in (["fit"], ["test"], ["fit", "test"]):
+            raise ValueError("stages: must be [fit], [test] or [fit, test]")
+        if fits and trainer.max_epochs is None:
+            raise ValueError("trainer.max_epochs: is needed where stages has 'fit'")
+        for name, given in (
+            ("trainer.max_epochs", trainer.max_epochs is not None),
+            ("best_epoch", self.best_epoch is not None),
+            ("callbacks", bool(self.callbacks)),
+        ):
+            if given and not fits:
+                raise ValueError(f"{name}: contradicts stages, which has no 'fit'")
+        if trainer.gradient_clip_algorithm and trainer.gradient_clip_val is None:
+            raise ValueError("trainer.gradient_clip_algorithm: needs gradient_clip_val")
+        if self.best_epoch is not None:
+            if not self.best_epoch.monitor.startswith("val/"):
+                raise ValueError(
+                    f"best_epoch.monitor: '{self.best_epoch.monitor}' is not a validation metric"
+                    " (val/...)"
+                )
+            if trainer.limit_val_batches == 0:
+                raise ValueError("best_epoch: contradicts trainer.limit_val_batches=0")
+        return self
+
+
+def is_keyed(model: type[BaseModel], field: str) -> bool:
+    """Whether a field of a section is part of the identity."""
+    extra = model.model_fields[field].json_schema_extra
+    if not isinstance(extra, dict) or "keyed" not in extra:
+        raise UserError(f"{model.__name__}.{field} declares neither keyed nor unkeyed")
+    return bool(extra["keyed"])
+
+
+def keyed_part(config: RunConfig) -> Node:
+    """The part of a config that its key is made from, without fields at their defaults."""
+    return _keyed_part(config)
+
+
+def _keyed_part(section: BaseModel) -> Node:
+    out: Node = {}
+    for name, info in type(section).model_fields.items():
+        if not is_keyed(type(section), name):
+            continue
+        value = getattr(section, name)
+        if not info.is_required() and value == info.default:
+            continue
+        out[name] = _keyed_part(value) if isinstance(value, BaseModel) else value
+    return out
+
+
+def sections(model: type[BaseModel] = RunConfig) -> dict[str, type[BaseModel]]:
+    """Fields of the schema that are sections themselves."""
+    found: dict[str, type[BaseModel]] = {}
+    for name, info in model.model_fields.items():
+        kinds = getattr(info.annotation, "__args__", (info.annotation,))
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[name] = kind
+    return found

@@ -1,0 +1,1 @@
+"""Data that papers share: the base DataModule, ordering, mirror and cache."""

@@ -1,0 +1,120 @@
+"""Who a run is: its key, the fingerprint of its code, and the seeds derived from its seed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from retable import static
+from retable.config import RunConfig, keyed_part
+from retable.seeds import derive_seed
+
+__all__ = [
+    "canonical_json",
+    "derive_seed",
+    "fingerprint",
+    "modules_of",
+    "run_key",
+    "targets_of",
+]
+
+# What run.py needs only to describe itself; none of it touches a number.
+_NOT_NUMBERS = {"retable.errors", "retable.locations"}
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling per value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def run_key(config: RunConfig) -> str:
+    """SHA-256 (64 hex digits) of the canonical keyed part of a validated config."""
+    return hashlib.sha256(canonical_json(keyed_part(config)).encode()).hexdigest()
+
+
+def targets_of(node: Any) -> set[str]:
+    """All ``_target_`` values below a node of a config."""
+    found: set[str] = set()
+    if isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            found.add(node["_target_"])
+        for value in node.values():
+            found |= targets_of(value)
+    elif isinstance(node, list):
+        for value in node:
+            found |= targets_of(value)
+    return found
+
+
+def modules_of(targets: Iterable[str]) -> list[str]:
+    """Modules of the project that a run with these targets executes: an import closure."""
+    todo = ["retable.run", *(t.rpartition(".")[0] for t in targets if t.startswith("retable."))]
+    closure: set[str] = set()
+    while todo:
+        module = todo.pop()
+        if module in closure or module in _NOT_NUMBERS or static.module_file(module) is None:
+            continue
+        closure.add(module)
+        todo += _imports(module)
+    return sorted(closure)
+
+
+def _imports(module: str) -> list[str]:
+    tree = static.module_tree(module)
+    found: list[str] = []
+    for node in ast.walk(tree) if tree else []:
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from package import name`: the name may be a module or something in the package
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in found if name.startswith("retable.")]
+
+
+def fingerprint(targets: Iterable[str]) -> str:
+    """SHA-256 over the docstring-free syntax trees of :func:`modules_of`.
+
+    Comments, docstrings and layout do not enter; anything that runs does.
+    """
+    return _fingerprint(tuple(sorted(set(targets))))
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(targets: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for module in modules_of(targets):
+        tree = static.module_tree(module)
+        digest.update(f"{module}\n{_plain(tree)}\n".encode())
+    return digest.hexdigest()
+
+
+def _plain(node: Any) -> Any:
+    """A syntax tree as text that is the same on every Python version."""
+    if isinstance(node, ast.AST):
+        fields: list[str] = []
+        for name, value in ast.iter_fields(node):
+            if name in {"ctx", "type_ignores", "type_comment", "kind"}:
+                continue
+            if name == "body" and isinstance(value, list):
+                value = [item for item in value if not _is_docstring(item)]
+            # Newer Pythons add fields that are empty in older code; leave empty ones out.
+            if value is None or value == []:
+                continue
+            fields.append(f"{name}={_plain(value)}")
+        return f"{type(node).__name__}({','.join(fields)})"
+    if isinstance(node, list):
+        return f"[{','.join(_plain(item) for item in node)}]"
+    return repr(node)
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    # A bare string anywhere is never executed for its value, so attribute docstrings go too.
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

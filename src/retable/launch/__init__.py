@@ -1,0 +1,1 @@
+"""Starting runs: frozen runs, leases, attempts, and the engine that drives them."""

@@ -1,0 +1,283 @@
+"""The only engine: give it frozen runs, and it does those that have no good record."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from retable import provenance, records
+from retable.errors import UserError
+from retable.identity import targets_of
+from retable.launch import frozen, snapshot
+from retable.launch.frozen import FrozenRun
+from retable.launch.job import Exit, Launched
+from retable.launch.local import Ended, Forkserver
+from retable.launch.progress import Progress
+from retable.records import Record, Status
+
+_WAIT_FOR_OTHERS_S = 2.0
+
+
+@dataclass
+class Summary:
+    """What a launch did. ``failed`` holds each failed run with the first line of its error."""
+
+    done: int = 0
+    skipped: int = 0
+    diverged: int = 0
+    failed: list[tuple[FrozenRun, str]] = field(default_factory=list[tuple[FrozenRun, str]])
+    interrupted: int = 0
+    elsewhere: int = 0
+    stopped: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every run has come to its end."""
+        return not (self.failed or self.diverged or self.interrupted or self.stopped)
+
+
+def is_settled(record: Record | None, *, retry_diverged: bool = False) -> bool:
+    """Whether a run needs no further attempt: done, or diverged unless that is retried."""
+    if record is None:
+        return False
+    return record.status is Status.DONE or (record.status is Status.DIVERGED and not retry_diverged)
+
+
+def warn(text: str) -> None:
+    """A warning, on stderr."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def launch(
+    runs: Sequence[FrozenRun],
+    *,
+    retry_diverged: bool = False,
+    label: Callable[[FrozenRun], str] = lambda run: run.label,
+) -> Summary:
+    """Do every run that has no good record; one that fails never stops the others.
+
+    Ctrl-C tells the running ones to leave at the end of their epoch and waits ``grace_s``; a
+    second one kills them. Both leave everything resumable.
+
+    Args:
+        runs: frozen runs; the same key twice is done once.
+        retry_diverged: start diverged runs again as well.
+        label: what the progress display calls a run.
+
+    Raises:
+        UserError: before anything is written, where the runs cannot be launched together.
+    """
+    unique = list({run.key: run for run in runs}.values())
+    if not unique:
+        return Summary()
+    _check_together(unique)
+    summary = Summary()
+    todo: deque[FrozenRun] = deque()
+    for run in unique:
+        record = records.read_run(run.folder, warn)
+        if is_settled(record, retry_diverged=retry_diverged):
+            summary.skipped += 1
+        else:
+            todo.append(run)
+    if todo:
+        _Engine(todo, summary, label).go()
+    return summary
+
+
+def _check_together(runs: Sequence[FrozenRun]) -> None:
+    first = runs[0].config
+    for run in runs:
+        for section in ("launcher", "paths"):
+            if getattr(run.config, section) != getattr(first, section):
+                raise UserError(f"{section}: differs between runs of one launch; it may not")
+    folder = Path(first.paths.runs)
+    existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"paths.runs: {folder.absolute()} cannot be written to")
+
+
+def workers_of(run: FrozenRun) -> int:
+    """Runs that a launch keeps going at once."""
+    config = run.config
+    if config.launcher.workers is not None:
+        return config.launcher.workers
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // config.device.threads)
+
+
+class _Engine:
+    def __init__(
+        self, todo: deque[FrozenRun], summary: Summary, label: Callable[[FrozenRun], str]
+    ) -> None:
+        self.todo = todo
+        self.summary = summary
+        self.label = label
+        self.config = todo[0].config
+        self.workers = min(workers_of(todo[0]), len(todo))
+        self.waiting: deque[FrozenRun] = deque()
+        self.stop_at: float | None = None
+        self.interrupts = 0
+
+    def go(self) -> None:
+        runs_folder = Path(self.config.paths.runs)
+        targets = sorted(
+            {
+                t
+                for r in self.todo
+                for t in targets_of([r.config.data, r.config.model, r.config.callbacks])
+            }
+        )
+        source = snapshot.make(runs_folder) if self.config.launcher.snapshot else None
+        launched = Launched(provenance.collect(runs_folder), self.workers)
+        previous = signal.signal(signal.SIGINT, self._interrupt)
+        try:
+            with (
+                Progress(len(self.todo), shown=self.config.progress) as self.progress,
+                Forkserver(targets, source) as self.server,
+            ):
+                self._loop(launched)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _interrupt(self, *_: object) -> None:
+        self.interrupts += 1
+
+    def _loop(self, launched: Launched) -> None:
+        look_again = 0.0
+        while True:
+            self._heed_interrupts()
+            if self.stop_at is None:
+                while self.todo and self.server.busy < self.workers:
+                    self._start(self.todo.popleft(), launched)
+                if not self.todo and self.waiting and time.monotonic() >= look_again:
+                    look_again = time.monotonic() + _WAIT_FOR_OTHERS_S
+                    self._look_at_others()
+            if not self.server.busy and (
+                self.stop_at is not None or not (self.todo or self.waiting)
+            ):
+                return
+            if self.server.busy:
+                for ended in self.server.wait(0.5):
+                    self._settle(ended)
+            else:
+                time.sleep(0.2)
+            self.progress.update(
+                self.summary,
+                [self.label(r) for r in self.server.running.values()],
+                len(self.waiting),
+            )
+
+    def _start(self, run: FrozenRun, launched: Launched) -> None:
+        try:
+            frozen.write(run)
+        except OSError as error:
+            self.summary.failed.append((run, f"{run.folder}: cannot be written ({error.strerror})"))
+            return
+        self.server.start(run, launched)
+
+    def _heed_interrupts(self) -> None:
+        if not self.interrupts:
+            return
+        if self.stop_at is None:
+            self.summary.stopped = True
+            grace = self.config.launcher.grace_s
+            self.progress.say(
+                f"stopping: runs may finish their epoch for {grace:g} s; Ctrl-C again ends them now"
+            )
+            self.stop_at = time.monotonic() + grace
+            self.server.signal_all(signal.SIGTERM)
+        if self.interrupts > 1 or time.monotonic() > self.stop_at:
+            self.server.signal_all(signal.SIGKILL)
+
+    def _settle(self, ended: Ended) -> None:
+        summary, run = self.summary, ended.run
+        match ended.code:
+            case Exit.DONE if (run.folder / records.RUN_RECORD).exists():
+                summary.done += 1
+                self.progress.finished()
+            case Exit.INTERRUPTED:
+                summary.interrupted += 1
+            case Exit.LEASED:
+                self.waiting.append(run)
+            case Exit.DIVERGED:
+                summary.diverged += 1
+                self.progress.say(f"diverged: {self.label(run)}: {self._error(run)}")
+                self.progress.finished()
+            case _ if self.stop_at is not None and ended.code < 0:
+                summary.interrupted += 1
+            case _:
+                message = self._failure(ended)
+                summary.failed.append((run, message))
+                self.progress.say(f"failed: {self.label(run)}: {message}")
+                self.progress.finished()
+
+    def _failure(self, ended: Ended) -> str:
+        if ended.code == Exit.REFUSED:
+            return "refused to start: config or code are not what was frozen"
+        if ended.code >= 0:
+            message = f"its process ended with exit code {ended.code} and left no result"
+        else:
+            name = signal.Signals(-ended.code).name
+            reason = " (out of memory, or killed by someone)" if name == "SIGKILL" else ""
+            message = f"killed by {name}{reason}"
+        _record_death(ended.run, message, self.workers)
+        return self._error(ended.run) or message
+
+    @staticmethod
+    def _error(run: FrozenRun) -> str:
+        newest = next(iter(records.attempts(run.folder)), None)
+        record = records.read_run(run.folder, lambda _: None)
+        if newest is None or record is None or not record.error:
+            return ""
+        return f"{record.error.splitlines()[0]} ({newest})"
+
+    def _look_at_others(self) -> None:
+        """Runs held by another runner: done by now, free again, or still going."""
+        for _ in range(len(self.waiting)):
+            run = self.waiting.popleft()
+            record = records.read_run(run.folder, lambda _: None)
+            if is_settled(record):
+                self.summary.elsewhere += 1
+                self.progress.finished()
+            else:
+                self.todo.append(run)
+
+
+def _record_death(run: FrozenRun, message: str, workers: int) -> None:
+    """Leave a record for an attempt whose process could not write one itself."""
+    newest = next(iter(records.attempts(run.folder)), None)
+    if newest is None or (newest / records.RUN_RECORD).exists():
+        return
+    config = run.config
+    with suppress(OSError):
+        records.write_attempt(
+            newest,
+            Record(
+                key=run.key,
+                paper=config.paper,
+                experiment=config.experiment,
+                protocol=config.protocol,
+                seed=config.seed,
+                config=frozen.recorded(config),
+                status=Status.FAILED,
+                error=message,
+                attempt=int(newest.name),
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                wall_s=0,
+                cpu_s=0,
+                peak_memory_mb=0,
+                device=config.device.accelerator,
+                threads=config.device.threads,
+                workers=workers,
+                fingerprint=run.fingerprint,
+                provenance=provenance.collect(Path(config.paths.runs)),
+            ),
+        )

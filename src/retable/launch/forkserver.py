@@ -1,0 +1,114 @@
+"""A process with torch and Lightning loaded that forks one fresh process per run.
+
+Forking costs milliseconds where importing costs seconds; no state leaks from run to run, and a
+crash costs one run. The server never touches CUDA. It runs whatever source its PYTHONPATH names,
+which is how a snapshot is executed. Commands and replies are JSON lines; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from retable.launch import job
+
+_PR_SET_PDEATHSIG = 1
+
+
+def preload(targets: list[str]) -> None:
+    """Import what the runs will need and read its sources, so that a fork inherits both."""
+    from retable.identity import fingerprint, modules_of
+    from retable.targets import definition
+
+    for module in modules_of(targets):
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            # The run itself will meet the same error and record it with its traceback.
+            print(f"preload of {module}: {error}", file=sys.stderr)
+    fingerprint(targets)
+    for target in targets:
+        definition(target, "_target_")
+
+
+def serve(replies: int) -> None:
+    """Fork a job per command line on stdin; report ends on the descriptor ``replies``."""
+    read_end, write_end = os.pipe()
+    for end in (read_end, write_end):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(write_end)
+    commands = b""
+    while True:
+        ready, _, _ = select.select([0, read_end], [], [])
+        if read_end in ready:
+            os.read(read_end, 4096)
+            for pid, status in _ended():
+                _send(replies, {"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+        if 0 in ready:
+            chunk = os.read(0, 65536)
+            if not chunk:
+                return
+            *lines, commands = (commands + chunk).split(b"\n")
+            for line in lines:
+                _command(json.loads(line), replies, (read_end, write_end))
+
+
+def _command(command: dict[str, Any], replies: int, own: tuple[int, int]) -> None:
+    if "preload" in command:
+        preload(command["preload"])
+        _send(replies, {"ready": os.getpid()})
+        return
+    pid = os.fork()
+    if pid:
+        _send(replies, {"forked": command["folder"], "pid": pid})
+        return
+    code = job.Exit.FAILED
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in (*own, replies):
+            os.close(end)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        stop = job.stop_on_sigterm()
+        # Told to stop when the server dies, so that no orphan keeps a lease.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        code = job.perform(Path(command["folder"]), job.launched_from(command["launched"]), stop)
+    except job.UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = job.Exit.REFUSED
+    except BaseException as error:
+        print(f"{command['folder']}: {type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _ended() -> list[tuple[int, int]]:
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, status))
+
+
+def _send(replies: int, message: dict[str, Any]) -> None:
+    os.write(replies, (json.dumps(message) + "\n").encode())
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

@@ -1,0 +1,97 @@
+"""A run as it is written before it starts; the job executes exactly this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from retable.compose import from_values
+from retable.config import RunConfig, is_keyed
+from retable.errors import UserError
+from retable.files import write_atomic
+from retable.identity import fingerprint, run_key, targets_of
+from retable.records import run_folder
+
+FILE = "config.yaml"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class FrozenRun:
+    """Resolved config, its key, and the fingerprint of the code that is to execute it."""
+
+    config: RunConfig
+    key: str
+    fingerprint: str
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return run_folder(Path(self.config.paths.runs), self.config.paper, self.key)
+
+    @property
+    def label(self) -> str:
+        """Short name for people."""
+        name = self.config.experiment or self.config.paper
+        return f"{name} s{self.config.seed} {self.key[:8]}"
+
+    def with_seed(self, seed: int) -> FrozenRun:
+        """The same setting with another seed; composing and validating are not repeated."""
+        config = self.config.model_copy(update={"seed": seed})
+        return FrozenRun(config, run_key(config), self.fingerprint)
+
+
+def freeze(config: RunConfig) -> FrozenRun:
+    """Give a validated config its identity."""
+    targets = targets_of([config.data, config.model, config.callbacks])
+    return FrozenRun(config, run_key(config), fingerprint(targets))
+
+
+def write(run: FrozenRun) -> Path:
+    """Write a frozen run into its folder, atomically; returns the folder."""
+    folder = run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "version": VERSION,
+        "key": run.key,
+        "fingerprint": run.fingerprint,
+        "config": run.config.model_dump(mode="json"),
+    }
+    text = yaml.dump(content, Dumper=_DUMPER, sort_keys=False)
+    write_atomic(folder / FILE, f"# Frozen at launch; the job runs exactly this.\n{text}")
+    return folder
+
+
+def read(folder: Path) -> FrozenRun:
+    """Read a frozen run and check that it is what it says.
+
+    Raises:
+        UserError: where the file is missing or broken, or its key does not follow from it.
+    """
+    path = folder / FILE
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
+        version, key = content["version"], content["key"]
+        code, values = content["fingerprint"], content["config"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a frozen run ({type(error).__name__}: {error})") from None
+    if version != VERSION:
+        raise UserError(f"{path}: frozen run of version {version}; this retable reads {VERSION}")
+    config = from_values(values)
+    if run_key(config) != key:
+        raise UserError(f"{path}: its key does not follow from its config; it was edited")
+    return FrozenRun(config, key, code)
+
+
+def recorded(config: RunConfig) -> dict[str, Any]:
+    """What a record keeps of a config: all keyed fields; no directories, nothing of a machine."""
+    whole = config.model_dump(mode="json")
+    return {name: whole[name] for name in RunConfig.model_fields if is_keyed(RunConfig, name)}
+
+
+# The C versions are about ten times faster and just as safe; not every build of PyYAML has them.
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,142 @@
+"""Runs on this machine: a forkserver and the runs it keeps going."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from retable.launch.frozen import FrozenRun
+from retable.launch.job import Launched, launched_json
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that is over: exit code, negative where a signal killed it."""
+
+    run: FrozenRun
+    pid: int
+    code: int
+
+
+@dataclass
+class Forkserver:
+    """The server process, used as a context manager.
+
+    Args:
+        targets: everything the runs will build, loaded once.
+        source: folder put first on the module path; the checkout's own where None.
+    """
+
+    targets: Sequence[str]
+    source: Path | None = None
+    running: dict[int, FrozenRun] = field(default_factory=dict[int, FrozenRun])
+    _starting: dict[str, FrozenRun] = field(default_factory=dict[str, FrozenRun])
+    _buffer: bytes = b""
+
+    def __enter__(self) -> Forkserver:
+        reply_end, server_end = os.pipe()
+        # One thread until a run asks for more: a process with threads must not fork.
+        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+        if self.source is not None:
+            path = os.environ.get("PYTHONPATH")
+            environment["PYTHONPATH"] = (
+                f"{self.source}{os.pathsep}{path}" if path else str(self.source)
+            )
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "retable.launch.forkserver", str(server_end)],
+            stdin=subprocess.PIPE,
+            pass_fds=(server_end,),
+            env=environment,
+        )
+        os.close(server_end)
+        self._replies = reply_end
+        self._send({"preload": sorted(self.targets)})
+        while not any("ready" in message for message in self._receive(600)):
+            if self._process.poll() is not None:
+                raise RuntimeError("the forkserver could not start; its message is above")
+        return self
+
+    def start(self, run: FrozenRun, launched: Launched) -> None:
+        """Fork a process that performs a frozen run already written to its folder."""
+        folder = str(run.folder.absolute())
+        self._starting[folder] = run
+        self._send({"folder": folder, "launched": launched_json(launched)})
+
+    @property
+    def busy(self) -> int:
+        """Jobs that have been started and have not ended."""
+        return len(self.running) + len(self._starting)
+
+    def wait(self, timeout: float) -> list[Ended]:
+        """Jobs that ended within ``timeout`` seconds; returns as soon as there are any."""
+        ended: list[Ended] = []
+        deadline = time.monotonic() + timeout
+        while not ended and self.busy and (left := deadline - time.monotonic()) > 0:
+            for message in self._receive(left):
+                if "forked" in message:
+                    self.running[message["pid"]] = self._starting.pop(message["forked"])
+                elif "status" in message:
+                    pid = message["pid"]
+                    ended.append(Ended(self.running.pop(pid), pid, message["status"]))
+            if self._process.poll() is not None:
+                lost = [*self.running.items(), *((0, run) for run in self._starting.values())]
+                self.running.clear()
+                self._starting.clear()
+                return [*ended, *(Ended(run, pid, -signal.SIGKILL) for pid, run in lost)]
+        return ended
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to every running job."""
+        for pid in list(self.running):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+    def _send(self, message: dict[str, Any]) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write((json.dumps(message) + "\n").encode())
+            stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError("the forkserver is gone; run the command again") from None
+
+    def _receive(self, timeout: float) -> list[dict[str, Any]]:
+        ready, _, _ = select.select([self._replies], [], [], timeout)
+        if not ready:
+            return []
+        *lines, self._buffer = (self._buffer + os.read(self._replies, 65536)).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.busy:
+            self.signal_all(signal.SIGKILL)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._replies)

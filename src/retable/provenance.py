@@ -1,0 +1,103 @@
+"""Commit, local changes, packages and device of a launch, collected once for all its runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from retable import locations
+from retable.files import write_atomic
+from retable.records import Provenance, text_sha256
+
+STORE = "_store"
+
+
+def _git(*args: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", *args],  # noqa: S607
+            cwd=locations.project_root(),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def packages() -> str:
+    """Installed distributions and versions, one a line, sorted."""
+    names = {
+        f"{d.metadata['Name'].lower()}=={d.version}"
+        for d in importlib.metadata.distributions()
+        if d.metadata["Name"]
+    }
+    return "".join(f"{name}\n" for name in sorted(names))
+
+
+def cpu_model() -> str:
+    """Name of the processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def gpu() -> tuple[str | None, str | None]:
+    """Name and driver of the first NVIDIA GPU, asked without touching CUDA in this process."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None, None
+    if done.returncode != 0 or not done.stdout.strip():
+        return None, None
+    name, _, driver = done.stdout.splitlines()[0].partition(",")
+    return name.strip(), driver.strip()
+
+
+def keep(store: Path, text: str, suffix: str) -> str:
+    """Store a text under its own hash, once; returns the hash."""
+    digest = text_sha256(text)
+    path = store / f"{digest}{suffix}"
+    if not path.exists():
+        store.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    return digest
+
+
+def collect(runs: Path) -> Provenance:
+    """Provenance of everything launched from here, its long texts kept under ``runs``."""
+    store = runs / STORE
+    commit = _git("rev-parse", "HEAD")
+    # Only what the code and configs are made of: results written by a sweep do not make it dirty.
+    diff = _git("diff", "HEAD", "--", "src", "conf", "pyproject.toml", "uv.lock")
+    untracked = _git("ls-files", "--others", "--exclude-standard", "--", "src", "conf") or ""
+    root = locations.project_root()
+    for name in untracked.splitlines():
+        diff = f"{diff or ''}untracked {name} {text_sha256((root / name).read_text())}\n"
+    accelerator, driver = gpu()
+    return Provenance(
+        commit=commit.strip() if commit else None,
+        dirty=keep(store, diff, ".diff") if diff else None,
+        packages=keep(store, packages(), ".txt"),
+        python=platform.python_version(),
+        torch=importlib.metadata.version("torch"),
+        cpu=cpu_model(),
+        cores=os.cpu_count() or 1,
+        accelerator=accelerator,
+        driver=driver,
+    )

@@ -1,0 +1,226 @@
+"""The record of an attempt: what was asked, what came out, from which code, on what."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retable.files import write_atomic
+
+VERSION = 1
+MAX_RESULTS = 200
+MAX_BYTES = 20_000
+RUN_RECORD = "record.json"
+
+
+class Status(StrEnum):
+    """How an attempt ended; the list is closed."""
+
+    DONE = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+
+
+class RecordError(Exception):
+    """A record that cannot be used; the message names the file."""
+
+
+class ResultRow(BaseModel):
+    """One number in long form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    result_row: str = ""
+    metric: str
+    step: int | None = None
+    value: float
+
+
+class Provenance(BaseModel):
+    """Where a record comes from; long texts are stored once, by hash."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    commit: str | None
+    dirty: str | None = Field(description="hash of the stored diff, None if the tree was clean")
+    packages: str = Field(description="hash of the stored package list")
+    python: str
+    torch: str
+    cpu: str
+    cores: int
+    accelerator: str | None = None
+    driver: str | None = None
+
+
+class Record(BaseModel):
+    """What one attempt leaves behind. ``metrics``, weights and history define equality."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = VERSION
+    key: str
+    paper: str
+    experiment: str | None
+    protocol: str
+    seed: int
+    config: dict[str, Any]
+    status: Status
+    error: str | None = None
+    results: list[ResultRow] = []
+    timing_metrics: list[str] = []
+    attempt: int
+    resumed_from_epoch: int | None = None
+    best_epoch: int | None = None
+    started: str
+    wall_s: float
+    cpu_s: float
+    peak_memory_mb: float
+    device: str
+    threads: int
+    workers: int = Field(description="runs that the launcher kept going at once")
+    weights_sha256: str | None = None
+    history_sha256: str | None = None
+    fingerprint: str
+    provenance: Provenance
+
+    def value(self, metric: str, row: str = "", step: int | None = None) -> float | None:
+        """The number at an address, None where the run did not give it."""
+        for result in self.results:
+            if (result.metric, result.result_row, result.step) == (metric, row, step):
+                return result.value
+        return None
+
+    def substance(self) -> dict[str, Any]:
+        """What must agree for two records to be equal: no times, no addresses."""
+        return {
+            "results": [
+                r.model_dump() for r in self.results if r.metric not in self.timing_metrics
+            ],
+            "weights": self.weights_sha256,
+            "history": self.history_sha256,
+        }
+
+
+def dump(record: Record) -> str:
+    """Text of a record.
+
+    Raises:
+        RecordError: above 200 results or 20 kB.
+    """
+    if len(record.results) > MAX_RESULTS:
+        raise RecordError(
+            f"a run may record {MAX_RESULTS} results, this one has {len(record.results)};"
+            " longer curves belong to the history"
+        )
+    text = record.model_dump_json(exclude_defaults=True, exclude={"version"})
+    text = f'{{"version":{VERSION},{text[1:]}\n'
+    if len(text) > MAX_BYTES:
+        raise RecordError(f"record of {len(text)} bytes; at most {MAX_BYTES} are allowed")
+    return text
+
+
+def parse(text: str | bytes, name: str) -> Record:
+    """Read a record's text.
+
+    Raises:
+        RecordError: for broken text or a newer version, naming the file.
+    """
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["loc"] == ("version",):
+            raise RecordError(
+                f"{name}: record of version {first['input']!r}; this retable reads version"
+                f" {VERSION}: update it"
+            ) from None
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise RecordError(f"{name}: broken record ({where}: {first['msg']})") from None
+
+
+def write_attempt(folder: Path, record: Record) -> Path:
+    """Write an attempt's own record, atomically and last."""
+    path = folder / RUN_RECORD
+    write_atomic(path, dump(record))
+    return path
+
+
+def publish(attempt_record: Path, run_folder: Path) -> bool:
+    """Make an attempt's record the run's; False where the run already has one."""
+    try:
+        (run_folder / RUN_RECORD).hardlink_to(attempt_record)
+    except FileExistsError:
+        return False
+    return True
+
+
+def attempts(run_folder: Path) -> list[Path]:
+    """Folders of a run's attempts, newest first."""
+    base = run_folder / "attempts"
+    found = [p for p in base.iterdir() if p.name.isdigit()] if base.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name), reverse=True)
+
+
+def read_run(run_folder: Path, warn: Callable[[str], None]) -> Record | None:
+    """The record that speaks for a run: its published one, else the newest attempt's.
+
+    A broken file is skipped with a warning that names it.
+    """
+    candidates = [run_folder / RUN_RECORD]
+    record = _read(candidates[0], warn)
+    if record is not None:
+        return record
+    for folder in attempts(run_folder):
+        record = _read(folder / RUN_RECORD, warn)
+        # A done attempt that is not the run's record was published and lost, or never got so far.
+        if record is not None:
+            return record
+    return None
+
+
+def _read(path: Path, warn: Callable[[str], None]) -> Record | None:
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        warn(f"{path}: cannot be read ({error.strerror})")
+        return None
+    try:
+        record = parse(text, str(path))
+    except RecordError as error:
+        warn(f"{error}; skipped")
+        return None
+    if record.key != _key_of(path):
+        warn(f"{path}: belongs to another run ({record.key[:12]}); skipped")
+        return None
+    return record
+
+
+def _key_of(path: Path) -> str:
+    folder = path.parent
+    return folder.name if folder.parent.name != "attempts" else folder.parent.parent.name
+
+
+def run_folder(runs: Path, paper: str, key: str) -> Path:
+    """Folder of one run."""
+    return runs / paper / key
+
+
+def history_text(rows: Iterable[dict[str, float]]) -> str:
+    """History as JSON lines; what ``history_sha256`` hashes."""
+    from retable.identity import canonical_json
+
+    return "".join(f"{canonical_json(row)}\n" for row in rows)
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

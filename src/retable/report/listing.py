@@ -1,0 +1,125 @@
+"""Tables, table files, runs and launches as people read them on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retable import locations, records
+from retable.launch.engine import Summary, warn
+from retable.launch.frozen import FrozenRun
+from retable.report import text
+from retable.tables import spec as specs
+from retable.tables.spec import TableSpec
+
+
+def tables() -> list[dict[str, Any]]:
+    """Every table with its size, protocols and number of reported cells."""
+    entries: list[dict[str, Any]] = []
+    for name in locations.config_names("table"):
+        spec = specs.load(name)
+        entries.append(
+            {
+                "table": name,
+                "title": spec.title,
+                "rows": len(spec.rows),
+                "columns": len(spec.columns),
+                "reported": sum(len(cells) for cells in spec.reported.values()),
+                "claims": len(spec.claims),
+                "protocols": spec.protocols(),
+                "quick": spec.quick,
+            }
+        )
+    return entries
+
+
+def list_text(entries: list[dict[str, Any]]) -> str:
+    """The list of tables and experiments."""
+    lines: list[str] = []
+    for entry in entries:
+        lines.append(f"{entry['table']}{'  (quick)' if entry['quick'] else ''}")
+        lines.append(f"    {entry['title']}")
+        lines.append(
+            f"    {entry['rows']} rows x {entry['columns']} columns, {entry['reported']} reported,"
+            f" {entry['claims']} claims; protocols: {', '.join(entry['protocols'])}"
+        )
+    lines += ["", "experiments:"]
+    lines += [f"    {name}" for name in locations.config_names("experiment")]
+    return "\n".join(lines)
+
+
+def show_text(name: str, spec: TableSpec) -> str:
+    """A table file in words."""
+    source = spec.source
+    lines = [
+        f"{name}: {spec.title}",
+        f"source: {source.paper_ref}"
+        + (f", arXiv {source.arxiv}" if source.arxiv else "")
+        + (f", {source.code}" if source.code else "")
+        + ("" if source.own else " (not one of the paper's own tables)"),
+        "protocols: "
+        + ", ".join(f"{p} ({len(spec.seed_list(p))} seeds)" for p in spec.protocols()),
+    ]
+    if spec.differs:
+        lines.append(f"why it may differ: {spec.differs.strip()}")
+    lines += ["", "rows:"]
+    for key, row in spec.rows.items():
+        rest = [*row.overrides, *([f"result row {row.result_row}"] if row.result_row else [])]
+        title = f" ({row.title})" if row.title else ""
+        lines.append(f"    {key}{title}: {', '.join(rest) or 'no overrides'}")
+    lines.append("columns:")
+    for key, column in spec.columns.items():
+        experiment = column.experiment
+        named = (
+            experiment
+            if isinstance(experiment, str)
+            else ", ".join(f"{p}: {e}" for p, e in experiment.items())
+        )
+        rest = [*column.overrides, *([f"step {column.step}"] if column.step is not None else [])]
+        lines.append(f"    {key}: {column.metric} of {named}; {', '.join(rest) or 'no overrides'}")
+    lines.append("reported:")
+    for row_name, cells in spec.reported.items():
+        for column_name, value in cells.items():
+            lines.append(
+                f"    {row_name}, {column_name}: {text.theirs(value)} [{value.grade}] {value.where}"
+            )
+    if spec.claims:
+        lines.append("claims:")
+        lines += [f"    {c.id} ({c.kind}): {c.statement}" for c in spec.claims]
+    return "\n".join(lines)
+
+
+def run_text(run: FrozenRun) -> str:
+    """What a single run gave."""
+    record = records.read_run(run.folder, warn)
+    lines = [f"{run.label}", f"folder: {run.folder}"]
+    if record is None:
+        return "\n".join([*lines, "no record"])
+    lines.append(f"status: {record.status.value} (attempt {record.attempt}, {record.wall_s:g} s)")
+    if record.error:
+        lines.append(f"error: {record.error.splitlines()[0]}")
+    for r in record.results:
+        step = "" if r.step is None else f" [{r.step}]"
+        lines.append(
+            f"    {r.result_row + ' ' if r.result_row else ''}{r.metric}{step} = {r.value:g}"
+        )
+    return "\n".join(lines)
+
+
+def summary_text(summary: Summary) -> str:
+    """How a launch went, failures listed."""
+    parts = [f"{summary.done} run", f"{summary.skipped} already done"]
+    for count, word in (
+        (summary.elsewhere, "done by another runner"),
+        (summary.diverged, "diverged"),
+        (len(summary.failed), "failed"),
+        (summary.interrupted, "interrupted"),
+    ):
+        if count:
+            parts.append(f"{count} {word}")
+    lines = [", ".join(parts)]
+    if summary.stopped:
+        lines.append("stopped; the same command goes on from here")
+    lines += [f"failed: {run.label}: {message}" for run, message in summary.failed[:10]]
+    if len(summary.failed) > 10:
+        lines.append(f"and {len(summary.failed) - 10} more")
+    return "\n".join(lines)

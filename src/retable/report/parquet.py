@@ -1,0 +1,91 @@
+"""The records a published table follows from, as one small Parquet file beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from retable import locations
+from retable.files import write_atomic
+from retable.records import Record, dump, parse
+
+MAX_HISTORY = 100
+_TOP = ("key", "paper", "experiment", "protocol", "seed", "status", "wall_s", "fingerprint")
+
+
+def parquet_file(name: str, protocol: str) -> Path:
+    """File of a table's records; protocols other than ``paper`` have their own."""
+    stem = name if protocol == "paper" else f"{name}-{protocol}"
+    return locations.results_dir() / f"{stem}.parquet"
+
+
+def thinned(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """At most 100 rows of a history, evenly spaced, first and last kept."""
+    if len(rows) <= MAX_HISTORY:
+        return rows
+    last = len(rows) - 1
+    return [rows[round(i * last / (MAX_HISTORY - 1))] for i in range(MAX_HISTORY)]
+
+
+def write(path: Path, records: Mapping[str, Record], histories: Mapping[str, str]) -> None:
+    """Write records, in the order of their keys; the same records give the same bytes.
+
+    Args:
+        path: file to write.
+        records: by key.
+        histories: text of ``history.jsonl`` by key, where a run has one.
+    """
+    rows: list[dict[str, object]] = []
+    for key in sorted(records):
+        content = json.loads(dump(records[key]))
+        results = content.pop("results", [])
+        config = content.pop("config")
+        history = [json.loads(line) for line in histories.get(key, "").splitlines()]
+        rows.append(
+            {
+                **{name: content.pop(name, None) for name in _TOP},
+                "results": [{"result_row": "", "step": None, **result} for result in results],
+                "config": json.dumps(config),
+                "rest": json.dumps(content),
+                "history": json.dumps(thinned(history)) if history else None,
+            }
+        )
+    frame = pl.DataFrame(
+        rows,
+        schema={
+            **dict.fromkeys(_TOP, pl.String),
+            "seed": pl.Int64,
+            "wall_s": pl.Float64,
+            "results": pl.List(
+                pl.Struct(
+                    {
+                        "result_row": pl.String,
+                        "metric": pl.String,
+                        "step": pl.Int64,
+                        "value": pl.Float64,
+                    }
+                )
+            ),
+            "config": pl.String,
+            "rest": pl.String,
+            "history": pl.String,
+        },
+    )
+    buffer = path.with_name(f".{path.name}.tmp")
+    frame.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False)
+    write_atomic(path, buffer.read_bytes())
+    buffer.unlink()
+
+
+def read(path: Path) -> list[Record]:
+    """Records of a published table."""
+    out: list[Record] = []
+    for row in pl.read_parquet(path).iter_rows(named=True):
+        rest = json.loads(row["rest"])
+        top = {name: row[name] for name in _TOP if row[name] is not None}
+        content = {**rest, **top, "results": row["results"], "config": json.loads(row["config"])}
+        out.append(parse(json.dumps(content), f"{path.name}:{row['key'][:12]}"))
+    return out

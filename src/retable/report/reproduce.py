@@ -1,0 +1,42 @@
+"""The main job: every quick table, run here and printed beside the reported numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from retable import locations
+from retable.data.files import DataUnavailable
+from retable.data.prepare import prepare
+from retable.report import markdown
+from retable.tables import collect, grid, spec
+from retable.tables.aggregate import build
+from retable.tables.grid import Grid
+
+FROM_RESULTS = (
+    "Not run here: the data can be had neither from a mirror nor from its source."
+    " Printed from the records published with the project."
+)
+
+
+def reproduce(
+    launch: Callable[[list[Grid]], bool], echo: Callable[[str], None], say: Callable[[str], None]
+) -> bool:
+    """Run and print all tables declared quick; returns whether every run went well."""
+    names = [name for name in locations.config_names("table") if spec.load(name).quick]
+    grids = [grid.plan(name) for name in names]
+    here: list[Grid] = []
+    for planned in grids:
+        try:
+            prepare(planned.runs(), lambda _: None)
+        except DataUnavailable as error:
+            say(f"{planned.name}: {error}")
+        else:
+            here.append(planned)
+    ok = launch(here)
+    for planned in grids:
+        if planned in here:
+            echo(markdown.render(build(planned, collect.from_runs(planned, say))))
+        else:
+            table = build(planned, collect.from_results(planned))
+            echo(markdown.render(table, note=FROM_RESULTS))
+    return ok

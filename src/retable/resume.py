@@ -1,0 +1,258 @@
+"""Exact resume at epoch boundaries: seeds per epoch, history, guard and checkpoints.
+
+A checkpoint holds everything: Lightning's loops, optimisers and schedulers, the history so far,
+and the weights of the best epoch. One file, written to a temporary name and renamed, so a kill
+leaves either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from retable.seeds import derive_seed
+
+KEEP = 2
+"""Checkpoints kept per attempt: the newest, and the one to fall back to."""
+
+
+def epoch_of(trainer: pl.Trainer) -> int:
+    """Epochs finished so far: the number of the epoch that is about to run."""
+    progress = cast("Any", trainer.fit_loop.epoch_progress.current)
+    return int(progress.processed)
+
+
+def has_validated(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that has just been processed ended with a validation."""
+    every = trainer.check_val_every_n_epoch or 1
+    return epoch_of(trainer) % every == 0
+
+
+class EpochSeeds(pl.Callback):
+    """Reseed the global generators from (seed, epoch) at the start of every epoch.
+
+    Saving generator states instead is not enough: with workers, Lightning makes iterators, which
+    draw from generators, at another moment on resume.
+    """
+
+    def __init__(self, seed: int, seed_everything: Callable[[int], None]) -> None:
+        self.seed = seed
+        self.seed_everything = seed_everything
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reseed."""
+        self.seed_everything(derive_seed(self.seed, "epoch", epoch_of(trainer)))
+
+
+class History(pl.Callback):
+    """One row of logged metrics per epoch; part of the checkpoint, so no epoch appears twice."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def add(self, trainer: pl.Trainer) -> None:
+        """Append the row of the epoch that has just been processed."""
+        row: dict[str, float] = {"epoch": epoch_of(trainer) - 1}
+        validated = has_validated(trainer)
+        for name, value in sorted(trainer.callback_metrics.items()):
+            # In an epoch without validation Lightning still shows the values of the last one.
+            if validated or not name.startswith("val/"):
+                row[name] = float(value)
+        self.rows.append(row)
+
+
+class Guard(pl.Callback):
+    """Stop a run whose metrics are not finite or above a declared bound.
+
+    It looks once an epoch: reading a value waits for the device.
+    """
+
+    def __init__(self, bounds: dict[str, float], diverged: type[Exception]) -> None:
+        self.bounds = bounds
+        self.diverged = diverged
+
+    def _check(self, trainer: pl.Trainer, epoch: int | None) -> None:
+        where = "in the test" if epoch is None else f"in epoch {epoch}"
+        for name, tensor in sorted(trainer.callback_metrics.items()):
+            value = float(tensor)
+            if not math.isfinite(value):
+                raise self.diverged(f"{name} is {value} {where}")
+            if value > self.bounds.get(name, math.inf):
+                raise self.diverged(f"{name} is {value:g} {where}, above {self.bounds[name]:g}")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the epoch's metrics, before a checkpoint of them is written."""
+        self._check(trainer, epoch_of(trainer) - 1)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the test's metrics."""
+        self._check(trainer, None)
+
+
+@dataclass
+class Resume:
+    """A checkpoint to go on from, read once and known to be whole."""
+
+    path: Path
+    epoch: int
+    fitted: bool
+    history: list[dict[str, float]]
+    best: dict[str, Any] | None
+    weights: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def find_resume(
+    folders: Iterable[Path], identity: dict[str, str], on_broken: Callable[[str], None]
+) -> Resume | None:
+    """Newest whole checkpoint of this run, of the same key, fingerprint and device type.
+
+    Args:
+        folders: attempts' folders, newest first.
+        identity: what the checkpoint must carry.
+        on_broken: told of each file that cannot be read.
+    """
+    found: list[tuple[int, int, Path]] = []
+    for order, folder in enumerate(folders):
+        for path in (folder / "checkpoints").glob("epoch=*.ckpt"):
+            found.append((int(path.stem.partition("=")[2]), -order, path))
+    for epoch, _, path in sorted(found, reverse=True):
+        try:
+            # Only files that this project wrote into the run's own folder are loaded.
+            content = torch.load(path, map_location="cpu", weights_only=False)
+            state = content["retable"]
+            carried = {name: state[name] for name in identity}
+        except Exception as error:
+            on_broken(
+                f"{path.name} of attempt {path.parents[1].name} cannot be read"
+                f" ({type(error).__name__}); falling back to the one before"
+            )
+            continue
+        if carried != identity:
+            continue
+        return Resume(
+            path=path,
+            epoch=epoch,
+            fitted=state["fitted"],
+            history=state["history"],
+            best=state["best"],
+            weights=content["state_dict"],
+        )
+    return None
+
+
+class Checkpointer(Checkpoint):
+    """Write a checkpoint at the end of an epoch, remember the best epoch, and stop when asked.
+
+    A subclass of Lightning's ``Checkpoint``, because those run last: after the module's own hook
+    (plateau scheduler) and after early stopping has updated its state.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: dict[str, str],
+        history: History,
+        *,
+        best: dict[str, str] | None,
+        every: int,
+        on_saved: Callable[[list[dict[str, float]]], None] | None,
+        should_stop: Callable[[], bool] | None,
+        interrupted: type[Exception],
+    ) -> None:
+        self.folder = folder
+        self.identity = identity
+        self.history = history
+        self.best_rule = best
+        self.best: dict[str, Any] | None = None
+        self.every = every
+        self.on_saved = on_saved
+        self.should_stop = should_stop
+        self.interrupted = interrupted
+        self._resumed_weights: dict[str, Any] | None = None
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Epoch whose weights are tested, None where the last one's are."""
+        return None if self.best is None else int(self.best["epoch"])
+
+    def restore(self, resume: Resume) -> None:
+        """Take over history and best epoch of a checkpoint."""
+        self.history.rows[:] = resume.history
+        self.best = resume.best
+        if resume.fitted:
+            self._resumed_weights = resume.weights
+
+    def load_tested_weights(self, module: pl.LightningModule) -> None:
+        """Put the best epoch's weights, or those of a finished fit, into the module."""
+        weights = self.best["weights"] if self.best is not None else self._resumed_weights
+        if weights is not None:
+            module.load_state_dict(weights)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add to the history, choose, save, and leave if asked to."""
+        self.history.add(trainer)
+        if self.best_rule is not None and has_validated(trainer):
+            self._choose(trainer, pl_module)
+        done = epoch_of(trainer)
+        fitted = trainer.should_stop or done == trainer.max_epochs
+        stop = self.should_stop is not None and self.should_stop()
+        if fitted or stop or done % self.every == 0:
+            self.save(trainer, fitted=fitted)
+        if stop and not fitted:
+            raise self.interrupted(f"stopped after epoch {done - 1}")
+
+    def _choose(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert self.best_rule is not None
+        monitor = self.best_rule["monitor"]
+        metric = trainer.callback_metrics.get(monitor)
+        if metric is None:
+            logged = sorted(trainer.callback_metrics)
+            raise ValueError(f"best_epoch.monitor: '{monitor}' is not logged; logged: {logged}")
+        score = float(metric)
+        sign = 1.0 if self.best_rule["mode"] == "min" else -1.0
+        # A tie keeps the earlier epoch.
+        if self.best is None or sign * score < sign * float(self.best["score"]):
+            weights = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
+            self.best = {"epoch": epoch_of(trainer) - 1, "score": score, "weights": weights}
+
+    def save(self, trainer: pl.Trainer, *, fitted: bool) -> None:
+        """Write the checkpoint durably, then drop the oldest."""
+        content = cast("dict[str, Any]", trainer._checkpoint_connector.dump_checkpoint())  # pyright: ignore[reportPrivateUsage]
+        _close_epoch(content["loops"]["fit_loop"])
+        content["retable"] = {
+            **self.identity,
+            "fitted": fitted,
+            "history": self.history.rows,
+            "best": self.best,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        done = epoch_of(trainer)
+        target = self.folder / f"epoch={done:06d}.ckpt"
+        temporary = target.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        for old in sorted(self.folder.glob("epoch=*.ckpt"))[:-KEEP]:
+            old.unlink()
+        if self.on_saved is not None:
+            self.on_saved(self.history.rows)
+
+
+def _close_epoch(loop: dict[str, Any]) -> None:
+    """Mark the epoch as completed, so that Lightning starts the next one from its beginning.
+
+    The checkpoint is written in the epoch's last hook, where Lightning's counter of completed
+    epochs is one behind; resuming would skip the hooks of the next epoch's start.
+    """
+    for progress in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
+        progress["completed"] = progress["processed"]

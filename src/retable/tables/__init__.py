@@ -1,0 +1,1 @@
+"""Tables: the file, the runs it stands for, and the cells made from their records."""

@@ -1,0 +1,174 @@
+"""From records to cells: mean, standard deviation and n over seeds, and marks beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from retable.records import Record, Status
+from retable.tables.grid import CellPlan, Grid
+from retable.tables.spec import Metric, Reported, TableSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number over seeds and the reported one beside it.
+
+    Attributes:
+        values: by seed, in the metric's printed unit.
+        n_planned: seeds that the table asks for; 0 where the cell is reported only.
+        verdict: what the comparison says; None as long as nothing is judged.
+        marks: what must be known beside the number, such as ``partial 3/5``.
+        run_keys: keys of the runs behind the values.
+    """
+
+    row: str
+    column: str
+    metric: str
+    mean: float | None
+    std: float | None
+    n: int
+    n_planned: int
+    values: dict[int, float]
+    reported: Reported | None
+    verdict: str | None = None
+    marks: list[str] = field(default_factory=list[str])
+    run_keys: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class Table:
+    """All of a table: what every output is made from."""
+
+    name: str
+    spec: TableSpec
+    protocol: str
+    cells: dict[tuple[str, str], Cell]
+    records: dict[str, Record]
+    n_failed: int
+
+
+def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation (ddof 1); None where there are too few values."""
+    if not values:
+        return None, None
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
+
+
+def relative(values: Mapping[int, float], reference: Mapping[int, float]) -> dict[int, float]:
+    """Values whose mean is mean(values) / mean(reference), over the seeds that both have.
+
+    Each is the ratio R plus its seed's residual (x - R y) / mean(y): the linearisation that the
+    delta method uses, so that their standard error is that of the ratio of means.
+    """
+    seeds = sorted(values.keys() & reference.keys())
+    if not seeds:
+        return {}
+    x = np.array([values[s] for s in seeds])
+    y = np.array([reference[s] for s in seeds])
+    if y.mean() == 0:
+        return {}
+    ratio = x.mean() / y.mean()
+    return dict(zip(seeds, (ratio + (x - ratio * y) / y.mean()).tolist(), strict=True))
+
+
+def build(grid: Grid, records: Mapping[str, Record]) -> Table:
+    """Cells of a table from the records of its runs, by key."""
+    raw = {place: _values(grid, cell, records) for place, cell in grid.cells.items()}
+    cells: dict[tuple[str, str], Cell] = {}
+    for row in grid.spec.rows:
+        for column in grid.spec.columns:
+            reported = grid.spec.reported.get(row, {}).get(column)
+            plan = grid.cells.get((row, column))
+            metric_name = grid.spec.columns[column].metric
+            if plan is None:
+                if reported is not None:
+                    marks = [*_reported_marks(reported), "not run"]
+                    cells[row, column] = Cell(
+                        row, column, metric_name, None, None, 0, 0, {}, reported, None, marks
+                    )
+                continue
+            metric = grid.spec.metrics[metric_name]
+            values = _in_unit(metric, row, column, raw)
+            cells[row, column] = _cell(grid, plan, metric_name, values, reported, records)
+    used = {key: records[key] for cell in cells.values() for key in cell.run_keys}
+    failed = sum(
+        1 for run in grid.runs() if (r := records.get(run.key)) and r.status is not Status.DONE
+    )
+    return Table(grid.name, grid.spec, grid.protocol, cells, used, failed)
+
+
+def _values(grid: Grid, cell: CellPlan, records: Mapping[str, Record]) -> dict[int, float]:
+    out: dict[int, float] = {}
+    for run in grid.cell_runs(cell):
+        record = records.get(run.key)
+        # Only a finished run fills a cell: a diverged one has numbers that mean nothing.
+        if record is None or record.status is not Status.DONE:
+            continue
+        value = record.value(cell.address.metric, cell.address.result_row, cell.address.step)
+        if value is not None and math.isfinite(value):
+            out[run.config.seed] = value
+    return out
+
+
+def _in_unit(
+    metric: Metric,
+    row: str,
+    column: str,
+    raw: Mapping[tuple[str, str], dict[int, float]],
+) -> dict[int, float]:
+    values = raw[row, column]
+    if metric.relative_to is not None:
+        values = relative(values, raw.get((metric.relative_to, column), {}))
+    factor = 100.0 if metric.unit == "%" else 1.0
+    return {seed: factor * value for seed, value in values.items()}
+
+
+def _cell(
+    grid: Grid,
+    plan: CellPlan,
+    metric: str,
+    values: dict[int, float],
+    reported: Reported | None,
+    records: Mapping[str, Record],
+) -> Cell:
+    runs = grid.cell_runs(plan)
+    mean, std = mean_std(list(values.values()))
+    found = [records[run.key] for run in runs if run.key in records]
+    done = [record for record in found if record.status is Status.DONE]
+    marks: list[str] = []
+    if len(values) < len(runs):
+        marks.append(f"partial {len(values)}/{len(runs)}")
+    for status in (Status.DIVERGED, Status.FAILED, Status.TIMEOUT):
+        count = sum(record.status is status for record in found)
+        if count:
+            marks.append(f"{status.value} {count}/{len(runs)}")
+    if any(record.fingerprint != plan.setting.fingerprint for record in done):
+        marks.append("stale")
+    if len({record.device for record in done}) > 1:
+        marks.append("mixed devices")
+    if reported is not None:
+        marks += _reported_marks(reported)
+    keys = [run.key for run in runs if run.config.seed in values]
+    return Cell(
+        plan.row,
+        plan.column,
+        metric,
+        mean,
+        std,
+        len(values),
+        len(runs),
+        values,
+        reported,
+        None,
+        marks,
+        keys,
+    )
+
+
+def _reported_marks(reported: Reported) -> list[str]:
+    return [] if reported.grade == "primary" else [f"unverified ({reported.grade})"]

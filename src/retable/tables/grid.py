@@ -1,0 +1,179 @@
+"""From a table file to the runs it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from retable import locations
+from retable.compose import compose, hydra_ready
+from retable.errors import UserError, nearest
+from retable.launch.frozen import FrozenRun, freeze
+from retable.tables import spec as specs
+from retable.tables.spec import TableSpec
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a cell's number stands in a record."""
+
+    metric: str
+    result_row: str
+    step: int | None
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """The setting of one cell (frozen with the first seed) and where its number stands."""
+
+    row: str
+    column: str
+    setting: FrozenRun
+    address: Address
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table with its cells planned; cells that are reported only are not in it."""
+
+    name: str
+    spec: TableSpec
+    protocol: str
+    seeds: list[int]
+    cells: dict[tuple[str, str], CellPlan]
+
+    def cell_runs(self, cell: CellPlan) -> list[FrozenRun]:
+        """Runs behind a cell, one per seed."""
+        # A deterministic cell is the same for every seed, so one run says all.
+        metric = self.spec.metrics[self.spec.columns[cell.column].metric]
+        seeds = self.seeds[:1] if metric.deterministic else self.seeds
+        return [cell.setting.with_seed(seed) for seed in seeds]
+
+    def runs(self) -> Iterator[FrozenRun]:
+        """Every run once, seed by seed, so that a table that is stopped is even."""
+        settings: dict[str, tuple[FrozenRun, set[int]]] = {}
+        for cell in self.cells.values():
+            runs = self.cell_runs(cell)
+            _, seeds = settings.setdefault(cell.setting.key, (cell.setting, set()))
+            seeds.update(run.config.seed for run in runs)
+        for seed in self.seeds:
+            for setting, seeds in settings.values():
+                if seed in seeds:
+                    yield setting.with_seed(seed)
+
+
+def expand_names(name: str) -> list[str]:
+    """Tables that a name stands for: ``paper/table``, or all of ``paper``."""
+    names = locations.config_names("table")
+    if name in names:
+        return [name]
+    found = [n for n in names if n.startswith(f"{name}/")]
+    if not found:
+        papers = {n.partition("/")[0] for n in names}
+        raise UserError(f"no table or paper '{name}'{nearest(name, [*names, *papers])}")
+    return found
+
+
+def plan(
+    name: str,
+    protocol: str = "paper",
+    *,
+    overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    n_seeds: int | None = None,
+) -> Grid:
+    """Compose and validate every cell of a table once.
+
+    Args:
+        name: ``paper/table``.
+        protocol: which experiment of each column.
+        overrides: for unkeyed settings only; what a table runs is fixed by its file.
+        rows: only these, all where empty.
+        columns: only these, all where empty.
+        n_seeds: only the first so many.
+
+    Raises:
+        UserError: for an unknown name, an override that would change the table's runs, or two
+            cells that are the same number of the same run.
+    """
+    spec = specs.load(name)
+    if protocol not in spec.protocols():
+        hint = nearest(protocol, spec.protocols())
+        raise UserError(f"{name}: no protocol '{protocol}'{hint}")
+    for chosen, known, what in ((rows, spec.rows, "row"), (columns, spec.columns, "column")):
+        for item in chosen:
+            if item not in known:
+                raise UserError(f"{name}: no {what} '{item}'{nearest(item, known)}")
+    seeds = spec.seed_list(protocol)
+    if n_seeds is not None:
+        if not 1 <= n_seeds <= len(seeds):
+            raise UserError(f"--seeds {n_seeds}: {name} has 1 to {len(seeds)} seeds")
+        seeds = seeds[:n_seeds]
+    cells = _cells(name, spec, protocol, seeds[0], overrides)
+    _refuse_twins(name, spec, cells)
+    chosen_cells = {
+        (r, c): cell
+        for (r, c), cell in cells.items()
+        if (not rows or r in rows) and (not columns or c in columns)
+    }
+    return Grid(name, spec, protocol, seeds, chosen_cells)
+
+
+def _cells(
+    name: str, spec: TableSpec, protocol: str, seed: int, overrides: Sequence[str]
+) -> dict[tuple[str, str], CellPlan]:
+    settings: dict[tuple[str, ...], FrozenRun] = {}
+    cells: dict[tuple[str, str], CellPlan] = {}
+    with hydra_ready():
+        for row_name, row in spec.rows.items():
+            for column_name, column in spec.columns.items():
+                experiment = spec.experiment(column_name, protocol)
+                if experiment is None or not row.run:
+                    continue
+                own = (f"experiment={experiment}", *column.overrides, *row.overrides)
+                if own not in settings:
+                    settings[own] = _freeze(name, (row_name, column_name), own, seed, overrides)
+                address = Address(
+                    spec.metrics[column.metric].key,
+                    row.result_row or column.result_row or "",
+                    column.step,
+                )
+                cells[row_name, column_name] = CellPlan(
+                    row_name, column_name, settings[own], address
+                )
+    return cells
+
+
+def _freeze(
+    name: str, cell: tuple[str, str], own: Sequence[str], seed: int, overrides: Sequence[str]
+) -> FrozenRun:
+    try:
+        plain = freeze(compose([*own, f"seed={seed}"]))
+    except UserError as error:
+        raise UserError(f"{name}, row {cell[0]}, column {cell[1]}: {error}") from None
+    if not overrides:
+        return plain
+    run = freeze(compose([*own, f"seed={seed}", *overrides]))
+    if run.key != plain.key:
+        for text in overrides:
+            if freeze(compose([*own, f"seed={seed}", text])).key != plain.key:
+                raise UserError(
+                    f"override '{text}': would change what {name} runs, which its file fixes;"
+                    " use `retable train -m` for other settings"
+                )
+    return run
+
+
+def _refuse_twins(name: str, spec: TableSpec, cells: dict[tuple[str, str], CellPlan]) -> None:
+    seen: dict[tuple[object, ...], tuple[str, str]] = {}
+    for (row, column), cell in cells.items():
+        metric = spec.metrics[spec.columns[column].metric]
+        address = (cell.setting.key, cell.address, metric.relative_to)
+        if address in seen:
+            other = seen[address]
+            raise UserError(
+                f"{name}: row {row}, column {column} is the same number of the same run as"
+                f" row {other[0]}, column {other[1]}"
+            )
+        seen[address] = (row, column)

@@ -1,0 +1,106 @@
+"""How far a table is: done, stale, failed and to do per cell, and the time left by past records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from retable import records
+from retable.launch.engine import warn, workers_of
+from retable.launch.progress import duration
+from retable.records import Status
+from retable.tables.grid import Grid
+
+STATES = ("done", "stale", "diverged", "failed", "to do")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """State of a table.
+
+    Attributes:
+        grid: the planned table.
+        cells: by (row, column), how many runs are in which of :data:`STATES`.
+        runs: the same over all runs, each once.
+        expected_s: wall-clock seconds for what is to do; None where no record tells.
+        workers: runs at once that ``expected_s`` assumes.
+    """
+
+    grid: Grid
+    cells: dict[tuple[str, str], Counter[str]]
+    runs: Counter[str]
+    expected_s: float | None
+    workers: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "table": self.grid.name,
+            "protocol": self.grid.protocol,
+            "runs": {state: self.runs[state] for state in STATES},
+            "expected_s": self.expected_s,
+            "workers": self.workers,
+            "cells": [
+                {"row": row, "column": column, **{state: count[state] for state in STATES}}
+                for (row, column), count in self.cells.items()
+            ],
+        }
+
+    def as_text(self) -> str:
+        """A line for the table and one per cell; rows that share their runs are one line."""
+        known = "unknown (no record yet)"
+        if self.expected_s is not None:
+            known = f"about {duration(self.expected_s)} with {self.workers} at once"
+        total = sum(self.runs.values())
+        unfinished = self.runs["to do"] + self.runs["failed"]
+        lines = [
+            f"{self.grid.name}, protocol {self.grid.protocol}: {total} runs, {_states(self.runs)}",
+            f"expected time: {known if unfinished else 'nothing to do'}",
+        ]
+        groups: dict[tuple[str, str], list[str]] = {}
+        for (row, column), count in self.cells.items():
+            groups.setdefault((column, _states(count)), []).append(row)
+        lines += [
+            f"    {column} [{', '.join(rows)}]: {state}" for (column, state), rows in groups.items()
+        ]
+        return "\n".join(lines)
+
+
+def _states(count: Counter[str]) -> str:
+    return ", ".join(f"{count[state]} {state}" for state in STATES if count[state]) or "no runs"
+
+
+def survey(grid: Grid) -> Survey:
+    """Look at the records of a table's runs."""
+    states: dict[str, str] = {}
+    seconds: dict[str, list[float]] = {}
+    todo: Counter[str] = Counter()
+    for run in grid.runs():
+        record = records.read_run(run.folder, warn)
+        setting = run.with_seed(0).key
+        match record.status if record else None:
+            case Status.DONE:
+                assert record is not None
+                states[run.key] = "done" if record.fingerprint == run.fingerprint else "stale"
+                seconds.setdefault(setting, []).append(record.wall_s)
+            case Status.DIVERGED:
+                states[run.key] = "diverged"
+            case Status.FAILED:
+                states[run.key] = "failed"
+            case _:
+                states[run.key] = "to do"
+        if states[run.key] in {"failed", "to do"}:
+            todo[setting] += 1
+    cells = {
+        place: Counter(states[run.key] for run in grid.cell_runs(cell))
+        for place, cell in grid.cells.items()
+    }
+    some = next(iter(grid.cells.values()), None)
+    workers = workers_of(some.setting) if some else 1
+    known = [s for values in seconds.values() for s in values]
+    expected = None
+    if known:
+        expected = sum(n * fmean(seconds.get(k, known)) for k, n in todo.items()) / workers
+    return Survey(grid, cells, Counter(states.values()), expected, workers)

@@ -1,0 +1,1 @@
+"""A tiny real training: the harness's own test paper."""

@@ -1,0 +1,68 @@
+"""The 1,797 handwritten digits that scikit-learn ships, 8 x 8 pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from retable.data.base import DataPaths, PaperDataModule, item_generator
+from retable.seeds import derive_seed
+
+
+class NoisyDigits(Dataset[Any]):
+    """Digits with noise that is a function of (seed, epoch, index)."""
+
+    def __init__(self, images: Tensor, labels: Tensor, seed: int, noise: float) -> None:
+        self.images, self.labels, self.seed, self.noise = images, labels, seed, noise
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, at: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, index = at
+        generator = item_generator(self.seed, epoch, index)
+        noise = torch.randn(self.images[index].shape, generator=generator)
+        return self.images[index] + self.noise * noise, self.labels[index]
+
+
+class Digits(PaperDataModule):
+    """Train 1,200, validation 297, test 300 digits; the split depends on the seed."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        paths: DataPaths,
+        batch_size: int = 100,
+        noise: float = 0.1,
+        train_size: int = 1200,
+        num_workers: int = 0,
+        persistent_workers: bool = False,
+    ) -> None:
+        super().__init__(
+            seed=seed, paths=paths, num_workers=num_workers, persistent_workers=persistent_workers
+        )
+        self.batch_size, self.noise, self.train_size = batch_size, noise, train_size
+
+    def setup(self, stage: str) -> None:
+        images, labels = load_digits(return_X_y=True)
+        x = torch.tensor(images, dtype=torch.float32) / 16
+        y = torch.tensor(labels)
+        split = torch.Generator().manual_seed(derive_seed(self.seed, "split"))
+        order = torch.randperm(len(y), generator=split)
+        train, val, test = order[: self.train_size], order[1200:1497], order[1497:]
+        self.train = NoisyDigits(x[train], y[train], self.seed, self.noise)
+        self.val, self.test = TensorDataset(x[val], y[val]), TensorDataset(x[test], y[test])
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self.shuffled(self.train, self.batch_size, with_epoch=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.in_order(self.val, 300)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self.in_order(self.test, 300)

@@ -1,0 +1,86 @@
+"""A perceptron with dropout, in automatic and manual optimisation."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from retable.papers.base import PaperModule, StepOutput
+
+
+class Perceptron(PaperModule):
+    """One hidden layer.
+
+    ``fail`` and ``sleep`` are what the tests of the engine need: a fault and a duration.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        hidden: int = 32,
+        dropout: float = 0.1,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scheduler_monitor: str = "val/loss",
+        manual: bool = False,
+        sleep: float = 0.0,
+        fail: Literal["no", "raise", "diverge", "exit"] = "no",
+    ) -> None:
+        self.hidden, self.dropout, self.sleep, self.fail = hidden, dropout, sleep, fail
+        super().__init__(
+            seed=seed, optimizer=optimizer, scheduler=scheduler, scheduler_monitor=scheduler_monitor
+        )
+        self.automatic_optimization = not manual
+
+    def build_model(self) -> None:
+        self.net = nn.Sequential(
+            nn.Linear(64, self.hidden),
+            nn.BatchNorm1d(self.hidden),
+            nn.ReLU(),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.hidden, 10),
+        )
+
+    def build_losses(self) -> None:
+        self.criterion = nn.CrossEntropyLoss()
+
+    def build_metrics(self) -> None:
+        self.use_metrics(MetricCollection({"accuracy": MulticlassAccuracy(10, average="micro")}))
+
+    def shared_step(self, batch: Any) -> StepOutput:
+        x, y = batch
+        logits = self.net(x)
+        return StepOutput(self.criterion(logits, y), logits, y)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        if batch_idx == 0 and self.sleep:
+            time.sleep(self.sleep)
+        if self.fail == "raise":
+            raise RuntimeError("asked to <b>fail</b>")
+        if self.fail == "exit":
+            os._exit(9)
+        loss = super().training_step(batch, batch_idx)
+        if self.fail == "diverge":
+            loss = loss * float("nan")
+            self.log("train/nan", loss, on_step=False, on_epoch=True)
+        if not self.automatic_optimization:
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        scheduler = self.lr_schedulers()
+        if not self.automatic_optimization and scheduler is not None:
+            scheduler.step()
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("train/lr", torch.tensor(lr, dtype=torch.float64))
