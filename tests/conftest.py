@@ -1,0 +1,87 @@
+"""Isolation of every test, and the rule that CI skips nothing it should run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+# Before anything of retable is imported: where its papers lie is read once.
+_session = Path(tempfile.mkdtemp(prefix="retable-tests-"))
+EXTRA = _session / "extra"
+shutil.copytree(HERE / "extra", EXTRA, ignore=shutil.ignore_patterns("__pycache__"))
+os.environ["RETABLE_EXTRA"] = str(EXTRA)
+os.environ["RETABLE_RUNS"] = str(_session / "runs")
+os.environ["RETABLE_CACHE"] = str(_session / "cache")
+os.environ["WANDB_MODE"] = "disabled"
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+# In CI a skip is a failure, except for these; each with its reason.
+ALLOWED_SKIPS = {
+    "needs a CUDA device": "CI has none; the checks run wherever there is one",
+}
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_session, ignore_errors=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+        if reason not in ALLOWED_SKIPS:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, and '{reason}' is not on the list of allowed skips"
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+    """Runs and cache of this test alone; Hydra's and torch's globals as they were."""
+    import torch
+    from hydra.core.global_hydra import GlobalHydra
+
+    monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    dtype = torch.get_default_dtype()
+    yield
+    GlobalHydra.instance().clear()
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_default_dtype(dtype)
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """Folder of this test's runs."""
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def retable(tmp_path):
+    """The command line in a process of its own, as a user calls it."""
+    import subprocess
+    import sys
+
+    def call(*args, code=0, cwd=tmp_path, **env):
+        done = subprocess.run(
+            [sys.executable, "-m", "retable", *map(str, args)],
+            cwd=cwd,
+            env={**os.environ, **{k: str(v) for k, v in env.items()}},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return call
