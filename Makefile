@@ -1,0 +1,31 @@
+# Each target does all of its own set-up: uv (in a venv of its own where it is not on the PATH), then
+# the environment from uv.lock. Needs git, make and Python >= 3.11 with venv and pip.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+# The slow tests run in CI; `make test MARKS=` runs all of them here.
+MARKS ?= $(if $(CI),,not slow)
+ARGS ?=
+
+.PHONY: help setup reproduce test lint
+
+help:
+	@echo "make reproduce   run the quick tables and print them beside the reported numbers"
+	@echo "make test        run the tests (MARKS= for the slow ones too, ARGS='-k name' to choose)"
+	@echo "make lint        ruff and pyright"
+
+setup: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
+	@$(UV) sync --quiet --locked --all-extras
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+reproduce: setup
+	@$(UV) run --no-sync retable reproduce
+
+test: setup
+	$(UV) run --no-sync pytest $(if $(MARKS),-m "$(MARKS)") $(ARGS)
+
+lint: setup
+	$(UV) run --no-sync ruff check
+	$(UV) run --no-sync ruff format --check
+	$(UV) run --no-sync pyright

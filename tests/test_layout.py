@@ -1,0 +1,137 @@
+"""The rules of the house: who may import whom, what belongs to a paper, how long a file is."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "retable"
+PAPERS = sorted(
+    p.name for p in (SOURCE / "papers").iterdir() if p.is_dir() and p.name != "__pycache__"
+)
+MAX_LINES = 350
+MAX_TYPE_IGNORES = 8
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.startswith("retable.")}
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_paper_imports_its_own_and_shared_parts_only(paper):
+    allowed = (
+        f"retable.papers.{paper}.",
+        "retable.papers.base.",
+        "retable.data.",
+        "retable.seeds.",
+        "retable.errors.",
+    )
+    for path in (SOURCE / "papers" / paper).rglob("*.py"):
+        for name in imports(path):
+            assert f"{name}.".startswith(allowed), f"{path.name} imports {name}"
+
+
+def test_the_harness_names_no_paper():
+    for path in SOURCE.rglob("*.py"):
+        if path.is_relative_to(SOURCE / "papers") and path.parent != SOURCE / "papers":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            # Docstrings and the help's examples may name one; code may not.
+            if id(node) in docstrings or "Example:" in node.value:
+                continue
+            for paper in PAPERS:
+                assert paper not in node.value, f"{path.name}, line {node.lineno} names {paper}"
+        for paper in PAPERS:
+            assert not any(paper in name for name in imports(path)), f"{path.name} imports {paper}"
+
+
+def test_computing_code_does_not_import_what_describes_it():
+    """What run.py reaches is the fingerprint: launching, tables and reports must stay outside."""
+    for name in ("run.py", "resume.py", "seeds.py", "papers/base.py", "data/base.py"):
+        for imported in imports(SOURCE / name):
+            part = imported.split(".")[1]
+            assert part in {"run", "resume", "seeds", "papers", "data"}, f"{name}: {imported}"
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_paper_has_every_file_that_adding_one_touches(paper):
+    for path in (
+        f"src/retable/papers/{paper}/__init__.py",
+        f"src/retable/papers/{paper}/module.py",
+        f"src/retable/papers/{paper}/README.md",
+        f"conf/experiment/{paper}",
+        f"conf/table/{paper}",
+        f"tests/papers/test_{paper}.py",
+        f"results/{paper}",
+    ):
+        assert (ROOT / path).exists(), f"{path} is missing"
+    assert paper in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert list((ROOT / "conf" / "experiment" / paper).glob("*smoke*.yaml")), "no smoke experiment"
+
+
+def test_the_list_in_contributing_is_the_one_tested_here():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for part in (
+        "src/retable/papers/<paper>/",
+        "conf/experiment/<paper>/",
+        "conf/table/<paper>/",
+        "tests/papers/test_<paper>.py",
+        "results/<paper>/",
+    ):
+        assert part in text
+
+
+def test_files_stay_short():
+    for folder in ("src", "tests", "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            lines = len(path.read_text(encoding="utf-8").splitlines())
+            assert lines <= MAX_LINES, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_few_type_ignores():
+    text = "\n".join(p.read_text(encoding="utf-8") for p in SOURCE.rglob("*.py"))
+    found = re.findall(r"# (?:type: ignore|pyright: ignore)", text)
+    assert len(found) <= MAX_TYPE_IGNORES, f"{len(found)} ignores"
+
+
+def test_every_version_bound_has_a_reason():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = text[text.index("\ndependencies = [") : text.index("[project.optional-dependencies]")]
+    for line in block.splitlines():
+        if "<" in line:
+            assert "#" in line, line
+
+
+def test_help_and_version_load_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['retable', '--version']\n"
+        "from retable.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'hydra', 'omegaconf', 'pydantic', 'polars', 'numpy', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

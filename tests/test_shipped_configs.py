@@ -1,0 +1,103 @@
+"""Every shipped config is composed, and run for a step of every stage, on generated data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retable import locations, records
+from retable.compose import compose, hydra_ready
+from retable.launch.engine import launch
+from retable.launch.frozen import freeze
+from retable.tables import grid, spec
+
+ROOT = Path(__file__).parents[1]
+OWN = sorted(
+    p.relative_to(ROOT / "conf" / "experiment").with_suffix("").as_posix()
+    for p in (ROOT / "conf" / "experiment").rglob("*.yaml")
+)
+TABLES = sorted(
+    p.relative_to(ROOT / "conf" / "table").with_suffix("").as_posix()
+    for p in (ROOT / "conf" / "table").rglob("*.yaml")
+)
+ONE_STEP = ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.max_epochs=1"]
+
+
+def write_prices(folder: Path, n_assets: int = 10, days: int = 60) -> str:
+    """Index levels in the layout of the real file; returns the checksum."""
+    rng = np.random.default_rng(0)
+    levels = np.exp(np.cumsum(0.01 * rng.standard_normal((days, n_assets)), axis=0))
+    lines = [";" + ";".join(f"ASSET {i}" for i in range(n_assets))]
+    lines += [
+        f"{1 + day % 28:02d}/01/2000;" + ";".join(f"{x:.9g}" for x in row)
+        for day, row in enumerate(levels)
+    ]
+    file = folder / "pyrb" / "data.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def generated(tmp_path, monkeypatch) -> dict[str, list[str]]:
+    """A mirror of generated data; the overrides by data target that make a config read it."""
+    mirror = tmp_path / "mirror"
+    checksum = write_prices(mirror)
+    monkeypatch.setenv("RETABLE_MIRROR", str(mirror))
+    return {"retable.papers.risk_parity.data.Prices": [f"data.sha256={checksum}"]}
+
+
+def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
+    frozen = []
+    with hydra_ready():
+        for name in OWN:
+            config = compose([f"experiment={name}", "seed=0"])
+            extra = generated.get(config.data["_target_"], [])
+            steps = ONE_STEP if "fit" in config.stages else []
+            steps = [*steps, "trainer.limit_test_batches=1", *extra]
+            frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))
+    assert {run.config.experiment for run in frozen} == set(OWN)
+    summary = launch(frozen)
+    assert summary.ok, summary.failed
+    for run in frozen:
+        path = runs / run.config.paper / run.key / records.RUN_RECORD
+        record = records.parse(path.read_bytes(), str(path))
+        # The key that was composed is the key of what ran.
+        assert record.key == run.key == path.parent.name
+        assert record.config["stages"] == list(run.config.stages)
+        assert record.results
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_plans_in_every_protocol(name):
+    table = spec.load(name)
+    for protocol in table.protocols():
+        planned = grid.plan(name, protocol)
+        assert planned.cells
+        for cell in planned.cells.values():
+            assert cell.setting.config.paper == table.paper
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_protocol_of_a_column_is_that_of_its_experiment(name):
+    table = spec.load(name)
+    with hydra_ready():
+        for column in table.columns:
+            for protocol in table.protocols():
+                experiment = table.experiment(column, protocol)
+                if experiment is not None:
+                    config = compose([f"experiment={experiment}", "seed=0"])
+                    assert config.protocol == protocol, f"{experiment} in column {column}"
+
+
+def test_every_table_file_is_found_by_name():
+    assert set(TABLES) <= set(locations.config_names("table"))
+
+
+def test_quick_tables_say_so(retable):
+    listed = json.loads(retable("list", "--json").stdout)["tables"]
+    assert any(entry["quick"] for entry in listed)
