@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -14,7 +14,6 @@ from retable.errors import UserError
 
 app = typer.Typer(
     help="Reproduce a paper's table, cell by cell. Example: retable run risk_parity/iterations",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -51,11 +50,14 @@ def _one_or_all(values: list[Any]) -> Any:
 
 @app.callback(invoke_without_command=True)
 def _root(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
 ) -> None:
     if version:
         typer.echo(f"retable {__version__}")
         raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 @app.command("list")
@@ -134,8 +136,8 @@ def run(
         raise UserError(f"--retry {retry}: only 'diverged' can be forced")
     grids = _grids(name, protocol, row, column, seeds, overrides or [])
     ok = _launch_grids(grids, retry_diverged=retry == "diverged")
-    for grid in grids:
-        typer.echo(markdown.render(build(grid, collect.from_runs(grid, _warn))))
+    tables = [markdown.render(build(grid, collect.from_runs(grid, _warn))) for grid in grids]
+    typer.echo("\n".join(tables), nl=False)
     raise typer.Exit(0 if ok else 1)
 
 
@@ -156,8 +158,10 @@ def train(
     if multirun:
         summary = multi.sweep(overrides)
     else:
+        from retable.compose import check_overrides
         from retable.launch.engine import launch
 
+        check_overrides(overrides, sweep=False)
         runs = multi.freeze_jobs([overrides])
         summary = launch(runs)
         typer.echo(listing.run_text(runs[0]))
@@ -318,14 +322,28 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2."""
+    if sys.argv[1:] == ["--version"]:  # Typer would load pydantic to read the option
+        print(f"retable {__version__}")
+        return
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        # Typer refuses an unknown option or a missing argument with an exception of its own.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        _refuse(message())
+
+
+def _refuse(text: str) -> NoReturn:
+    typer.echo(f"error: {' '.join(text.split())}", err=True)
+    sys.exit(2)

@@ -22,6 +22,7 @@ from pydantic import (
 from retable.errors import UserError
 
 REQUIRED: Any = ...
+MAX_WORD = 64
 
 
 def keyed(default: Any, description: str) -> Any:
@@ -36,12 +37,14 @@ def unkeyed(default: Any, description: str) -> Any:
 
 def _slug(value: str) -> str:
     # Becomes a folder name: letters, digits, underscore; so no path can be built from it.
-    if not value.isidentifier():
+    if not (value.isascii() and value.isidentifier() and len(value) <= MAX_WORD):
         raise ValueError("must be one word of letters, digits and underscores")
     return value
 
 
 Slug = Annotated[str, AfterValidator(_slug)]
+Folder = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Node = dict[str, Any]
 
 
@@ -88,9 +91,9 @@ class DeviceConfig(Section):
 class PathsConfig(Section):
     """Every directory the project writes to or reads data from."""
 
-    runs: str = unkeyed(REQUIRED, "folder of all runs")
-    cache: str = unkeyed(REQUIRED, "folder of decoded and downloaded data")
-    mirror: str | None = unkeyed(None, "folder with data sets in the hub's layout")
+    runs: Folder = unkeyed(REQUIRED, "folder of all runs")
+    cache: Folder = unkeyed(REQUIRED, "folder of decoded and downloaded data")
+    mirror: Folder | None = unkeyed(None, "folder with data sets in the hub's layout")
 
 
 class LoggerConfig(Section):
@@ -115,7 +118,7 @@ class RunConfig(Section):
     paper: Slug = keyed(REQUIRED, "paper the run belongs to")
     experiment: str | None = unkeyed(None, "name of the experiment's config")
     protocol: Slug = unkeyed("custom", "paper, reduced, smoke or one that the paper declares")
-    seed: NonNegativeInt = keyed(REQUIRED, "seed; all others are derived from it")
+    seed: Seed = keyed(REQUIRED, "seed; all others are derived from it")
     stages: list[Literal["fit", "test"]] = keyed(["fit", "test"], "what the run does, in order")
     data: Node = keyed(REQUIRED, "the data module to build")
     model: Node = keyed(REQUIRED, "the paper module to build")

@@ -10,6 +10,12 @@ class UserError(Exception):
     """A mistake in what the user gave; shown as one line, exit code 2, no traceback."""
 
 
+def brief(text: str, limit: int = 120) -> str:
+    """A text in a message: one line, shortened where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Say which of ``choices`` was probably meant.
 
@@ -17,7 +23,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
         ``"; did you mean 'x'?"``, or the whole list where nothing is close and it is short.
     """
     options = sorted(set(choices))
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word[:100], options, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
     if options and len(options) <= 12:

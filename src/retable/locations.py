@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -50,15 +51,44 @@ def config_names(group: str) -> list[str]:
     for folder in conf_dirs():
         base = folder / group
         found.update(
-            path.relative_to(base).with_suffix("").as_posix() for path in base.rglob("*.yaml")
+            path.relative_to(base).with_suffix("").as_posix()
+            for path in base.rglob("*.yaml")
+            if path.is_file()
         )
     return sorted(found)
 
 
 def config_file(group: str, name: str) -> Path | None:
     """File of one config, or None where there is none of that name."""
-    for folder in conf_dirs():
-        path = folder / group / f"{name}.yaml"
-        if path.is_file():
-            return path
-    return None
+    if name not in config_names(group):  # so that no name can lead out of the folder
+        return None
+    files = (folder / group / f"{name}.yaml" for folder in conf_dirs())
+    return next((path for path in files if path.is_file()), None)
+
+
+def line_of(file: Path, path: Sequence[str]) -> int | None:
+    """Line (from 1) of a key in a YAML file, None where it does not stand there."""
+    import yaml  # here, because the commands import this module before they need anything
+
+    node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    line: int | None = None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    line, node = key.start_mark.line + 1, value
+                    break
+            else:
+                return None
+        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+            node = node.value[int(part)]
+            line = node.start_mark.line + 1
+        else:
+            return None
+    return line
+
+
+def shown(file: Path) -> str:
+    """A file's path as a message shows it: from the project's root where it lies below."""
+    root = project_root()
+    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -16,12 +17,16 @@ STORE = "_store"
 
 
 def _git(*args: str) -> str | None:
+    """Output of git for the checkout; None outside one, such as in an installed copy."""
+    if not (locations.project_root() / ".git").exists():
+        return None
     try:
         done = subprocess.run(  # noqa: S603
             ["git", *args],  # noqa: S607
             cwd=locations.project_root(),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=30,
             check=False,
         )
@@ -85,10 +90,14 @@ def collect(runs: Path) -> Provenance:
     commit = _git("rev-parse", "HEAD")
     # Only what the code and configs are made of: results written by a sweep do not make it dirty.
     diff = _git("diff", "HEAD", "--", "src", "conf", "pyproject.toml", "uv.lock")
-    untracked = _git("ls-files", "--others", "--exclude-standard", "--", "src", "conf") or ""
+    untracked = _git("ls-files", "-z", "--others", "--exclude-standard", "--", "src", "conf") or ""
     root = locations.project_root()
-    for name in untracked.splitlines():
-        diff = f"{diff or ''}untracked {name} {text_sha256((root / name).read_text())}\n"
+    for name in filter(None, untracked.split("\0")):
+        try:
+            digest = hashlib.sha256((root / name).read_bytes()).hexdigest()
+        except OSError:
+            continue  # gone meanwhile
+        diff = f"{diff or ''}untracked {name} {digest}\n"
     accelerator, driver = gpu()
     return Provenance(
         commit=commit.strip() if commit else None,

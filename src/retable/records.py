@@ -32,6 +32,10 @@ class RecordError(Exception):
     """A record that cannot be used; the message names the file."""
 
 
+class NewerRecord(RecordError):
+    """A record of another format version: not broken, and not ours to set aside."""
+
+
 class ResultRow(BaseModel):
     """One number in long form."""
 
@@ -130,14 +134,15 @@ def parse(text: str | bytes, name: str) -> Record:
     """Read a record's text.
 
     Raises:
-        RecordError: for broken text or a newer version, naming the file.
+        RecordError: for broken text, naming the file.
+        NewerRecord: for another version of the format.
     """
     try:
         return Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["loc"] == ("version",):
-            raise RecordError(
+            raise NewerRecord(
                 f"{name}: record of version {first['input']!r}; this retable reads version"
                 f" {VERSION}: update it"
             ) from None
@@ -173,34 +178,34 @@ def read_run(run_folder: Path, warn: Callable[[str], None]) -> Record | None:
 
     A broken file is skipped with a warning that names it.
     """
-    candidates = [run_folder / RUN_RECORD]
-    record = _read(candidates[0], warn)
-    if record is not None:
-        return record
-    for folder in attempts(run_folder):
-        record = _read(folder / RUN_RECORD, warn)
-        # A done attempt that is not the run's record was published and lost, or never got so far.
+    for folder in [run_folder, *attempts(run_folder)]:
+        try:
+            # A done attempt that is not the run's record was published and lost, or was killed
+            # just before.
+            record = read(folder / RUN_RECORD)
+        except RecordError as error:
+            warn(f"{error}; skipped")
+            continue
         if record is not None:
             return record
     return None
 
 
-def _read(path: Path, warn: Callable[[str], None]) -> Record | None:
+def read(path: Path) -> Record | None:
+    """Read one record of a run or of an attempt, None where there is no file.
+
+    Raises:
+        RecordError: where the file cannot be read, is broken, or belongs to another run.
+    """
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        warn(f"{path}: cannot be read ({error.strerror})")
-        return None
-    try:
-        record = parse(text, str(path))
-    except RecordError as error:
-        warn(f"{error}; skipped")
-        return None
+        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
+    record = parse(text, str(path))
     if record.key != _key_of(path):
-        warn(f"{path}: belongs to another run ({record.key[:12]}); skipped")
-        return None
+        raise RecordError(f"{path}: belongs to another run ({record.key[:12]})")
     return record
 
 

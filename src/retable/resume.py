@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,10 +71,11 @@ class History(pl.Callback):
         self.rows.append(row)
 
 
-class Guard(pl.Callback):
+class Guard(Checkpoint):
     """Stop a run whose metrics are not finite or above a declared bound.
 
-    It looks once an epoch: reading a value waits for the device.
+    It looks once an epoch: reading a value waits for the device. A subclass of Lightning's
+    ``Checkpoint`` so that it sees what the module logs in its own ``on_train_epoch_end`` too.
     """
 
     def __init__(self, bounds: dict[str, float], diverged: type[Exception]) -> None:
@@ -95,6 +98,45 @@ class Guard(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the test's metrics."""
         self._check(trainer, None)
+
+
+class Stop(pl.Callback):
+    """Leave a test before its next batch when asked to, and keep SIGTERM as it was.
+
+    Lightning answers SIGTERM by ending the process in the middle of an epoch; whoever runs us has
+    said with a handler of its own what SIGTERM means.
+    """
+
+    def __init__(
+        self, should_stop: Callable[[], bool] | None, interrupted: type[Exception]
+    ) -> None:
+        self.should_stop = should_stop
+        self.interrupted = interrupted
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def _restore(self) -> None:
+        if self.handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take Lightning's handler away."""
+        self._restore()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take Lightning's handler away."""
+        self._restore()
+
+    def on_test_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Leave: a test has no state worth keeping, and the one batch that runs may end it."""
+        if self.should_stop is not None and self.should_stop():
+            raise self.interrupted("stopped in the test")
 
 
 @dataclass

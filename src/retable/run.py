@@ -22,7 +22,7 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from retable.data.base import DataPaths, PaperDataModule
 from retable.papers.base import PaperModule, Result
-from retable.resume import Checkpointer, EpochSeeds, Guard, History, Resume
+from retable.resume import Checkpointer, EpochSeeds, Guard, History, Resume, Stop
 from retable.seeds import derive_seed
 
 
@@ -31,7 +31,7 @@ class Diverged(Exception):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and did so at the end of an epoch."""
+    """The run was asked to stop: at the end of an epoch, or between batches of the test."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Context:
         folder: the attempt's own folder.
         identity: key and fingerprint, written into every checkpoint.
         resume: where to go on, if anywhere.
-        should_stop: asked at the end of every epoch.
+        should_stop: asked at the end of every epoch and before every batch of the test.
         on_epoch: told the rows of the history so far, after the checkpoint is durable.
     """
 
@@ -141,6 +141,7 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
     )
     callbacks: list[pl.Callback] = [
         *instantiate(config.get("callbacks") or {}, _convert_="all").values(),
+        Stop(context.should_stop, Interrupted),
         EpochSeeds(int(config["seed"]), seed_everything),
         Guard(config.get("diverged_above") or {}, Diverged),
         history,

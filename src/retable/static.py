@@ -43,6 +43,8 @@ class Definition:
 @cache
 def module_file(module: str) -> Path | None:
     """Source file of a module, found without importing it or its parents."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        return None
     if module.startswith("retable.papers."):
         parts = module.split(".")[2:]
         roots = paper_dirs()
@@ -138,15 +140,38 @@ def public_names(module: str) -> list[str]:
 def signature(definition: Definition) -> Signature:
     """Keyword parameters of a function, or of a class's ``__init__`` through its bases.
 
-    A dataclass's annotated fields count as parameters. ``**kwargs`` of an ``__init__`` that has
-    bases stands for the parameters of the next ``__init__``.
+    A dataclass's annotated fields count as parameters. ``**kwargs`` that are handed on, to
+    ``super().__init__`` or to one other callable, stand for what that one still takes.
     """
-    if isinstance(definition.node, ast.FunctionDef):
-        return _of_function(definition.node, skip_first=False)
-    return _of_class(definition, set())
+    return _signature(definition, frozenset())
 
 
-def _of_function(node: ast.FunctionDef, *, skip_first: bool) -> Signature:
+def derives_from(definition: Definition, base: str) -> bool:
+    """Whether a class has the class of that full name among its bases, or is it."""
+    todo, seen = [definition], set[str]()
+    while todo:
+        current = todo.pop()
+        name = f"{current.module}.{current.node.name}"
+        if name == base:
+            return True
+        if name in seen or not isinstance(current.node, ast.ClassDef):
+            continue
+        seen.add(name)
+        todo += [d for b in current.node.bases if (d := _resolve(current.module, b)) is not None]
+    return False
+
+
+def _signature(definition: Definition, seen: frozenset[tuple[str, str]]) -> Signature:
+    key = (definition.module, definition.node.name)
+    if key in seen:
+        return Signature({}, True)
+    if isinstance(definition.node, ast.ClassDef):
+        return _of_class(definition, definition.node, seen | {key})
+    return _of_function(definition.module, definition.node, seen | {key})
+
+
+def _own(node: ast.FunctionDef, *, skip_first: bool) -> Signature:
+    """Parameters that a function names itself."""
     args = node.args
     positional = [*args.posonlyargs, *args.args]
     without_default = len(positional) - len(args.defaults)
@@ -160,41 +185,92 @@ def _of_function(node: ast.FunctionDef, *, skip_first: bool) -> Signature:
     return Signature(parameters, args.kwarg is not None)
 
 
-def _of_class(definition: Definition, seen: set[tuple[str, str]]) -> Signature:
-    node = definition.node
-    assert isinstance(node, ast.ClassDef)
-    seen.add((definition.module, node.name))
-    init = next(
-        (n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None
-    )
-    own: Signature | None = None
-    if init is not None:
-        own = _of_function(init, skip_first=True)
-        if not own.takes_any:
-            return own
-    elif any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        fields = {
-            n.target.id: Parameter(n.target.id, n.annotation, n.value is None)
-            for n in node.body
-            if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-        }
-        own = Signature(fields, False)
-    inherited: Signature | None = None
-    for base in node.bases:
-        found = _find_base(definition.module, base)
-        key = (found.module, found.node.name) if found else None
-        if found and key not in seen and isinstance(found.node, ast.ClassDef):
-            inherited = _of_class(found, seen)
-            if inherited.parameters or inherited.takes_any:
-                break
-    if own is None:
-        return inherited or Signature({}, takes_any=not node.bases and False)
-    if inherited is None:
+def _of_function(module: str, node: ast.FunctionDef, seen: frozenset[tuple[str, str]]) -> Signature:
+    own = _own(node, skip_first=False)
+    calls = _forwarding_calls(node)
+    called = _resolve(module, calls[0].func) if len(calls) == 1 else None
+    if called is None:
         return own
-    return Signature({**inherited.parameters, **own.parameters}, inherited.takes_any)
+    return _joined(own, _signature(called, seen), calls[0])
 
 
-def _find_base(module: str, base: ast.expr) -> Definition | None:
+def _of_class(
+    definition: Definition, node: ast.ClassDef, seen: frozenset[tuple[str, str]]
+) -> Signature:
+    functions = {n.name: n for n in reversed(node.body) if isinstance(n, ast.FunctionDef)}
+    init = functions.get("__init__", functions.get("__new__"))
+    if init is not None:
+        own = _own(init, skip_first=True)
+        calls = [c for c in _forwarding_calls(init) if ast.unparse(c.func) == "super().__init__"]
+        return _joined(own, _inherited(definition, node, seen), calls[0]) if calls else own
+    inherited = _inherited(definition, node, seen)
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return Signature({**inherited.parameters, **_fields(node)}, inherited.takes_any)
+    return inherited
+
+
+def _inherited(
+    definition: Definition, node: ast.ClassDef, seen: frozenset[tuple[str, str]]
+) -> Signature:
+    for base in node.bases:
+        found = _resolve(definition.module, base)
+        if found is not None and isinstance(found.node, ast.ClassDef):
+            inherited = _signature(found, seen)
+            if inherited.parameters or inherited.takes_any:
+                return inherited
+    return Signature({}, False)
+
+
+def _fields(node: ast.ClassDef) -> dict[str, Parameter]:
+    """What the ``__init__`` of a dataclass takes."""
+    out: dict[str, Parameter] = {}
+    for field in node.body:
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        if "ClassVar" in ast.unparse(field.annotation):
+            continue
+        required = field.value is None
+        if isinstance(field.value, ast.Call) and ast.unparse(field.value.func).endswith("field"):
+            options = {k.arg: ast.unparse(k.value) for k in field.value.keywords}
+            if options.get("init") == "False":
+                continue
+            required = not options.keys() & {"default", "default_factory"}
+        name = field.target.id
+        out[name] = Parameter(name, field.annotation, required)
+    return out
+
+
+def _forwarding_calls(node: ast.FunctionDef) -> list[ast.Call]:
+    """Calls that pass on ``**kwargs``; none where the function takes something out of them."""
+    if node.args.kwarg is None:
+        return []
+    name = node.args.kwarg.arg
+    calls: list[ast.Call] = []
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute | ast.Subscript) and _is_name(inner.value, name):
+            return []
+        if isinstance(inner, ast.Call) and any(
+            k.arg is None and _is_name(k.value, name) for k in inner.keywords
+        ):
+            calls.append(inner)
+    return calls
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _joined(own: Signature, called: Signature, call: ast.Call) -> Signature:
+    """Own parameters, and those of the called one that the call itself does not give."""
+    given = {keyword.arg for keyword in call.keywords}
+    positional = [arg for arg in call.args if not isinstance(arg, ast.Starred)]
+    rest = list(called.parameters.values())[len(positional) :]
+    passed = {p.name: p for p in rest if p.name not in given | own.parameters.keys()}
+    return Signature({**own.parameters, **passed}, called.takes_any)
+
+
+def _resolve(module: str, base: ast.expr) -> Definition | None:
+    """Definition of a name, plain or dotted, as a module's code uses it."""
     text = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
     if "." not in text:
         return find(module, text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import http.client
 import secrets
-import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -41,6 +41,8 @@ def find(name: str, sha256: str, *, cache: Path, mirror: Path | None) -> Path | 
     Raises:
         UserError: where a file of that name has another checksum.
     """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"{name}: has to lie below the mirror and the cache")
     for place, folder in (("mirror", mirror), ("cache", cache)):
         if folder is None or not (folder / name).is_file():
             continue
@@ -66,6 +68,10 @@ def fetch(name: str, url: str, sha256: str, *, cache: Path, mirror: Path | None)
     if path is not None:
         return path
     target = cache / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; set RETABLE_CACHE") from None
     with locked(target):
         if target.is_file() and sha256_of(target) == sha256:
             return target
@@ -77,10 +83,11 @@ def fetch(name: str, url: str, sha256: str, *, cache: Path, mirror: Path | None)
             found = sha256_of(temporary)
             if found != sha256:
                 raise UserError(
-                    f"{url}: gave another file (sha256 {found[:12]}, expected {sha256[:12]})"
+                    f"{url}: gave another file (sha256 {found[:12]}, expected {sha256[:12]});"
+                    f" set RETABLE_MIRROR to a folder that holds the right {name}"
                 )
             temporary.replace(target)
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise DataUnavailable(
                 f"{name}: neither in a mirror nor to be fetched from {url} ({error}); set"
                 f" RETABLE_MIRROR to a folder that holds {name}, or run where there is a network"

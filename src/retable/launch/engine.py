@@ -19,9 +19,10 @@ from retable.identity import targets_of
 from retable.launch import frozen, snapshot
 from retable.launch.frozen import FrozenRun
 from retable.launch.job import Exit, Launched
+from retable.launch.lease import is_held, read_holder
 from retable.launch.local import Ended, Forkserver
 from retable.launch.progress import Progress
-from retable.records import Record, Status
+from retable.records import Record, RecordError, Status
 
 _WAIT_FOR_OTHERS_S = 2.0
 
@@ -37,6 +38,19 @@ class Summary:
     interrupted: int = 0
     elsewhere: int = 0
     stopped: bool = False
+
+    @classmethod
+    def of(cls, parts: Sequence[Summary]) -> Summary:
+        """One summary of several launches."""
+        return cls(
+            done=sum(p.done for p in parts),
+            skipped=sum(p.skipped for p in parts),
+            diverged=sum(p.diverged for p in parts),
+            failed=[f for p in parts for f in p.failed],
+            interrupted=sum(p.interrupted for p in parts),
+            elsewhere=sum(p.elsewhere for p in parts),
+            stopped=any(p.stopped for p in parts),
+        )
 
     @property
     def ok(self) -> bool:
@@ -78,7 +92,7 @@ def launch(
     unique = list({run.key: run for run in runs}.values())
     if not unique:
         return Summary()
-    _check_together(unique)
+    check_together(unique)
     summary = Summary()
     todo: deque[FrozenRun] = deque()
     for run in unique:
@@ -92,7 +106,12 @@ def launch(
     return summary
 
 
-def _check_together(runs: Sequence[FrozenRun]) -> None:
+def check_together(runs: Sequence[FrozenRun]) -> None:
+    """Refuse runs that one launch cannot do.
+
+    Raises:
+        UserError: where launcher or paths differ, or the folder of runs cannot be written.
+    """
     first = runs[0].config
     for run in runs:
         for section in ("launcher", "paths"):
@@ -137,15 +156,15 @@ class _Engine:
         )
         source = snapshot.make(runs_folder) if self.config.launcher.snapshot else None
         launched = Launched(provenance.collect(runs_folder), self.workers)
-        previous = signal.signal(signal.SIGINT, self._interrupt)
-        try:
-            with (
-                Progress(len(self.todo), shown=self.config.progress) as self.progress,
-                Forkserver(targets, source) as self.server,
-            ):
+        with (
+            Progress(len(self.todo), shown=self.config.progress) as self.progress,
+            Forkserver(targets, source) as self.server,  # Ctrl-C before a run has started: leave
+        ):
+            previous = signal.signal(signal.SIGINT, self._interrupt)
+            try:
                 self._loop(launched)
-        finally:
-            signal.signal(signal.SIGINT, previous)
+            finally:
+                signal.signal(signal.SIGINT, previous)
 
     def _interrupt(self, *_: object) -> None:
         self.interrupts += 1
@@ -203,13 +222,13 @@ class _Engine:
             case Exit.DONE if (run.folder / records.RUN_RECORD).exists():
                 summary.done += 1
                 self.progress.finished()
-            case Exit.INTERRUPTED:
+            case Exit.INTERRUPTED if _newest(run, Status.INTERRUPTED):
                 summary.interrupted += 1
-            case Exit.LEASED:
+            case Exit.LEASED if not _holds(ended):
                 self.waiting.append(run)
-            case Exit.DIVERGED:
+            case Exit.DIVERGED if record := _newest(run, Status.DIVERGED):
                 summary.diverged += 1
-                self.progress.say(f"diverged: {self.label(run)}: {self._error(run)}")
+                self.progress.say(f"diverged: {self.label(run)}: {_first_line(run, record)}")
                 self.progress.finished()
             case _ if self.stop_at is not None and ended.code < 0:
                 summary.interrupted += 1
@@ -220,29 +239,27 @@ class _Engine:
                 self.progress.finished()
 
     def _failure(self, ended: Ended) -> str:
-        if ended.code == Exit.REFUSED:
-            return "refused to start: config or code are not what was frozen"
+        failed = _newest(ended.run, Status.FAILED)
+        if ended.code == Exit.REFUSED and not _holds(ended):
+            return "refused to start; the reason is above"
+        if ended.code == Exit.FAILED and failed and not _holds(ended):
+            return _first_line(ended.run, failed)
         if ended.code >= 0:
             message = f"its process ended with exit code {ended.code} and left no result"
         else:
             name = signal.Signals(-ended.code).name
             reason = " (out of memory, or killed by someone)" if name == "SIGKILL" else ""
             message = f"killed by {name}{reason}"
-        _record_death(ended.run, message, self.workers)
-        return self._error(ended.run) or message
-
-    @staticmethod
-    def _error(run: FrozenRun) -> str:
-        newest = next(iter(records.attempts(run.folder)), None)
-        record = records.read_run(run.folder, lambda _: None)
-        if newest is None or record is None or not record.error:
-            return ""
-        return f"{record.error.splitlines()[0]} ({newest})"
+        record = _record_death(ended, message, self.workers)
+        return _first_line(ended.run, record) if record else message
 
     def _look_at_others(self) -> None:
         """Runs held by another runner: done by now, free again, or still going."""
         for _ in range(len(self.waiting)):
             run = self.waiting.popleft()
+            if is_held(run.folder, self.config.launcher.lease_s):
+                self.waiting.append(run)
+                continue
             record = records.read_run(run.folder, lambda _: None)
             if is_settled(record):
                 self.summary.elsewhere += 1
@@ -251,33 +268,58 @@ class _Engine:
                 self.todo.append(run)
 
 
-def _record_death(run: FrozenRun, message: str, workers: int) -> None:
-    """Leave a record for an attempt whose process could not write one itself."""
+def _newest(run: FrozenRun, status: Status) -> Record | None:
+    """The record of a run's newest attempt, where it has this status."""
+    for folder in records.attempts(run.folder)[:1]:
+        with suppress(RecordError):
+            record = records.read(folder / records.RUN_RECORD)
+            return record if record is not None and record.status is status else None
+    return None
+
+
+def _holds(ended: Ended) -> bool:
+    """Whether a process ended without giving its lease back: it did not come to its own end."""
+    holder = read_holder(ended.run.folder)
+    return holder is not None and holder.pid == ended.pid and holder.is_alive() is False
+
+
+def _first_line(run: FrozenRun, record: Record) -> str:
+    folder = run.folder / "attempts" / str(record.attempt)
+    return f"{(record.error or record.status).splitlines()[0]} ({folder})"
+
+
+def _record_death(ended: Ended, message: str, workers: int) -> Record | None:
+    """Leave a record for an attempt whose process could not write one itself.
+
+    Only while the dead process's lease is in place: else another runner has gone on already, and
+    the newest attempt is its own.
+    """
+    run = ended.run
     newest = next(iter(records.attempts(run.folder)), None)
-    if newest is None or (newest / records.RUN_RECORD).exists():
-        return
+    if newest is None or not _holds(ended) or (newest / records.RUN_RECORD).exists():
+        return None
     config = run.config
-    with suppress(OSError):
-        records.write_attempt(
-            newest,
-            Record(
-                key=run.key,
-                paper=config.paper,
-                experiment=config.experiment,
-                protocol=config.protocol,
-                seed=config.seed,
-                config=frozen.recorded(config),
-                status=Status.FAILED,
-                error=message,
-                attempt=int(newest.name),
-                started=datetime.now(UTC).isoformat(timespec="seconds"),
-                wall_s=0,
-                cpu_s=0,
-                peak_memory_mb=0,
-                device=config.device.accelerator,
-                threads=config.device.threads,
-                workers=workers,
-                fingerprint=run.fingerprint,
-                provenance=provenance.collect(Path(config.paths.runs)),
-            ),
-        )
+    record = Record(
+        key=run.key,
+        paper=config.paper,
+        experiment=config.experiment,
+        protocol=config.protocol,
+        seed=config.seed,
+        config=frozen.recorded(config),
+        status=Status.FAILED,
+        error=message,
+        attempt=int(newest.name),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        wall_s=0,
+        cpu_s=0,
+        peak_memory_mb=0,
+        device=config.device.accelerator,
+        threads=config.device.threads,
+        workers=workers,
+        fingerprint=run.fingerprint,
+        provenance=provenance.collect(Path(config.paths.runs)),
+    )
+    with suppress(OSError, RecordError):
+        records.write_attempt(newest, record)
+        return record
+    return None

@@ -67,6 +67,7 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int]) -> Non
         preload(command["preload"])
         _send(replies, {"ready": os.getpid()})
         return
+    server = os.getpid()
     pid = os.fork()
     if pid:
         _send(replies, {"forked": command["folder"], "pid": pid})
@@ -79,9 +80,11 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int]) -> Non
             os.close(end)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
-        stop = job.stop_on_sigterm()
+        stop = job.stop_on_sigterm(command["grace_s"])
         # Told to stop when the server dies, so that no orphan keeps a lease.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != server:
+            stop.set()  # it died just before
         code = job.perform(Path(command["folder"]), job.launched_from(command["launched"]), stop)
     except job.UserError as error:
         print(f"error: {error}", file=sys.stderr)

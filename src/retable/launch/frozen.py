@@ -83,6 +83,8 @@ def read(folder: Path) -> FrozenRun:
     config = from_values(values)
     if run_key(config) != key:
         raise UserError(f"{path}: its key does not follow from its config; it was edited")
+    if folder.absolute().name != key:
+        raise UserError(f"{path}: belongs into the folder {key}")
     return FrozenRun(config, key, code)
 
 

@@ -70,7 +70,7 @@ class _Attempt:
             seed=config.seed,
             config=frozen.recorded(config),
             status=status,
-            error=error,
+            error=error and without_home(error)[:2000],
             attempt=self.number,
             resumed_from_epoch=self.resumed,
             started=self.started,
@@ -83,6 +83,12 @@ class _Attempt:
             fingerprint=self.run.fingerprint,
             provenance=self.launched.provenance,
         )
+
+
+def without_home(text: str) -> str:
+    """A message as it may be published: without the name of somebody's home."""
+    home = os.environ.get("HOME", "").rstrip("/")
+    return text.replace(home, "~") if home else text
 
 
 def verify_code(run: frozen.FrozenRun) -> None:
@@ -113,7 +119,7 @@ def perform(folder: Path, launched: Launched, stop: threading.Event | None = Non
     if lease is None:
         return Exit.LEASED
     try:
-        if (folder / records.RUN_RECORD).exists() and _published(folder):
+        if _published(folder):
             return Exit.DONE
         return _attempt(folder, run, launched, lease, stop or threading.Event())
     finally:
@@ -121,15 +127,28 @@ def perform(folder: Path, launched: Launched, stop: threading.Event | None = Non
 
 
 def _published(folder: Path) -> bool:
-    """Whether the run has a record that can be read; a broken one is set aside."""
+    """Whether the run has a record that can be read; a broken one is set aside.
+
+    An attempt that was killed between writing its record and publishing it is published now.
+    """
     path = folder / records.RUN_RECORD
     try:
-        records.parse(path.read_bytes(), str(path))
+        if records.read(path) is not None:
+            return True
+    except records.NewerRecord as error:
+        raise UserError(str(error)) from None
     except records.RecordError as error:
         print(f"{error}; set aside", file=sys.stderr)
-        path.rename(path.with_name(f"{path.name}.broken-{int(time.time())}"))
-        return False
-    return True
+        path.rename(path.with_name(f"{path.name}.broken-{time.time_ns()}"))
+    for attempt in records.attempts(folder):
+        try:
+            record = records.read(attempt / records.RUN_RECORD)
+        except records.RecordError:
+            continue
+        if record is not None and record.status is Status.DONE:
+            records.publish(attempt / records.RUN_RECORD, folder)
+            return True
+    return False
 
 
 def new_attempt(folder: Path) -> Path:
@@ -168,9 +187,13 @@ def _attempt(
         record, exit_code = _execute(
             attempt, previous, lambda: stop.is_set() or lease.lost.is_set()
         )
+        try:
+            written = records.write_attempt(path, record)
+        except records.RecordError as error:
+            record, exit_code = attempt.record(Status.FAILED, str(error)), Exit.FAILED
+            written = records.write_attempt(path, record)
         if record.error:
             print(record.error, file=sys.stderr)
-        written = records.write_attempt(path, record)
         if record.status is Status.DONE and not records.publish(written, folder):
             print("the run already has a record; this one stays with its attempt", file=sys.stderr)
         return exit_code
@@ -203,10 +226,13 @@ def _execute(
         return attempt.record(Status.DIVERGED, str(error)), Exit.DIVERGED
     except runner.Interrupted as error:
         return attempt.record(Status.INTERRUPTED, str(error)), Exit.INTERRUPTED
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and should_stop():
+            # SIGTERM came while Lightning's own handler was in place, which ends the process.
+            return attempt.record(Status.INTERRUPTED, "stopped"), Exit.INTERRUPTED
         text = traceback.format_exc()
         (attempt.folder / "traceback.txt").write_text(text, encoding="utf-8")
-        message = f"{type(error).__name__}: {error}".strip()[:2000]
+        message = f"{type(error).__name__}: {error}".strip()
         print(text, file=sys.stderr)
         return attempt.record(Status.FAILED, message), Exit.FAILED
     text = records.history_text(outcome.history)
@@ -269,10 +295,20 @@ class _log_to:  # noqa: N801 - used as a function
             os.close(descriptor)
 
 
-def stop_on_sigterm() -> threading.Event:
-    """Event that SIGTERM sets: leave at the end of the epoch."""
+def stop_on_sigterm(grace_s: float | None = None) -> threading.Event:
+    """Event that SIGTERM sets: leave at the end of the epoch.
+
+    Args:
+        grace_s: seconds after which a process that has not left is ended; None: never.
+    """
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+
+    def handle(*_: object) -> None:
+        if grace_s is not None and not stop.is_set():
+            signal.setitimer(signal.ITIMER_REAL, grace_s)  # SIGALRM, which nobody handles
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
     return stop
 
 
@@ -283,8 +319,14 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m retable.launch.job DIR", file=sys.stderr)
         return Exit.REFUSED
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1]).absolute()
     stop = stop_on_sigterm()
+
+    def interrupt(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends it at once
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         return perform(folder, Launched(provenance.collect(folder.parents[1])), stop)
     except UserError as error:

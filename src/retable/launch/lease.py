@@ -1,7 +1,8 @@
 """One runner per run, also across nodes that share a file system.
 
-The lease is a file made with O_EXCL. Its owner touches it; others judge its age by the file
-server's clock, which they read off a file that they write beside it. A lease broken wrongly costs
+The lease is a file that is linked into place, which only one can do. On the same machine it lives
+as long as its owner's process. From elsewhere its age decides: the owner touches it, and others
+read the file server's clock off a file that they write beside it. A lease broken wrongly costs
 time, never data: attempts are separate and the second record is refused.
 """
 
@@ -69,21 +70,40 @@ class Holder:
             job=os.environ.get("SLURM_JOB_ID"),
         )
 
-    def is_dead(self) -> bool:
-        """Whether this is surely over: a process of this machine that no longer exists."""
+    def is_alive(self) -> bool | None:
+        """Whether the process still exists; None where that cannot be told from here."""
         here = Holder.me()
         if (self.host, self.boot, self.namespace) != (here.host, here.boot, here.namespace):
-            return False
-        return self.started is None or _start_time(self.pid) != self.started
+            return None
+        return self.started is not None and _start_time(self.pid) == self.started
 
 
 def read_holder(folder: Path) -> Holder | None:
     """Who holds a run's lease; None where nobody does or the file is broken."""
     try:
-        content: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Holder(**content)
-    except (OSError, ValueError, TypeError):
+        return _parse(folder / FILE)
+    except OSError:
         return None
+
+
+def _parse(path: Path) -> Holder | None:
+    text = path.read_bytes()
+    try:
+        content: dict[str, Any] = json.loads(text)
+        return Holder(**content)
+    except (ValueError, TypeError):
+        return None
+
+
+def is_held(folder: Path, lease_s: float) -> bool:
+    """Whether a runner that has to be taken for alive holds a run's lease."""
+    other = read_holder(folder)
+    age = _age(folder)
+    if age is None:
+        return False
+    alive = None if other is None else other.is_alive()
+    # A clock that jumped back gives a negative age: that says nothing, so wait.
+    return age <= lease_s if alive is None else alive
 
 
 def _age(folder: Path) -> float | None:
@@ -119,24 +139,19 @@ class Lease:
             if _create(folder, holder):
                 return cls(folder, holder, lease_s)
             other = read_holder(folder)
-            age = _age(folder)
-            if age is None:
-                continue
-            # A clock that jumped back gives a negative age: that says nothing, so wait.
-            dead = other is not None and other.is_dead()
-            if not dead and age <= lease_s:
+            if is_held(folder, lease_s):
                 return None
             _break(folder, other)
         return None
 
     def _mine(self) -> bool:
-        current = read_holder(self.folder)
+        current = _parse(self.folder / FILE)
         return current is not None and current.nonce == self.holder.nonce
 
     def _beat(self) -> None:
         while not self._stop.wait(self._interval):
             try:
-                if not self._mine():
+                if not self._still_mine():
                     self.lost.set()
                     return
                 os.utime(self.folder / FILE)
@@ -144,12 +159,22 @@ class Lease:
                 # The folder vanished or the server is away; the record's link decides in the end.
                 continue
 
+    def _still_mine(self) -> bool:
+        try:
+            return self._mine()
+        except FileNotFoundError:
+            # Another runner took it away, wrongly, and has none of its own (yet): see _break.
+            return _create(self.folder, self.holder)
+
     def release(self) -> None:
         """Give the lease back, unless it is another's by now."""
         self._stop.set()
         self._thread.join()
-        if self._mine():
-            (self.folder / FILE).unlink(missing_ok=True)
+        try:
+            if self._mine():
+                (self.folder / FILE).unlink(missing_ok=True)
+        except OSError:
+            return
 
 
 def _create(folder: Path, holder: Holder) -> bool:
@@ -159,7 +184,8 @@ def _create(folder: Path, holder: Holder) -> bool:
     try:
         (folder / FILE).hardlink_to(temporary)
     except FileExistsError:
-        return False
+        # A file server may have made the link and lost its answer.
+        return temporary.stat().st_nlink == 2
     finally:
         temporary.unlink(missing_ok=True)
     return True
@@ -172,11 +198,8 @@ def _break(folder: Path, seen: Holder | None) -> None:
         (folder / FILE).rename(grave)
     except FileNotFoundError:
         return
-    try:
-        nonce = json.loads(grave.read_text(encoding="utf-8")).get("nonce")
-    except (OSError, ValueError):
-        nonce = None
-    if seen is not None and nonce != seen.nonce:
+    found = _parse(grave)
+    if found is not None and (seen is None or found.nonce != seen.nonce):
         # Between reading and renaming, another runner had broken it and taken its own.
         try:
             (folder / FILE).hardlink_to(grave)

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from retable.errors import UserError
+from retable.launch import snapshot
 from retable.launch.frozen import FrozenRun
 from retable.launch.job import Launched, launched_json
 
@@ -44,35 +46,62 @@ class Forkserver:
     running: dict[int, FrozenRun] = field(default_factory=dict[int, FrozenRun])
     _starting: dict[str, FrozenRun] = field(default_factory=dict[str, FrozenRun])
     _buffer: bytes = b""
+    _stopping: signal.Signals | None = None
 
     def __enter__(self) -> Forkserver:
-        reply_end, server_end = os.pipe()
+        self._open()
+        return self
+
+    def _open(self) -> None:
+        self._replies, server_end = os.pipe()
+        self._buffer = b""
         # One thread until a run asks for more: a process with threads must not fork.
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+        options: list[str] = []
         if self.source is not None:
             path = os.environ.get("PYTHONPATH")
-            environment["PYTHONPATH"] = (
-                f"{self.source}{os.pathsep}{path}" if path else str(self.source)
+            environment["PYTHONPATH"] = os.pathsep.join(
+                [str(self.source), *([path] if path else [])]
             )
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "retable.launch.forkserver", str(server_end)],
-            stdin=subprocess.PIPE,
-            pass_fds=(server_end,),
-            env=environment,
-        )
-        os.close(server_end)
-        self._replies = reply_end
-        self._send({"preload": sorted(self.targets)})
-        while not any("ready" in message for message in self._receive(600)):
-            if self._process.poll() is not None:
-                raise RuntimeError("the forkserver could not start; its message is above")
-        return self
+            if (self.source / snapshot.EXTRA).is_dir():
+                environment["RETABLE_EXTRA"] = str(self.source / snapshot.EXTRA)
+            options = ["-P"]  # the current folder may hold the package too
+        # Ctrl-C reaches the whole process group, and only the launch itself is to act on it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, *options, "-m", "retable.launch.forkserver", str(server_end)],
+                stdin=subprocess.PIPE,
+                pass_fds=(server_end,),
+                env=environment,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(server_end)
+        try:
+            self._send({"preload": sorted(self.targets)})
+            while not any("ready" in message for message in self._receive(600)):
+                if self._process.poll() is not None:
+                    raise _gone()
+        except BaseException:
+            self._process.kill()  # it may be in the middle of its imports
+            self._close()
+            raise
 
     def start(self, run: FrozenRun, launched: Launched) -> None:
         """Fork a process that performs a frozen run already written to its folder."""
+        if self._process.poll() is not None:
+            self._close()
+            self._open()
         folder = str(run.folder.absolute())
         self._starting[folder] = run
-        self._send({"folder": folder, "launched": launched_json(launched)})
+        self._send(
+            {
+                "folder": folder,
+                "launched": launched_json(launched),
+                "grace_s": run.config.launcher.grace_s,
+            }
+        )
 
     @property
     def busy(self) -> int:
@@ -87,23 +116,26 @@ class Forkserver:
             for message in self._receive(left):
                 if "forked" in message:
                     self.running[message["pid"]] = self._starting.pop(message["forked"])
+                    if self._stopping is not None:
+                        _kill(message["pid"], self._stopping)
                 elif "status" in message:
                     pid = message["pid"]
                     ended.append(Ended(self.running.pop(pid), pid, message["status"]))
             if self._process.poll() is not None:
+                # Nobody would see its jobs end any more.
                 lost = [*self.running.items(), *((0, run) for run in self._starting.values())]
+                for pid in self.running:
+                    _kill(pid, signal.SIGKILL)
                 self.running.clear()
                 self._starting.clear()
                 return [*ended, *(Ended(run, pid, -signal.SIGKILL) for pid, run in lost)]
         return ended
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Send a signal to every running job."""
-        for pid in list(self.running):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+        """Send a signal to every running job, and to those that are only starting."""
+        self._stopping = number
+        for pid in self.running:
+            _kill(pid, number)
 
     def _send(self, message: dict[str, Any]) -> None:
         stdin = self._process.stdin
@@ -112,7 +144,9 @@ class Forkserver:
             stdin.write((json.dumps(message) + "\n").encode())
             stdin.flush()
         except BrokenPipeError:
-            raise RuntimeError("the forkserver is gone; run the command again") from None
+            if "preload" in message:
+                raise _gone() from None
+            # A run that could not be started ends with its server: see wait.
 
     def _receive(self, timeout: float) -> list[dict[str, Any]]:
         ready, _, _ = select.select([self._replies], [], [], timeout)
@@ -129,6 +163,9 @@ class Forkserver:
     ) -> None:
         if self.busy:
             self.signal_all(signal.SIGKILL)
+        self._close()
+
+    def _close(self) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -139,4 +176,17 @@ class Forkserver:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        os.close(self._replies)
+        if self._replies >= 0:
+            os.close(self._replies)
+        self._replies = -1
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _gone() -> UserError:
+    return UserError("the process that starts the runs ended; its message is above")

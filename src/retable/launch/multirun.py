@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from retable import records
+from retable import locations, records
 from retable.compose import check_overrides, compose, hydra_ready, lenient, search_path
 from retable.errors import UserError
-from retable.launch.engine import Summary, launch
+from retable.launch.engine import Summary, check_together, launch
 from retable.launch.frozen import FrozenRun, freeze
 
-_last: Summary | None = None
+if TYPE_CHECKING:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override
+
+_summaries: list[Summary] = []
 
 
 def freeze_jobs(jobs: Sequence[Sequence[str]]) -> list[FrozenRun]:
@@ -32,8 +37,44 @@ def freeze_jobs(jobs: Sequence[Sequence[str]]) -> list[FrozenRun]:
     return runs
 
 
+def match_configs(overrides: Sequence[str]) -> list[str]:
+    """Replace globs by the names of the configs they match.
+
+    Hydra's own look at one folder of one source: not at ``paper/name``, nor at the extra root.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+
+    out: list[str] = []
+    for text in overrides:
+        group, _, value = text.partition("=")
+        if value.startswith("glob("):
+            glob = _parsed(OverridesParser.create(), [text])[0].value()
+            assert isinstance(glob, Glob)
+            names = glob.filter(locations.config_names(group.lstrip("+")))
+            if not names:
+                raise UserError(f"override '{text}': matches no {group}")
+            text = f"{group}={','.join(names)}"
+        out.append(text)
+    return out
+
+
+def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]:
+    from hydra.errors import OverrideParseException
+
+    try:
+        return parser.parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        text = error.override.removeprefix("++")
+        raise UserError(f"override '{text}': {str(error).splitlines()[0]}") from None
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Jobs of a sweep as Hydra's own basic sweeper makes them: lists, globs and ranges."""
+    """Jobs of a sweep as Hydra's own basic sweeper makes them: lists and ranges.
+
+    Args:
+        overrides: the sweep's, after :func:`match_configs`.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -42,21 +83,22 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     check_overrides(overrides)
     with hydra_ready():
         loader = GlobalHydra.instance().config_loader()
-        # A first composition makes the loader's search path include the extra root.
         try:
             parser = OverridesParser.create(config_loader=loader)
-            parsed = parser.parse_overrides([*search_path(), *lenient(overrides)])
+            parsed = _parsed(parser, [*search_path(), *lenient(overrides)])
             batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
         except (HydraException, ValueError) as error:
             raise UserError(" ".join(str(error).split())) from None
-    return [list(job) for batch in batches for job in batch]
+    jobs = [list(job) for batch in batches for job in batch]
+    if not jobs:
+        raise UserError("nothing to run: a range among the overrides is empty")
+    return jobs
 
 
 def launch_jobs(jobs: Sequence[Sequence[str]]) -> list[dict[str, float]]:
     """Launch the jobs of a sweep; returns each one's results for a sweeper that optimises."""
-    global _last
     runs = freeze_jobs(jobs)
-    _last = launch(runs)
+    _summaries.append(launch(runs))
     out: list[dict[str, float]] = []
     for run in runs:
         record = records.read_run(run.folder, lambda _: None)
@@ -73,9 +115,9 @@ def sweep(overrides: Sequence[str]) -> Summary:
 
     import hydra
 
-    from retable import locations
-
-    freeze_jobs(expand(overrides))
+    overrides = match_configs(overrides)
+    check_together(freeze_jobs(expand(overrides)))
+    _summaries.clear()
     argv, sys.argv = sys.argv, ["retable", *search_path(), *lenient(overrides), "--multirun"]
     try:
         decorated = hydra.main(
@@ -84,7 +126,8 @@ def sweep(overrides: Sequence[str]) -> Summary:
         decorated()
     finally:
         sys.argv = argv
-    return _last or Summary()
+    # A sweeper may launch in several batches.
+    return Summary.of(_summaries)
 
 
 def _not_called(_: object) -> None:

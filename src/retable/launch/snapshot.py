@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import secrets
 import shutil
@@ -9,32 +10,45 @@ from pathlib import Path
 
 from retable import locations
 
+EXTRA = "extra"
+"""Folder of a snapshot that holds the extra root's papers, where there are any."""
+
 
 def make(runs: Path) -> Path:
     """Copy the package's source below ``runs``, under a name made of its content.
 
     Returns:
-        The folder to put on the module path. The extra root, if any, is copied beside it.
+        The folder to put on the module path. The extra root's papers are copied into it.
     """
     sources = {"retable": locations.PACKAGE}
     extra = locations.extra_root()
-    if extra is not None:
-        sources["extra"] = extra
-    digest = hashlib.sha256()
-    for name, folder in sources.items():
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{name}/{path.relative_to(folder)}\0".encode() + path.read_bytes())
-    target = runs / "_snapshots" / digest.hexdigest()[:16]
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    for name, folder in sources.items():
-        shutil.copytree(
-            folder, temporary / name, ignore=shutil.ignore_patterns("__pycache__", "*.nb?")
-        )
+    if extra is not None and (extra / "papers").is_dir():
+        sources[f"{EXTRA}/papers"] = extra / "papers"
+    base = runs.absolute() / "_snapshots"
+    base.mkdir(parents=True, exist_ok=True)
+    temporary = base / f".{secrets.token_hex(8)}"
     try:
-        temporary.rename(target)
-    except OSError:
-        shutil.rmtree(temporary)  # another launch made the same copy meanwhile
+        for name, folder in sources.items():
+            shutil.copytree(
+                folder, temporary / name, ignore=shutil.ignore_patterns("__pycache__", "*.nb?")
+            )
+        # Named after what was copied, which an edit may have changed while it was.
+        target = base / _digest(temporary)[:16]
+        try:
+            temporary.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            # The same copy was made before, or by another launch meanwhile.
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()

@@ -23,14 +23,19 @@ def render(table: Table, *, note: str | None = None) -> str:
         )
         if part
     )
-    lines = [f"# {spec.title}", "", f"`{table.name}` · {source} · protocol `{table.protocol}`", ""]
+    lines = [
+        f"# {_plain(spec.title)}",
+        "",
+        f"`{table.name}` · {_plain(source)} · protocol `{table.protocol}`",
+        "",
+    ]
     if note:
         lines += [f"**{note}**", ""]
     lines += _grid(table)
     lines += ["", _legend(table), ""]
     if spec.differs:
-        lines += [f"*Why it may differ:* {spec.differs.strip()}", ""]
-    lines += [f"- {note}" for note in [*spec.notes, *text.footnotes(table)]]
+        lines += [f"*Why it may differ:* {_plain(spec.differs)}", ""]
+    lines += [f"- {_plain(note)}" for note in [*spec.notes, *text.footnotes(table)]]
     if spec.claims:
         lines += ["", "## Claims", "", "| id | statement | where | kind | verdict |"]
         lines.append("| --- | --- | --- | --- | --- |")
@@ -38,7 +43,7 @@ def render(table: Table, *, note: str | None = None) -> str:
             mark = text.GRADE_MARK[claim.grade]
             where = claim.where or ""
             lines.append(
-                f"| {claim.id} | {_cell(claim.statement)}{mark} | {_cell(where)} |"
+                f"| {claim.id} | {in_cell(claim.statement)}{mark} | {in_cell(where)} |"
                 f" {claim.kind.replace('_', ' ')} | not judged yet |"
             )
     lines += ["", f"*{text.provenance(table)}*", ""]
@@ -55,7 +60,9 @@ def _legend(table: Table) -> str:
         c.n <= 1 or table.spec.metrics[c.metric].deterministic for c in table.cells.values()
     )
     ours = "ours" if single else "ours, mean ± standard deviation (seeds)"
-    return f"{'; '.join(sorted(units))}. Each cell: {ours}; below it the reported value (n)."
+    return (
+        f"{_plain('; '.join(sorted(units)))}. Each cell: {ours}; below it the reported value (n)."
+    )
 
 
 def _grid(table: Table) -> list[str]:
@@ -64,7 +71,7 @@ def _grid(table: Table) -> list[str]:
     columns = {name: column.title or name for name, column in spec.columns.items()}
     down, across = (columns, rows) if spec.transposed else (rows, columns)
     lines = [
-        f"| | {' | '.join(_cell(title) for title in across.values())} |",
+        f"| | {' | '.join(in_cell(title) for title in across.values())} |",
         f"| --- |{' ---: |' * len(across)}",
     ]
     for first, title in down.items():
@@ -72,7 +79,7 @@ def _grid(table: Table) -> list[str]:
         for second in across:
             place = (second, first) if spec.transposed else (first, second)
             parts.append(_content(table, place))
-        lines.append(f"| {_cell(title)} | {' | '.join(parts)} |")
+        lines.append(f"| {in_cell(title)} | {' | '.join(parts)} |")
     return lines
 
 
@@ -85,6 +92,11 @@ def _content(table: Table, place: tuple[str, str]) -> str:
     return f"{ours}<br>{theirs}" if theirs else ours
 
 
-def _cell(content: str) -> str:
+def in_cell(content: str) -> str:
     """Text inside a Markdown table: no bars, no line breaks, no HTML."""
-    return content.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+    return _plain(content).replace("|", "\\|")
+
+
+def _plain(content: str) -> str:
+    """Text in one line and without HTML."""
+    return " ".join(content.replace("&", "&amp;").replace("<", "&lt;").split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from retable import locations
+from retable.errors import UserError, brief
 from retable.files import write_atomic
-from retable.records import Record, dump, parse
+from retable.records import Record, RecordError, dump, parse
 
 MAX_HISTORY = 100
 _TOP = ("key", "paper", "experiment", "protocol", "seed", "status", "wall_s", "fingerprint")
@@ -74,18 +76,28 @@ def write(path: Path, records: Mapping[str, Record], histories: Mapping[str, str
             "history": pl.String,
         },
     )
-    buffer = path.with_name(f".{path.name}.tmp")
+    buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False)
-    write_atomic(path, buffer.read_bytes())
-    buffer.unlink()
+    write_atomic(path, buffer.getvalue())
 
 
 def read(path: Path) -> list[Record]:
-    """Records of a published table."""
+    """Records of a published table.
+
+    Raises:
+        UserError: for a file that is broken or of a newer version.
+    """
+    try:
+        return _read(path)
+    except (pl.exceptions.PolarsError, RecordError, KeyError, OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({brief(str(error))}); publish it again") from None
+
+
+def _read(path: Path) -> list[Record]:
     out: list[Record] = []
     for row in pl.read_parquet(path).iter_rows(named=True):
         rest = json.loads(row["rest"])
-        top = {name: row[name] for name in _TOP if row[name] is not None}
+        top = {name: row[name] for name in _TOP}
         content = {**rest, **top, "results": row["results"], "config": json.loads(row["config"])}
         out.append(parse(json.dumps(content), f"{path.name}:{row['key'][:12]}"))
     return out

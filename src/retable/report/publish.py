@@ -60,8 +60,10 @@ def published() -> list[tuple[str, str]]:
     base = locations.results_dir()
     found: list[tuple[str, str]] = []
     for path in sorted(base.rglob("*.parquet")):
-        name, _, protocol = path.relative_to(base).with_suffix("").as_posix().partition("-")
-        found.append((name, protocol or "paper"))
+        stem = path.relative_to(base).with_suffix("").as_posix()
+        name, dash, protocol = stem.rpartition("-")
+        whole = not dash or stem in locations.config_names("table")
+        found.append((stem, "paper") if whole else (name, protocol))
     return found
 
 
@@ -82,9 +84,10 @@ def overview() -> str:
         table = build(grid, collect.from_results(grid))
         filled = sum(cell.n > 0 for cell in table.cells.values())
         compared = sum(c.n > 0 and c.reported is not None for c in table.cells.values())
+        title = markdown.in_cell(table.spec.title)
         lines.append(
             f"| [{name}]({published_file(name, protocol).relative_to(base)}) |"
-            f" {table.spec.title} | {protocol} | {filled}/{len(table.cells)} | {compared} |"
+            f" {title} | {protocol} | {filled}/{len(table.cells)} | {compared} |"
             f" {len(table.records)} |"
         )
     return "\n".join([*lines, ""])

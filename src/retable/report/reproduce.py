@@ -16,6 +16,10 @@ FROM_RESULTS = (
     "Not run here: the data can be had neither from a mirror nor from its source."
     " Printed from the records published with the project."
 )
+NOWHERE = (
+    "Not run here: the data can be had neither from a mirror nor from its source, and no records"
+    " are published with the project."
+)
 
 
 def reproduce(
@@ -37,6 +41,8 @@ def reproduce(
         if planned in here:
             echo(markdown.render(build(planned, collect.from_runs(planned, say))))
         else:
-            table = build(planned, collect.from_results(planned))
-            echo(markdown.render(table, note=FROM_RESULTS))
+            found = collect.from_results(planned)
+            ok = ok and bool(found)
+            note = FROM_RESULTS if found else NOWHERE
+            echo(markdown.render(build(planned, found), note=note))
     return ok

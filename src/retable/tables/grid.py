@@ -112,12 +112,11 @@ def plan(
         seeds = seeds[:n_seeds]
     cells = _cells(name, spec, protocol, seeds[0], overrides)
     _refuse_twins(name, spec, cells)
-    chosen_cells = {
-        (r, c): cell
-        for (r, c), cell in cells.items()
-        if (not rows or r in rows) and (not columns or c in columns)
-    }
-    return Grid(name, spec, protocol, seeds, chosen_cells)
+    places = {(r, c) for r, c in cells if r in (rows or [r]) and c in (columns or [c])}
+    # A number that is relative to another row needs that row's runs too.
+    places |= {(spec.reference(c) or r, c) for r, c in places}
+    chosen = {place: cell for place, cell in cells.items() if place in places}
+    return Grid(name, spec, protocol, seeds, chosen)
 
 
 def _cells(
@@ -139,6 +138,12 @@ def _cells(
                     row.result_row or column.result_row or "",
                     column.step,
                 )
+                paper = settings[own].config.paper
+                if paper != spec.paper:
+                    raise UserError(
+                        f"{name}, row {row_name}, column {column_name}: is of paper '{paper}', the"
+                        f" table of '{spec.paper}'"
+                    )
                 cells[row_name, column_name] = CellPlan(
                     row_name, column_name, settings[own], address
                 )

@@ -2,179 +2,17 @@
 
 from __future__ import annotations
 
-import math
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from retable import locations
-from retable.compose import line_of, shown
-from retable.errors import UserError, nearest
-
-Grade = Literal["primary", "secondhand", "recalled", "derived"]
-SpreadKind = Literal["std", "std0", "sem", "ci95_z", "ci95_t", "unknown", "other"]
-ClaimKind = Literal[
-    "ordering",
-    "threshold",
-    "ratio",
-    "not_worse",
-    "tie",
-    "trend",
-    "all_of",
-    "interaction",
-    "spread",
-    "function",
-    "not_judged",
-]
-
-
-def _number(text: str) -> str:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"'{text}' is not a number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"'{text}' is not a finite number")
-    return text
-
-
-NumberText = Annotated[str, AfterValidator(_number)]
-
-
-class Part(BaseModel):
-    """Part of a table file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Source(Part):
-    """Where the table stands."""
-
-    paper_ref: str = Field(description="table or figure of the paper")
-    arxiv: str | None = None
-    code: str | None = Field(None, description="released code or notebook the numbers come from")
-    dossier: list[str] = Field([], description="ids of the table in the source collection")
-    own: bool = Field(True, description="false: not one of the paper's own tables; shown so")
-
-
-class Metric(Part):
-    """One quantity of a run and how it is judged."""
-
-    key: str = Field(description="metric in the record, such as test/error")
-    title: str | None = None
-    unit: str = ""
-    direction: Literal["min", "max", "none"] = "none"
-    decimals: NonNegativeInt | None = Field(None, description="digits shown")
-    margin: PositiveFloat | None = Field(None, description="difference that would not matter")
-    quantum: PositiveFloat | None = Field(None, description="smallest step of the metric")
-    deterministic: bool = Field(False, description="the same for every seed; one run suffices")
-    tolerance: NonNegativeFloat | None = Field(None, description="of a deterministic cell")
-    relative_to: str | None = Field(
-        None, description="row whose mean in the same column divides the values"
-    )
-    scientific: bool = Field(False, description="show as 1.2e-07")
-
-
-class Column(Part):
-    """A condition: which experiment, which metric."""
-
-    metric: str
-    title: str | None = None
-    experiment: str | dict[str, str] = Field(description="experiment's config, by protocol")
-    overrides: list[str] = []
-    step: NonNegativeInt | None = None
-    result_row: str | None = None
-
-
-class Row(Part):
-    """A method."""
-
-    title: str | None = None
-    overrides: list[str] = []
-    result_row: str | None = Field(None, description="rows of a run that gives several")
-    run: bool = Field(True, description="false: reported only")
-    quoted: str | None = Field(None, description="work that the paper quotes this row from")
-    note: str | None = None
-
-
-class Reported(Part):
-    """A number as somebody printed it; text, because the digits say how exact it is."""
-
-    value: NumberText
-    spread: NumberText | None = None
-    spread_kind: SpreadKind | None = None
-    ddof: Literal[0, 1] = 1
-    n: PositiveInt | None = None
-    grade: Grade
-    where: str
-    decimals: NonNegativeInt | None = None
-    reading_error: NonNegativeFloat = Field(0.0, description="of a value read off a plot")
-    exact: bool = False
-    margin: PositiveFloat | None = None
-    note: str | None = None
-
-    @model_validator(mode="after")
-    def _spread(self) -> Reported:
-        if (self.spread is None) != (self.spread_kind is None):
-            raise ValueError("spread and spread_kind: give both or neither")
-        return self
-
-
-class Claim(Part):
-    """A statement of the paper, as it stands there, and how it is tested."""
-
-    id: str
-    statement: str
-    kind: ClaimKind
-    where: str | None = None
-    grade: Grade = "primary"
-    better: str | None = None
-    than: str | list[str] | None = None
-    on: str | list[str] | None = Field(None, description="columns; all where left out")
-    average: bool = Field(False, description="over the columns, instead of in each")
-    at_least: float | None = None
-    at_most: float | None = None
-    about: float | None = None
-    within: PositiveFloat | None = None
-    margin: PositiveFloat | None = None
-    each_step: bool = False
-    function: str | None = None
-    why_not_judged: str | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Claim:
-        bounds = [b for b in (self.at_least, self.at_most, self.about) if b is not None]
-        if self.kind in {"ordering", "ratio", "not_worse", "tie", "spread", "all_of"} and not (
-            self.better and self.than
-        ):
-            raise ValueError(f"better, than: a claim of kind {self.kind} names rows in both")
-        if self.kind in {"ratio", "threshold"} and len(bounds) != 1:
-            raise ValueError("at_least, at_most, about: give one of them")
-        if self.kind == "not_judged" and not self.why_not_judged:
-            raise ValueError("why_not_judged: is needed where a claim is not judged")
-        return self
-
-    def rows(self) -> list[str]:
-        """Rows that the claim names."""
-        than = [self.than] if isinstance(self.than, str) else self.than or []
-        return [name for name in [self.better, *than] if name]
-
-    def columns(self) -> list[str]:
-        """Columns that the claim names; empty for all."""
-        return [self.on] if isinstance(self.on, str) else self.on or []
+from retable.errors import UserError, brief, nearest
+from retable.locations import line_of, shown
+from retable.tables.parts import Claim, Column, Metric, Part, Reported, Row, SeedList, Source
 
 
 class TableSpec(Part):
@@ -183,14 +21,14 @@ class TableSpec(Part):
     paper: str
     title: str
     source: Source
-    metrics: dict[str, Metric]
-    seeds: PositiveInt | list[NonNegativeInt] | dict[str, PositiveInt | list[NonNegativeInt]]
-    columns: dict[str, Column]
-    rows: dict[str, Row]
-    reported: dict[str, dict[str, Reported]] = {}
-    claims: list[Claim] = []
+    metrics: dict[str, Metric] = Field(min_length=1)
+    seeds: PositiveInt | SeedList | dict[str, PositiveInt | SeedList]
+    columns: dict[str, Column] = Field(min_length=1)
+    rows: dict[str, Row] = Field(min_length=1)
+    reported: dict[str, dict[str, Reported]] = Field({})
+    claims: list[Claim] = Field([])
     differs: str | None = None
-    notes: list[str] = []
+    notes: list[str] = Field([])
     transposed: bool = Field(False, description="print rows across and columns down")
     quick: bool = Field(False, description="part of make reproduce")
 
@@ -217,6 +55,10 @@ class TableSpec(Part):
         seeds = self.seeds.get(protocol, 1) if isinstance(self.seeds, dict) else self.seeds
         return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
 
+    def reference(self, column: str) -> str | None:
+        """Row that the numbers of a column are relative to, None where to none."""
+        return self.metrics[self.columns[column].metric].relative_to
+
     def experiment(self, column: str, protocol: str) -> str | None:
         """Experiment of a column under a protocol, None where it has none."""
         experiment = self.columns[column].experiment
@@ -234,6 +76,10 @@ class _TableLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key has to be a word", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"'{key.value}' stands twice", key.start_mark
@@ -269,8 +115,10 @@ def load_file(file: Path) -> TableSpec:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise UserError(f"{shown(file)}{line}: not valid YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{shown(file)}: is no table: expected key: value pairs, such as paper:")
     try:
         spec = TableSpec.model_validate(values)
     except ValidationError as error:
@@ -294,6 +142,7 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
     first = error.errors(include_url=False)[0]
     # Names of union members in a location are pydantic's, not the file's.
     path = [str(p) for p in first["loc"] if not _is_union_member(p)]
+    given = brief(repr(first["input"]))
     match first["type"]:
         case "extra_forbidden":
             message = f"unknown field{nearest(path[-1], _fields(path[:-1]))}"
@@ -302,15 +151,22 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
         case "value_error":
             message = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
         case "string_type" if path and path[-1] in {"value", "spread"}:
-            message = f'write it in quotes, "{first["input"]}": YAML would lose a last zero'
+            message = "write it in quotes, as it is printed: YAML would lose a last zero"
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", first["msg"])
+            message = f"{given} is not valid{nearest(str(first['input']), choices)}"
+        case "dict_type" | "model_type":
+            message = f"{given} is not valid: expected key: value pairs"
+        case _ if path[0] == "seeds":
+            message = f"{given} is not valid: expected how many seeds, or a list of seeds"
         case _:
-            message = f"{first['input']!r} is not valid: {first['msg']}"
+            message = f"{given} is not valid: {first['msg'].replace('Input should', 'should')}"
     return refuse(file, path, message)
 
 
 def _is_union_member(part: int | str) -> bool:
     text = str(part)
-    return text in {"int", "str"} or "[" in text
+    return text in {"int", "str", "constrained-int"} or "[" in text
 
 
 def _fields(path: list[str]) -> list[str]:
@@ -336,6 +192,11 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             raise refuse(file, path, f"no {what} '{name}'{nearest(name, choices)}")
 
     rows, columns = list(spec.rows), list(spec.columns)
+    for kind, parts in (("columns", spec.columns), ("rows", spec.rows)):
+        for name, part in parts.items():
+            if any(text.lstrip("+~").startswith("seed=") for text in part.overrides):
+                path = [kind, name, "overrides"]
+                raise refuse(file, path, "the table's seeds are in 'seeds'; leave it out")
     for name, column in spec.columns.items():
         known(["columns", name, "metric"], column.metric, list(spec.metrics), "metric")
         kinds = (
@@ -346,7 +207,10 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             known(path, experiment, locations.config_names("experiment"), "experiment")
     for name, metric in spec.metrics.items():
         if metric.relative_to is not None:
-            known(["metrics", name, "relative_to"], metric.relative_to, rows, "row")
+            path = ["metrics", name, "relative_to"]
+            known(path, metric.relative_to, rows, "row")
+            if not spec.rows[metric.relative_to].run:
+                raise refuse(file, path, f"row '{metric.relative_to}' is not run")
     for row, cells in spec.reported.items():
         known(["reported", row], row, rows, "row")
         for column in cells:

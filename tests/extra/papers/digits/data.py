@@ -42,11 +42,13 @@ class Digits(PaperDataModule):
         train_size: int = 1200,
         num_workers: int = 0,
         persistent_workers: bool = False,
+        test_batch_size: int = 300,
     ) -> None:
         super().__init__(
             seed=seed, paths=paths, num_workers=num_workers, persistent_workers=persistent_workers
         )
         self.batch_size, self.noise, self.train_size = batch_size, noise, train_size
+        self.test_batch_size = test_batch_size
 
     def setup(self, stage: str) -> None:
         images, labels = load_digits(return_X_y=True)
@@ -65,4 +67,4 @@ class Digits(PaperDataModule):
         return self.in_order(self.val, 300)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return self.in_order(self.test, 300)
+        return self.in_order(self.test, self.test_batch_size)

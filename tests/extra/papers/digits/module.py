@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ from retable.papers.base import PaperModule, StepOutput
 class Perceptron(PaperModule):
     """One hidden layer.
 
-    ``fail`` and ``sleep`` are what the tests of the engine need: a fault and a duration.
+    ``fail`` and ``sleep`` are what the tests of the engine need: a fault and a duration. A sleep
+    and the end of a process are nothing that could change a number of a run that survives them.
     """
 
     def __init__(
@@ -31,9 +33,13 @@ class Perceptron(PaperModule):
         scheduler_monitor: str = "val/loss",
         manual: bool = False,
         sleep: float = 0.0,
-        fail: Literal["no", "raise", "diverge", "exit"] = "no",
+        test_sleep: float = 0.0,
+        results: int = 0,
+        fail: Literal["no", "raise", "diverge", "late", "exit", "kill"] = "no",
+        exit_code: int = 9,
     ) -> None:
         self.hidden, self.dropout, self.sleep, self.fail = hidden, dropout, sleep, fail
+        self.test_sleep, self.more_results, self.exit_code = test_sleep, results, exit_code
         super().__init__(
             seed=seed, optimizer=optimizer, scheduler=scheduler, scheduler_monitor=scheduler_monitor
         )
@@ -65,7 +71,9 @@ class Perceptron(PaperModule):
         if self.fail == "raise":
             raise RuntimeError("asked to <b>fail</b>")
         if self.fail == "exit":
-            os._exit(9)
+            os._exit(self.exit_code)
+        if self.fail == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         loss = super().training_step(batch, batch_idx)
         if self.fail == "diverge":
             loss = loss * float("nan")
@@ -77,8 +85,16 @@ class Perceptron(PaperModule):
             optimizer.step()
         return loss
 
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        time.sleep(self.test_sleep)
+        for step in range(self.more_results if batch_idx == 0 else 0):
+            self.add_result("extra/steps", float(step), step=step)
+        return super().test_step(batch, batch_idx)
+
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
+        if self.fail == "late":
+            self.log("train/late", float("nan"))
         scheduler = self.lr_schedulers()
         if not self.automatic_optimization and scheduler is not None:
             scheduler.step()

@@ -1,0 +1,186 @@
+"""Parts of a table file: where it stands, metrics, columns, rows, reported numbers, claims."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from retable.errors import brief
+
+Grade = Literal["primary", "secondhand", "recalled", "derived"]
+SpreadKind = Literal["std", "std0", "sem", "ci95_z", "ci95_t", "unknown", "other"]
+ClaimKind = Literal[
+    "ordering",
+    "threshold",
+    "ratio",
+    "not_worse",
+    "tie",
+    "trend",
+    "all_of",
+    "interaction",
+    "spread",
+    "function",
+    "not_judged",
+]
+
+
+def _number(text: str) -> str:
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
+        raise ValueError(f"'{brief(text)}' is not a number")
+    if not math.isfinite(float(text)):
+        raise ValueError(f"'{brief(text)}' is too large")
+    return text
+
+
+def _not_negative(text: str) -> str:
+    if float(text) < 0:
+        raise ValueError(f"'{text}' is negative")
+    return text
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed stands twice")
+    return seeds
+
+
+NumberText = Annotated[str, AfterValidator(_number)]
+SpreadText = Annotated[NumberText, AfterValidator(_not_negative)]
+Words = Annotated[str, Field(min_length=1)]
+SeedList = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class Part(BaseModel):
+    """Part of a table file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Source(Part):
+    """Where the table stands."""
+
+    paper_ref: Words = Field(description="table or figure of the paper")
+    arxiv: str | None = None
+    code: str | None = Field(None, description="released code or notebook the numbers come from")
+    dossier: list[str] = Field([], description="ids of the table in the source collection")
+    own: bool = Field(True, description="false: not one of the paper's own tables; shown so")
+
+
+class Metric(Part):
+    """One quantity of a run and how it is judged."""
+
+    key: str = Field(description="metric in the record, such as test/error")
+    title: str | None = None
+    unit: str = ""
+    direction: Literal["min", "max", "none"] = "none"
+    decimals: NonNegativeInt | None = Field(None, description="digits shown")
+    margin: PositiveFloat | None = Field(None, description="difference that would not matter")
+    quantum: PositiveFloat | None = Field(None, description="smallest step of the metric")
+    deterministic: bool = Field(False, description="the same for every seed; one run suffices")
+    tolerance: NonNegativeFloat | None = Field(None, description="of a deterministic cell")
+    relative_to: str | None = Field(
+        None, description="row whose mean in the same column divides the values"
+    )
+    scientific: bool = Field(False, description="show as 1.2e-07")
+
+
+class Column(Part):
+    """A condition: which experiment, which metric."""
+
+    metric: str
+    title: str | None = None
+    experiment: str | dict[str, str] = Field(description="experiment's config, by protocol")
+    overrides: list[str] = []
+    step: NonNegativeInt | None = None
+    result_row: str | None = None
+
+
+class Row(Part):
+    """A method."""
+
+    title: str | None = None
+    overrides: list[str] = []
+    result_row: str | None = Field(None, description="rows of a run that gives several")
+    run: bool = Field(True, description="false: reported only")
+    quoted: str | None = Field(None, description="work that the paper quotes this row from")
+    note: str | None = None
+
+
+class Reported(Part):
+    """A number as somebody printed it; text, because the digits say how exact it is."""
+
+    value: NumberText
+    spread: SpreadText | None = None
+    spread_kind: SpreadKind | None = None
+    ddof: Literal[0, 1] = 1
+    n: PositiveInt | None = None
+    grade: Grade
+    where: Words
+    decimals: NonNegativeInt | None = None
+    reading_error: NonNegativeFloat = Field(0.0, description="of a value read off a plot")
+    exact: bool = False
+    margin: PositiveFloat | None = None
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _spread(self) -> Reported:
+        if (self.spread is None) != (self.spread_kind is None):
+            raise ValueError("spread and spread_kind: give both or neither")
+        return self
+
+
+class Claim(Part):
+    """A statement of the paper, as it stands there, and how it is tested."""
+
+    id: str
+    statement: str
+    kind: ClaimKind
+    where: str | None = None
+    grade: Grade = "primary"
+    better: str | None = None
+    than: str | list[str] | None = None
+    on: str | list[str] | None = Field(None, description="columns; all where left out")
+    average: bool = Field(False, description="over the columns, instead of in each")
+    at_least: float | None = None
+    at_most: float | None = None
+    about: float | None = None
+    within: PositiveFloat | None = None
+    margin: PositiveFloat | None = None
+    each_step: bool = False
+    function: str | None = None
+    why_not_judged: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Claim:
+        bounds = [b for b in (self.at_least, self.at_most, self.about) if b is not None]
+        if self.kind in {"ordering", "ratio", "not_worse", "tie", "spread", "all_of"} and not (
+            self.better and self.than
+        ):
+            raise ValueError(f"better, than: a claim of kind {self.kind} names rows in both")
+        if self.kind in {"ratio", "threshold"} and len(bounds) != 1:
+            raise ValueError("at_least, at_most, about: give one of them")
+        if self.kind == "not_judged" and not self.why_not_judged:
+            raise ValueError("why_not_judged: is needed where a claim is not judged")
+        return self
+
+    def rows(self) -> list[str]:
+        """Rows that the claim names."""
+        than = [self.than] if isinstance(self.than, str) else self.than or []
+        return [name for name in [self.better, *than] if name]
+
+    def columns(self) -> list[str]:
+        """Columns that the claim names; empty for all."""
+        return [self.on] if isinstance(self.on, str) else self.on or []

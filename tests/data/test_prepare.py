@@ -1,0 +1,34 @@
+"""Data is prepared once per setting, whatever the seeds and the models."""
+
+from __future__ import annotations
+
+from retable import run
+from retable.data.prepare import prepare
+from retable.tables.grid import plan
+
+
+def test_once_per_data_setting(monkeypatch):
+    prepared = []
+
+    class Data:
+        def __init__(self, node):
+            self.node = node
+
+        def prepare_data(self):
+            prepared.append(self.node)
+
+    monkeypatch.setattr(run, "build_data", lambda node, seed, paths: Data(node))
+    said: list[str] = []
+    lines = prepare(plan("digits/accuracy").runs(), said.append)
+    assert len(prepared) == len(lines) == 1
+    assert said == ["preparing 1 data setting"]
+    assert lines[0].startswith("Digits(batch_size=100, noise=0.1")
+    prepared.clear()
+    both = [*plan("digits/accuracy").runs(), *plan("digits/accuracy", "smoke").runs()]
+    assert len(prepare(both, said.append)) == len(prepared) == 2
+    assert prepare([], said.append) == []
+
+
+def test_real_data_module():
+    (line,) = prepare(plan("digits/accuracy", "smoke").runs(), lambda _: None)
+    assert line.endswith("is ready")

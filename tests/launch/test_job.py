@@ -1,0 +1,410 @@
+"""One attempt: what it refuses, how it ends, what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from retable import records
+from retable.compose import compose, hydra_ready
+from retable.errors import UserError
+from retable.launch import frozen, job
+from retable.launch.job import Exit, Launched, perform
+from retable.launch.lease import FILE as LEASE
+from retable.launch.lease import Lease, read_holder
+from retable.records import Provenance, Status
+
+LAUNCHED = Launched(
+    Provenance(commit="c" * 40, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2),
+    workers=3,
+)
+
+
+def freeze(*overrides, experiment="digits/smoke", seed=0):
+    with hydra_ready():
+        return frozen.freeze(compose([f"experiment={experiment}", f"seed={seed}", *overrides]))
+
+
+def written(*overrides, **more):
+    run = freeze(*overrides, **more)
+    frozen.write(run)
+    return run
+
+
+def record_of(run, attempt=None):
+    folder = run.folder if attempt is None else run.folder / "attempts" / str(attempt)
+    return records.read(folder / "record.json")
+
+
+def logged(run, number, stop=None):
+    """Perform, with the standard error of the process in place of pytest's; exit code and log."""
+    with pytest.MonkeyPatch.context() as patch, open(2, "w", closefd=False) as stderr:
+        patch.setattr(sys, "stderr", stderr)
+        code = perform(run.folder, LAUNCHED, stop)
+    return code, (run.folder / "attempts" / str(number) / "log.txt").read_text()
+
+
+class StopAfter(threading.Event):
+    """An event that is set once it has been asked so many times."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.left = times
+
+    def is_set(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+def test_a_run_is_done_once():
+    run = written()
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    record = record_of(run)
+    assert record.status is Status.DONE
+    assert (record.key, record.fingerprint) == (run.key, run.fingerprint)
+    assert (record.attempt, record.resumed_from_epoch) == (1, None)
+    assert (record.workers, record.threads, record.device) == (3, 1, "cpu")
+    assert record.provenance == LAUNCHED.provenance
+    assert record.value("test/accuracy") is not None
+    assert "paths" not in record.config
+    assert record.config["model"]["_target_"] == "retable.papers.digits.module.Perceptron"
+    attempt = run.folder / "attempts" / "1"
+    assert sorted(p.name for p in attempt.iterdir()) == [
+        "checkpoints",
+        "history.jsonl",
+        "log.txt",
+        "record.json",
+    ]
+    assert sorted(p.name for p in run.folder.iterdir()) == [
+        "attempts",
+        "config.yaml",
+        "record.json",
+    ], "a lease or a temporary was left"
+    assert (attempt / "record.json").samefile(run.folder / "record.json")
+    history = (attempt / "history.jsonl").read_text()
+    assert records.text_sha256(history) == record.history_sha256
+    assert [json.loads(line)["epoch"] for line in history.splitlines()] == [0]
+    changed = (run.folder / "record.json").stat().st_mtime_ns
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    assert (run.folder / "record.json").stat().st_mtime_ns == changed
+    assert len(records.attempts(run.folder)) == 1
+
+
+def test_interrupted_goes_on_and_equals_the_undisturbed_run(tmp_path, monkeypatch):
+    run = written(experiment="digits/base")
+    assert perform(run.folder, LAUNCHED, StopAfter(2)) is Exit.INTERRUPTED
+    assert not (run.folder / "record.json").exists()
+    first = record_of(run, 1)
+    assert (first.status, first.error) == (Status.INTERRUPTED, "stopped after epoch 1")
+    assert perform(run.folder, LAUNCHED, StopAfter(1)) is Exit.INTERRUPTED
+    assert record_of(run, 2).resumed_from_epoch == 2
+    code, log = logged(run, 3)
+    assert code is Exit.DONE
+    last = record_of(run)
+    assert (last.attempt, last.resumed_from_epoch) == (3, 3)
+    assert f"resuming after 3 epochs from {run.folder}/attempts/2/checkpoints" in log
+    monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "other"))
+    undisturbed = written(experiment="digits/base")
+    assert undisturbed.folder != run.folder
+    assert perform(undisturbed.folder, LAUNCHED) is Exit.DONE
+    assert record_of(undisturbed).substance() == last.substance()
+    assert (undisturbed.folder / "attempts" / "1" / "history.jsonl").read_bytes() == (
+        run.folder / "attempts" / "3" / "history.jsonl"
+    ).read_bytes()
+
+
+def test_stopped_in_the_test(tmp_path):
+    run = written()
+    # Asked at the end of the only epoch and before the test's only batch.
+    assert perform(run.folder, LAUNCHED, StopAfter(2)) is Exit.INTERRUPTED
+    assert record_of(run, 1).error == "stopped in the test"
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    assert record_of(run).resumed_from_epoch == 1
+
+
+def test_failed_leaves_traceback_and_a_line():
+    run = written("model.fail=raise")
+    code, log = logged(run, 1)
+    assert code is Exit.FAILED
+    record = record_of(run, 1)
+    assert record.status is Status.FAILED
+    assert record.error == "RuntimeError: asked to <b>fail</b>"
+    assert record.results == []
+    text = (run.folder / "attempts" / "1" / "traceback.txt").read_text()
+    assert text.startswith("Traceback")
+    assert text in log
+    assert not (run.folder / "record.json").exists()
+    assert not (run.folder / LEASE).exists()
+    assert perform(run.folder, LAUNCHED) is Exit.FAILED
+    assert [p.name for p in records.attempts(run.folder)] == ["2", "1"]
+
+
+def test_diverged():
+    run = written("model.fail=diverge")
+    assert perform(run.folder, LAUNCHED) is Exit.DIVERGED
+    record = record_of(run, 1)
+    assert (record.status, record.error) == (Status.DIVERGED, "train/loss is nan in epoch 0")
+    assert not (run.folder / "record.json").exists()
+
+
+def test_too_many_results_fail_with_a_record():
+    run = written("model.results=250")
+    assert perform(run.folder, LAUNCHED) is Exit.FAILED
+    record = record_of(run, 1)
+    assert record.status is Status.FAILED
+    assert "a run may record 200 results" in record.error
+
+
+def test_sys_exit_in_a_method_is_a_failure(monkeypatch):
+    from retable import run as runner
+
+    run = written()
+    monkeypatch.setattr(runner, "execute", lambda *_: sys.exit(0))
+    assert perform(run.folder, LAUNCHED) is Exit.FAILED
+    assert record_of(run, 1).error == "SystemExit: 0"
+
+
+def test_sigterm_in_lightnings_hands_is_an_interruption(monkeypatch):
+    """Between registering its own handler and the first hook, Lightning would leave by exit."""
+    from retable import run as runner
+
+    run = written()
+    stop = threading.Event()
+
+    def execute(*_):
+        stop.set()
+        raise SystemExit
+
+    monkeypatch.setattr(runner, "execute", execute)
+    assert perform(run.folder, LAUNCHED, stop) is Exit.INTERRUPTED
+    assert record_of(run, 1).status is Status.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("hidden: 32", "hidden: 33", "its key does not follow from its config; it was edited"),
+        ("seed: 0", "seed: 1", "it was edited"),
+        ("version: 1", "version: 2", "frozen run of version 2; this retable reads 1"),
+        ("key:", "kye:", "not a frozen run"),
+        ("hidden: 32", "hiden: 32", "hiden"),
+        ("config:", "config: [", "not a frozen run"),
+    ],
+)
+def test_an_edited_frozen_run_is_refused(old, new, message):
+    run = written("model.hidden=32")
+    path = run.folder / frozen.FILE
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message):
+        perform(run.folder, LAUNCHED)
+    assert not (run.folder / "attempts").exists()
+
+
+def test_unkeyed_parts_of_a_frozen_run_may_be_edited():
+    run = written()
+    path = run.folder / frozen.FILE
+    content = yaml.safe_load(path.read_text())
+    content["config"]["progress"] = False
+    path.write_text(yaml.safe_dump(content))
+    assert frozen.read(run.folder).key == run.key
+
+
+def test_a_missing_frozen_run_and_a_copied_one_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"config.yaml: not a frozen run \(FileNotFoundError"):
+        perform(tmp_path, LAUNCHED)
+    run = written()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / frozen.FILE).write_text((run.folder / frozen.FILE).read_text())
+    with pytest.raises(UserError, match=f"belongs into the folder {run.key}"):
+        perform(tmp_path / "copy", LAUNCHED)
+
+
+def test_changed_code_is_refused(monkeypatch):
+    run = written()
+    monkeypatch.setattr(job, "fingerprint", lambda _: "0" * 64)
+    with pytest.raises(UserError, match=r"the code changed since launch .*now 000000000000.*again"):
+        perform(run.folder, LAUNCHED)
+    assert not (run.folder / "attempts").exists()
+
+
+def test_held_by_another():
+    run = written()
+    held = Lease.acquire(run.folder, 60)
+    assert perform(run.folder, LAUNCHED) is Exit.LEASED
+    assert not (run.folder / "attempts").exists()
+    assert read_holder(run.folder) == held.holder
+    held.release()
+
+
+def test_a_broken_published_record_is_set_aside():
+    run = written()
+    (run.folder / "record.json").write_text('{"version": 1, "key": ')
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    assert record_of(run).status is Status.DONE
+    [aside] = run.folder.glob("record.json.broken-*")
+    assert aside.read_text() == '{"version": 1, "key": '
+
+
+def test_a_published_record_of_another_run_is_set_aside():
+    run, other = written(), written(seed=1)
+    assert perform(other.folder, LAUNCHED) is Exit.DONE
+    (run.folder / "record.json").write_bytes((other.folder / "record.json").read_bytes())
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    assert record_of(run).seed == 0
+    assert len(list(run.folder.glob("record.json.broken-*"))) == 1
+
+
+def test_a_record_of_a_newer_version_is_left_alone():
+    run = written()
+    (run.folder / "record.json").write_text('{"version": 2}')
+    with pytest.raises(UserError, match="update it"):
+        perform(run.folder, LAUNCHED)
+    assert (run.folder / "record.json").read_text() == '{"version": 2}'
+    assert not (run.folder / LEASE).exists()
+
+
+def test_killed_between_record_and_publication():
+    run = written()
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    (run.folder / "record.json").unlink()
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    assert record_of(run).attempt == 1
+    assert len(records.attempts(run.folder)) == 1
+
+
+def test_the_second_to_finish_does_not_replace_the_record(monkeypatch):
+    """Its lease was broken wrongly; meanwhile another finished."""
+    from retable import run as runner
+
+    run = written()
+    real = runner.execute
+
+    def slow(config, context):
+        (run.folder / LEASE).unlink()
+        monkeypatch.setattr(runner, "execute", real)
+        assert perform(run.folder, LAUNCHED) is Exit.DONE
+        return real(config, context)
+
+    monkeypatch.setattr(runner, "execute", slow)
+    code, log = logged(run, 1)
+    assert code is Exit.DONE
+    assert record_of(run).attempt == 2
+    assert record_of(run, 1).status is Status.DONE
+    assert record_of(run, 1).substance() == record_of(run).substance()
+    assert "the run already has a record" in log
+
+
+def test_a_lost_lease_stops_the_run(monkeypatch):
+    run = written("launcher.lease_s=0.12", "model.sleep=0.3", experiment="digits/base")
+    from retable import run as runner
+
+    real = runner.execute
+
+    def robbed(config, context):
+        path = run.folder / LEASE
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "nonce": "other", "host": "another"}))
+        return real(config, context)
+
+    monkeypatch.setattr(runner, "execute", robbed)
+    assert perform(run.folder, LAUNCHED) is Exit.INTERRUPTED
+    assert read_holder(run.folder).nonce == "other"
+
+
+def test_attempts_are_numbered_and_never_shared(tmp_path):
+    assert [job.new_attempt(tmp_path).name for _ in range(3)] == ["1", "2", "3"]
+    (tmp_path / "attempts" / "10").mkdir()
+    assert job.new_attempt(tmp_path).name == "11"
+
+
+def test_a_checkpoint_of_other_code_is_not_resumed(monkeypatch):
+    run = written(experiment="digits/base")
+    assert perform(run.folder, LAUNCHED, StopAfter(2)) is Exit.INTERRUPTED
+    changed = frozen.FrozenRun(run.config, run.key, "1" * 64)
+    frozen.write(changed)
+    monkeypatch.setattr(job, "fingerprint", lambda _: "1" * 64)
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    assert record_of(run).resumed_from_epoch is None
+    assert record_of(run).fingerprint == "1" * 64
+
+
+def test_nothing_of_person_or_machine_in_what_is_kept(monkeypatch, tmp_path):
+    home = tmp_path / "home-of-somebody"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SECRET_OF_TEST", "hunter2hunter2")
+    monkeypatch.setenv("RETABLE_RUNS", str(home / "runs"))
+    from retable import run as runner
+
+    run = written()
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    failing = written(seed=1)
+
+    def missing(*_):
+        (home / "data.csv").read_text()
+
+    monkeypatch.setattr(runner, "execute", missing)
+    assert perform(failing.folder, LAUNCHED) is Exit.FAILED
+    assert "'~/data.csv'" in record_of(failing, 1).error
+    for path in (run.folder / "record.json", failing.folder / "attempts" / "1" / "record.json"):
+        text = path.read_text()
+        assert "hunter2hunter2" not in text
+        assert "home-of-somebody" not in text
+        assert os.uname().nodename not in text
+
+
+def test_exit_codes_say_how_a_job_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["job", str(tmp_path / "a" / "b")])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for code in Exit:
+        monkeypatch.setattr(job, "perform", lambda *_, code=code: code)
+        assert job.main() == code
+
+
+def test_threads_are_pinned_and_recorded():
+    import torch
+
+    before = torch.get_num_threads()
+    run = written("device.threads=2")
+    try:
+        assert perform(run.folder, LAUNCHED) is Exit.DONE
+        assert torch.get_num_threads() == 2
+    finally:
+        job.set_threads(before)
+    assert record_of(run).threads == 2
+    assert run.key == freeze().key
+
+
+def test_the_module_runs_a_folder(tmp_path):
+    """As a cluster's job does; also from inside it."""
+    done = written()
+
+    def call(*args, cwd=tmp_path):
+        command = [sys.executable, "-m", "retable.launch.job", *map(str, args)]
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+    assert call().returncode == Exit.REFUSED
+    answer = call(tmp_path)
+    assert answer.returncode == Exit.REFUSED
+    assert answer.stderr.startswith(f"error: {tmp_path}/config.yaml: not a frozen run")
+    assert "Traceback" not in answer.stderr
+    answer = call(".", cwd=done.folder)
+    assert answer.returncode == Exit.DONE, answer.stderr
+    record = record_of(done)
+    assert record.status is Status.DONE
+    store = Path(done.config.paths.runs) / "_store"
+    assert (store / f"{record.provenance.packages}.txt").exists()
+    # The same bits as in this process.
+    (done.folder / "record.json").rename(tmp_path / "first.json")
+    (done.folder / "attempts").rename(tmp_path / "attempts")
+    assert perform(done.folder, LAUNCHED) is Exit.DONE
+    assert record_of(done).substance() == record.substance()

@@ -1,0 +1,147 @@
+"""Hydra multirun through the one engine; nothing starts where a job of it is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from retable import records
+from retable.compose import compose, hydra_ready
+from retable.errors import UserError
+from retable.launch import frozen, multirun
+from retable.launch.job import Launched, perform
+from retable.records import Provenance
+
+LAUNCHED = Launched(
+    Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
+)
+
+
+def all_records(runs):
+    return {path: records.read(path) for path in sorted(runs.glob("digits/*/record.json"))}
+
+
+def test_lists_ranges_and_globs_are_expanded():
+    jobs = multirun.expand(
+        ["experiment=digits/smoke", "model.hidden=8,16", "seed=range(0,2)", "device.threads=1"]
+    )
+    assert [sorted(plain(job)) for job in jobs] == [
+        sorted(["experiment=digits/smoke", f"model.hidden={h}", f"seed={s}", "device.threads=1"])
+        for h in (8, 16)
+        for s in (0, 1)
+    ]
+    for glob, names in {
+        "glob(digits/s*)": ["digits/smoke"],
+        "glob(digits/*)": ["digits/base", "digits/smoke"],
+        "glob([digits/*],exclude=[*smoke])": ["digits/base"],
+    }.items():
+        matched = multirun.match_configs([f"experiment={glob}", "seed=0"])
+        assert matched == [f"experiment={','.join(names)}", "seed=0"]
+        assert [plain(job) for job in multirun.expand(matched)] == [
+            [f"experiment={name}", "seed=0"] for name in names
+        ]
+
+
+def plain(job):
+    return [text.lstrip("+") for text in job if not text.startswith("hydra.searchpath")]
+
+
+def test_jobs_that_differ_in_the_seed_share_one_composition(monkeypatch):
+    composed = []
+
+    def counting(overrides):
+        composed.append(overrides)
+        return compose(overrides)
+
+    monkeypatch.setattr(multirun, "compose", counting)
+    jobs = multirun.expand(["experiment=digits/smoke", "seed=range(0,9)"])
+    runs = multirun.freeze_jobs(jobs)
+    assert [run.config.seed for run in runs] == list(range(9))
+    assert len({run.key for run in runs}) == 9
+    assert len(composed) == 1
+    multirun.freeze_jobs(
+        multirun.expand(["experiment=digits/smoke", "model.hidden=8,16", "seed=0,1"])
+    )
+    assert len(composed) == 3
+    with hydra_ready():
+        alone = frozen.freeze(compose(["experiment=digits/smoke", "seed=8"]))
+    assert runs[8] == alone
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["experiment=digits/smoke", "seed=0,x"], "seed"),
+        (["experiment=digits/smoke"], "seed"),
+        (["experiment=digits/smoke", "seed=0", "model.hiden=8,16"], "did you mean 'hidden'"),
+        (["experiment=digits/smoke", "seed=0", "model.hidden=8,big"], "model.hidden"),
+        (["experiment=digits/smok", "seed=0,1"], "did you mean 'digits/smoke'"),
+        (["experiment=digits/smoke", "seed=0", "launcher.workers=1,2"], "launcher: differs"),
+        (
+            ["experiment=digits/smoke", "seed=range(0,", "model.hidden=8"],
+            r"override 'seed=range\(0,'",
+        ),
+        (["experiment=digits/smoke", "seed=range(0,0)"], "nothing to run: a range"),
+        (["experiment=glob(digits/x*)", "seed=0"], "matches no experiment"),
+        (["experiment=digits/smoke", "seed"], "expected key=value"),
+    ],
+)
+def test_a_wrong_job_is_refused_before_hydra_creates_anything(overrides, message, runs):
+    with pytest.raises(UserError, match=message):
+        multirun.sweep(overrides)
+    assert not runs.exists()
+
+
+def test_a_sweep_does_every_run_once(retable, runs, tmp_path, monkeypatch):
+    sweep = ["train", "-m", "experiment=digits/smoke", "model.hidden=8,16", "seed=range(0,2)"]
+    retable(*sweep)
+    found = all_records(runs)
+    assert sorted((r.config["model"]["hidden"], r.seed) for r in found.values()) == [
+        (8, 0),
+        (8, 1),
+        (16, 0),
+        (16, 1),
+    ]
+    assert {record.experiment for record in found.values()} == {"digits/smoke"}
+    times = {path: path.stat().st_mtime_ns for path in runs.glob("digits/**/*")}
+    # Again, as a sweep, as a glob, and alone: nothing is left to do.
+    assert "4 already done" in retable(*sweep).stderr
+    retable("train", "-m", "experiment=glob(digits/s*)", "model.hidden=8", "seed=0")
+    alone = retable("train", "experiment=digits/smoke", "model.hidden=16", "seed=1")
+    assert "test/accuracy" in alone.stdout
+    assert {path: path.stat().st_mtime_ns for path in runs.glob("digits/**/*")} == times
+    # And what a single run gives.
+    monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "other"))
+    with hydra_ready():
+        run = frozen.freeze(compose(["experiment=digits/smoke", "model.hidden=16", "seed=1"]))
+    frozen.write(run)
+    perform(run.folder, LAUNCHED)
+    [same] = [r for r in found.values() if r.key == run.key]
+    assert records.read(run.folder / "record.json").substance() == same.substance()
+    assert not (tmp_path / "multirun").exists()
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_wrong_sweep_is_one_line_and_exit_code_2(retable, runs):
+    for extra in ("model.hiden=8,16", "launcher.workers=1,2"):
+        done = retable("train", "-m", "experiment=digits/smoke", "seed=0", extra, code=2)
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+    assert not runs.exists()
+
+
+def test_what_a_sweeper_gets_back(runs):
+    """Results of each job by metric; empty where there is no record."""
+    from retable.launch import engine
+
+    with hydra_ready():
+        run = frozen.freeze(compose(["experiment=digits/smoke", "seed=0"]))
+    frozen.write(run)
+    perform(run.folder, LAUNCHED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_Engine", None)
+        [values] = multirun.launch_jobs([["experiment=digits/smoke", "seed=0"]])
+    record = json.loads((run.folder / "record.json").read_text())
+    assert values == {r["metric"]: r["value"] for r in record["results"]}

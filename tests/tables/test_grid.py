@@ -1,0 +1,119 @@
+"""From table files to runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from retable.errors import UserError
+from retable.tables.grid import expand_names, plan
+
+FOLDER = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits"
+TEXT = (FOLDER / "accuracy.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def table():
+    """Make another table of the digits paper, for one test."""
+    file = FOLDER / "made.yaml"
+
+    def write(*changes: tuple[str, str]) -> str:
+        text = TEXT
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        file.write_text(text, encoding="utf-8")
+        return "digits/made"
+
+    yield write
+    file.unlink()
+
+
+def refusal(name: str, *args, **kwargs) -> str:
+    with pytest.raises(UserError) as caught:
+        plan(name, *args, **kwargs)
+    return str(caught.value)
+
+
+def test_cells_runs_and_seeds():
+    grid = plan("digits/accuracy")
+    # The quoted row is reported only; two metrics of one setting share their runs.
+    assert set(grid.cells) == {(r, c) for r in ("slow", "fast") for c in ("accuracy", "loss")}
+    runs = list(grid.runs())
+    assert len(runs) == len({run.key for run in runs}) == 6
+    # Evenly: every setting with the first seed, then every setting with the next.
+    assert [run.config.seed for run in runs] == [0, 0, 1, 1, 2, 2]
+    assert runs[0].config.model["optimizer"]["lr"] == 0.01
+    assert [r.config.seed for r in plan("digits/accuracy", n_seeds=2).runs()] == [0, 0, 1, 1]
+    assert len(list(plan("digits/accuracy", rows=["fast"], columns=["loss"]).runs())) == 3
+    smoke = plan("digits/accuracy", "smoke")
+    assert set(smoke.cells) == {("slow", "accuracy"), ("fast", "accuracy")}
+
+
+def test_names():
+    assert expand_names("digits/accuracy") == ["digits/accuracy"]
+    assert expand_names("digits") == ["digits/accuracy"]
+    assert len(expand_names("risk_parity")) > 1
+    for name in ("", "digit", "digits/", "../x", "/", "é", "x" * 9999):
+        with pytest.raises(UserError, match="no table or paper"):
+            expand_names(name)
+
+
+def test_unknown_names_and_ranges():
+    assert "did you mean 'slow'?" in refusal("digits/accuracy", rows=["slw"])
+    assert "did you mean 'accuracy'?" in refusal("digits/accuracy", columns=["acc"])
+    assert "did you mean 'smoke'?" in refusal("digits/accuracy", "smok")
+    for n in (0, -1, 4):
+        assert "has 1 to 3 seeds" in refusal("digits/accuracy", n_seeds=n)
+
+
+def test_unkeyed_overrides_pass_and_keyed_ones_are_named():
+    plain = plan("digits/accuracy")
+    other = plan("digits/accuracy", overrides=["launcher.workers=2", "device.threads=2"])
+    assert [r.key for r in other.runs()] == [r.key for r in plain.runs()]
+    assert other.cells["slow", "loss"].setting.config.launcher.workers == 2
+    said = refusal("digits/accuracy", overrides=["launcher.workers=2", "model.hidden=64"])
+    assert "override 'model.hidden=64': would change what digits/accuracy runs" in said
+    assert "workers" not in said
+    assert "override 'seed=7'" in refusal("digits/accuracy", overrides=["seed=7"])
+    assert "launcher.worker" in refusal("digits/accuracy", overrides=["launcher.worker=2"])
+
+
+def test_two_cells_that_are_one_number_are_refused(table):
+    name = table(("lr=0.01", "lr=0.1"))
+    assert "row fast, column accuracy is the same number of the same run as row slow" in refusal(
+        name
+    )
+    # Spelt differently, or different in what is not keyed: still the same run.
+    assert "the same number" in refusal(table(("lr=0.01", "lr=1e-1")))
+    assert "the same number" in refusal(table(("model.optimizer.lr=0.01", "paths.cache=elsewhere")))
+    said = refusal(table(("{metric: loss,", "{metric: accuracy,")))
+    assert (
+        "row slow, column loss is the same number of the same run as row slow, column acc" in said
+    )
+
+
+def test_a_wrong_override_names_its_cell_and_another_paper_is_refused(table):
+    said = refusal(table(("lr=0.01", "lrr=0.01")))
+    assert said.startswith("digits/made, row slow, column accuracy: model.optimizer.lrr: ")
+    assert "did you mean 'lr'?" in said
+    said = refusal(table(("lr=0.01", "lr=0.01, paper=others")))
+    assert "is of paper 'others', the table of 'digits'" in said
+
+
+def test_deterministic_cells_use_one_seed(table):
+    grid = plan(table(("loss: {key", "loss: {deterministic: true, key")))
+    assert len(grid.cell_runs(grid.cells["slow", "loss"])) == 1
+    assert len(grid.cell_runs(grid.cells["slow", "accuracy"])) == 3
+    assert len(list(grid.runs())) == 6
+    assert len(list(plan("digits/made", columns=["loss"]).runs())) == 2
+
+
+def test_a_row_brings_the_row_that_it_is_relative_to(table):
+    name = table(("loss: {key", "loss: {relative_to: slow, key"))
+    assert set(plan(name, rows=["fast"], columns=["loss"]).cells) == {
+        ("fast", "loss"), ("slow", "loss")
+    }  # fmt: skip
+    assert set(plan(name, rows=["fast"], columns=["accuracy"]).cells) == {("fast", "accuracy")}

@@ -1,0 +1,186 @@
+"""Every command on the digits paper, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+COMMANDS = ("list", "show", "plan", "run", "train", "table", "publish", "prepare", "reproduce",
+            "doctor")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """One workplace for the whole file: an extra root of its own, runs, and what `run` printed."""
+    base = tmp_path_factory.mktemp("cli")
+    shutil.copytree(os.environ["RETABLE_EXTRA"], base / "extra")
+    env = {
+        **os.environ,
+        "RETABLE_EXTRA": str(base / "extra"),
+        "RETABLE_RUNS": str(base / "runs"),
+        "RETABLE_CACHE": str(base / "cache"),
+        "HOME": str(base / "home"),
+    }
+
+    def call(*args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "retable", *args], cwd=base, env=env, capture_output=True,
+            text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    ran = call("run", "digits", "--protocol", "smoke")
+    return SimpleNamespace(call=call, ran=ran, base=base, env=env)
+
+
+def one_document(done: subprocess.CompletedProcess[str]):
+    """The one JSON document that is all of stdout."""
+    return json.loads(done.stdout)
+
+
+def test_run_prints_the_table_and_a_summary(here):
+    assert here.ran.stdout.startswith("# Test accuracy by learning rate\n")
+    assert "protocol `smoke`" in here.ran.stdout
+    assert "| slow |" in here.ran.stdout
+    assert "2 run, 0 already done" in here.ran.stderr
+
+
+def test_run_twice_runs_nothing_the_second_time(here):
+    records = {p: p.stat().st_mtime_ns for p in (here.base / "runs").rglob("record.json")}
+    again = here.call("run", "digits/accuracy", "--protocol", "smoke")
+    assert "0 run, 2 already done" in again.stderr
+    assert again.stdout == here.ran.stdout
+    assert {p: p.stat().st_mtime_ns for p in (here.base / "runs").rglob("record.json")} == records
+
+
+def test_table_in_every_format(here):
+    name = ("table", "digits/accuracy", "--protocol", "smoke")
+    assert here.call(*name).stdout == here.ran.stdout
+    assert here.call(*name, "--format", "csv").stdout.startswith("row,column,metric,unit,mean")
+    values = one_document(here.call(*name, "--json"))
+    assert values == one_document(here.call(*name, "--format", "json"))
+    cells = {(c["row"], c["column"]): c for c in values["cells"]}
+    cell = cells["slow", "accuracy"]
+    assert (cell["n"], cell["n_planned"], cell["std"], cell["verdict"]) == (1, 1, None, None)
+    assert 0 < cell["mean"] < 100
+    assert cell["reported"] == {
+        "value": "91.30", "spread": "0.50", "spread_kind": "std", "n": 5, "grade": "primary",
+        "where": "Table 1, row 1",
+    }  # fmt: skip
+    (key,) = cell["run_keys"]
+    assert (here.base / "runs" / "digits" / key / "record.json").is_file()
+
+
+def test_list_show_and_plan(here):
+    listed = one_document(here.call("list", "--json"))
+    assert "digits/accuracy" in {entry["table"] for entry in listed["tables"]}
+    assert "digits/smoke" in listed["experiments"]
+    text = here.call("list").stdout
+    assert "digits/accuracy" in text
+    assert "2 columns, 4 reported" in text
+    # A paper alone is all of its tables: digits has one, so it is not in a list.
+    shown = one_document(here.call("show", "digits", "--json"))
+    assert shown["table"] == "digits/accuracy"
+    assert isinstance(one_document(here.call("show", "risk_parity", "--json")), list)
+    assert "slow, accuracy: 91.30" in here.call("show", "digits/accuracy").stdout
+    smoke = one_document(here.call("plan", "digits", "--protocol", "smoke", "--json"))
+    assert smoke["runs"]["done"] == 2
+    assert smoke["runs"]["to do"] == 0
+    paper = one_document(here.call("plan", "digits", "--seeds", "2", "--row", "slow", "--json"))
+    assert paper["runs"]["to do"] == 2
+    assert "nothing to do" in here.call("plan", "digits", "--protocol", "smoke").stdout
+
+
+def test_json_is_one_document_even_with_warnings(here):
+    record = next((here.base / "runs" / "digits").glob("*/record.json"))
+    attempt = record.parent / "attempts" / "1" / "record.json"
+    whole = record.read_text()
+    # Two names of one file, so that breaking it breaks both.
+    assert record.samefile(attempt)
+    record.write_text("{broken")
+    try:
+        for command in ("table", "plan"):
+            done = here.call(command, "digits/accuracy", "--protocol", "smoke", "--json")
+            one_document(done)
+            assert str(record) in done.stderr
+            assert "warning" in done.stderr
+        partial = one_document(here.call("table", "digits", "--protocol", "smoke", "--json"))
+        assert sorted(c["n"] for c in partial["cells"] if c["n_planned"]) == [0, 1]
+    finally:
+        record.write_text(whole)
+
+
+def test_publish_and_table_from_results_give_the_same_bytes(here):
+    said = here.call("publish", "digits", "--protocol", "smoke").stdout
+    results = here.base / "extra" / "results"
+    assert str(results / "digits" / "accuracy-smoke.md") in said
+    markdown = (results / "digits" / "accuracy-smoke.md").read_text()
+    name = ("table", "digits/accuracy", "--protocol", "smoke", "--from", "results")
+    assert here.call(*name).stdout == markdown == here.ran.stdout
+    assert one_document(here.call(*name, "--json"))["records_from"] == "results"
+    assert "accuracy-smoke.md" in (results / "README.md").read_text()
+
+
+def test_prepare(monkeypatch, capsys):
+    from retable.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["retable", "prepare", "digits", "--protocol", "smoke"])
+    with pytest.raises(SystemExit) as left:  # in this process, which has torch loaded
+        main()
+    assert left.value.code == 0
+    out, err = capsys.readouterr()
+    assert "is ready" in out
+    assert "preparing 1 data setting" in err
+
+
+def test_train_multirun_one_run_and_exit_codes(here):
+    args = ("experiment=digits/smoke", "seed=5")
+    failed = here.call("train", "-m", *args, "model.fail=no,raise", code=1)
+    assert "1 run, 0 already done, 1 failed" in failed.stderr
+    assert "asked to" in failed.stderr
+    done = here.call("train", *args, "model.fail=no")
+    assert "status: done" in done.stdout
+    assert "test/accuracy = " in done.stdout
+    assert "0 run, 1 already done" in done.stderr
+    assert {p.name for p in here.base.iterdir()} <= {"extra", "runs", "cache", "home"}
+
+
+def test_every_help_has_an_example_and_every_command_is_here(here):
+    top = here.call("--help").stdout
+    listed = top[top.index("Commands:") :].splitlines()[1:]
+    names = [x.split()[0] for x in listed if x.startswith("  ") and x[2:3].strip()]
+    assert set(COMMANDS) <= set(names)
+    for name in names:
+        assert "Example: retable" in here.call(name, "-h").stdout, name
+    assert here.call().stdout == top
+    assert here.call("--version").stdout.startswith("retable ")
+
+
+def test_help_imports_nothing_heavy(here):
+    code = (
+        "import sys; sys.argv = ['retable', '--help']\nfrom retable.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'hydra', 'omegaconf', 'pydantic', 'polars', 'numpy', 'yaml'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=here.env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_leaves_is_no_error(here):
+    command = f"{sys.executable} -m retable show risk_parity | head -1"
+    done = subprocess.run(
+        command, shell=True, env=here.env, capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""

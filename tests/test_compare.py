@@ -1,0 +1,124 @@
+"""Equal, nearly equal, different: and where."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from retable.compare import compare, config_differences, relative_difference
+from retable.records import Provenance, Record, ResultRow, Status
+
+PROVENANCE = Provenance(
+    commit="c", packages="p", python="3.11.7", torch="2.15.0", cpu="cpu", cores=2, dirty=None
+)
+
+
+def record(value: float = 1.0, **changes) -> Record:
+    base = {
+        "key": "k" * 64,
+        "paper": "digits",
+        "experiment": None,
+        "protocol": "paper",
+        "seed": 0,
+        "config": {},
+        "status": Status.DONE,
+        "results": [
+            ResultRow(metric="test/loss", value=value),
+            ResultRow(metric="test/time_ms", value=5.0, result_row="a"),
+        ],
+        "timing_metrics": ["test/time_ms"],
+        "attempt": 1,
+        "started": "2026-01-01T00:00:00+00:00",
+        "wall_s": 1.0,
+        "cpu_s": 1.0,
+        "peak_memory_mb": 1.0,
+        "device": "cpu",
+        "threads": 1,
+        "workers": 1,
+        "weights_sha256": "w",
+        "history_sha256": "h",
+        "fingerprint": "f" * 64,
+        "provenance": PROVENANCE,
+    }
+    return Record(**{**base, **changes})
+
+
+def test_times_do_not_count():
+    slow = record(
+        results=[*record().results[:1], ResultRow(metric="test/time_ms", value=9, result_row="a")]
+    )
+    found = compare(record(), slow)
+    assert found.kind == "bitwise equal"
+    assert found.detail == "1 results, weights, history"
+    assert found.context == []
+
+
+def test_the_last_bit_counts_but_lies_within_tolerance():
+    found = compare(record(1.0), record(math.nextafter(1.0, 2), weights_sha256="x"))
+    assert found.kind == "equal within tolerance"
+    assert "test/loss" in found.detail
+
+
+def test_weights_alone_may_differ():
+    found = compare(record(), record(weights_sha256="x"))
+    assert found.kind == "equal within tolerance"
+    assert "weights differ in bits" in found.detail
+
+
+def test_the_first_difference_is_named_in_the_history_before_the_results():
+    histories = (
+        [{"epoch": 0, "train/loss": 2.0}, {"epoch": 1, "train/loss": 1.0}],
+        [{"epoch": 0, "train/loss": 2.0}, {"epoch": 1, "train/loss": 1.1}],
+    )
+    found = compare(record(1.0), record(1.5, history_sha256="x"), histories)
+    assert found.kind == "different"
+    assert found.detail == "first in epoch 1, train/loss: 1.0 / 1.1"
+
+
+def test_a_missing_epoch_and_a_missing_result_are_differences():
+    found = compare(record(), record(history_sha256="x"), ([{"epoch": 0, "a": 1.0}], []))
+    assert found.detail == "epoch 0, a is in the first record only"
+    found = compare(record(results=[]), record())
+    assert found.detail == "test/loss is in the second record only"
+
+
+def test_circumstances_are_said():
+    other = record(
+        device="cuda",
+        threads=4,
+        fingerprint="0" * 64,
+        provenance=PROVENANCE.model_copy(update={"torch": "2.11.0"}),
+    )
+    text = compare(record(), other).text()
+    for part in ("device cpu / cuda", "threads 1 / 4", "torch 2.15.0 / 2.11.0", "code ffff"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        (1, 1, 0),
+        (0, 0, 0),
+        (1, 2, 0.5),
+        (0, 1e-9, 1),
+        (math.nan, math.nan, 0),
+        (math.inf, 1, math.inf),
+    ],
+)
+def test_relative_difference(x, y, expected):
+    assert relative_difference(x, y) == expected
+
+
+def test_config_differences_by_dotted_key():
+    a = {"model": {"lr": 0.1, "layers": [1, 2]}, "callbacks": {}}
+    b = {
+        "model": {"lr": 0.2, "layers": [1, 2], "bias": None},
+        "callbacks": {"stop": {"patience": 3}},
+    }
+    assert config_differences(a, b) == [
+        ("callbacks", "{}", "-"),
+        ("callbacks.stop.patience", "-", "3"),
+        ("model.bias", "-", "null"),
+        ("model.lr", "0.1", "0.2"),
+    ]

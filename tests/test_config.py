@@ -1,0 +1,167 @@
+"""The schema: every field keyed or unkeyed, and what each does to the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from retable.config import RunConfig, Section, is_keyed, keyed, keyed_part, sections
+from retable.errors import UserError
+from retable.identity import canonical_json, run_key
+
+BASE: dict[str, Any] = {
+    "paper": "digits",
+    "experiment": "digits/base",
+    "protocol": "paper",
+    "seed": 3,
+    "stages": ["fit", "test"],
+    "data": {"_target_": "a.B", "batch_size": 100},
+    "model": {"_target_": "a.C", "hidden": 32, "optimizer": {"_target_": "a.D", "lr": 0.1}},
+    "trainer": {"max_epochs": 4, "gradient_clip_val": 1.0},
+    "best_epoch": {"monitor": "val/accuracy", "mode": "max"},
+    "device": {},
+    "paths": {"runs": "runs", "cache": "cache"},
+    "logger": {"name": "none"},
+    "launcher": {"name": "local"},
+}
+# Another valid value of each field; a field without one here is a field without a test.
+OTHER: dict[str, Any] = {
+    "paper": "other",
+    "experiment": "digits/other",
+    "protocol": "smoke",
+    "seed": 4,
+    "stages": ["fit"],
+    "data": {"_target_": "a.B", "batch_size": 50},
+    "model": {"_target_": "a.C"},
+    "callbacks": {"stop": {"_target_": "a.E"}},
+    "best_epoch": None,
+    "diverged_above": {"val/loss": 9.0},
+    "progress": False,
+    "trainer.max_epochs": 5,
+    "trainer.precision": "64-true",
+    "trainer.deterministic": False,
+    "trainer.gradient_clip_val": 2.0,
+    "trainer.gradient_clip_algorithm": "value",
+    "trainer.accumulate_grad_batches": 2,
+    "trainer.check_val_every_n_epoch": 2,
+    "trainer.limit_train_batches": 1,
+    "trainer.limit_val_batches": 1,
+    "trainer.limit_test_batches": 1,
+    "trainer.checkpoint_every_n_epochs": 2,
+    "best_epoch.monitor": "val/loss",
+    "best_epoch.mode": "min",
+    "device.accelerator": "gpu",
+    "device.threads": 2,
+    "paths.runs": "elsewhere",
+    "paths.cache": "elsewhere",
+    "paths.mirror": "elsewhere",
+    "launcher.workers": 2,
+    "launcher.snapshot": True,
+    "launcher.grace_s": 1.0,
+    "launcher.lease_s": 1.0,
+}
+ONLY_ONE_VALUE = {"logger.name", "launcher.name"}
+
+
+def fields() -> list[tuple[type[Section], str, str]]:
+    found = []
+    for prefix, model in [("", RunConfig), *((f"{n}.", s) for n, s in sections().items())]:
+        for name in model.model_fields:
+            if prefix or name not in sections() or name == "best_epoch":
+                found.append((model, name, prefix + name))
+    return found
+
+
+def config(**changes: Any) -> RunConfig:
+    values = {k: dict(v) if isinstance(v, dict) else v for k, v in BASE.items()}
+    for place, value in changes.items():
+        section, _, name = place.rpartition(".")
+        (values[section] if section else values)[name] = value
+    return RunConfig.model_validate(values)
+
+
+def test_every_field_of_every_section_is_declared():
+    for model, name, _ in fields():
+        is_keyed(model, name)
+        assert model.model_fields[name].description
+    for name in sections():
+        is_keyed(RunConfig, name)
+
+
+def test_a_field_that_declares_nothing_is_refused():
+    class Careless(Section):
+        x: int = 3
+
+    with pytest.raises(UserError, match=r"Careless\.x declares neither keyed nor unkeyed"):
+        is_keyed(Careless, "x")
+
+
+@pytest.mark.parametrize("place", [place for _, _, place in fields()])
+def test_keyed_fields_change_the_key_and_unkeyed_do_not(place):
+    if place in ONLY_ONE_VALUE:
+        return
+    model, name = next((m, n) for m, n, p in fields() if p == place)
+    changed = run_key(config(**{place: OTHER[place]})) != run_key(config())
+    assert changed == is_keyed(model, name)
+
+
+def test_order_of_keys_does_not_matter():
+    turned = {k: dict(reversed(v.items())) if isinstance(v, dict) else v for k, v in BASE.items()}
+    assert run_key(RunConfig.model_validate(dict(reversed(turned.items())))) == run_key(config())
+
+
+def test_a_new_keyed_field_at_its_default_leaves_the_key_alone():
+    class Later(RunConfig):
+        warmup: int = keyed(0, "added later")
+
+    old = config()
+    assert run_key(Later.model_validate(old.model_dump())) == run_key(old)
+    changed = Later.model_validate({**old.model_dump(), "warmup": 1})
+    assert run_key(changed) != run_key(old)
+
+
+def test_defaults_are_left_out_and_the_rest_is_in():
+    part = keyed_part(config(**{"trainer.precision": "32-true"}))
+    assert part["trainer"] == {"max_epochs": 4, "gradient_clip_val": 1.0}
+    assert "paths" not in part
+    assert part["seed"] == 3
+
+
+def test_one_and_one_point_zero_agree_where_a_float_is_meant():
+    ones = [
+        config(**{"trainer.gradient_clip_val": x, "diverged_above": {"a": x}}) for x in (1, 1.0)
+    ]
+    assert run_key(ones[0]) == run_key(ones[1])
+
+
+def test_canonical_json_has_one_spelling_and_no_nan():
+    assert canonical_json({"b": [1, None], "a": True}) == '{"a":true,"b":[1,null]}'
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json({"x": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": ["test", "fit"]}, "stages: must be"),
+        ({"stages": []}, "stages: must be"),
+        ({"stages": ["test"]}, "trainer.max_epochs: contradicts stages"),
+        ({"stages": ["test"], "trainer.max_epochs": None}, "best_epoch: contradicts stages"),
+        ({"trainer.max_epochs": None}, "trainer.max_epochs: is needed"),
+        ({"trainer.gradient_clip_val": None, "trainer.gradient_clip_algorithm": "norm"},
+         "gradient_clip_algorithm: needs gradient_clip_val"),
+        ({"best_epoch.monitor": "test/accuracy"}, "is not a validation metric"),
+        ({"trainer.limit_val_batches": 0}, "best_epoch: contradicts trainer.limit_val_batches=0"),
+        ({"seed": -1}, "seed"), ({"seed": 1.0}, "seed"), ({"seed": True}, "seed"),
+        ({"seed": "1"}, "seed"), ({"seed": 2**63}, "seed"), ({"seed": None}, "seed"),
+        ({"paper": "../x"}, "one word"), ({"paper": "é"}, "one word"), ({"paper": ""}, "one word"),
+        ({"paper": "x" * 65}, "one word"), ({"protocol": "a/b"}, "one word"),
+        ({"paths.runs": ""}, "runs"), ({"diverged_above": {"a": float("inf")}}, "finite"),
+        ({"launcher.workers": 0}, "workers"), ({"device.threads": 1.5}, "threads"),
+    ],
+)  # fmt: skip
+def test_contradictions_and_values_out_of_range(changes, message):
+    with pytest.raises(ValueError) as caught:
+        config(**changes)
+    assert message in str(caught.value)

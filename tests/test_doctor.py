@@ -1,0 +1,88 @@
+"""What doctor finds, and that it says what to do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from retable import doctor
+
+
+def finding(what: str) -> doctor.Check:
+    return next(check for check in doctor.examine() if check.what == what)
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch):
+    for name in ("RETABLE_MIRROR", "WANDB_API_KEY", "SLURM_CONF"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_every_check_that_is_not_ok_has_a_remedy():
+    checks = doctor.examine()
+    assert {c.what for c in checks} >= {"versions", "device", "slurm", "wandb", "mirror", "disk"}
+    for check in checks:
+        assert check.finding
+        assert check.state == "ok" or check.remedy
+
+
+def test_mirror(monkeypatch, tmp_path):
+    assert finding("mirror").state == "missing"
+    monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path / "nowhere"))
+    broken = finding("mirror")
+    assert (broken.state, broken.remedy) == ("broken", "correct it or unset it")
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path / "file"))
+    assert finding("mirror").state == "broken"
+    monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path))
+    assert finding("mirror").state == "ok"
+
+
+def test_login(monkeypatch, tmp_path):
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert finding("wandb").state == "missing"
+    (tmp_path / "netrc").write_text("not a netrc file\n")
+    assert finding("wandb").state == "missing"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
+    check = finding("wandb")
+    assert check.state == "ok"
+    assert "secret" not in check.finding + check.remedy
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert finding("wandb").state == "missing"
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    check = finding("wandb")
+    assert check.state == "ok"
+    assert "secret" not in check.finding + check.remedy
+
+
+def test_disk(monkeypatch, tmp_path):
+    monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "a" / "b"))
+    assert finding("disk").state == "ok"
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    assert finding("disk").remedy == "set RETABLE_RUNS"
+    monkeypatch.undo()
+    monkeypatch.setattr(doctor, "_NEEDED_GB", 1e12)
+    assert finding("disk").state == "broken"
+
+
+def test_slurm(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert finding("slurm").finding == "no sinfo on the PATH"
+    sinfo = tmp_path / "sinfo"
+    for script, state in (
+        ("echo debug*; echo gpu", "ok"),
+        ("echo 'slurm_load_partitions: Unable to contact' >&2; exit 1", "missing"),
+    ):
+        sinfo.write_text(f"#!/bin/sh\n{script}\n")
+        sinfo.chmod(0o755)
+        assert finding("slurm").state == state
+
+
+def test_command(retable, tmp_path):
+    good = json.loads(retable("doctor", "--json").stdout)
+    assert {check["what"] for check in good} >= {"versions", "mirror", "disk"}
+    bad = retable("doctor", code=1, RETABLE_MIRROR=tmp_path / "nowhere")
+    (line,) = [x for x in bad.stdout.splitlines() if "mirror" in x]
+    assert line.startswith("broken")
+    assert "-> correct it or unset it" in line

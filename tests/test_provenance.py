@@ -1,0 +1,98 @@
+"""Provenance: by reference, once, and nothing of the person or machine that is not said."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from retable import locations, provenance
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A checkout of its own."""
+    root = tmp_path / "checkout"
+    (root / "src").mkdir(parents=True)
+    (root / "conf").mkdir()
+    (root / "src" / "a.py").write_text("a = 1\n")
+    (root / "notes.md").write_text("n")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "x")
+    monkeypatch.setattr(locations, "project_root", lambda: root)
+    return root
+
+
+def git(root, *args):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    subprocess.run(["git", *identity, *args], cwd=root, check=True, capture_output=True)
+
+
+def stored(runs):
+    return sorted((runs / "_store").iterdir())
+
+
+def test_a_clean_checkout_has_a_commit_and_a_package_list(checkout, runs):
+    first = provenance.collect(runs)
+    assert len(first.commit) == 40
+    assert first.dirty is None
+    [packages] = stored(runs)
+    assert packages.name == f"{first.packages}.txt"
+    lines = packages.read_text().splitlines()
+    assert lines == sorted(set(lines))
+    assert any(line.startswith("torch==") for line in lines)
+    written = packages.stat().st_mtime_ns
+    assert provenance.collect(runs) == first
+    assert stored(runs) == [packages]
+    assert packages.stat().st_mtime_ns == written, "stored twice"
+
+
+def test_changes_of_code_are_kept_by_hash_others_do_not_count(checkout, runs):
+    (checkout / "notes.md").write_text("changed")
+    (checkout / "results.txt").write_text("new")
+    assert provenance.collect(runs).dirty is None
+    (checkout / "src" / "a.py").write_text("a = 2\n")
+    first = provenance.collect(runs)
+    diff = runs / "_store" / f"{first.dirty}.diff"
+    assert "-a = 1\n+a = 2\n" in diff.read_text()
+    (checkout / "conf" / "new.yaml").write_text("x: 1\n")
+    second = provenance.collect(runs)
+    assert second.dirty != first.dirty
+    assert "untracked conf/new.yaml" in (runs / "_store" / f"{second.dirty}.diff").read_text()
+    (checkout / "conf" / "new.yaml").write_text("x: 2\n")
+    assert provenance.collect(runs).dirty not in {first.dirty, second.dirty}
+
+
+def test_odd_files_do_not_matter(checkout, runs):
+    (checkout / "src" / 'näme with "quote".bin').write_bytes(b"\xff\xfe\x00")
+    (checkout / "src" / "a.py").write_bytes(b"a = '\xe4'\n")
+    (checkout / "src" / "dangling").symlink_to("nowhere")
+    assert provenance.collect(runs).dirty
+
+
+def test_a_repository_around_an_installed_copy_is_not_ours(checkout, runs, monkeypatch):
+    inside = checkout / "venv" / "retable"
+    inside.mkdir(parents=True)
+    monkeypatch.setattr(locations, "project_root", lambda: inside)
+    found = provenance.collect(runs)
+    assert found.commit is None
+    assert found.dirty is None
+
+
+def test_without_git_or_a_gpu(checkout, runs, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    found = provenance.collect(runs)
+    assert (found.commit, found.dirty, found.accelerator, found.driver) == (None,) * 4
+    assert found.cores >= 1
+    assert found.cpu
+
+
+def test_no_home_and_no_environment(checkout, runs, monkeypatch):
+    home = checkout.parent / "home-of-somebody"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SECRET_OF_TEST", "hunter2hunter2")
+    text = provenance.collect(runs).model_dump_json()
+    text += "".join(path.read_text() for path in stored(runs))
+    assert "hunter2hunter2" not in text
+    assert "home-of-somebody" not in text
