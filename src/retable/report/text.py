@@ -13,6 +13,10 @@ GRADE_NOTE = {
 }
 
 
+_NAMED = 4
+"""Cells named one by one beside a mark; more are counted."""
+
+
 def decimals_of(metric: Metric, reported: Reported | None) -> int:
     """Digits after the point: the metric's, else one more than printed, else three."""
     if metric.decimals is not None:
@@ -92,14 +96,20 @@ def footnotes(table: Table) -> list[str]:
             notes.append(f"{row.title or name}: quoted by the paper from {row.quoted}")
         if row.note:
             notes.append(f"{row.title or name}: {row.note}")
-    special = [
-        f"{_place(table, c)}: {', '.join(marks)}"
-        for c in table.cells.values()
-        if (marks := [m for m in c.marks if not m.startswith("unverified") and m != "not run"])
+    return notes + _mark_lines(table)
+
+
+def _mark_lines(table: Table) -> list[str]:
+    """The marks that need saying, each once, with the cells it stands for or their number."""
+    places: dict[str, list[str]] = {}
+    for cell in table.cells.values():
+        marks = [m for m in cell.marks if not m.startswith("unverified") and m != "not run"]
+        if marks:
+            places.setdefault(", ".join(marks), []).append(_place(table, cell))
+    return [
+        f"{marks}: {'; '.join(cells) if len(cells) <= _NAMED else f'{len(cells)} cells'}"
+        for marks, cells in places.items()
     ]
-    if len(special) > 8:
-        special = [*special[:8], f"and {len(special) - 8} more cells with marks"]
-    return notes + special
 
 
 def _place(table: Table, cell: Cell) -> str:

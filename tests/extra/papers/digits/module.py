@@ -100,3 +100,5 @@ class Perceptron(PaperModule):
             scheduler.step()
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/lr", torch.tensor(lr, dtype=torch.float64))
+        # What a paper's own schedule would go by; it has to be the same after a resumption.
+        self.log("train/current_epoch", float(self.current_epoch))
