@@ -47,6 +47,7 @@ SETTINGS = {
         "callbacks={stop: {_target_: pytorch_lightning.callbacks.EarlyStopping,"
         "monitor: val/loss,patience: 1,min_delta: 0.1}}",
     ],
+    "no_validation": [ADAM, "trainer.limit_val_batches=0"],
     "clip_bf16": [ADAM, "trainer.gradient_clip_val=0.1", "trainer.precision=bf16-mixed"],
     "workers": [MOMENTUM, "data.num_workers=2"],
     "persistent": [MOMENTUM, "data.num_workers=2", "data.persistent_workers=true"],

@@ -291,10 +291,10 @@ class Checkpointer(Checkpoint):
 
 
 def _close_epoch(loop: dict[str, Any]) -> None:
-    """Mark the epoch as completed, so that Lightning starts the next one from its beginning.
+    """Mark the epoch as completed, as Lightning does itself a moment later.
 
-    The checkpoint is written in the epoch's last hook, where Lightning's counter of completed
-    epochs is one behind; resuming would skip the hooks of the next epoch's start.
+    The checkpoint is written in the epoch's last hook, where the counter of completed epochs is
+    one behind; it then describes a state between two epochs, with nothing to guess on resuming.
     """
     for progress in (loop["epoch_progress"]["total"], loop["epoch_progress"]["current"]):
         progress["completed"] = progress["processed"]

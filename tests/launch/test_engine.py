@@ -2,87 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections import deque
-from dataclasses import replace
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
+from engine_support import dies, fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable.errors import UserError
 from retable.launch import engine, frozen
 from retable.launch.engine import Summary, launch
 from retable.launch.job import Exit, new_attempt, perform
-from retable.launch.lease import Holder, Lease
-from retable.launch.local import Ended
+from retable.launch.lease import Lease
 from retable.records import Status
-
-
-def freeze(*overrides, experiment="digits/smoke", seed=0):
-    with hydra_ready():
-        return frozen.freeze(compose([f"experiment={experiment}", f"seed={seed}", *overrides]))
-
-
-def newest(run):
-    return records.read(records.attempts(run.folder)[0] / "record.json")
-
-
-class Fake:
-    """Stands in for the forkserver: performs here, or ends as a script says.
-
-    A script is a function of the run that returns an exit code.
-    """
-
-    script = None
-    log: list
-    most = 0
-
-    def __init__(self, targets, source=None):
-        self.running = {}
-        self.pid = 900_000_000
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def start(self, run, launched):
-        self.pid += 1
-        self.running[self.pid] = run
-        self.launched = launched
-        Fake.log.append(run)
-        Fake.most = max(Fake.most, len(self.running))
-
-    @property
-    def busy(self):
-        return len(self.running)
-
-    def wait(self, timeout):
-        pid, run = next(iter(self.running.items()))
-        del self.running[pid]
-        script = Fake.script or (lambda run, pid: perform(run.folder, self.launched))
-        return [Ended(run, pid, int(script(run, pid)))]
-
-    def signal_all(self, number):
-        Fake.log.append(number)
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    Fake.script, Fake.log, Fake.most = None, [], 0
-    monkeypatch.setattr(engine, "Forkserver", Fake)
-    return Fake
-
-
-def dies(run, pid, *, attempt=True):
-    """Leave what a killed process leaves: its lease, and an attempt without a record."""
-    me = Holder.me()
-    (run.folder / "lease.json").write_text(json.dumps({**me.__dict__, "pid": pid, "started": "1"}))
-    if attempt:
-        new_attempt(run.folder)
 
 
 def test_done_is_skipped_and_not_touched(fake):
@@ -289,87 +219,3 @@ def test_the_frozen_run_is_what_is_asked_for_now(fake):
     second = freeze("launcher.lease_s=33.0")
     assert launch([second]) == Summary(done=1)
     assert frozen.read(first.folder).config.launcher.lease_s == 33.0
-
-
-def engine_of(fake, *runs):
-    """An engine in the middle of its work."""
-    made = engine._Engine(deque(runs), Summary(), lambda r: r.label)
-    made.progress = engine.Progress(len(runs), shown=False)
-    made.server = fake([])
-    return made
-
-
-def test_interrupts_stop_starting_then_end(fake, monkeypatch):
-    import signal
-
-    run = freeze("launcher.grace_s=5.0")
-    made = engine_of(fake, run, run.with_seed(1))
-    now = [100.0]
-    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
-    made._heed_interrupts()
-    assert fake.log == []
-    made._interrupt()
-    made._heed_interrupts()
-    made._heed_interrupts()
-    assert fake.log == [signal.SIGTERM], "told once"
-    assert made.summary.stopped
-    assert not made.summary.ok
-    now[0] += 5.1
-    made._heed_interrupts()
-    assert fake.log == [signal.SIGTERM, signal.SIGKILL]
-    # What is killed while we stop was interrupted, not failed.
-    made._settle(Ended(run, 1, -9))
-    assert made.summary.interrupted == 1
-    assert not made.summary.failed
-    # Nothing more is started.
-    made._loop(None)
-    assert run not in fake.log
-
-    second = engine_of(fake, run)
-    fake.log.clear()
-    second._interrupt()
-    second._interrupt()
-    second._heed_interrupts()
-    assert fake.log == [signal.SIGTERM, signal.SIGKILL], "a second one does not wait"
-
-
-def test_for_real(monkeypatch, capfd, runs):
-    """Real processes: one launch with everything that can happen."""
-    good = [freeze("launcher.workers=2").with_seed(seed) for seed in range(3)]
-    bad = {
-        name: freeze("launcher.workers=2", f"model.fail={name}")
-        for name in ("raise", "diverge", "exit", "kill")
-    }
-    bad["silent"] = freeze("launcher.workers=2", "model.fail=exit", "model.exit_code=0")
-    bad["five"] = freeze("launcher.workers=2", "model.fail=exit", "model.exit_code=5")
-    summary = launch([*bad.values(), *good, good[0]])
-    assert summary.done == 3
-    assert summary.diverged == 1
-    messages = {run.key: message for run, message in summary.failed}
-    assert {name: messages.get(run.key, "").partition(" (/")[0] for name, run in bad.items()} == {
-        "raise": "RuntimeError: asked to <b>fail</b>",
-        "diverge": "",
-        "exit": "its process ended with exit code 9 and left no result",
-        "kill": "killed by SIGKILL (out of memory, or killed by someone)",
-        "silent": "its process ended with exit code 0 and left no result",
-        "five": "its process ended with exit code 5 and left no result",
-    }
-    for name, run in bad.items():
-        record = newest(run)
-        assert record.status is (Status.DIVERGED if name == "diverge" else Status.FAILED)
-        assert record.error
-        assert not (run.folder / "record.json").exists()
-    for run in good:
-        assert newest(run).workers == 2
-        assert newest(run).threads == 1
-    first = newest(good[0])
-    assert (runs / "_store" / f"{first.provenance.packages}.txt").is_file()
-    assert len(list((runs / "_store").iterdir())) <= 2
-    # The same bits as in this process.
-    folder = good[1].folder
-    (folder / "record.json").rename(folder / "kept.json")
-    (folder / "attempts").rename(folder / "kept")
-    perform(folder, replace(engine.Launched(first.provenance), workers=1))
-    assert newest(good[1]).substance() == (
-        records.parse((folder / "kept.json").read_text(), "kept").substance()
-    )

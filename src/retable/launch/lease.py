@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,17 @@ def _parse(path: Path) -> Holder | None:
 
 def is_held(folder: Path, lease_s: float) -> bool:
     """Whether a runner that has to be taken for alive holds a run's lease."""
-    other = read_holder(folder)
+    return _is_dead(folder, read_holder(folder), lease_s) is False
+
+
+def _is_dead(folder: Path, holder: Holder | None, lease_s: float) -> bool | None:
+    """Whether a lease may be broken; None where there is none any more."""
     age = _age(folder)
     if age is None:
-        return False
-    alive = None if other is None else other.is_alive()
+        return None
+    alive = None if holder is None else holder.is_alive()
     # A clock that jumped back gives a negative age: that says nothing, so wait.
-    return age <= lease_s if alive is None else alive
+    return age > lease_s if alive is None else not alive
 
 
 def _age(folder: Path) -> float | None:
@@ -139,9 +144,11 @@ class Lease:
             if _create(folder, holder):
                 return cls(folder, holder, lease_s)
             other = read_holder(folder)
-            if is_held(folder, lease_s):
+            dead = _is_dead(folder, other, lease_s)
+            if dead is False:
                 return None
-            _break(folder, other)
+            if dead:
+                _break(folder, other)
         return None
 
     def _mine(self) -> bool:
@@ -170,11 +177,15 @@ class Lease:
         """Give the lease back, unless it is another's by now."""
         self._stop.set()
         self._thread.join()
-        try:
-            if self._mine():
-                (self.folder / FILE).unlink(missing_ok=True)
-        except OSError:
-            return
+        for _ in range(5):
+            try:
+                if self._mine():
+                    (self.folder / FILE).unlink(missing_ok=True)
+                return
+            except FileNotFoundError:
+                time.sleep(0.02)  # it may be put back yet: see _break
+            except OSError:
+                return
 
 
 def _create(folder: Path, holder: Holder) -> bool:
