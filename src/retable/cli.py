@@ -11,6 +11,9 @@ import typer
 
 from retable import __version__, locations
 from retable.errors import UserError
+from retable.options import Columns, Json, Name, Protocol, Rows, Seeds, Source
+
+_STOPPED = 130  # what shells say of a command that Ctrl-C ended
 
 app = typer.Typer(
     help="Reproduce a paper's table, cell by cell. Example: retable run risk_parity/iterations",
@@ -18,26 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _table_names(incomplete: str) -> list[str]:
-    names = locations.config_names("table")
-    papers = {name.partition("/")[0] for name in names}
-    return [name for name in sorted({*names, *papers}) if name.startswith(incomplete)]
-
-
-Name = Annotated[
-    str,
-    typer.Argument(help="paper/table, or a paper for all its tables", autocompletion=_table_names),
-]
-Protocol = Annotated[str, typer.Option(help="paper, reduced, smoke or one that the paper declares")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-Rows = Annotated[list[str] | None, typer.Option("--row", help="only this row (repeatable)")]
-Columns = Annotated[
-    list[str] | None, typer.Option("--column", help="only this column (repeatable)")
-]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="only the first so many seeds")]
-Source = Annotated[str, typer.Option("--from", help="runs (here) or results (published)")]
 
 
 def _print_json(value: Any) -> None:
@@ -136,7 +119,9 @@ def run(
         raise UserError(f"--retry {retry}: only 'diverged' can be forced")
     grids = _grids(name, protocol, row, column, seeds, overrides or [])
     ok = _launch_grids(grids, retry_diverged=retry == "diverged")
-    tables = [markdown.render(build(grid, collect.from_runs(grid, _warn))) for grid in grids]
+    # Whole tables, however little was asked for: what is missing has to show as missing.
+    whole = _grids(name, protocol) if row or column or seeds else grids
+    tables = [markdown.render(build(grid, collect.from_runs(grid, _warn))) for grid in whole]
     typer.echo("\n".join(tables), nl=False)
     raise typer.Exit(0 if ok else 1)
 
@@ -166,7 +151,7 @@ def train(
         summary = launch(runs)
         typer.echo(listing.run_text(runs[0]))
     typer.echo(listing.summary_text(summary), err=True)
-    raise typer.Exit(0 if summary.ok else 1)
+    raise typer.Exit(_STOPPED if summary.stopped else 0 if summary.ok else 1)
 
 
 @app.command()
@@ -200,7 +185,13 @@ def table(
 
 
 @app.command()
-def publish(name: Name, protocol: Protocol = "paper") -> None:
+def publish(
+    name: Name,
+    protocol: Protocol = "paper",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="also where fewer runs are here than published")
+    ] = False,
+) -> None:
     """Write a table and its records into results/, and the overview.
 
     Example: retable publish risk_parity
@@ -208,7 +199,7 @@ def publish(name: Name, protocol: Protocol = "paper") -> None:
     from retable.report.publish import publish as write
 
     for grid in _grids(name, protocol):
-        path, _ = write(grid)
+        path, _ = write(grid, partial=partial)
         typer.echo(f"{path} and {path.with_suffix('.parquet').name}")
 
 
@@ -302,6 +293,8 @@ def _launch_grids(grids: list[Any], *, retry_diverged: bool = False) -> bool:
         label=lambda r: f"{names.get(r.with_seed(0).key, r.key[:8])} s{r.config.seed}",
     )
     typer.echo(listing.summary_text(summary), err=True)
+    if summary.stopped:
+        raise typer.Exit(_STOPPED)
     return summary.ok
 
 

@@ -168,6 +168,9 @@ def validate(raw: Any, overrides: Sequence[str] = ()) -> RunConfig:
         line = line_of(file, ["experiment"]) if file else None
         place = f" ({shown(file)}, line {line})" if file and line else ""
         raise UserError(f"experiment: chooses a file and cannot be set otherwise{place}")
+    paths = values.get("paths")
+    if isinstance(paths, dict) and paths.get("mirror") == "":
+        paths["mirror"] = None  # RETABLE_MIRROR= means none
     return from_values({**values, "experiment": choice}, overrides)
 
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from retable.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -24,6 +26,8 @@ def conf_dir() -> Path:
 def extra_root() -> Path | None:
     """``$RETABLE_EXTRA``: a folder with ``conf/`` and ``papers/`` kept outside the repository."""
     value = os.environ.get("RETABLE_EXTRA")
+    if value and not Path(value).is_dir():
+        raise UserError(f"RETABLE_EXTRA={value}: is no folder; correct it or unset it")
     return Path(value).resolve() if value else None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retable import locations
-from retable.report import publish
+from retable.report import parquet, publish
 from retable.tables.grid import plan
 
 ROOT = Path(__file__).parents[2]
@@ -30,12 +30,18 @@ def _own_results(monkeypatch):
 
 def test_every_table_has_its_records_and_every_record_file_its_table():
     assert names(".md") == names(".parquet")
+    assert names(".md"), "nothing is published"
 
 
-@pytest.mark.parametrize("name", sorted(names(".parquet")) or [None])
+@pytest.mark.parametrize("name", sorted(names(".parquet")))
+def test_published_records_are_of_committed_code(name):
+    for record in parquet.read(RESULTS / f"{name}.parquet"):
+        assert record.provenance.commit is not None
+        assert record.provenance.dirty is None, f"{record.key[:12]} was measured with local changes"
+
+
+@pytest.mark.parametrize("name", sorted(names(".parquet")))
 def test_table_follows_from_its_records(name):
-    if name is None:
-        return
     found = {publish.published_file(n, p): (n, p) for n, p in publish.published()}
     path = RESULTS / f"{name}.md"
     table, protocol = found[path]
@@ -49,6 +55,15 @@ def test_table_follows_from_its_records(name):
 
 def test_overview_lists_them():
     path = RESULTS / "README.md"
-    if not names(".parquet"):
-        return
     assert publish.overview() == path.read_text(encoding="utf-8")
+
+
+def test_the_table_in_the_readme_is_the_published_one():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin, end = "<!-- begin results/risk_parity/iterations.md -->", "<!-- end "
+    block = text[text.index(begin) + len(begin) : text.index(end)]
+    shown = [line for line in block.splitlines() if line.startswith("|")]
+    published = (RESULTS / "risk_parity" / "iterations.md").read_text(encoding="utf-8").splitlines()
+    assert len(shown) > 10
+    for line in shown:
+        assert line in published

@@ -121,6 +121,8 @@ def check_together(runs: Sequence[FrozenRun]) -> None:
     existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"paths.runs: {folder.absolute()} cannot be written to")
+    if any(run.config.device.accelerator == "gpu" for run in runs) and provenance.gpu()[0] is None:
+        raise UserError("device.accelerator=gpu: there is no NVIDIA GPU here; auto or cpu would do")
 
 
 def workers_of(run: FrozenRun) -> int:
@@ -147,6 +149,11 @@ class _Engine:
 
     def go(self) -> None:
         runs_folder = Path(self.config.paths.runs)
+        try:
+            runs_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"cannot be made ({error.strerror})"
+            raise UserError(f"paths.runs: {runs_folder.absolute()} {reason}") from None
         targets = sorted(
             {
                 t

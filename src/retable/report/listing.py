@@ -34,7 +34,7 @@ def tables() -> list[dict[str, Any]]:
 
 def list_text(entries: list[dict[str, Any]]) -> str:
     """The list of tables and experiments."""
-    lines: list[str] = []
+    lines: list[str] = ["quick: run by make reproduce", ""]
     for entry in entries:
         lines.append(f"{entry['table']}{'  (quick)' if entry['quick'] else ''}")
         lines.append(f"    {entry['title']}")

@@ -18,16 +18,26 @@ def published_file(name: str, protocol: str) -> Path:
     return parquet.parquet_file(name, protocol).with_suffix(".md")
 
 
-def publish(grid: Grid) -> tuple[Path, Table]:
+def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
     """Publish a table from the run folders.
 
+    Args:
+        grid: the planned table.
+        partial: replace published results by fewer.
+
     Raises:
-        UserError: where there is no finished run of it at all.
+        UserError: where there is no finished run of it at all, or fewer than are published.
     """
     found = collect.from_runs(grid, lambda _: None)
     table = build(grid, found)
     if not any(cell.n for cell in table.cells.values()):
         raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
+    before = build(grid, collect.from_results(grid))
+    if len(table.records) < len(before.records) and not partial:
+        raise UserError(
+            f"{grid.name}: {len(table.records)} finished runs are here, {len(before.records)} are"
+            f" published; run it first (retable run {grid.name}), or say --partial"
+        )
     target = published_file(grid.name, grid.protocol)
     target.parent.mkdir(parents=True, exist_ok=True)
     parquet.write(parquet.parquet_file(grid.name, grid.protocol), found, _histories(grid, found))
