@@ -17,7 +17,7 @@ COMMANDS = ("list", "show", "plan", "run", "train", "table", "publish", "prepare
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
-    """One workplace for the whole file: an extra root of its own, runs, and what `run` printed."""
+    """One set-up for the whole file: an extra root of its own, runs, and what `run` printed."""
     base = tmp_path_factory.mktemp("cli")
     shutil.copytree(os.environ["RETABLE_EXTRA"], base / "extra")
     env = {

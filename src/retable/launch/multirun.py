@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retable import locations, records
@@ -132,8 +131,3 @@ def sweep(overrides: Sequence[str]) -> Summary:
 
 def _not_called(_: object) -> None:
     raise AssertionError("jobs go through the launcher plugin")
-
-
-def folder_of_runs(runs: Sequence[FrozenRun]) -> Path:
-    """Where the runs of a sweep stand."""
-    return Path(runs[0].config.paths.runs)
