@@ -1,0 +1,235 @@
+"""Commands about tables: list, show, plan, run, print, publish."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from retable import locations
+from retable.commands.options import (
+    STOPPED,
+    Columns,
+    Json,
+    Name,
+    Protocol,
+    Rows,
+    Seeds,
+    Source,
+    one_of,
+    one_or_all,
+    print_json,
+    say,
+    warn,
+)
+from retable.errors import UserError, nearest
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """All papers, tables, protocols and experiments.
+
+    Example: retable list
+    """
+    from retable.report import listing
+
+    entries = listing.tables()
+    if as_json:
+        print_json({"tables": entries, "experiments": locations.config_names("experiment")})
+    else:
+        typer.echo(listing.list_text(entries))
+
+
+@app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """What a table file says: rows, columns, reported values, source, differences.
+
+    Example: retable show risk_parity/example_bai2016
+    """
+    from retable.report import listing
+    from retable.tables import grid, spec
+
+    names = grid.expand_names(name)
+    specs = [(n, spec.load(n)) for n in names]
+    if as_json:
+        print_json(one_or_all([{"table": n, **s.model_dump(mode="json")} for n, s in specs]))
+    else:
+        typer.echo("\n\n".join(listing.show_text(n, s) for n, s in specs))
+
+
+@app.command()
+def plan(
+    name: Name,
+    protocol: Protocol = "paper",
+    row: Rows = None,
+    column: Columns = None,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """What is done, stale, failed and to do per cell, and the time it will take.
+
+    Example: retable plan risk_parity/iterations
+    """
+    from retable.tables import progress
+
+    plans = [progress.survey(g) for g in plan_grids(name, protocol, row, column, seeds)]
+    if as_json:
+        print_json(one_or_all([p.as_json() for p in plans]))
+    else:
+        typer.echo("\n\n".join(p.as_text() for p in plans))
+
+
+@app.command()
+def run(
+    name: Name,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, unkeyed")] = None,
+    protocol: Protocol = "paper",
+    row: Rows = None,
+    column: Columns = None,
+    seeds: Seeds = None,
+    retry: Annotated[str | None, typer.Option(help="diverged: start those again too")] = None,
+) -> None:
+    """Do what a table still needs, then print it. Finished runs are never repeated.
+
+    Example: retable run risk_parity/iterations launcher.workers=2
+    """
+    from retable.report import markdown
+    from retable.tables import collect
+    from retable.tables.aggregate import build
+
+    if retry not in {None, "diverged"}:
+        raise UserError(f"--retry {retry}: only 'diverged' can be forced")
+    planned = plan_grids(name, protocol, row, column, seeds, overrides or [])
+    ok = launch_grids(planned, retry_diverged=retry == "diverged")
+    # Whole tables, however little was asked for: what is missing has to show as missing.
+    whole = plan_grids(name, protocol) if row or column or seeds else planned
+    tables = [markdown.render(build(grid, collect.from_runs(grid, warn))) for grid in whole]
+    typer.echo("\n".join(tables), nl=False)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def table(
+    name: Name,
+    protocol: Protocol = "paper",
+    format: Annotated[str, typer.Option("--format", help="md, csv or json")] = "md",
+    source: Source = "runs",
+    as_json: Json = False,
+) -> None:
+    """Print a table from the records there are; starts nothing.
+
+    Example: retable table risk_parity/example_bai2016 --from results --format csv
+    """
+    from retable.report import data, markdown
+    from retable.tables import collect
+    from retable.tables.aggregate import build
+
+    format = "json" if as_json else format
+    one_of("--format", format, ("md", "csv", "json"))
+    one_of("--from", source, ("runs", "results"))
+    tables = [
+        build(g, collect.from_results(g) if source == "results" else collect.from_runs(g, warn))
+        for g in plan_grids(name, protocol)
+    ]
+    if format == "json":
+        print_json(one_or_all([data.as_json(t, source=source) for t in tables]))
+    else:
+        render = markdown.render if format == "md" else data.as_csv
+        typer.echo("\n".join(render(t) for t in tables), nl=False)
+
+
+@app.command()
+def publish(
+    name: Name,
+    protocol: Protocol = "paper",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="also where fewer runs are here than published")
+    ] = False,
+) -> None:
+    """Write a table and its records into results/, and the overview.
+
+    Example: retable publish risk_parity
+    """
+    from retable.report.publish import publish as write
+
+    for grid in plan_grids(name, protocol):
+        path, _ = write(grid, partial=partial)
+        typer.echo(f"{path} and {path.with_suffix('.parquet').name}")
+
+
+@app.command()
+def prepare(name: Name, protocol: Protocol = "paper") -> None:
+    """Fetch and decode the data of a table before its runs start; jobs never download.
+
+    Example: retable prepare risk_parity/real_data
+    """
+    from retable.data.prepare import prepare as fetch
+
+    for grid in plan_grids(name, protocol):
+        for text in fetch(grid.runs(), say):
+            typer.echo(f"{grid.name}: {text}")
+
+
+@app.command()
+def reproduce() -> None:
+    """Run every table that is declared quick and print it beside the reported numbers.
+
+    A table whose data cannot be had is printed from the published records, marked so.
+
+    Example: retable reproduce
+    """
+    from retable.report.reproduce import reproduce as all_quick
+
+    ok = all_quick(launch_grids, typer.echo, say)
+    raise typer.Exit(0 if ok else 1)
+
+
+def plan_grids(
+    name: str,
+    protocol: str,
+    rows: list[str] | None = None,
+    columns: list[str] | None = None,
+    seeds: int | None = None,
+    overrides: list[str] | None = None,
+) -> list[Any]:
+    """Plan a table, or all tables of a paper that have the protocol."""
+    from retable.tables import grid, spec
+
+    names = grid.expand_names(name)
+    with_protocol = [n for n in names if protocol in spec.load(n).protocols()]
+    if not with_protocol:
+        known = {p for n in names for p in spec.load(n).protocols()}
+        raise UserError(f"{name}: no protocol '{protocol}'{nearest(protocol, known)}")
+    return [
+        grid.plan(
+            n,
+            protocol,
+            overrides=overrides or [],
+            rows=rows or [],
+            columns=columns or [],
+            n_seeds=seeds,
+        )
+        for n in with_protocol
+    ]
+
+
+def launch_grids(grids: list[Any], *, retry_diverged: bool = False) -> bool:
+    """Launch all runs of some tables together; says how it went, returns whether all is well."""
+    from retable.launch.engine import launch
+    from retable.report import listing
+
+    names: dict[str, str] = {}
+    for grid in grids:
+        for cell in grid.cells.values():
+            names.setdefault(cell.setting.with_seed(0).key, cell.column)
+    summary = launch(
+        [run for grid in grids for run in grid.runs()],
+        retry_diverged=retry_diverged,
+        label=lambda r: f"{names.get(r.with_seed(0).key, r.key[:8])} s{r.config.seed}",
+    )
+    typer.echo(listing.summary_text(summary), err=True)
+    if summary.stopped:
+        raise typer.Exit(STOPPED)
+    return summary.ok
