@@ -96,3 +96,26 @@ def shown(file: Path) -> str:
     """A file's path as a message shows it: from the project's root where it lies below."""
     root = project_root()
     return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+
+
+def default_paths() -> dict[str, str | None]:
+    """The directories of ``conf/paths/default.yaml`` (``runs``, ``cache``, ``mirror``), resolved.
+
+    For commands that look at runs without composing one.
+    """
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.load(conf_dir() / "paths" / "default.yaml")
+    found = OmegaConf.to_container(values, resolve=True)
+    assert isinstance(found, dict)
+    return {str(name): value or None for name, value in found.items()}
+
+
+def runs_folder() -> Path:
+    """Folder of all runs: ``$RETABLE_RUNS``, or what the configs say."""
+    return Path(default_paths()["runs"] or "runs")
+
+
+def cache_folder() -> Path:
+    """Folder of decoded and downloaded data: ``$RETABLE_CACHE``, or what the configs say."""
+    return Path(default_paths()["cache"] or "cache")
