@@ -66,12 +66,16 @@ def compare(
         tolerance: largest relative difference of a number that still counts as equal.
     """
     context = circumstances(a, b)
+    if a.status != b.status:
+        reasons = [f": {r.error.splitlines()[0]}" if r.error else "" for r in (a, b)]
+        ends = f"{a.status.value}{reasons[0]} / {b.status.value}{reasons[1]}"
+        return Comparison("different", f"status {ends}", context)
     if a.substance() == b.substance():
         hashes = [n for n in ("weights", "history") if a.substance()[n] is not None]
         what = ", ".join([f"{len(a.substance()['results'])} results", *hashes])
         return Comparison("bitwise equal", what, context)
     worst, place = 0.0, "weights"
-    for where, x, y in [*_history_pairs(*histories), *_result_pairs(a, b)]:
+    for where, x, y in [*_history_pairs(*histories), *result_pairs(a, b)]:
         if x is None or y is None:
             side = "first" if y is None else "second"
             return Comparison("different", f"{where} is in the {side} record only", context)
@@ -83,6 +87,8 @@ def compare(
     detail = f"largest relative difference {worst:.1e} ({place}), tolerance {tolerance:g}"
     if worst == 0.0:
         detail = f"all numbers agree, weights differ in bits; tolerance {tolerance:g}"
+    if not context:
+        detail += "; device, threads, code and packages are the same, so that it should be bitwise"
     return Comparison("equal within tolerance", detail, context)
 
 
@@ -105,12 +111,17 @@ def _history_pairs(a: Rows, b: Rows) -> list[tuple[str, float | None, float | No
     return out
 
 
-def _result_pairs(a: Record, b: Record) -> list[tuple[str, float | None, float | None]]:
+def result_pairs(a: Record, b: Record) -> list[tuple[str, float | None, float | None]]:
+    """Every number of two records side by side, by name; None where one has it not.
+
+    Measured times are left out: they are never the same twice.
+    """
+    timing = {*a.timing_metrics, *b.timing_metrics}
     values: list[dict[str, float]] = []
     for record in (a, b):
         found: dict[str, float] = {}
         for r in record.results:
-            if r.metric in record.timing_metrics:
+            if r.metric in timing:
                 continue
             row = f"{r.result_row} " if r.result_row else ""
             step = "" if r.step is None else f" [{r.step}]"

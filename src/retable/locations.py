@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from retable.errors import UserError
 
@@ -74,7 +75,8 @@ def line_of(file: Path, path: Sequence[str]) -> int | None:
     """Line (from 1) of a key in a YAML file, None where it does not stand there."""
     import yaml  # here, because the commands import this module before they need anything
 
-    node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster
+    node = yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
     line: int | None = None
     for part in path:
         if isinstance(node, yaml.MappingNode):
@@ -84,7 +86,9 @@ def line_of(file: Path, path: Sequence[str]) -> int | None:
                     break
             else:
                 return None
-        elif isinstance(node, yaml.SequenceNode) and part.isdigit() and int(part) < len(node.value):
+        elif (
+            isinstance(node, yaml.SequenceNode) and part.isdecimal() and int(part) < len(node.value)
+        ):
             node = node.value[int(part)]
             line = node.start_mark.line + 1
         else:
@@ -119,3 +123,23 @@ def runs_folder() -> Path:
 def cache_folder() -> Path:
     """Folder of decoded and downloaded data: ``$RETABLE_CACHE``, or what the configs say."""
     return Path(default_paths()["cache"] or "cache")
+
+
+def run_folders(runs: Path) -> Iterator[Path]:
+    """Folders of all runs below ``runs``, paper by paper; links are not followed."""
+    for paper in _folders(runs):
+        if paper.name.isidentifier() and not paper.name.startswith("_"):
+            yield from (Path(entry) for entry in _folders(paper) if _is_key(entry.name))
+
+
+def _folders(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_key(name: str) -> bool:
+    return len(name) == 64 and not name.strip("0123456789abcdef")

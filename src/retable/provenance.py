@@ -16,8 +16,8 @@ from retable.records import Provenance, text_sha256
 STORE = "_store"
 
 
-def _git(*args: str) -> str | None:
-    """Output of git for the checkout; None outside one, such as in an installed copy."""
+def git(*args: str) -> str | None:
+    """Output of git for the checkout; None outside one (an installed copy) and where git fails."""
     if not (locations.project_root() / ".git").exists():
         return None
     try:
@@ -87,10 +87,10 @@ def keep(store: Path, text: str, suffix: str) -> str:
 def collect(runs: Path) -> Provenance:
     """Provenance of everything launched from here, its long texts kept under ``runs``."""
     store = runs / STORE
-    commit = _git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
     # Only what the code and configs are made of: results written by a sweep do not make it dirty.
-    diff = _git("diff", "HEAD", "--", "src", "conf", "pyproject.toml", "uv.lock")
-    untracked = _git("ls-files", "-z", "--others", "--exclude-standard", "--", "src", "conf") or ""
+    diff = git("diff", "HEAD", "--", "src", "conf", "pyproject.toml", "uv.lock")
+    untracked = git("ls-files", "-z", "--others", "--exclude-standard", "--", "src", "conf") or ""
     root = locations.project_root()
     for name in filter(None, untracked.split("\0")):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -63,6 +64,18 @@ class Provenance(BaseModel):
     driver: str | None = None
 
 
+class Blessing(BaseModel):
+    """Why a record stands for newer code: one seed of its setting was run again, bitwise equal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    was: str = Field(description="fingerprint of the code that computed the record, or before")
+    seed: int = Field(description="seed that was run again")
+    commit: str | None = Field(description="of the code that ran it again")
+    dirty: str | None = None
+    at: str
+
+
 class Record(BaseModel):
     """What one attempt leaves behind. ``metrics``, weights and history define equality."""
 
@@ -93,13 +106,17 @@ class Record(BaseModel):
     history_sha256: str | None = None
     fingerprint: str
     provenance: Provenance
+    validation: dict[str, float] = Field(
+        default={}, description="val/... of the epoch that was tested; what a choice may go by"
+    )
+    blessings: list[Blessing] = []
 
     def value(self, metric: str, row: str = "", step: int | None = None) -> float | None:
         """The number at an address, None where the run did not give it."""
         for result in self.results:
             if (result.metric, result.result_row, result.step) == (metric, row, step):
                 return result.value
-        return None
+        return self.validation.get(metric) if row == "" and step is None else None
 
     def substance(self) -> dict[str, Any]:
         """What must agree for two records to be equal: no times, no addresses."""
@@ -164,6 +181,17 @@ def publish(attempt_record: Path, run_folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def replace_published(attempt_record: Path, run_folder: Path) -> None:
+    """Put an attempt's record in the place of the run's, whatever is there; under the lease."""
+    temporary = run_folder / f".{RUN_RECORD}.{secrets.token_hex(6)}.tmp"
+    temporary.hardlink_to(attempt_record)
+    try:
+        temporary.replace(run_folder / RUN_RECORD)
+    finally:
+        # Renaming one link of a file onto another does nothing and leaves it there.
+        temporary.unlink(missing_ok=True)
 
 
 def attempts(run_folder: Path) -> list[Path]:

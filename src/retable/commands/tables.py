@@ -141,6 +141,28 @@ def table(
 
 
 @app.command()
+def refresh(
+    name: Name,
+    protocol: Protocol = "paper",
+    row: Rows = None,
+    column: Columns = None,
+) -> None:
+    """Bring stale records up to the present code: one seed of each setting runs again.
+
+    Bitwise equal: the setting's records are kept, with a trace. Else its stale runs run again.
+
+    Example: retable refresh risk_parity/example_bai2016
+    """
+    from retable.launch import again
+
+    done = again.refresh(
+        [r for g in plan_grids(name, protocol, row, column) for r in g.runs()], say
+    )
+    typer.echo(done.text())
+    raise typer.Exit(STOPPED if done.stopped else 0 if done.ok else 1)
+
+
+@app.command()
 def publish(
     name: Name,
     protocol: Protocol = "paper",

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -89,15 +90,41 @@ def read(path: Path) -> list[Record]:
     """
     try:
         return _read(path)
-    except (pl.exceptions.PolarsError, RecordError, KeyError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({brief(str(error))}); publish it again") from None
+    except _BROKEN as error:
+        raise _unreadable(path, error) from None
+
+
+_BROKEN = (pl.exceptions.PolarsError, RecordError, KeyError, OSError, ValueError)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read ({brief(str(error))}); publish it again")
 
 
 def _read(path: Path) -> list[Record]:
-    out: list[Record] = []
-    for row in pl.read_parquet(path).iter_rows(named=True):
-        rest = json.loads(row["rest"])
-        top = {name: row[name] for name in _TOP}
-        content = {**rest, **top, "results": row["results"], "config": json.loads(row["config"])}
-        out.append(parse(json.dumps(content), f"{path.name}:{row['key'][:12]}"))
-    return out
+    return [_record(path, row) for row in pl.read_parquet(path).iter_rows(named=True)]
+
+
+def _record(path: Path, row: dict[str, Any]) -> Record:
+    rest = json.loads(row["rest"])
+    top = {name: row[name] for name in _TOP}
+    content = {**rest, **top, "results": row["results"], "config": json.loads(row["config"])}
+    return parse(json.dumps(content), f"{path.name}:{row['key'][:12]}")
+
+
+def find(prefix: str) -> dict[str, tuple[Record, list[dict[str, float]], Path]]:
+    """Published records whose key begins so, with history (thinned where long) and file.
+
+    Raises:
+        UserError: for a file that is broken or of a newer version.
+    """
+    found: dict[str, tuple[Record, list[dict[str, float]], Path]] = {}
+    for path in sorted(locations.results_dir().rglob("*.parquet")):
+        try:
+            rows = pl.read_parquet(path).filter(pl.col("key").str.starts_with(prefix))
+            for row in rows.iter_rows(named=True):
+                history = json.loads(row["history"]) if row["history"] else []
+                found[row["key"]] = _record(path, row), history, path
+        except _BROKEN as error:
+            raise _unreadable(path, error) from None
+    return found

@@ -1,0 +1,114 @@
+"""A recorded run is found by folder or key, here or published, and frozen again as the same run."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
+from retable import records
+from retable.errors import UserError
+from retable.launch.engine import launch
+from retable.launch.recorded import find, history_of, refreeze
+from retable.report.publish import publish
+from retable.tables.grid import plan
+
+
+@pytest.fixture
+def done(fake):
+    """Two finished runs."""
+    runs = [freeze(seed=0), freeze(seed=1)]
+    launch(runs)
+    return runs
+
+
+def test_by_folder_key_and_prefix_with_or_without_paper(done):
+    run, other = done
+    texts = [str(run.folder), run.key, run.key[:8], f"digits/{run.key[:8]}"]
+    assert {find(text).record.key for text in texts} == {run.key}
+    assert find(other.key[:12]).record.seed == 1
+
+
+def test_history_comes_with_it(done):
+    found = find(done[0].key)
+    assert [row["epoch"] for row in found.history] == [0]
+    assert records.text_sha256(records.history_text(found.history)) == found.record.history_sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("abc", "neither a run's folder nor the first 4 or more characters"),
+        ("../../etc", "neither a run's folder"),
+        ("0" * 64, "there is none"),
+        ("*", "neither"),
+        ("runs", "is no run's folder"),
+    ],
+)
+def test_what_is_no_run_is_refused(done, text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        find(text)
+
+
+def test_an_ambiguous_prefix_lists_what_begins_so(done, runs):
+    for last in "ab":
+        (runs / "digits" / ("f" * 63 + last)).mkdir()
+    with pytest.raises(UserError, match="2 begin so: ffff"):
+        find("ffff")
+
+
+def test_side_folders_are_no_runs(done, runs):
+    side = runs / "_verify" / ("e" * 64)
+    side.mkdir(parents=True)
+    with pytest.raises(UserError, match="there is none"):
+        find("eeee")
+
+
+def test_a_run_without_a_record_is_refused(done, runs):
+    (runs / "digits" / ("d" * 64)).mkdir()
+    with pytest.raises(UserError, match="has no record"):
+        find("dddd")
+
+
+def test_a_published_run_is_found_where_none_is_here(fake, runs, tmp_path, monkeypatch):
+    grid = plan("digits/accuracy", "smoke")
+    launch(list(grid.runs()))
+    publish(grid)
+    run = next(iter(grid.runs()))
+    here = find(run.key[:10])
+    monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "empty"))
+    published = find(run.key[:10])
+    assert published.folder is None
+    assert published.where.name == "accuracy-smoke.parquet"
+    assert published.record == here.record
+    assert published.history == here.history
+
+
+def test_frozen_again_it_is_the_same_run_elsewhere(done, tmp_path):
+    for run in done:
+        again = refreeze(find(run.key).record, tmp_path / "side")
+        assert (again.key, again.fingerprint) == (run.key, run.fingerprint)
+        assert again.folder.is_relative_to(tmp_path / "side")
+        assert again.config.device.threads == 1
+
+
+def test_an_edited_record_cannot_be_frozen_again(done, tmp_path):
+    record = newest(done[0])
+    edited = record.model_copy(update={"config": {**record.config, "seed": 7}})
+    with pytest.raises(UserError, match="its key does not follow from its config"):
+        refreeze(edited, tmp_path)
+
+
+def test_a_config_that_the_code_does_not_know_any_more_is_refused(done, tmp_path):
+    record = newest(done[0])
+    model = {**record.config["model"], "gone": 1}
+    edited = record.model_copy(update={"config": {**record.config, "model": model}})
+    with pytest.raises(UserError, match="gone"):
+        refreeze(edited, tmp_path)
+
+
+def test_a_lost_history_is_empty(done):
+    run = done[0]
+    record = newest(run)
+    (run.folder / "attempts" / "1" / "history.jsonl").unlink()
+    assert history_of(run.folder, record) == []
