@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from retable.errors import brief, one_line
 from retable.files import write_atomic
 
 VERSION = 1
@@ -32,9 +34,15 @@ class Status(StrEnum):
 class RecordError(Exception):
     """A record that cannot be used; the message names the file."""
 
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
 
 class NewerRecord(RecordError):
     """A record of another format version: not broken, and not ours to set aside."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # what a published table can hold
 
 
 class ResultRow(BaseModel):
@@ -44,7 +52,7 @@ class ResultRow(BaseModel):
 
     result_row: str = ""
     metric: str
-    step: int | None = None
+    step: Count | None = None
     value: float
 
 
@@ -86,17 +94,17 @@ class Record(BaseModel):
     paper: str
     experiment: str | None
     protocol: str
-    seed: int
+    seed: Count
     config: dict[str, Any]
     status: Status
     error: str | None = None
     results: list[ResultRow] = []
     timing_metrics: list[str] = []
-    attempt: int
+    attempt: Count
     resumed_from_epoch: int | None = None
     best_epoch: int | None = None
     started: str
-    wall_s: float
+    wall_s: float = Field(ge=0, lt=1e10)
     cpu_s: float
     peak_memory_mb: float
     device: str
@@ -155,16 +163,37 @@ def parse(text: str | bytes, name: str) -> Record:
         NewerRecord: for another version of the format.
     """
     try:
-        return Record.model_validate_json(text)
+        record = Record.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["loc"] == ("version",):
+            version = brief(repr(first["input"]))
             raise NewerRecord(
-                f"{name}: record of version {first['input']!r}; this retable reads version"
-                f" {VERSION}: update it"
+                f"{name}: record of version {version}; this retable reads version {VERSION}:"
+                " update it"
             ) from None
-        where = ".".join(map(str, first["loc"])) or "file"
-        raise RecordError(f"{name}: broken record ({where}: {first['msg']})") from None
+        where = brief(".".join(map(str, first["loc"]))) or "file"
+        raise RecordError(f"{name}: broken record ({where}: {brief(first['msg'])})") from None
+    wrong = next((where for where, value in _numbers(record) if not math.isfinite(value)), None)
+    if wrong is not None:  # neither is ever written, but both can be read as JSON
+        raise RecordError(f"{name}: broken record ({brief(wrong)}: is not a finite number)")
+    return record
+
+
+def _numbers(record: Record) -> Iterator[tuple[str, float]]:
+    for name in ("wall_s", "cpu_s", "peak_memory_mb"):
+        yield name, getattr(record, name)
+    yield from ((result.metric, result.value) for result in record.results)
+    yield from record.validation.items()
+    todo: list[Any] = [record.config]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+        elif isinstance(value, float):
+            yield "config", value
 
 
 def write_attempt(folder: Path, record: Record) -> Path:
@@ -197,8 +226,12 @@ def replace_published(attempt_record: Path, run_folder: Path) -> None:
 def attempts(run_folder: Path) -> list[Path]:
     """Folders of a run's attempts, newest first."""
     base = run_folder / "attempts"
-    found = [p for p in base.iterdir() if p.name.isdigit()] if base.is_dir() else []
+    found = [p for p in base.iterdir() if _is_number(p.name)] if base.is_dir() else []
     return sorted(found, key=lambda p: int(p.name), reverse=True)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()  # a folder named ² would pass isdigit
 
 
 def read_run(run_folder: Path, warn: Callable[[str], None]) -> Record | None:
@@ -206,7 +239,7 @@ def read_run(run_folder: Path, warn: Callable[[str], None]) -> Record | None:
 
     A broken file is skipped with a warning that names it.
     """
-    for folder in [run_folder, *attempts(run_folder)]:
+    for folder in _in_order(run_folder):
         try:
             # A done attempt that is not the run's record was published and lost, or was killed
             # just before.
@@ -217,6 +250,11 @@ def read_run(run_folder: Path, warn: Callable[[str], None]) -> Record | None:
         if record is not None:
             return record
     return None
+
+
+def _in_order(run_folder: Path) -> Iterator[Path]:
+    yield run_folder
+    yield from attempts(run_folder)  # looked at only where the run itself has none
 
 
 def read(path: Path) -> Record | None:
@@ -257,3 +295,13 @@ def history_text(rows: Iterable[dict[str, float]]) -> str:
 def text_sha256(text: str) -> str:
     """SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def validation(rows: Iterable[dict[str, float]], best_epoch: int | None) -> dict[str, float]:
+    """Validation metrics of the epoch whose weights were tested: the best one, else the last.
+
+    Empty where that epoch ended without a validation.
+    """
+    epochs = {int(row["epoch"]): row for row in rows}
+    tested = epochs.get(max(epochs, default=0) if best_epoch is None else best_epoch, {})
+    return {name: value for name, value in tested.items() if name.startswith("val/")}

@@ -97,7 +97,7 @@ def call(launches: bool = True) -> tuple[bool, list[str], list[str], list[str]]:
 
     def launch(grids):
         launched.extend(grid.name for grid in grids)
-        return launches
+        return launches, grids
 
     ok = reproduce(launch, printed.append, said.append)
     return ok, launched, printed, said

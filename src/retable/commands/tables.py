@@ -102,7 +102,7 @@ def run(
     if retry not in {None, "diverged"}:
         raise UserError(f"--retry {retry}: only 'diverged' can be forced")
     planned = plan_grids(name, protocol, row, column, seeds, overrides or [])
-    ok = launch_grids(planned, retry_diverged=retry == "diverged")
+    ok, planned = launch_grids(planned, retry_diverged=retry == "diverged")
     # Whole tables, however little was asked for: what is missing has to show as missing.
     whole = plan_grids(name, protocol) if row or column or seeds else planned
     tables = [markdown.render(build(grid, collect.from_runs(grid, warn))) for grid in whole]
@@ -131,7 +131,7 @@ def table(
     one_of("--from", source, ("runs", "results"))
     tables = [
         build(g, collect.from_results(g) if source == "results" else collect.from_runs(g, warn))
-        for g in plan_grids(name, protocol)
+        for g in plan_grids(name, protocol, source=source)
     ]
     if format == "json":
         print_json(one_or_all([data.as_json(t, source=source) for t in tables]))
@@ -215,36 +215,68 @@ def plan_grids(
     columns: list[str] | None = None,
     seeds: int | None = None,
     overrides: list[str] | None = None,
+    source: str = "runs",
 ) -> list[Any]:
-    """Plan a table, or all tables of a paper that have the protocol."""
-    from retable.tables import grid, spec
+    """Plan a table, or all tables of a paper that have the protocol.
+
+    Settings that are to be chosen are, as far as the tuning runs of the source allow.
+    """
+    from retable.tables import collect, grid, spec
 
     names = grid.expand_names(name)
     with_protocol = [n for n in names if protocol in spec.load(n).protocols()]
     if not with_protocol:
         known = {p for n in names for p in spec.load(n).protocols()}
         raise UserError(f"{name}: no protocol '{protocol}'{nearest(protocol, known)}")
+    decided = collect.decided_by_results if source == "results" else collect.decided_by_runs
     return [
-        grid.plan(
-            n,
-            protocol,
-            overrides=overrides or [],
-            rows=rows or [],
-            columns=columns or [],
-            n_seeds=seeds,
+        decided(
+            grid.plan(
+                n,
+                protocol,
+                overrides=overrides or [],
+                rows=rows or [],
+                columns=columns or [],
+                n_seeds=seeds,
+            )
         )
         for n in with_protocol
     ]
 
 
-def launch_grids(grids: list[Any], *, retry_diverged: bool = False) -> bool:
-    """Launch all runs of some tables together; says how it went, returns whether all is well."""
+def launch_grids(grids: list[Any], *, retry_diverged: bool = False) -> tuple[bool, list[Any]]:
+    """Launch all runs of some tables together; says how it went.
+
+    Where settings are chosen by tuning runs, the runs of the chosen ones follow.
+
+    Returns:
+        Whether all is well, and the tables with the choices that were made.
+    """
+    from retable.tables import collect
+    from retable.tables.select import is_undecided
+
+    ok = _launch_once(grids, retry_diverged=retry_diverged)
+    waiting = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
+    if not waiting:
+        return ok, grids
+    grids = [collect.decided_by_runs(grid) for grid in grids]
+    left = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
+    say(f"settings of {waiting - left} of {waiting} cells are chosen")
+    if left < waiting:
+        ok = _launch_once(grids, retry_diverged=retry_diverged) and ok
+    return ok and not left, grids
+
+
+def _launch_once(grids: list[Any], *, retry_diverged: bool) -> bool:
     from retable.launch.engine import launch
     from retable.report import listing
 
     names: dict[str, str] = {}
     for grid in grids:
         for cell in grid.cells.values():
+            if cell.selection is not None:
+                for candidate in cell.selection.candidates:
+                    names.setdefault(candidate.setting.with_seed(0).key, candidate.text())
             names.setdefault(cell.setting.with_seed(0).key, cell.column)
     summary = launch(
         [run for grid in grids for run in grid.runs()],

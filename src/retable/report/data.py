@@ -65,6 +65,7 @@ def as_json(table: Table, *, source: str) -> dict[str, Any]:
                 "verdict": c.verdict,
                 "marks": c.marks,
                 "run_keys": c.run_keys,
+                "selected": c.selected,
             }
             for c in table.cells.values()
         ],

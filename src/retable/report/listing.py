@@ -106,7 +106,7 @@ def run_text(run: FrozenRun) -> str:
 
 
 def summary_text(summary: Summary) -> str:
-    """How a launch went, failures listed."""
+    """How a launch went; what failed was named when it did."""
     parts = [f"{summary.done} run", f"{summary.skipped} already done"]
     for count, word in (
         (summary.elsewhere, "done by another runner"),
@@ -119,7 +119,4 @@ def summary_text(summary: Summary) -> str:
     lines = [", ".join(parts)]
     if summary.stopped:
         lines.append("stopped; the same command goes on from here")
-    lines += [f"failed: {run.label}: {message}" for run, message in summary.failed[:10]]
-    if len(summary.failed) > 10:
-        lines.append(f"and {len(summary.failed) - 10} more")
     return "\n".join(lines)

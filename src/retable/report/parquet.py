@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from retable.files import write_atomic
 from retable.records import Record, RecordError, dump, parse
 
 MAX_HISTORY = 100
+_SEAL = b"retable sha256 "
 _TOP = ("key", "paper", "experiment", "protocol", "seed", "status", "wall_s", "fingerprint")
 
 
@@ -79,7 +81,28 @@ def write(path: Path, records: Mapping[str, Record], histories: Mapping[str, str
     )
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=19, statistics=False)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, _sealed(buffer.getvalue()))
+
+
+def _sealed(data: bytes) -> bytes:
+    """A Parquet file with its checksum before the footer, where no reader looks."""
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    return data[:footer] + _SEAL + hashlib.sha256(data).digest() + data[footer:]
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    """Content of a file, once its checksum is found right.
+
+    Parquet has none of its own: a flipped bit is another number, or ends the process.
+    """
+    data = path.read_bytes()
+    head, seal, rest = data.rpartition(_SEAL)
+    if seal and hashlib.sha256(head + rest[32:]).digest() != rest[:32]:
+        raise ValueError("altered or truncated since it was written")
+    try:
+        return pl.read_parquet(data)
+    except pl.exceptions.PanicException as error:
+        raise ValueError(str(error)) from None
 
 
 def read(path: Path) -> list[Record]:
@@ -102,7 +125,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _read(path: Path) -> list[Record]:
-    return [_record(path, row) for row in pl.read_parquet(path).iter_rows(named=True)]
+    return [_record(path, row) for row in _frame(path).iter_rows(named=True)]
 
 
 def _record(path: Path, row: dict[str, Any]) -> Record:
@@ -121,7 +144,7 @@ def find(prefix: str) -> dict[str, tuple[Record, list[dict[str, float]], Path]]:
     found: dict[str, tuple[Record, list[dict[str, float]], Path]] = {}
     for path in sorted(locations.results_dir().rglob("*.parquet")):
         try:
-            rows = pl.read_parquet(path).filter(pl.col("key").str.starts_with(prefix))
+            rows = _frame(path).filter(pl.col("key").str.starts_with(prefix))
             for row in rows.iter_rows(named=True):
                 history = json.loads(row["history"]) if row["history"] else []
                 found[row["key"]] = _record(path, row), history, path

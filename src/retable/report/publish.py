@@ -32,7 +32,8 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
     table = build(grid, found)
     if not any(cell.n for cell in table.cells.values()):
         raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
-    before = build(grid, collect.from_results(grid))
+    there = collect.decided_by_results(plan(grid.name, grid.protocol))
+    before = build(there, collect.from_results(there))
     if len(table.records) < len(before.records) and not partial:
         raise UserError(
             f"{grid.name}: {len(table.records)} finished runs are here, {len(before.records)} are"
@@ -50,6 +51,7 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
 
 def render_published(grid: Grid) -> str:
     """Markdown of a table from its published records."""
+    grid = collect.decided_by_results(grid)
     return markdown.render(build(grid, collect.from_results(grid)))
 
 
@@ -90,7 +92,7 @@ def overview() -> str:
     ]
     base = locations.results_dir()
     for name, protocol in published():
-        grid = plan(name, protocol)
+        grid = collect.decided_by_results(plan(name, protocol))
         table = build(grid, collect.from_results(grid))
         filled = sum(cell.n > 0 for cell in table.cells.values())
         compared = sum(c.n > 0 and c.reported is not None for c in table.cells.values())

@@ -23,11 +23,13 @@ NOWHERE = (
 
 
 def reproduce(
-    launch: Callable[[list[Grid]], bool], echo: Callable[[str], None], say: Callable[[str], None]
+    launch: Callable[[list[Grid]], tuple[bool, list[Grid]]],
+    echo: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> bool:
     """Run and print all tables declared quick; returns whether every run went well."""
     names = [name for name in locations.config_names("table") if spec.load(name).quick]
-    grids = [grid.plan(name) for name in names]
+    grids = [collect.decided_by_runs(grid.plan(name)) for name in names]
     here: list[Grid] = []
     for planned in grids:
         try:
@@ -36,11 +38,14 @@ def reproduce(
             say(f"{planned.name}: {error}")
         else:
             here.append(planned)
-    ok = launch(here)
+    ok, launched = launch(here)
+    ended = {planned.name: planned for planned in launched}
     for planned in grids:
-        if planned in here:
+        if planned.name in ended:
+            planned = ended[planned.name]
             echo(markdown.render(build(planned, collect.from_runs(planned, say))))
         else:
+            planned = collect.decided_by_results(planned)
             found = collect.from_results(planned)
             ok = ok and bool(found)
             note = FROM_RESULTS if found else NOWHERE

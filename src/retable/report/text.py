@@ -96,7 +96,16 @@ def footnotes(table: Table) -> list[str]:
             notes.append(f"{row.title or name}: quoted by the paper from {row.quoted}")
         if row.note:
             notes.append(f"{row.title or name}: {row.note}")
-    return notes + _mark_lines(table)
+    return notes + _chosen(table) + _mark_lines(table)
+
+
+def _chosen(table: Table) -> list[str]:
+    """How settings were chosen, each choice once with the cells it stands for."""
+    places: dict[str, list[str]] = {}
+    for cell in table.cells.values():
+        if cell.selected is not None:
+            places.setdefault(cell.selected, []).append(_place(table, cell))
+    return [f"{'; '.join(cells)}: {choice}" for choice, cells in places.items()]
 
 
 def _mark_lines(table: Table) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from retable.records import Record, Status
 from retable.tables.grid import CellPlan, Grid
+from retable.tables.select import is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
 
 
@@ -23,6 +24,7 @@ class Cell:
         verdict: what the comparison says; None as long as nothing is judged.
         marks: what must be known beside the number, such as ``partial 3/5``.
         run_keys: keys of the runs behind the values.
+        selected: how the setting was chosen, where it was.
     """
 
     row: str
@@ -37,6 +39,7 @@ class Cell:
     verdict: str | None = None
     marks: list[str] = field(default_factory=list[str])
     run_keys: list[str] = field(default_factory=list[str])
+    selected: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,13 +143,15 @@ def _cell(
     mean, std = mean_std(list(values.values()))
     found = [records[run.key] for run in runs if run.key in records]
     done = [record for record in found if record.status is Status.DONE]
+    n_planned = len(grid.cell_seeds(plan))
     marks: list[str] = []
-    if len(values) < len(runs):
-        marks.append(f"partial {len(values)}/{len(runs)}")
+    marks += _selection_marks(plan, records)
+    if len(values) < n_planned:
+        marks.append(f"partial {len(values)}/{n_planned}")
     for status in (Status.DIVERGED, Status.FAILED, Status.TIMEOUT):
         count = sum(record.status is status for record in found)
         if count:
-            marks.append(f"{status.value} {count}/{len(runs)}")
+            marks.append(f"{status.value} {count}/{n_planned}")
     if any(record.fingerprint != plan.setting.fingerprint for record in done):
         marks.append("stale")
     if len({record.device for record in done}) > 1:
@@ -161,13 +166,27 @@ def _cell(
         mean,
         std,
         len(values),
-        len(runs),
+        n_planned,
         values,
         reported,
         None,
         marks,
         keys,
+        plan.selection.text() if plan.selection else None,
     )
+
+
+def _selection_marks(plan: CellPlan, records: Mapping[str, Record]) -> list[str]:
+    if plan.selection is None:
+        return []
+    tuning = [records[run.key] for run in plan.selection.runs() if run.key in records]
+    marks = ["not selected yet"] if is_undecided(plan) else []
+    if any(r.fingerprint != plan.setting.fingerprint for r in tuning if r.status is Status.DONE):
+        marks.append("selection stale")
+    diverged = sum(r.status is Status.DIVERGED for r in tuning)
+    if diverged:
+        marks.append(f"diverged {diverged}/{len(plan.selection.runs())} of the tuning runs")
+    return marks
 
 
 def _reported_marks(reported: Reported) -> list[str]:

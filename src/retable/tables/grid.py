@@ -6,10 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from retable import locations
-from retable.compose import compose, hydra_ready
+from retable.compose import compose
+from retable.composed import planning
 from retable.errors import UserError, nearest
 from retable.launch.frozen import FrozenRun, freeze
 from retable.tables import spec as specs
+from retable.tables.parts import Select
+from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
+from retable.tables.select import overrides as select_overrides
 from retable.tables.spec import TableSpec
 
 
@@ -24,12 +28,16 @@ class Address:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """The setting of one cell (frozen with the first seed) and where its number stands."""
+    """The setting of one cell (frozen with the first seed) and where its number stands.
+
+    Where it is to be chosen and is not yet, the setting stands for the others.
+    """
 
     row: str
     column: str
     setting: FrozenRun
     address: Address
+    selection: Selection | None = None
 
 
 @dataclass(frozen=True)
@@ -42,15 +50,30 @@ class Grid:
     seeds: list[int]
     cells: dict[tuple[str, str], CellPlan]
 
-    def cell_runs(self, cell: CellPlan) -> list[FrozenRun]:
-        """Runs behind a cell, one per seed."""
+    def cell_seeds(self, cell: CellPlan) -> list[int]:
+        """Seeds of a cell's number."""
         # A deterministic cell is the same for every seed, so one run says all.
         metric = self.spec.metrics[self.spec.columns[cell.column].metric]
-        seeds = self.seeds[:1] if metric.deterministic else self.seeds
-        return [cell.setting.with_seed(seed) for seed in seeds]
+        return self.seeds[:1] if metric.deterministic else self.seeds
+
+    def cell_runs(self, cell: CellPlan) -> list[FrozenRun]:
+        """Runs behind a cell's number, one per seed; none as long as its setting is not chosen."""
+        if is_undecided(cell):
+            return []
+        return [cell.setting.with_seed(seed) for seed in self.cell_seeds(cell)]
+
+    def tuning_runs(self) -> list[FrozenRun]:
+        """Runs that settings are chosen by, each once."""
+        chosen = [cell.selection.runs() for cell in self.cells.values() if cell.selection]
+        unique = {run.key: run for runs in chosen for run in runs}
+        return sorted(unique.values(), key=lambda run: run.config.seed)
 
     def runs(self) -> Iterator[FrozenRun]:
-        """Every run once, seed by seed, so that a table that is stopped is even."""
+        """Every run once, seed by seed, so that a table that is stopped is even.
+
+        Tuning runs come first; runs of a setting that is not chosen yet are not among them.
+        """
+        yield from self.tuning_runs()
         settings: dict[str, tuple[FrozenRun, set[int]]] = {}
         for cell in self.cells.values():
             runs = self.cell_runs(cell)
@@ -123,16 +146,24 @@ def _cells(
     name: str, spec: TableSpec, protocol: str, seed: int, overrides: Sequence[str]
 ) -> dict[tuple[str, str], CellPlan]:
     settings: dict[tuple[str, ...], FrozenRun] = {}
+    selections: dict[tuple[str, ...], Selection] = {}
     cells: dict[tuple[str, str], CellPlan] = {}
-    with hydra_ready():
+    with planning():
         for row_name, row in spec.rows.items():
             for column_name, column in spec.columns.items():
                 experiment = spec.experiment(column_name, protocol)
                 if experiment is None or not row.run:
                     continue
                 own = (f"experiment={experiment}", *column.overrides, *row.overrides)
+                place = (row_name, column_name)
+                selection = None
+                if select := spec.selects(row_name):
+                    if own not in selections:
+                        selections[own] = _selection(name, spec, select, place, own, overrides)
+                    selection = selections[own]
+                    settings.setdefault(own, selection.candidates[0].setting.with_seed(seed))
                 if own not in settings:
-                    settings[own] = _freeze(name, (row_name, column_name), own, seed, overrides)
+                    settings[own] = _freeze(name, place, own, seed, overrides)
                 address = Address(
                     spec.metrics[column.metric].key,
                     row.result_row or column.result_row or "",
@@ -144,10 +175,30 @@ def _cells(
                         f"{name}, row {row_name}, column {column_name}: is of paper '{paper}', the"
                         f" table of '{spec.paper}'"
                     )
-                cells[row_name, column_name] = CellPlan(
-                    row_name, column_name, settings[own], address
-                )
+                cells[place] = CellPlan(row_name, column_name, settings[own], address, selection)
     return cells
+
+
+def _selection(
+    name: str,
+    spec: TableSpec,
+    select: Select,
+    cell: tuple[str, str],
+    own: Sequence[str],
+    overrides: Sequence[str],
+) -> Selection:
+    seeds = select.seed_list()
+    candidates = tuple(
+        Candidate(
+            values,
+            _freeze(name, cell, (*own, *select_overrides(values)), seeds[0], overrides),
+        )
+        for values in combinations(select)
+    )
+    refuse_equal(f"{name}, row {cell[0]}, column {cell[1]}", candidates)
+    direction = specs.direction_of(spec, select)
+    assert direction is not None
+    return Selection(select.by, direction, tuple(seeds), candidates)
 
 
 def _freeze(

@@ -69,6 +69,24 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def _validation(name: str) -> str:
+    if not name.startswith("val/"):
+        raise ValueError(
+            f"'{brief(name)}' is not a validation metric (val/...); a choice by anything else"
+            " would have seen the test split"
+        )
+    return name
+
+
+def _dotted(key: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key, re.ASCII) or key == "seed":
+        raise ValueError(f"'{brief(key)}' cannot be chosen; expected a key such as model.lr")
+    return key
+
+
+Scalar = bool | int | float | str | None
+
+
 class Source(Part):
     """Where the table stands."""
 
@@ -117,6 +135,29 @@ class Row(Part):
     run: bool = Field(True, description="false: reported only")
     quoted: str | None = Field(None, description="work that the paper quotes this row from")
     note: str | None = None
+
+
+class Select(Part):
+    """Settings to choose from, by a validation metric on seeds of their own."""
+
+    over: dict[
+        Annotated[str, AfterValidator(_dotted)], Annotated[list[Scalar], Field(min_length=2)]
+    ] = Field(min_length=1, description="values to try, by dotted key; all combinations")
+    by: Annotated[str, AfterValidator(_validation)] = Field(description="val/... metric")
+    direction: Literal["min", "max"] | None = Field(
+        None, description="of `by`; as of the table's test metric of that name where left out"
+    )
+    seeds: PositiveInt | SeedList = Field(3, description="tuning seeds: how many, or which")
+    rows: list[str] | None = Field(None, description="rows that choose; all where left out")
+
+    def seed_list(self) -> list[int]:
+        """Tuning seeds; where only their number is given, far from any table's own."""
+        if isinstance(self.seeds, int):
+            return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.seeds))
+        return list(self.seeds)
+
+
+FIRST_TUNING_SEED = 1_000_000
 
 
 class Reported(Part):

@@ -12,6 +12,7 @@ from retable.launch.engine import warn, workers_of
 from retable.launch.progress import duration
 from retable.records import Status
 from retable.tables.grid import Grid
+from retable.tables.select import is_undecided
 
 STATES = ("done", "stale", "diverged", "failed", "to do")
 
@@ -61,7 +62,10 @@ class Survey:
         ]
         groups: dict[tuple[str, str], list[str]] = {}
         for (row, column), count in self.cells.items():
-            groups.setdefault((column, _states(count)), []).append(row)
+            state = _states(count)
+            if is_undecided(self.grid.cells[row, column]):
+                state = "its setting is chosen after the tuning runs"
+            groups.setdefault((column, state), []).append(row)
         lines += [
             f"    {column} [{', '.join(rows)}]: {state}" for (column, state), rows in groups.items()
         ]

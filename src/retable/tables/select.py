@@ -1,0 +1,206 @@
+"""Choice of settings by a validation metric, on seeds that no reported number uses.
+
+A table's ``select`` gives every cell several candidate settings. Each is run with the tuning
+seeds; the one whose mean validation metric is best is then run with the table's own seeds. The
+test split has no part in it: only ``val/...`` metrics can be named, and the tuning runs' test
+results are never read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from retable.errors import UserError
+from retable.launch.frozen import FrozenRun
+from retable.records import Record, Status
+from retable.tables.parts import Select
+
+if TYPE_CHECKING:
+    from retable.tables.grid import CellPlan, Grid
+
+Source = Callable[[Iterable[FrozenRun]], Mapping[str, Record]]
+"""Gives the records of some runs, by key."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting to choose from.
+
+    Attributes:
+        values: what is set, by dotted key.
+        setting: frozen with the first tuning seed.
+        score: mean of the validation metric over the tuning seeds; None until all are done, NaN
+            where a run diverged.
+    """
+
+    values: dict[str, Any]
+    setting: FrozenRun
+    score: float | None = None
+
+    def text(self) -> str:
+        """What is set, such as ``model.lr=0.1``."""
+        return ", ".join(f"{key}={_spelled(value)}" for key, value in self.values.items())
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The choice of one cell.
+
+    Attributes:
+        by: validation metric.
+        direction: ``min`` or ``max``.
+        seeds: tuning seeds.
+        candidates: in the order of the table file; the first wins a tie.
+        chosen: number of the chosen candidate; None until all tuning runs have ended.
+    """
+
+    by: str
+    direction: str
+    seeds: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+    chosen: int | None = None
+
+    def runs(self) -> list[FrozenRun]:
+        """All tuning runs, seed by seed."""
+        return [c.setting.with_seed(seed) for seed in self.seeds for c in self.candidates]
+
+    def text(self) -> str:
+        """The choice, or that there is none yet."""
+        if self.chosen is None:
+            scores = [c.score for c in self.candidates]
+            if None not in scores:
+                return f"nothing selected by {self.by}: every candidate diverged"
+            return f"to be selected by {self.by}"
+        best = self.candidates[self.chosen]
+        return (
+            f"{best.text()} selected of {len(self.candidates)} settings by {self.by} ="
+            f" {best.score:.4g}, mean over seeds {_seeds(self.seeds)}"
+        )
+
+
+def combinations(select: Select) -> list[dict[str, Any]]:
+    """Every combination of the values to choose from, in the order of the file."""
+    return [
+        dict(zip(select.over, values, strict=True))
+        for values in itertools.product(*select.over.values())
+    ]
+
+
+def overrides(values: Mapping[str, Any]) -> list[str]:
+    """Hydra overrides that set a candidate's values."""
+    return [f"{key}={_spelled(value)}" for key, value in values.items()]
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, str):
+        # Quoted, so that 'null', '0.1' or 'a,b' stays the word it is in the file.
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return json.dumps(value)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
+def refuse_equal(where: str, candidates: Sequence[Candidate]) -> None:
+    """Refuse candidates that are the same run.
+
+    Raises:
+        UserError: such as for values that are only spelled differently.
+    """
+    seen: dict[str, Candidate] = {}
+    for candidate in candidates:
+        other = seen.setdefault(candidate.setting.key, candidate)
+        if other is not candidate:
+            raise UserError(
+                f"{where}: select.over: {other.text()} and {candidate.text()} are the same run"
+            )
+
+
+def is_undecided(cell: CellPlan) -> bool:
+    """Whether a cell's setting is still to be chosen."""
+    return cell.selection is not None and cell.selection.chosen is None
+
+
+def decide(grid: Grid, source: Source) -> Grid:
+    """The same table with every choice made that its tuning runs allow.
+
+    Args:
+        grid: as planned.
+        source: where the records of the tuning runs are.
+    """
+    undecided = [cell for cell in grid.cells.values() if is_undecided(cell)]
+    if not undecided:
+        return grid
+    records = source({run.key: run for c in undecided for run in _tuning(c)}.values())
+    cells = {
+        place: _decide(cell, records) if cell.selection else cell
+        for place, cell in grid.cells.items()
+    }
+    return replace(grid, cells=cells)
+
+
+def _tuning(cell: CellPlan) -> list[FrozenRun]:
+    return cell.selection.runs() if cell.selection else []
+
+
+def _decide(cell: CellPlan, records: Mapping[str, Record]) -> CellPlan:
+    selection = cell.selection
+    if selection is None or selection.chosen is not None:
+        return cell
+    scored = tuple(
+        replace(candidate, score=_score(selection, candidate, records))
+        for candidate in selection.candidates
+    )
+    chosen = _best(scored, selection.direction)
+    setting = cell.setting if chosen is None else scored[chosen].setting
+    return replace(
+        cell,
+        setting=setting.with_seed(cell.setting.config.seed),
+        selection=replace(selection, candidates=scored, chosen=chosen),
+    )
+
+
+def _score(
+    selection: Selection, candidate: Candidate, records: Mapping[str, Record]
+) -> float | None:
+    values: list[float] = []
+    for seed in selection.seeds:
+        record = records.get(candidate.setting.with_seed(seed).key)
+        if record is not None and record.status is Status.DIVERGED:
+            values.append(math.nan)
+        elif record is None or record.status is not Status.DONE:
+            return None
+        else:
+            value = record.validation.get(selection.by)
+            if value is None:
+                known = ", ".join(sorted(record.validation)) or "none"
+                raise UserError(
+                    f"select.by: '{selection.by}' is not logged by {record.experiment}; logged:"
+                    f" {known}"
+                )
+            values.append(value)
+    return fmean(values)
+
+
+def _best(candidates: Sequence[Candidate], direction: str) -> int | None:
+    """Number of the best candidate; None while one is unfinished, or where all diverged."""
+    best: int | None = None
+    for number, candidate in enumerate(candidates):
+        if candidate.score is None:
+            return None
+        if math.isnan(candidate.score):
+            continue
+        sign = 1.0 if direction == "min" else -1.0
+        known = None if best is None else candidates[best].score
+        if known is None or sign * candidate.score < sign * known:
+            best = number
+    return best
