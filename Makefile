@@ -5,11 +5,12 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 MARKS ?= $(if $(CI),,not slow)
 ARGS ?=
 
-.PHONY: help setup reproduce test lint
+.PHONY: help setup reproduce test mutants lint
 
 help:
 	@echo "make reproduce   run the quick tables and print them beside the reported numbers"
 	@echo "make test        run the tests (MARKS= for the slow ones too, ARGS='-k name' to choose)"
+	@echo "make mutants     apply small deliberate faults; a named test has to catch each"
 	@echo "make lint        ruff and pyright"
 
 setup: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
@@ -24,6 +25,9 @@ reproduce: setup
 
 test: setup
 	$(UV) run --no-sync pytest $(if $(MARKS),-m "$(MARKS)") $(ARGS)
+
+mutants: setup
+	$(UV) run --no-sync python scripts/mutants.py $(ARGS)
 
 lint: setup
 	$(UV) run --no-sync ruff check

@@ -89,6 +89,23 @@ def test_every_field_of_every_section_is_declared():
         is_keyed(RunConfig, name)
 
 
+def test_what_is_keyed_is_pinned():
+    """A keyed field that became unkeyed would take one run's numbers for another's."""
+    unkeyed = {place for model, name, place in fields() if not is_keyed(model, name)}
+    unkeyed |= {name for name in sections() if not is_keyed(RunConfig, name)}
+    assert {place.partition(".")[0] for place in unkeyed} == {
+        "experiment",
+        "protocol",
+        "device",
+        "paths",
+        "logger",
+        "launcher",
+        "progress",
+        "trainer",
+    }
+    assert {p for p in unkeyed if p.startswith("trainer")} == {"trainer.checkpoint_every_n_epochs"}
+
+
 def test_a_field_that_declares_nothing_is_refused():
     class Careless(Section):
         x: int = 3

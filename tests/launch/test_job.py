@@ -52,6 +52,33 @@ def test_a_run_is_done_once():
     assert len(records.attempts(run.folder)) == 1
 
 
+def test_the_history_is_whole_before_the_record_is_written(monkeypatch):
+    """Else a kill between the two would leave a result whose curve is lost."""
+    run = written(experiment="digits/base")
+    original, found = records.write_attempt, []
+
+    def look(folder, record):
+        path = folder / "history.jsonl"
+        found.append(records.text_sha256(path.read_text()) if path.exists() else "no history")
+        assert found[-1] == record.history_sha256
+        return original(folder, record)
+
+    monkeypatch.setattr(records, "write_attempt", look)
+    perform(run.folder, LAUNCHED)
+    assert len(found) == 1
+
+
+def test_validation_metrics_of_the_tested_epoch_are_recorded():
+    run = written("best_epoch={monitor: val/loss,mode: max}", experiment="digits/base")
+    perform(run.folder, LAUNCHED)
+    record = record_of(run)
+    history = (run.folder / "attempts" / "1" / "history.jsonl").read_text().splitlines()
+    row = json.loads(history[record.best_epoch])
+    assert record.best_epoch == 0  # the worst one, so that it is not the last
+    assert record.validation == {k: v for k, v in row.items() if k.startswith("val/")}
+    assert record.value("val/loss") == row["val/loss"]
+
+
 def test_interrupted_goes_on_and_equals_the_undisturbed_run(tmp_path, monkeypatch):
     run = written(experiment="digits/base")
     assert perform(run.folder, LAUNCHED, StopAfter(2)) is Exit.INTERRUPTED
@@ -216,7 +243,7 @@ def test_the_module_runs_a_folder(tmp_path):
     assert call().returncode == Exit.REFUSED
     answer = call(tmp_path)
     assert answer.returncode == Exit.REFUSED
-    assert answer.stderr.startswith(f"error: {tmp_path}/config.yaml: not a frozen run")
+    assert answer.stderr.startswith(f"error: {tmp_path}/config.yaml: cannot be read")
     assert "Traceback" not in answer.stderr
     answer = call(".", cwd=done.folder)
     assert answer.returncode == Exit.DONE, answer.stderr

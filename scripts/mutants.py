@@ -1,0 +1,255 @@
+"""Small deliberate faults, one at a time: each has to be caught by the test that is named for it.
+
+    python scripts/mutants.py             # all of them
+    python scripts/mutants.py lease       # those whose name contains a word
+
+Works on a copy: source, tests and configs are copied to a temporary folder, where each fault is
+applied by itself. The named test has to pass without the fault, and fail (not err) with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("src", "tests", "conf", "results", "pyproject.toml", "README.md")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault.
+
+    Attributes:
+        name: what is wrong, in words.
+        file: source file, from the project's root.
+        edits: pairs of present text, which stands there once, and faulty text.
+        test: the test that catches it.
+    """
+
+    name: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    test: str
+
+
+MUTANTS = [
+    Mutant(
+        "seed dropped from the key",
+        "src/retable/config.py",
+        (
+            (
+                "        if is_keyed(model, name)\n",
+                '        if is_keyed(model, name) and name != "seed"\n',
+            ),
+        ),
+        "tests/test_config.py::test_keyed_fields_change_the_key_and_unkeyed_do_not[seed]",
+    ),
+    Mutant(
+        "a keyed field made unkeyed",
+        "src/retable/config.py",
+        (
+            (
+                "accumulate_grad_batches: PositiveInt = keyed(",
+                "accumulate_grad_batches: PositiveInt = unkeyed(",
+            ),
+        ),
+        "tests/test_config.py::test_what_is_keyed_is_pinned",
+    ),
+    Mutant(
+        "optimiser state not restored",
+        "src/retable/resume.py",
+        (
+            (
+                '        _close_epoch(content["loops"]["fit_loop"])\n',
+                '        _close_epoch(content["loops"]["fit_loop"])\n'
+                '        for state in content["optimizer_states"]:\n'
+                '            state["state"] = {}\n',
+            ),
+        ),
+        "tests/test_resume.py::test_resuming_changes_no_bit[momentum]",
+    ),
+    Mutant(
+        "sampler epoch off by one",
+        "src/retable/data/base.py",
+        (
+            (
+                "sampler.set_epoch(epoch_of(self.trainer))",
+                "sampler.set_epoch(max(0, epoch_of(self.trainer) - 1))",
+            ),
+        ),
+        "tests/test_resume.py::test_resuming_with_loading_processes_changes_no_bit[workers]",
+    ),
+    Mutant(
+        "plateau step lost",
+        "src/retable/papers/base.py",
+        (
+            (
+                '            checkpoint["retable_plateau"] = self._plateau.state_dict()',
+                '            checkpoint["retable_plateau"] = {}',
+            ),
+        ),
+        "tests/test_resume.py::test_resuming_changes_no_bit[plateau_best]",
+    ),
+    Mutant(
+        "missing seed treated as absent",
+        "src/retable/tables/aggregate.py",
+        (("    n_planned = len(grid.cell_seeds(plan))\n", "    n_planned = len(values)\n"),),
+        "tests/tables/test_aggregate.py::test_partial",
+    ),
+    Mutant(
+        "ddof 0",
+        "src/retable/tables/aggregate.py",
+        (("array.std(ddof=1)", "array.std(ddof=0)"),),
+        "tests/tables/test_aggregate.py::test_mean_std_n_and_per_cent",
+    ),
+    Mutant(
+        "lease ignored",
+        "src/retable/launch/lease.py",
+        (
+            (
+                "            if dead is False:\n                return None\n",
+                "            dead = True\n",
+            ),
+        ),
+        "tests/launch/test_job_refusals.py::test_held_by_another",
+    ),
+    Mutant(
+        "stale not marked",
+        "src/retable/tables/aggregate.py",
+        (('        marks.append("stale")\n', "        pass\n"),),
+        "tests/tables/test_aggregate.py::test_marks_of_code_devices_and_grades",
+    ),
+    Mutant(
+        "record written before the history",
+        "src/retable/launch/job.py",
+        (
+            (
+                "        records.write_atomic(history, records.history_text(rows))\n",
+                "        pass\n",
+            ),
+            ("        records.write_atomic(history, text)\n", "        pass\n"),
+        ),
+        "tests/launch/test_job.py::test_the_history_is_whole_before_the_record_is_written",
+    ),
+    Mutant(
+        "diverged filling a cell",
+        "src/retable/tables/aggregate.py",
+        (
+            (
+                "if record is None or record.status is not Status.DONE:",
+                "if record is None or record.status is Status.FAILED:",
+            ),
+        ),
+        "tests/tables/test_aggregate.py::test_only_done_fills_a_cell",
+    ),
+    Mutant(
+        "selection by a test metric",
+        "src/retable/tables/select.py",
+        (
+            (
+                "value = record.validation.get(selection.by)",
+                'value = record.value(selection.by.replace("val/", "test/"))',
+            ),
+        ),
+        "tests/tables/test_select.py::test_the_test_split_has_no_say",
+    ),
+]
+
+
+def copy_project(target: Path) -> None:
+    """Copy what the tests need."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", "*.nb?")
+            shutil.copytree(source, target / name, ignore=ignore)
+        elif source.exists():
+            shutil.copy(source, target / name)
+
+
+def apply(mutant: Mutant, root: Path) -> None:
+    """Make the fault in a copy.
+
+    Raises:
+        ValueError: where the text to change does not stand there exactly once.
+    """
+    path = root / mutant.file
+    text = path.read_text(encoding="utf-8")
+    for old, new in mutant.edits:
+        if text.count(old) != 1:
+            raise ValueError(f"{mutant.name}: stands {text.count(old)} times in the file: {old!r}")
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+
+
+def run_tests(root: Path, tests: list[str]) -> tuple[int, str]:
+    """Run tests of a copy, with the copy's source; exit code and output."""
+    path = os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def caught(output: str) -> str | None:
+    """First line of the failure that caught a fault; None where the test did not fail as such."""
+    if not re.search(r"\b\d+ failed\b", output) or re.search(r"\b\d+ errors?\b", output):
+        return None
+    line = re.search(r"^E\s+(.*)$", output, re.MULTILINE)
+    return line[1][:100] if line else ""
+
+
+def check(mutant: Mutant) -> tuple[bool, str]:
+    """Whether the named test catches a fault, and how."""
+    with tempfile.TemporaryDirectory(prefix="retable-mutant-") as folder:
+        root = Path(folder)
+        copy_project(root)
+        apply(mutant, root)
+        code, output = run_tests(root, [mutant.test])
+    how = caught(output) if code == 1 else None
+    return (True, how) if how is not None else (False, output[-2000:])
+
+
+def main() -> int:
+    """Check all mutants, or those named."""
+    words = sys.argv[1:]
+    chosen = [m for m in MUTANTS if not words or any(w in m.name for w in words)]
+    if not chosen:
+        print(f"no mutant of that name; there are: {', '.join(m.name for m in MUTANTS)}")
+        return 2
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="retable-mutant-") as folder:
+        copy_project(Path(folder))
+        code, output = run_tests(Path(folder), sorted({m.test for m in chosen}))
+    if code != 0:
+        print(f"without any fault the named tests do not all pass:\n{output[-4000:]}")
+        return 1
+    print(f"without faults: all named tests pass ({time.monotonic() - begin:.0f} s)", flush=True)
+    survived = 0
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for mutant, (is_caught, how) in zip(chosen, pool.map(check, chosen), strict=True):
+            survived += not is_caught
+            mark = "caught  " if is_caught else "SURVIVED"
+            print(f"{mark} {mutant.name}\n         by {mutant.test}\n         {how}", flush=True)
+    seconds = time.monotonic() - begin
+    print(f"{len(chosen) - survived} of {len(chosen)} caught, {seconds:.0f} s")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
