@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 COMMANDS = ("list", "show", "plan", "run", "train", "table", "publish", "prepare", "reproduce",
-            "doctor")  # fmt: skip
+            "doctor", "summarize", "clean")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,50 @@ def test_list_show_and_plan(here):
     paper = one_document(here.call("plan", "digits", "--seeds", "2", "--row", "slow", "--json"))
     assert paper["runs"]["to do"] == 2
     assert "nothing to do" in here.call("plan", "digits", "--protocol", "smoke").stdout
+
+
+def test_summarize(here):
+    text = here.call("summarize", "digits/smoke", "--by", "model.optimizer.lr").stdout
+    assert text.startswith(f"digits/smoke: 2 runs in {here.base / 'runs'}: 2 done\n")
+    args = ("digits/smoke", "--metric", "test/accuracy", "--runs", "runs", "--json")
+    found = one_document(here.call("summarize", *args))
+    assert found["by"] == ["model.optimizer.lr"]
+    assert [g["setting"] for g in found["groups"]] == [
+        {"model.optimizer.lr": 0.01}, {"model.optimizer.lr": 0.1},
+    ]  # fmt: skip
+    cells = one_document(here.call("table", "digits", "--protocol", "smoke", "--json"))["cells"]
+    shown = [c["mean"] for c in cells if c["column"] == "accuracy" and c["n"]]
+    assert [100 * g["metrics"][0]["mean"] for g in found["groups"]] == pytest.approx(shown)
+    wrong = here.call("summarize", "digits/smoke", "--by", "lr", code=2)
+    assert "did you mean 'model.optimizer.lr'?" in wrong.stderr
+    assert "start some" in here.call("summarize", "digits/base", code=2).stderr
+
+
+def test_clean_shows_asks_and_deletes(here):
+    run = next((here.base / "runs" / "digits").glob("*/record.json")).parent
+    for name in ("1", "2"):
+        (run / f".config.yaml.00000000000{name}.tmp").write_text("x" * 500)
+        os.utime(run / f".config.yaml.00000000000{name}.tmp", (0, 0))
+    shown = here.call("clean").stdout
+    assert "leftovers        2     1.0 kB" in shown
+    assert shown.endswith("nothing removed; say --yes\n")
+    plan = one_document(here.call("clean", "--only", "leftovers,caches", "--json"))
+    assert (plan["removed"], plan["bytes"]) == (False, 1000)
+    assert [c["category"] for c in plan["categories"]] == ["caches", "leftovers"]
+    for answer, last in (("n", "nothing removed"), ("y", "freed 1.0 kB (2 of 2)")):
+        ours, theirs = pty.openpty()  # as on a terminal
+        os.write(ours, f"{answer}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "-m", "retable", "clean", "--only", "leftovers"], cwd=here.base,
+            env=here.env, stdin=theirs, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        os.close(ours)
+        os.close(theirs)
+        assert "free 1.0 kB? [y/N]" in done.stdout
+        assert done.stdout.splitlines()[-1].endswith(last)
+    assert not list(run.glob(".*.tmp"))
+    assert "nothing to free" in here.call("clean", "--yes").stdout
+    assert one_document(here.call("clean", "--yes", "--json"))["freed"] is None
 
 
 def test_json_is_one_document_even_with_warnings(here):

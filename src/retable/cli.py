@@ -9,8 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from retable import __version__
-from retable.commands import runs, tables
-from retable.errors import UserError
+from retable.commands import clean, grids, runs, tables
+from retable.errors import UserError, one_line
 
 app = typer.Typer(
     help="Reproduce a paper's table, cell by cell. Example: retable run risk_parity/iterations",
@@ -22,6 +22,8 @@ app = typer.Typer(
 
 app.add_typer(tables.app)
 app.add_typer(runs.app)
+app.add_typer(grids.app)
+app.add_typer(clean.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -61,5 +63,5 @@ def main() -> None:
 
 
 def _refuse(text: str) -> NoReturn:
-    typer.echo(f"error: {' '.join(text.split())}", err=True)
+    typer.echo(f"error: {one_line(text)}", err=True)
     sys.exit(2)

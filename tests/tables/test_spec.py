@@ -14,6 +14,9 @@ FOLDER = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits"
 TEXT = (FOLDER / "accuracy.yaml").read_text(encoding="utf-8")
 SLOW = "  slow: [model.optimizer.lr=0.01]"
 SEEDS = "seeds: {paper: 3, smoke: 1}"
+BOMB = "b0: &b0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 9)
+)
 HEAD = 'value: "91.30", spread: "0.50", spread_kind: std, n: 5'
 
 
@@ -78,7 +81,7 @@ CHANGES = [
     # Seeds.
     (SEEDS, "seeds: 0", "seeds: 0 is not valid: expected how many seeds", "seeds: 0"),
     (SEEDS, "seeds: []", "seeds: [] is not valid", "seeds: []"),
-    (SEEDS, "seeds: [0, 0]", "seeds: [0, 0] is not valid", "seeds: [0"),
+    (SEEDS, "seeds: [0, 0]", "seeds: a seed stands twice", "seeds: [0"),
     (SEEDS, "seeds: [-1]", "seeds: [-1] is not valid", "seeds: [-1"),
     (SEEDS, "seeds: true", "seeds: True is not valid", "seeds: true"),
     (SEEDS, "seeds: many", "seeds: 'many' is not valid", "seeds: many"),
@@ -124,8 +127,17 @@ def test_refusals_name_file_and_line(table, tmp_path, monkeypatch, old, new, mes
         (TEXT.replace("paper: digits\n", ""), "paper: is missing"),
         (TEXT.replace("rows:\n", "rowz:\n"), "rows: is missing"),
         (TEXT + "---\na: 1\n", "not valid YAML"),
-        (TEXT + "notes: &a [*a]\n", "notes.0"),
+        (TEXT + "notes: &a [*a]\n", "line 26: refers to itself"),
         (TEXT + "null: 3\n", "None"),
+        (TEXT + "'': 3\n", "line 26: '': unknown field"),
+        (TEXT + "notes: [2024-02-30]\n", "line 26: not valid YAML: '2024-02-30' cannot be read"),
+        (TEXT + "notes: [!!int x]\n", "line 26: not valid YAML: 'x' cannot be read"),
+        (TEXT + "notes: " + "[" * 50 + "]" * 50, "line 26: is nested more than 40 deep"),
+        (TEXT + "notes: " + "[" * 9000, "line 26: not valid YAML"),
+        (TEXT + BOMB, "line 31: its aliases repeat more than 50000 values"),
+        (TEXT + "\x1b[31m: 1\n", "line 26: not valid YAML: unacceptable character"),
+        (TEXT + '"\\ud800": 1\n', "line 26: not valid YAML"),
+        (TEXT + '"\\e[31m": 1\n', "\\x1b[31m: unknown field"),
         ("paper: digits\ntitle: x\nsource: {paper_ref: a}\nmetrics: {}\nseeds: 1\n"
          "columns: {}\nrows: {}\n", "metrics: {} is not valid"),
     ],

@@ -1,4 +1,4 @@
-"""Commands about runs: train, check again, compare, tidy up."""
+"""Commands about runs: check again, compare, look at what works here."""
 
 from __future__ import annotations
 
@@ -10,33 +10,60 @@ from retable.commands.options import STOPPED, Json, print_json
 
 app = typer.Typer()
 
+Run = Annotated[str, typer.Argument(help="a run's folder, or the beginning of its key")]
+
 
 @app.command()
-def train(
-    overrides: Annotated[list[str], typer.Argument(help="Hydra overrides")],
-    multirun: Annotated[
-        bool, typer.Option("-m", "--multirun", help="lists, globs, ranges")
+def verify(
+    run: Run,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="put the new record in the recorded one's place")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """One run, or with -m a Hydra multirun, of an experiment.
+    """Run a recorded run again: bitwise equal, equal within tolerance, or different, and where.
 
-    Example: retable train -m experiment=risk_parity/random data.n_assets=25,50 seed=0,1,2
+    Exit code 1 where it is different. A published record can be verified too.
+
+    Example: retable verify 3f2a91c0
     """
-    from retable.launch import multirun as multi
-    from retable.report import listing
+    from retable.launch import again
+    from retable.launch.recorded import find
 
-    if multirun:
-        summary = multi.sweep(overrides)
+    found = find(run)
+    done = again.verify(found, replace=replace)
+    comparison = done.comparison
+    if as_json:
+        print_json(
+            {
+                "key": found.record.key,
+                "kind": comparison.kind,
+                "detail": comparison.detail,
+                "circumstances": comparison.context,
+                "replaced": done.replaced,
+            }
+        )
     else:
-        from retable.compose import check_overrides
-        from retable.launch.engine import launch
+        typer.echo(f"{found.name}: {comparison.text()}")
+        if done.replaced:
+            typer.echo("the new record stands in the place of the old one")
+    raise typer.Exit(STOPPED if done.stopped else 1 if comparison.kind == "different" else 0)
 
-        check_overrides(overrides, sweep=False)
-        runs = multi.freeze_jobs([overrides])
-        summary = launch(runs)
-        typer.echo(listing.run_text(runs[0]))
-    typer.echo(listing.summary_text(summary), err=True)
-    raise typer.Exit(STOPPED if summary.stopped else 0 if summary.ok else 1)
+
+@app.command()
+def diff(first: Run, second: Run, as_json: Json = False) -> None:
+    """What tells two recorded runs apart: config, code, circumstances, results.
+
+    Example: retable diff 3f2a91c0 77b0e4d2
+    """
+    from retable.launch.recorded import find
+    from retable.report.difference import difference
+
+    found = difference(find(first), find(second))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        typer.echo(found.as_text())
 
 
 @app.command()

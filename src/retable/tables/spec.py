@@ -160,7 +160,7 @@ def refuse(file: Path, path: list[str], message: str) -> UserError:
         known.pop()
         line = line_of(file, known)
     where = f"{shown(file)}, line {line}" if line else shown(file)
-    return UserError(f"{where}: {'.'.join(path)}: {message}")
+    return UserError(f"{where}: {'.'.join(part or repr(part) for part in path)}: {message}")
 
 
 def _refusal(file: Path, error: ValidationError) -> UserError:
