@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,11 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from retable.papers.base import PaperModule, StepOutput
+
+# isort: split
+from retable.papers.digits import faults
+
+faults.arm()  # on import: the lease is taken before a module is built
 
 
 class Perceptron(PaperModule):
@@ -35,7 +42,7 @@ class Perceptron(PaperModule):
         sleep: float = 0.0,
         test_sleep: float = 0.0,
         results: int = 0,
-        fail: Literal["no", "raise", "diverge", "late", "exit", "kill"] = "no",
+        fail: Literal["no", "raise", "diverge", "late", "exit", "kill", "oom"] = "no",
         exit_code: int = 9,
     ) -> None:
         self.hidden, self.dropout, self.sleep, self.fail = hidden, dropout, sleep, fail
@@ -74,6 +81,8 @@ class Perceptron(PaperModule):
             os._exit(self.exit_code)
         if self.fail == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.fail == "oom":
+            _use_up_memory()
         loss = super().training_step(batch, batch_idx)
         if self.fail == "diverge":
             loss = loss * float("nan")
@@ -102,3 +111,11 @@ class Perceptron(PaperModule):
         self.log("train/lr", torch.tensor(lr, dtype=torch.float64))
         # What a paper's own schedule would go by; it has to be the same after a resumption.
         self.log("train/current_epoch", float(self.current_epoch))
+
+
+def _use_up_memory() -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+    hoard: list[torch.Tensor] = []
+    while True:
+        hoard.append(torch.ones(2**22))
