@@ -108,7 +108,16 @@ REFUSED = [
     ("é=1", "'é' cannot be a key"),
     ("a b=1", "'a b' cannot be a key"),
     ("model[0]=1", "cannot be a key"),
-    ("model.hidden=é", "cannot be read"),
+    ("model.hidden=é", "override 'model.hidden=é': cannot be read"),
+    ("model.hidden=${eval:__import__('x')}", "the reference ${eval:__import__('x')} cannot be"),
+    ("callbacks={null: 1}", "a key has to be text"),
+    ("~nope", "override '~nope': cannot be left out: 'nope' does not exist"),
+    ("TRAINER=default", "unknown key; did you mean 'trainer'?"),
+    ("best_epoch.monitr=val/loss", "best_epoch.monitr: unknown key; did you mean 'monitor'?"),
+    ("\x1b[31m=1", "override '\\x1b[31m=1': '\\x1b[31m' cannot be a key"),
+    ("model.dropout='\udcff'", "has characters that cannot be written"),
+    ("paths.runs='a\0b'", "paths.runs: 'a\\x00b' has characters that a path cannot have"),
+    ("paths.runs=" + "x" * 300, "is too long for a path"),
     ("model.hidden=${", "cannot be read"),
     ("model.hidden=1\n", "cannot be read"),
     ("model.hidden=" + "[" * 300, "cannot be read"),
@@ -125,10 +134,16 @@ def test_refused_overrides(hydra, override, message):
 
 def test_what_is_missing_is_named(hydra):
     assert "seed: is missing; give it on the command line" in refusal("experiment=digits/base")
+    # A misspelt key is said first: it may be why.
+    assert "did you mean 'seed'?" in refusal("experiment=digits/base", "sed=0")
+    assert "did you mean 'hidden'?" in refusal("experiment=digits/base", "model.hiden=3")
     assert "experiment: is missing; choose one" in refusal("seed=0")
     assert "experiment: is missing; choose one" in refusal()
 
 
+BOMB = "b0: &b0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 9)
+)
 HEAD = "# @package _global_\ndefaults: [/experiment/digits/base]\n"
 FILES = [
     ("trainer:\n  max_epoch: 3\n", "trainer.max_epoch: unknown key; did you mean", 4),
@@ -148,6 +163,18 @@ FILES = [
     ("data: [1]\n", "Cannot merge", None),
     ("experiment: foo\n", "experiment: chooses a file", 3),
     ("hydra: [1\n", "not valid YAML", None),
+    # What is none of an experiment's business.
+    ("seed: 3\n", "seed: is given on the command line or by the table", 3),
+    ("hydra: {run: {dir: x}}\n", "may not change Hydra's own settings", 3),
+    ("hydra.run.dir: x\n", "may not change Hydra's own settings", 3),
+    # What would not end, or what nobody could mean.
+    ("x: " + "[" * 60 + "]" * 60 + "\n", "is nested more than 40 deep", 3),
+    ("x: " + "[" * 9000 + "\n", "not valid YAML", 3),
+    (BOMB, "its aliases repeat more than 50000 values", 7),
+    ("x: \x07\n", "control characters are not allowed", 3),
+    ("model: {hidden: 2024-02-30}\n", "model.hidden: '2024-02-30' is not valid", 3),
+    ("'protocol ': x\n", "'protocol ': unknown key; did you mean 'protocol'?", 3),
+    ("model: {hidden: '${eval:(}'}\n", "the reference ${eval:(} cannot be read", 3),
 ]
 
 
@@ -172,13 +199,20 @@ def test_refusals_inside_an_experiment_file(hydra, experiment, tmp_path, text, m
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is missing"),
-        ("- 1\n", "is missing"),
-        ("hello\n", "is missing"),
+        ("", "line 1: has to be '# @package _global_'"),
+        ("- 1\n", "is no experiment: expected key: value pairs"),
+        ("hello\n", "is no experiment: expected key: value pairs"),
         ("defaults: [/experiment/digits/base]\n", "line 1: has to be '# @package _global_'"),
         ("# @package _global_\ndefaults: 3\n", "defaults must be a list"),
         ("# @package _global_\ndefaults: [[1]]\n", "Unsupported type in defaults"),
-        ("# @package _global_\ndefaults: [/experiment/nope]\n", "Could not load 'experiment/nope'"),
+        ("# @package hydra.callbacks\na: 1\n", "line 1: has to be '# @package _global_'"),
+        ("\ufeff# @package _global_\nx: 1\n", "line 1: has to be '# @package _global_'"),
+        ("# @package _global_\ndefaults: [override hydra/launcher: basic]\n", "line 2: hydra: an"),
+        ("# @package _global_\ndefaults: [/trainer@hydra.run: default]\n", "line 2: hydra: an"),
+        (
+            "# @package _global_\ndefaults: [/experiment/nope]\n",
+            "line 2: defaults: no experiment 'nope'",
+        ),
         ("# @package _global_\ndefaults: [/experiment/digits/wrong]\n", "refers to itself"),
     ],
 )
@@ -199,7 +233,9 @@ def test_a_folder_named_like_an_experiment_and_a_wrong_encoding(hydra):
     file = EXPERIMENTS / "latin.yaml"
     file.write_bytes(HEAD.encode() + "# é\n".encode("latin-1"))
     try:
-        assert "codec can't decode" in refusal("experiment=digits/latin", "seed=0")
+        assert "latin.yaml, line 3: not valid YAML: is not UTF-8" in refusal(
+            "experiment=digits/latin", "seed=0"
+        )
     finally:
         file.unlink()
 

@@ -174,6 +174,8 @@ def test_canonical_json_has_one_spelling_and_no_nan():
         ({"seed": "1"}, "seed"), ({"seed": 2**63}, "seed"), ({"seed": None}, "seed"),
         ({"paper": "../x"}, "one word"), ({"paper": "é"}, "one word"), ({"paper": ""}, "one word"),
         ({"paper": "x" * 65}, "one word"), ({"protocol": "a/b"}, "one word"),
+        ({"paths.runs": "a\0"}, "cannot have"), ({"paths.cache": "x" * 256}, "too long"),
+        ({"paths.mirror": "\udcff"}, "valid string"), ({"paths.runs": "x/" * 1600}, "too long"),
         ({"paths.runs": ""}, "runs"), ({"diverged_above": {"a": float("inf")}}, "finite"),
         ({"launcher.workers": 0}, "workers"), ({"device.threads": 1.5}, "threads"),
     ],

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from retable.errors import brief, nearest
+from retable import locations
+from retable.errors import UserError, brief, nearest
 
 
 def test_nearest_names_one_or_lists_a_few():
@@ -27,9 +28,30 @@ def test_brief_is_one_short_line():
     assert brief("x" * 500, 10) == "x" * 9 + "…"
 
 
+def test_what_a_file_says_cannot_steer_the_terminal():
+    assert brief("\x1b[31mred\udcff é") == "\\x1b[31mred\\udcff é"
+    assert str(UserError("a\n\x1b]0;title\x07 \u202eb")) == "a \\x1b]0;title\\x07 \\u202eb"
+    long = str(UserError("start " + "x" * 9000 + " end"))
+    assert len(long) < 600
+    assert long.startswith("start xx")
+    assert long.endswith("xx end")
+
+
+@pytest.mark.parametrize("value", ["/dev/null", "nowhere", "x" * 5000, "a/" * 3000])
+def test_an_extra_root_that_is_none_is_refused(monkeypatch, value):
+    monkeypatch.setenv("RETABLE_EXTRA", value)
+    with pytest.raises(UserError, match="is no folder; correct it or unset it"):
+        locations.extra_root()
+
+
+def test_capitals_do_not_hide_what_was_meant():
+    assert nearest("TRAINER", ["trainer", "paper"]) == "; did you mean 'trainer'?"
+
+
 TRAIN = ["train", "experiment=digits/base", "seed=0"]
 CASES = [
     (["train", "experiment=digits/base"], "seed: is missing"),
+    (["train", "experiment=digits/base", "model.hiden=3"], "did you mean 'hidden'?"),
     ([*TRAIN, "seed=-1"], "seed: -1"),
     ([*TRAIN, "+model.hiden=3"], "did you mean 'hidden'?"),
     ([*TRAIN, "model.optimizer.lrr=1"], "did you mean 'lr'?"),

@@ -88,6 +88,12 @@ def test_a_newer_version_is_refused_with_what_to_do(folder):
         "nan",
         "status",
         "extra",
+        "infinite",
+        "infinite in the config",
+        "negative time",
+        "text for a number",
+        "long",
+        "binary",
     ],
 )
 def test_a_broken_file_is_skipped_by_name(folder, damage):
@@ -98,6 +104,12 @@ def test_a_broken_file_is_skipped_by_name(folder, damage):
         "nan": text.replace('"wall_s":1.0', '"wall_s":"x"').encode(),
         "status": text.replace('"failed"', '"fine"').encode(),
         "extra": text.replace('"seed":0', '"seed":0,"sead":0').encode(),
+        "infinite": text.replace('"wall_s":1.0', '"wall_s":1e999').encode(),
+        "infinite in the config": text.replace('"config":{', '"config":{"z":[NaN],').encode(),
+        "text for a number": text.replace('"wall_s":1.0', '"wall_s":"1.0"').encode(),
+        "negative time": text.replace('"wall_s":1.0', '"wall_s":-1.0').encode(),
+        "long": text.replace('"attempt":1', f'"attempt":1{"0" * 40}').encode(),
+        "binary": text.replace('"seed"', '"\x1b[31m\\u001b"').encode(),
     }.get(damage, damage)
     (folder / "record.json").write_bytes(broken)
     said = []
@@ -106,6 +118,15 @@ def test_a_broken_file_is_skipped_by_name(folder, damage):
     assert len(said) == 1
     assert said[0].startswith(f"{folder / 'record.json'}: ")
     assert said[0].endswith("skipped")
+    assert said[0].isprintable()
+
+
+def test_only_numbers_are_attempts(folder):
+    for name in ("²", "٣", "x", "1.5"):
+        (folder / "attempts" / name).mkdir(parents=True)
+    good = attempt(folder, 1, status=Status.FAILED, error="first")
+    assert records.attempts(folder) == [good.parent]
+    assert records.read_run(folder, pytest.fail).error == "first"
 
 
 def test_a_record_that_cannot_be_read_is_said_so(folder):

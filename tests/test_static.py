@@ -77,11 +77,16 @@ def test_kwargs_are_followed_to_what_they_are_handed_to(inspected):
     assert set(signature("torchmetrics.MeanMetric").parameters) == {"nan_strategy"}
 
 
+def _forget():
+    for known in (static.module_file, static.module_tree, static.find, static.signature):
+        known.cache_clear()
+    static.derives_from.cache_clear()
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package ``made`` with the given modules, found by its sources only."""
-    static.module_file.cache_clear()
-    static.module_tree.cache_clear()
+    _forget()
     folder = tmp_path / "made"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -91,8 +96,7 @@ def package(tmp_path, monkeypatch):
             (folder / f"{name}.py").write_text(source, encoding="utf-8")
 
     yield make
-    static.module_file.cache_clear()
-    static.module_tree.cache_clear()
+    _forget()
 
 
 def test_reexports_relative_imports_stars_aliases_and_conditions(package):

@@ -11,15 +11,17 @@ from typing import Any, cast
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from retable import locations
+from retable import composed, locations
 from retable.config import RunConfig, is_keyed, sections
+from retable.documents import check_files, choice, files_of, not_yaml
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
 from retable.targets import check
+from retable.words import USE_MULTIRUN, in_words, refuse_unreadable
 
 PROVIDED_TO_DATA = frozenset({"seed", "paths"})
 PROVIDED_TO_MODEL = frozenset({"seed"})
-_INTERPOLATION = re.compile(r"\$\{([^{}]*)")
+_INTERPOLATION = re.compile(r"\$\{([^{}$]*)")
 _KEY = re.compile(r"[A-Za-z_][\w-]*(?:[./][\w-]+)*(?:@[\w.:-]*)?", re.ASCII)
 _SWEEPER = re.compile(r"hydra[./]sweeper\b")
 _SEVERAL = re.compile(r"[,(*\[]")
@@ -93,7 +95,9 @@ def check_overrides(overrides: Sequence[str], *, sweep: bool = True) -> None:
         if len(text) > _MAX_LENGTH:
             raise UserError(f"{override}: is longer than {_MAX_LENGTH} characters")
         if not _KEY.fullmatch(key):
-            raise UserError(f"{override}: '{brief(key)}' cannot be a key")
+            raise UserError(
+                f"{override}: '{brief(key)}' cannot be a key: words joined by dots, such as a.b"
+            )
         if _of_hydra(key) and not _SWEEPER.match(key):
             raise UserError(
                 f"{override}: of Hydra's own settings only the sweeper may be chosen; folders are"
@@ -104,7 +108,7 @@ def check_overrides(overrides: Sequence[str], *, sweep: bool = True) -> None:
         names = locations.config_names(key)
         if value not in names and not (sweep and _SEVERAL.search(value)):
             if _SEVERAL.search(value):
-                raise UserError(f"{override}: {_USE_MULTIRUN}")
+                raise UserError(f"{override}: {USE_MULTIRUN}")
             raise UserError(f"{override}: no {key} '{brief(value)}'{nearest(value, names)}")
 
 
@@ -117,19 +121,30 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     Raises:
         UserError: for anything that is not a valid run, naming key and place.
     """
-    from hydra import compose as hydra_compose
+    known = composed.find(overrides)
+    values = _values(overrides) if known is None else known
+    config = from_values(values, overrides)
+    if known is None:
+        composed.keep(overrides, values)
+    return config
+
+
+def _values(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides, sweep=False)
+    check_files(overrides)
     try:
-        raw = hydra_compose("run", overrides=[*search_path(), *lenient(overrides)])
+        raw = composed.by_hydra([*search_path(), *lenient(overrides)])
     except (HydraException, OmegaConfBaseException) as error:
-        text = _in_words(error)
-        about_file = not any(part in text for part in ("verride", "read", "argument", "Sweep"))
+        refuse_unreadable(overrides)
+        text = in_words(error)
+        about_file = not any(part in text for part in ("verride", "read", "left out", "Sweep"))
         raise UserError(text + (_experiment(overrides) if about_file else "")) from None
     except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        mark = getattr(error, "problem_mark", None)
+        raise not_yaml(Path(mark.name if mark else "?"), error) from None
     # What Hydra stumbles over in an odd file: a list where a mapping is meant, a wrong encoding.
     except (
         AssertionError,
@@ -139,17 +154,17 @@ def compose(overrides: Sequence[str]) -> RunConfig:
         TypeError,
         ValueError,
     ) as error:
-        raise UserError(f"cannot be composed: {_in_words(error)}{_experiment(overrides)}") from None
-    return validate(raw, overrides)
+        raise UserError(f"cannot be composed: {in_words(error)}{_experiment(overrides)}") from None
+    return _resolved(raw, overrides)
 
 
 def _experiment(overrides: Sequence[str]) -> str:
-    file = locations.config_file("experiment", _choice(overrides) or "")
+    file = locations.config_file("experiment", choice(overrides) or "")
     return f" ({shown(file)})" if file else ""
 
 
-def validate(raw: Any, overrides: Sequence[str] = ()) -> RunConfig:
-    """Check a composed but unresolved config against the schema and the targets' signatures."""
+def _resolved(raw: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    """Plain values of a composed config, once its references are found to be allowed."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -158,35 +173,35 @@ def validate(raw: Any, overrides: Sequence[str] = ()) -> RunConfig:
         missing = OmegaConf.missing_keys(raw)
         values = cast("dict[str, Any]", OmegaConf.to_container(raw, resolve=True))
     except (OmegaConfBaseException, RecursionError) as error:
-        raise UserError(f"{_in_words(error)}{_experiment(overrides)}") from None
-    _refuse_missing(missing, overrides)
-    choice = _choice(overrides)
+        raise UserError(f"{in_words(error)}{_experiment(overrides)}") from None
     if "experiment" in values:
-        file = locations.config_file("experiment", choice or "")
-        if file is not None and "@package _global_" not in file.read_text(encoding="utf-8"):
-            raise UserError(f"{shown(file)}, line 1: has to be '# @package _global_'")
-        line = line_of(file, ["experiment"]) if file else None
-        place = f" ({shown(file)}, line {line})" if file and line else ""
+        lines = [(f, line_of(f, ["experiment"])) for f in files_of(overrides)]
+        place = next((f" ({shown(f)}, line {line})" for f, line in lines if line), "")
         raise UserError(f"experiment: chooses a file and cannot be set otherwise{place}")
+    values["experiment"] = choice(overrides)
+    _refuse_missing(missing, values, overrides)
     paths = values.get("paths")
     if isinstance(paths, dict) and paths.get("mirror") == "":
         paths["mirror"] = None  # RETABLE_MIRROR= means none
-    return from_values({**values, "experiment": choice}, overrides)
+    return values
 
 
-def _refuse_missing(missing: set[str], overrides: Sequence[str]) -> None:
+def _refuse_missing(missing: set[str], values: dict[str, Any], overrides: Sequence[str]) -> None:
     if not missing:
         return
+    if missing == {"seed"}:
+        from_values({**values, "seed": 0}, overrides)  # a misspelt key is the better answer
     names = locations.config_names("experiment")
-    if "model" in missing and _choice(overrides) is None and names:
+    if "model" in missing and choice(overrides) is None and names:
         raise UserError(f"experiment: is missing; choose one, such as experiment={names[-1]}")
     key = "seed" if "seed" in missing else min(missing)
     hint = "give it on the command line, such as seed=0" if key == "seed" else "set it"
-    raise UserError(f"{key}: is missing; {hint}{_experiment(overrides)}")
+    place = "" if key == "seed" else _experiment(overrides)
+    raise UserError(f"{key}: is missing; {hint}{place}")
 
 
-def from_values(values: dict[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Validate resolved values (a composed config or a frozen run's file)."""
+def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) -> RunConfig:
+    """Validate resolved values (a composed config or, without overrides, a frozen run's file)."""
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
@@ -207,8 +222,10 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] = ()) -> RunCon
         raise UserError(f"{error}{_place(key.split('.'), overrides)}") from None
 
 
-def _explain(error: ValidationError, overrides: Sequence[str]) -> str:
-    first = error.errors(include_url=False)[0]
+def _explain(error: ValidationError, overrides: Sequence[str] | None) -> str:
+    errors = error.errors(include_url=False)
+    # What is missing is often there under a misspelt name.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     path = [str(part) for part in first["loc"] if part != "[key]"]
     given = brief(repr(first["input"]))
     match first["type"]:
@@ -223,20 +240,28 @@ def _explain(error: ValidationError, overrides: Sequence[str]) -> str:
             message = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
             if not path and re.match(r"[a-z_.]+: ", message):  # a contradiction names its key
                 path, message = message.split(":")[0].split("."), message.partition(": ")[2]
+            elif isinstance(first["input"], str):
+                message = f"{given} {message}"
         case "literal_error":
             choices = re.findall(r"'([^']*)'", first["msg"])
             message = f"{given} is not valid{nearest(str(first['input']), choices)}"
         case "dict_type" | "model_type":
             message = f"{given} is not valid: expected key: value pairs"
         case _:
-            message = f"{given} is not valid: {first['msg'].replace('Input should', 'should')}"
-    dotted = brief(".".join(path))
+            message = (
+                f"{given} is not valid: {re.sub('^[A-Z][a-z]+ should', 'should', first['msg'])}"
+            )
+    dotted = brief(
+        ".".join(part if re.fullmatch(r"[\w./@-]+", part) else repr(part) for part in path)
+    )
     return (f"{dotted}: {message}" if dotted else message) + _place(path, overrides)
 
 
-def _place(path: list[str], overrides: Sequence[str]) -> str:
+def _place(path: list[str], overrides: Sequence[str] | None) -> str:
     """Say where a key, or else what it is a part of, was given: in which override or line."""
-    files = _files(overrides)
+    if overrides is None:
+        return ""
+    files = files_of(overrides)
     for length in range(len(path), 0, -1):
         dotted = ".".join(path[:length])
         for text in reversed(overrides):
@@ -248,28 +273,6 @@ def _place(path: list[str], overrides: Sequence[str]) -> str:
             if line is not None:
                 return f" ({shown(file)}, line {line})"
     return ""
-
-
-def _files(overrides: Sequence[str]) -> list[Path]:
-    """The experiment's file, the files it inherits from, then the root config."""
-    files: list[Path] = []
-    todo = [("experiment", _choice(overrides) or "")]
-    while todo:
-        group, name = todo.pop(0)
-        file = locations.config_file(group, name)
-        if file is None or file in files:
-            continue
-        files.append(file)
-        document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        for entry in document.get("defaults", []):
-            if isinstance(entry, str) and entry.startswith("/"):
-                inherited, _, name = entry.split("@")[0].lstrip("/").partition("/")
-                todo.append((inherited, name))
-            elif isinstance(entry, str):
-                todo.append((group, entry))
-            elif isinstance(entry, dict):
-                todo += [(str(g).split()[-1].lstrip("/"), str(n)) for g, n in entry.items()]
-    return [*files, locations.conf_dir() / "run.yaml"]
 
 
 def _check_interpolations(values: Any, overrides: Sequence[str]) -> None:
@@ -312,33 +315,3 @@ def _all_keyed(path: Sequence[str]) -> bool:
             return True
         section = sections(section)[name]
     return all(is_keyed(section, name) for name in section.model_fields)
-
-
-def _choice(overrides: Sequence[str]) -> str | None:
-    for text in reversed(overrides):
-        name, _, value = text.partition("=")
-        if name.lstrip("+") == "experiment":
-            return value
-    return None
-
-
-_USE_MULTIRUN = "several values need `train -m`; a list is written key=[a,b]"
-
-
-def _in_words(error: Exception) -> str:
-    """What Hydra or OmegaConf says, in one line and without what only they know."""
-    if isinstance(error, RecursionError):
-        return "refers to itself"
-    text = (str(error) or str(error.__cause__ or error.__context__ or "")).replace("++", "")
-    first = brief(text.partition("\n")[0])
-    if "LexerNoViableAlt" in text or "Error parsing override" in text or "no viable" in text:
-        first = first.replace("LexerNoViableAltException: ", "").removesuffix(" ^")
-        return f"cannot be read: {first}; quote a text, such as key='\"a: b\"'"
-    if "Ambiguous value" in text or "requires --multirun" in text:
-        return f"{first}: {_USE_MULTIRUN}"
-    if text.startswith("Error merging override"):
-        return f"{first}: something of another kind stands there, such as key: value pairs"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    skip = ("full_key", "object_type", "See ", "Config search path", "Available options")
-    keep = [line for line in lines if not line.startswith(skip)]
-    return brief(" ".join(keep[:2]), 300) if keep else type(error).__name__

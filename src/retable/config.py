@@ -6,6 +6,7 @@ launching, device) may not. What the schema does not know is refused.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -42,8 +43,17 @@ def _slug(value: str) -> str:
     return value
 
 
+def _folder(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("has characters that a path cannot have")
+    parts = value.split("/")
+    if len(value.encode()) > 3000 or any(len(part.encode()) > 255 for part in parts):
+        raise ValueError("is too long for a path")
+    return value
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
-Folder = Annotated[str, Field(min_length=1)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Node = dict[str, Any]
 
@@ -174,14 +184,22 @@ def keyed_part(config: RunConfig) -> Node:
 
 def _keyed_part(section: BaseModel) -> Node:
     out: Node = {}
-    for name, info in type(section).model_fields.items():
-        if not is_keyed(type(section), name):
-            continue
+    for name, default in _keyed_fields(type(section)):
         value = getattr(section, name)
-        if not info.is_required() and value == info.default:
+        if default is not REQUIRED and value == default:
             continue
         out[name] = _keyed_part(value) if isinstance(value, BaseModel) else value
     return out
+
+
+@cache
+def _keyed_fields(model: type[BaseModel]) -> list[tuple[str, Any]]:
+    """Keyed fields of a section with their defaults, ``REQUIRED`` where there is none."""
+    return [
+        (name, REQUIRED if info.is_required() else info.default)
+        for name, info in model.model_fields.items()
+        if is_keyed(model, name)
+    ]
 
 
 def sections(model: type[BaseModel] = RunConfig) -> dict[str, type[BaseModel]]:

@@ -17,6 +17,7 @@ __all__ = [
     "canonical_json",
     "derive_seed",
     "fingerprint",
+    "key_of",
     "modules_of",
     "run_key",
     "targets_of",
@@ -33,7 +34,12 @@ def canonical_json(value: Any) -> str:
 
 def run_key(config: RunConfig) -> str:
     """SHA-256 (64 hex digits) of the canonical keyed part of a validated config."""
-    return hashlib.sha256(canonical_json(keyed_part(config)).encode()).hexdigest()
+    return key_of(keyed_part(config))
+
+
+def key_of(part: dict[str, Any]) -> str:
+    """The key that follows from a config's keyed part."""
+    return hashlib.sha256(canonical_json(part).encode()).hexdigest()
 
 
 def targets_of(node: Any) -> set[str]:

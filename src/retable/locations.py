@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from retable.errors import UserError
+from retable.errors import UserError, brief
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -27,8 +27,8 @@ def conf_dir() -> Path:
 def extra_root() -> Path | None:
     """``$RETABLE_EXTRA``: a folder with ``conf/`` and ``papers/`` kept outside the repository."""
     value = os.environ.get("RETABLE_EXTRA")
-    if value and not Path(value).is_dir():
-        raise UserError(f"RETABLE_EXTRA={value}: is no folder; correct it or unset it")
+    if value and not os.path.isdir(value):  # noqa: PTH112 - False for a name that is too long
+        raise UserError(f"RETABLE_EXTRA={brief(value)}: is no folder; correct it or unset it")
     return Path(value).resolve() if value else None
 
 

@@ -163,7 +163,7 @@ def parse(text: str | bytes, name: str) -> Record:
         NewerRecord: for another version of the format.
     """
     try:
-        record = Record.model_validate_json(text)
+        record = Record.model_validate_json(text, strict=True)  # "3" is no 3
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["loc"] == ("version",):

@@ -43,7 +43,8 @@ class Definition:
 @cache
 def module_file(module: str) -> Path | None:
     """Source file of a module, found without importing it or its parents."""
-    if not all(part.isidentifier() for part in module.split(".")):
+    # No file system takes longer names or paths; asking it about one is an error.
+    if len(module) > 1000 or not all(p.isidentifier() and len(p) < 60 for p in module.split(".")):
         return None
     if module.startswith("retable.papers."):
         parts = module.split(".")[2:]
@@ -81,6 +82,7 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
     return ".".join([*base, *([node.module] if node.module else [])])
 
 
+@cache
 def find(
     module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()
 ) -> Definition | None:
@@ -137,6 +139,7 @@ def public_names(module: str) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
+@cache
 def signature(definition: Definition) -> Signature:
     """Keyword parameters of a function, or of a class's ``__init__`` through its bases.
 
@@ -146,6 +149,7 @@ def signature(definition: Definition) -> Signature:
     return _signature(definition, frozenset())
 
 
+@cache
 def derives_from(definition: Definition, base: str) -> bool:
     """Whether a class has the class of that full name among its bases, or is it."""
     todo, seen = [definition], set[str]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+from functools import cache
 from typing import Annotated, Any, Literal, Union, cast
 
 import annotated_types
@@ -13,7 +14,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from retable import static
-from retable.errors import UserError, brief, nearest
+from retable.errors import UserError, brief, is_text, nearest
 
 ALLOWED = (
     "retable.papers.",
@@ -132,7 +133,7 @@ def definition(target: str, where: str) -> static.Definition:
         raise UserError(f"{where}._target_: no module '{brief(module)}'{nearest(last, siblings)}")
     found = static.find(module, name)
     if found is None:
-        hint = nearest(name, static.public_names(module))
+        hint = nearest(name, {*static.public_names(module)} - {name})
         raise UserError(f"{where}._target_: no '{brief(name)}' in {module}{hint}")
     home = f"{found.module}."
     if not home.startswith(ALLOWED) or home.startswith(_REFUSED):
@@ -161,14 +162,16 @@ def _argument(value: Any, annotation: ast.expr | None, where: str) -> Any:
         value = [_argument(item, None, f"{where}[{i}]") for i, item in enumerate(items)]
     elif isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: {value} is not a finite number")
+    elif isinstance(value, str) and not value.isascii() and not is_text(value):
+        raise UserError(f"{where}: {brief(repr(value))} has characters that cannot be written")
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise UserError(f"{where}: a {type(value).__name__} is not possible here")
     if annotation is None:
         return value
-    kind, complete = _type(annotation)
+    adapter, complete = _adapter(annotation)
     try:
         # Strict, so that true is no 1 and "3" no 3; as JSON, where a list may become a tuple.
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+        return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         if not complete:
             return value
@@ -176,6 +179,13 @@ def _argument(value: Any, annotation: ast.expr | None, where: str) -> Any:
         choices = _literals(annotation)
         hint = nearest(str(value), choices) if choices else ""
         raise UserError(f"{where}: {brief(repr(value))} is not valid: {message}{hint}") from None
+
+
+@cache
+def _adapter(annotation: ast.expr) -> tuple[TypeAdapter[Any], bool]:
+    """Validator of an annotation, made once per place in the sources; as :func:`_type`."""
+    kind, complete = _type(annotation)
+    return TypeAdapter(kind), complete
 
 
 def _type(node: ast.expr) -> tuple[Any, bool]:

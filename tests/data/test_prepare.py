@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from retable import run
 from retable.data.prepare import prepare
+from retable.errors import UserError
 from retable.tables.grid import plan
 
 
@@ -27,6 +30,12 @@ def test_once_per_data_setting(monkeypatch):
     both = [*plan("digits/accuracy").runs(), *plan("digits/accuracy", "smoke").runs()]
     assert len(prepare(both, said.append)) == len(prepared) == 2
     assert prepare([], said.append) == []
+
+
+def test_a_mirror_that_is_none_is_named_and_not_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path / "mirrr"))
+    with pytest.raises(UserError, match=r"RETABLE_MIRROR=.*mirrr: is no folder; correct it"):
+        prepare(plan("digits/accuracy").runs(), lambda _: None)
 
 
 def test_real_data_module():

@@ -25,7 +25,9 @@ from retable.records import Status
         ("version: 1", "version: 2", "frozen run of version 2; this retable reads 1"),
         ("key:", "kye:", "not a frozen run"),
         ("hidden: 32", "hiden: 32", "hiden"),
-        ("config:", "config: [", "not a frozen run"),
+        ("config:", "config: [", "config.yaml, line 7: not valid YAML"),
+        ("hidden: 32", "hidden: 2024-02-30", "not a frozen run"),
+        ("fingerprint:", "fingerprint: 3 #", "fingerprint: 3 is not valid"),
     ],
 )
 def test_an_edited_frozen_run_is_refused(old, new, message):
@@ -49,7 +51,7 @@ def test_unkeyed_parts_of_a_frozen_run_may_be_edited():
 
 
 def test_a_missing_frozen_run_and_a_copied_one_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"config.yaml: not a frozen run \(FileNotFoundError"):
+    with pytest.raises(UserError, match=r"config.yaml: cannot be read \(No such file"):
         perform(tmp_path, LAUNCHED)
     run = written()
     (tmp_path / "copy").mkdir()

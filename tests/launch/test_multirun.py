@@ -85,6 +85,25 @@ def test_jobs_that_differ_in_the_seed_share_one_composition(monkeypatch):
         (["experiment=digits/smoke", "seed=range(0,0)"], "nothing to run: a range"),
         (["experiment=glob(digits/x*)", "seed=0"], "matches no experiment"),
         (["experiment=digits/smoke", "seed"], "expected key=value"),
+        # A seed that only follows another is judged like the first.
+        (["experiment=digits/smoke", "seed=0,007"], "seed: '007' is not valid"),
+        (["experiment=digits/smoke", f"seed=0,{10**19}"], "seed: 1000.* is not valid"),
+        (["experiment=digits/smoke", "seed=0,²"], "override 'seed=0,²': cannot be read"),
+        (["experiment=digits/smoke", "seed=interval(0,1)"], "for a sweeper that optimises"),
+        # What only Hydra knows is found before it starts, too.
+        (["experiment=digits/smoke", "seed=0,1", "hydra/sweeper=basc"], "no such sweeper; did you"),
+        (
+            ["experiment=digits/smoke", "seed=0", "hydra.sweeper.max_batch_size=0"],
+            "max_batch_size: 0 is not valid",
+        ),
+        (
+            ["experiment=digits/smoke", "seed=0", "hydra.sweeper._target_=os.system"],
+            "Invalid plugin 'os.system'",
+        ),
+        (
+            ["experiment=digits/smoke", "seed=0", "+hydra.sweeper.x=1"],
+            "Could not override 'hydra.sweeper.x'",
+        ),
     ],
 )
 def test_a_wrong_job_is_refused_before_hydra_creates_anything(overrides, message, runs):

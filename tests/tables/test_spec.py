@@ -134,7 +134,7 @@ def test_refusals_name_file_and_line(table, tmp_path, monkeypatch, old, new, mes
         (TEXT + "notes: [!!int x]\n", "line 26: not valid YAML: 'x' cannot be read"),
         (TEXT + "notes: " + "[" * 50 + "]" * 50, "line 26: is nested more than 40 deep"),
         (TEXT + "notes: " + "[" * 9000, "line 26: not valid YAML"),
-        (TEXT + BOMB, "line 31: its aliases repeat more than 50000 values"),
+        (TEXT + BOMB, "line 30: its aliases repeat more than 50000 values"),
         (TEXT + "\x1b[31m: 1\n", "line 26: not valid YAML: unacceptable character"),
         (TEXT + '"\\ud800": 1\n', "line 26: not valid YAML"),
         (TEXT + '"\\e[31m": 1\n', "\\x1b[31m: unknown field"),

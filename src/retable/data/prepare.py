@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from retable.errors import UserError
 
 if TYPE_CHECKING:
     from retable.launch.frozen import FrozenRun
@@ -28,6 +32,12 @@ def prepare(runs: Iterable[FrozenRun], say: Callable[[str], None]) -> list[str]:
 
     done: list[str] = []
     for data, run in settings.values():
+        mirror = run.config.paths.mirror
+        if mirror is not None and not Path(mirror).is_dir():
+            given = (
+                "RETABLE_MIRROR" if mirror == os.environ.get("RETABLE_MIRROR") else "paths.mirror"
+            )
+            raise UserError(f"{given}={mirror}: is no folder; correct it or unset it")
         build_data(data, run.config.seed, run.config.paths.model_dump()).prepare_data()
         options = ", ".join(f"{k}={v}" for k, v in data.items() if k != "_target_")
         done.append(f"{data['_target_'].rpartition('.')[2]}({options}) is ready")

@@ -10,19 +10,21 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from retable import provenance, records
 from retable.errors import UserError
 from retable.identity import targets_of
 from retable.launch import frozen, snapshot
+from retable.launch.attempt import Launched
+from retable.launch.endings import failure, first_line, holds, newest
+from retable.launch.failures import line_of
 from retable.launch.frozen import FrozenRun
-from retable.launch.job import Exit, Launched
-from retable.launch.lease import is_held, read_holder
+from retable.launch.job import Exit, republish
+from retable.launch.lease import is_held
 from retable.launch.local import Ended, Forkserver
 from retable.launch.progress import Progress
-from retable.records import Record, RecordError, Status
+from retable.records import Record, Status
 
 _WAIT_FOR_OTHERS_S = 2.0
 
@@ -96,11 +98,20 @@ def launch(
     summary = Summary()
     todo: deque[FrozenRun] = deque()
     for run in unique:
-        record = records.read_run(run.folder, warn)
-        if is_settled(record, retry_diverged=retry_diverged):
-            summary.skipped += 1
-        else:
+        record, broken = None, list[str]()
+        with suppress(OSError):  # what cannot be read will not be written either, and then fails
+            record = records.read_run(run.folder, broken.append)
+        for text in broken:
+            warn(text)
+        if not is_settled(record, retry_diverged=retry_diverged):
             todo.append(run)
+            continue
+        summary.skipped += 1
+        assert record is not None
+        lost = broken or not (run.folder / records.RUN_RECORD).exists()
+        if record.status is Status.DONE and lost:
+            with suppress(OSError, UserError):  # what was found there has been said
+                republish(run)
     if todo:
         _Engine(todo, summary, label).go()
     return summary
@@ -161,8 +172,11 @@ class _Engine:
                 for t in targets_of([r.config.data, r.config.model, r.config.callbacks])
             }
         )
-        source = snapshot.make(runs_folder) if self.config.launcher.snapshot else None
-        launched = Launched(provenance.collect(runs_folder), self.workers)
+        try:
+            source = snapshot.make(runs_folder) if self.config.launcher.snapshot else None
+            launched = Launched(provenance.collect(runs_folder), self.workers)
+        except OSError as error:
+            raise UserError(f"paths.runs: {line_of(error, runs_folder.absolute())}") from None
         with (
             Progress(len(self.todo), shown=self.config.progress) as self.progress,
             Forkserver(targets, source) as self.server,  # Ctrl-C before a run has started: leave
@@ -205,7 +219,7 @@ class _Engine:
         try:
             frozen.write(run)
         except OSError as error:
-            self.summary.failed.append((run, f"{run.folder}: cannot be written ({error.strerror})"))
+            self._fail(run, f"{run.folder}: cannot be written ({error.strerror})")
             return
         self.server.start(run, launched)
 
@@ -227,106 +241,44 @@ class _Engine:
         summary, run = self.summary, ended.run
         match ended.code:
             case Exit.DONE if (run.folder / records.RUN_RECORD).exists():
-                summary.done += 1
+                summary.done += not ended.elsewhere
+                summary.elsewhere += ended.elsewhere
                 self.progress.finished()
-            case Exit.INTERRUPTED if _newest(run, Status.INTERRUPTED):
-                summary.interrupted += 1
-            case Exit.LEASED if not _holds(ended):
+            case Exit.INTERRUPTED if ended.elsewhere and not holds(ended):
                 self.waiting.append(run)
-            case Exit.DIVERGED if record := _newest(run, Status.DIVERGED):
+            case Exit.INTERRUPTED if newest(run, Status.INTERRUPTED):
+                summary.interrupted += 1
+            case Exit.LEASED if not holds(ended):
+                self.waiting.append(run)
+            case Exit.DIVERGED if record := newest(run, Status.DIVERGED):
                 summary.diverged += 1
-                self.progress.say(f"diverged: {self.label(run)}: {_first_line(run, record)}")
+                self.progress.say(f"diverged: {self.label(run)}: {first_line(run, record)}")
                 self.progress.finished()
             case _ if self.stop_at is not None and ended.code < 0:
                 summary.interrupted += 1
             case _:
-                message = self._failure(ended)
-                summary.failed.append((run, message))
-                self.progress.say(f"failed: {self.label(run)}: {message}")
-                self.progress.finished()
+                self._fail(run, failure(ended, self.workers))
 
-    def _failure(self, ended: Ended) -> str:
-        failed = _newest(ended.run, Status.FAILED)
-        if ended.code == Exit.REFUSED and not _holds(ended):
-            return "refused to start; the reason is above"
-        if ended.code == Exit.FAILED and failed and not _holds(ended):
-            return _first_line(ended.run, failed)
-        if ended.code >= 0:
-            message = f"its process ended with exit code {ended.code} and left no result"
-        else:
-            name = signal.Signals(-ended.code).name
-            reason = " (out of memory, or killed by someone)" if name == "SIGKILL" else ""
-            message = f"killed by {name}{reason}"
-        record = _record_death(ended, message, self.workers)
-        return _first_line(ended.run, record) if record else message
+    def _fail(self, run: FrozenRun, message: str) -> None:
+        self.summary.failed.append((run, message))
+        self.progress.say(f"failed: {self.label(run)}: {message}")
+        self.progress.finished()
 
     def _look_at_others(self) -> None:
         """Runs held by another runner: done by now, free again, or still going."""
         for _ in range(len(self.waiting)):
             run = self.waiting.popleft()
-            if is_held(run.folder, self.config.launcher.lease_s):
+            try:
+                held = is_held(run.folder, self.config.launcher.lease_s)
+                record = None if held else records.read_run(run.folder, lambda _: None)
+            except OSError as error:
+                self._fail(run, line_of(error, run.folder))
+                continue
+            if held:
                 self.waiting.append(run)
                 continue
-            record = records.read_run(run.folder, lambda _: None)
             if is_settled(record):
                 self.summary.elsewhere += 1
                 self.progress.finished()
             else:
                 self.todo.append(run)
-
-
-def _newest(run: FrozenRun, status: Status) -> Record | None:
-    """The record of a run's newest attempt, where it has this status."""
-    for folder in records.attempts(run.folder)[:1]:
-        with suppress(RecordError):
-            record = records.read(folder / records.RUN_RECORD)
-            return record if record is not None and record.status is status else None
-    return None
-
-
-def _holds(ended: Ended) -> bool:
-    """Whether a process ended without giving its lease back: it did not come to its own end."""
-    holder = read_holder(ended.run.folder)
-    return holder is not None and holder.pid == ended.pid and holder.is_alive() is False
-
-
-def _first_line(run: FrozenRun, record: Record) -> str:
-    folder = run.folder / "attempts" / str(record.attempt)
-    return f"{(record.error or record.status).splitlines()[0]} ({folder})"
-
-
-def _record_death(ended: Ended, message: str, workers: int) -> Record | None:
-    """Leave a record for an attempt whose process could not write one itself.
-
-    Only while the dead process's lease is in place: else another runner has gone on already, and
-    the newest attempt is its own.
-    """
-    run = ended.run
-    newest = next(iter(records.attempts(run.folder)), None)
-    if newest is None or not _holds(ended) or (newest / records.RUN_RECORD).exists():
-        return None
-    config = run.config
-    record = Record(
-        key=run.key,
-        paper=config.paper,
-        experiment=config.experiment,
-        protocol=config.protocol,
-        seed=config.seed,
-        config=frozen.recorded(config),
-        status=Status.FAILED,
-        error=message,
-        attempt=int(newest.name),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        wall_s=0,
-        cpu_s=0,
-        peak_memory_mb=0,
-        device=config.device.accelerator,
-        threads=config.device.threads,
-        workers=workers,
-        fingerprint=run.fingerprint,
-        provenance=provenance.collect(Path(config.paths.runs)),
-    )
-    with suppress(OSError, RecordError):
-        records.write_attempt(newest, record)
-        return record
-    return None

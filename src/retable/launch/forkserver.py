@@ -14,10 +14,15 @@ import os
 import select
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from retable.errors import UserError, brief
 from retable.launch import job
+from retable.launch.attempt import launched_from
+from retable.launch.failures import line_of
+from retable.launch.process import stop_on_sigterm
 
 _PR_SET_PDEATHSIG = 1
 
@@ -72,29 +77,37 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int]) -> Non
     if pid:
         _send(replies, {"forked": command["folder"], "pid": pid})
         return
-    code = job.Exit.FAILED
+    folder, ending = Path(command["folder"]), job.Ending(job.Exit.FAILED)
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for end in (*own, replies):
+        for end in own:
             os.close(end)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
-        stop = job.stop_on_sigterm(command["grace_s"])
+        stop = stop_on_sigterm(command["grace_s"])
         # Told to stop when the server dies, so that no orphan keeps a lease.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != server:
             stop.set()  # it died just before
-        code = job.perform(Path(command["folder"]), job.launched_from(command["launched"]), stop)
-    except job.UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = job.Exit.REFUSED
+        ending = job.attempt(folder, launched_from(command["launched"]), stop)
+    except UserError as error:
+        ending = job.Ending(job.Exit.REFUSED, error=str(error))
     except BaseException as error:
-        print(f"{command['folder']}: {type(error).__name__}: {error}", file=sys.stderr)
+        ending = job.Ending(job.Exit.FAILED, error=line_of(error, folder))
     finally:
+        _say_last(replies, ending)
+        os._exit(ending.code)
+
+
+def _say_last(replies: int, ending: job.Ending) -> None:
+    """Tell what the exit code does not say. Short enough to be written in one piece."""
+    with suppress(OSError):
+        if ending.error or ending.elsewhere:
+            said = {"error": ending.error and brief(ending.error, 600)}
+            _send(replies, {"last": os.getpid(), "elsewhere": ending.elsewhere, **said})
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
 
 
 def _ended() -> list[tuple[int, int]]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from retable.compose import from_values
-from retable.config import RunConfig, is_keyed
-from retable.errors import UserError
+from retable.config import Node, RunConfig, is_keyed, keyed_part
+from retable.documents import parsed
+from retable.errors import UserError, brief
 from retable.files import write_atomic
-from retable.identity import fingerprint, run_key, targets_of
+from retable.identity import fingerprint, key_of, run_key, targets_of
 from retable.records import run_folder
 
 FILE = "config.yaml"
@@ -26,8 +28,12 @@ class FrozenRun:
     config: RunConfig
     key: str
     fingerprint: str
+    # By seed, the same for all runs of one setting, which are asked for again and again.
+    _siblings: dict[int, FrozenRun] = field(
+        default_factory=dict[int, "FrozenRun"], init=False, compare=False, repr=False
+    )
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The run's folder."""
         return run_folder(Path(self.config.paths.runs), self.config.paper, self.key)
@@ -40,8 +46,18 @@ class FrozenRun:
 
     def with_seed(self, seed: int) -> FrozenRun:
         """The same setting with another seed; composing and validating are not repeated."""
-        config = self.config.model_copy(update={"seed": seed})
-        return FrozenRun(config, run_key(config), self.fingerprint)
+        if seed == self.config.seed:
+            return self
+        if seed not in self._siblings:
+            config = self.config.model_copy(update={"seed": seed})
+            key = key_of({**self._keyed, "seed": seed})
+            run = self._siblings[seed] = FrozenRun(config, key, self.fingerprint)
+            object.__setattr__(run, "_siblings", self._siblings)
+        return self._siblings[seed]
+
+    @cached_property
+    def _keyed(self) -> Node:
+        return keyed_part(self.config)
 
 
 def freeze(config: RunConfig) -> FrozenRun:
@@ -73,18 +89,33 @@ def read(folder: Path) -> FrozenRun:
     """
     path = folder / FILE
     try:
+        parsed(path)  # refuses what would never end
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
         version, key = content["version"], content["key"]
         code, values = content["fingerprint"], content["config"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    # What YAML can say and Python cannot build, such as 2024-02-30, is a ValueError and the like.
+    except (
+        OSError,
+        yaml.YAMLError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         raise UserError(f"{path}: not a frozen run ({type(error).__name__}: {error})") from None
     if version != VERSION:
         raise UserError(f"{path}: frozen run of version {version}; this retable reads {VERSION}")
-    config = from_values(values)
+    try:
+        config = from_values(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     if run_key(config) != key:
         raise UserError(f"{path}: its key does not follow from its config; it was edited")
     if folder.absolute().name != key:
         raise UserError(f"{path}: belongs into the folder {key}")
+    if not isinstance(code, str):
+        raise UserError(f"{path}: fingerprint: {brief(repr(code))} is not valid")
     return FrozenRun(config, key, code)
 
 

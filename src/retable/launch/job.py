@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
-import resource
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -23,8 +23,11 @@ from retable import records
 from retable.errors import UserError
 from retable.identity import fingerprint, targets_of
 from retable.launch import frozen
+from retable.launch.attempt import Attempt, Launched, new_attempt
+from retable.launch.failures import line_of
 from retable.launch.lease import Lease
-from retable.records import Provenance, Record, ResultRow, Status
+from retable.launch.process import log, log_to, resolved_device, set_threads, stop_on_sigterm
+from retable.records import Record, ResultRow, Status
 
 
 class Exit(IntEnum):
@@ -39,56 +42,18 @@ class Exit(IntEnum):
 
 
 @dataclass(frozen=True)
-class Launched:
-    """What a launcher gives to all of its jobs."""
+class Ending:
+    """How a job ended, with what neither its exit code nor a record says.
 
-    provenance: Provenance
-    workers: int = 1
+    Attributes:
+        code: the exit code.
+        elsewhere: the run has been done, or is being done, by another runner.
+        error: why there is no record, in one line.
+    """
 
-
-@dataclass
-class _Attempt:
-    """What is known of an attempt while it goes on."""
-
-    folder: Path
-    number: int
-    run: frozen.FrozenRun
-    launched: Launched
-    started: str
-    wall: float
-    resumed: int | None = None
-
-    def record(self, status: Status, error: str | None = None) -> Record:
-        """A record of this attempt with everything but results."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        config = self.run.config
-        return Record(
-            key=self.run.key,
-            paper=config.paper,
-            experiment=config.experiment,
-            protocol=config.protocol,
-            seed=config.seed,
-            config=frozen.recorded(config),
-            status=status,
-            error=error and without_home(error)[:2000],
-            attempt=self.number,
-            resumed_from_epoch=self.resumed,
-            started=self.started,
-            wall_s=round(time.monotonic() - self.wall, 3),
-            cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
-            peak_memory_mb=round(usage.ru_maxrss / 1024, 1),
-            device=config.device.accelerator,
-            threads=config.device.threads,
-            workers=self.launched.workers,
-            fingerprint=self.run.fingerprint,
-            provenance=self.launched.provenance,
-        )
-
-
-def without_home(text: str) -> str:
-    """A message as it may be published: without the name of somebody's home."""
-    home = os.environ.get("HOME", "").rstrip("/")
-    return text.replace(home, "~") if home else text
+    code: Exit
+    elsewhere: bool = False
+    error: str | None = None
 
 
 def verify_code(run: frozen.FrozenRun) -> None:
@@ -103,6 +68,14 @@ def verify_code(run: frozen.FrozenRun) -> None:
 
 
 def perform(folder: Path, launched: Launched, stop: threading.Event | None = None) -> Exit:
+    """Attempt the frozen run in a folder; see :func:`attempt`."""
+    ending = attempt(folder, launched, stop)
+    if ending.error:
+        print(f"error: {ending.error}", file=sys.stderr)
+    return ending.code
+
+
+def attempt(folder: Path, launched: Launched, stop: threading.Event | None = None) -> Ending:
     """Attempt the frozen run in a folder.
 
     Args:
@@ -115,13 +88,28 @@ def perform(folder: Path, launched: Launched, stop: threading.Event | None = Non
     """
     run = frozen.read(folder)
     verify_code(run)
-    lease = Lease.acquire(folder, run.config.launcher.lease_s)
-    if lease is None:
-        return Exit.LEASED
     try:
-        if _published(folder):
-            return Exit.DONE
-        return _attempt(folder, run, launched, lease, stop or threading.Event())
+        lease = Lease.acquire(folder, run.config.launcher.lease_s)
+        if lease is None:
+            return Ending(Exit.LEASED)
+        try:
+            if _published(folder):
+                return Ending(Exit.DONE, elsewhere=True)
+            return _attempt(folder, run, launched, lease, stop or threading.Event())
+        finally:
+            lease.release()
+    except OSError as error:
+        # Where a run cannot write, it cannot leave a record of that either.
+        return Ending(Exit.FAILED, error=line_of(error, folder))
+
+
+def republish(run: frozen.FrozenRun) -> None:
+    """Publish the whole record of an attempt where the run's own is broken or missing."""
+    lease = Lease.acquire(run.folder, run.config.launcher.lease_s)
+    if lease is None:
+        return
+    try:
+        _published(run.folder)
     finally:
         lease.release()
 
@@ -151,31 +139,16 @@ def _published(folder: Path) -> bool:
     return False
 
 
-def new_attempt(folder: Path) -> Path:
-    """Make the folder of the next attempt."""
-    base = folder / "attempts"
-    base.mkdir(exist_ok=True)
-    number = max((int(p.name) for p in records.attempts(folder)), default=0) + 1
-    while True:
-        path = base / str(number)
-        try:
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-            continue
-        return path
-
-
 def _attempt(
     folder: Path,
     run: frozen.FrozenRun,
     launched: Launched,
     lease: Lease,
     stop: threading.Event,
-) -> Exit:
+) -> Ending:
     previous = records.attempts(folder)
     path = new_attempt(folder)
-    attempt = _Attempt(
+    attempt = Attempt(
         path,
         int(path.name),
         run,
@@ -183,24 +156,48 @@ def _attempt(
         datetime.now(UTC).isoformat(timespec="seconds"),
         time.monotonic(),
     )
-    with _log_to(path / "log.txt"):
-        record, exit_code = _execute(
-            attempt, previous, lambda: stop.is_set() or lease.lost.is_set()
-        )
+
+    def should_stop() -> bool:
+        if not (folder / frozen.FILE).exists():
+            gone = os.strerror(errno.ENOENT)
+            raise FileNotFoundError(errno.ENOENT, gone, str(folder / frozen.FILE))
+        return stop.is_set() or lease.lost.is_set()
+
+    with log_to(path / "log.txt"):
+        record, exit_code = _execute(attempt, previous, should_stop)
+        elsewhere = exit_code is Exit.INTERRUPTED and lease.lost.is_set()
+        if elsewhere:
+            error = f"{record.error}: another runner has taken the run over"
+            record = record.model_copy(update={"error": error})
+        if exit_code is Exit.FAILED:
+            _drop_halves(path)
         try:
             written = records.write_attempt(path, record)
         except records.RecordError as error:
             record, exit_code = attempt.record(Status.FAILED, str(error)), Exit.FAILED
             written = records.write_attempt(path, record)
+        except OSError as error:
+            if exit_code is not Exit.FAILED:
+                raise
+            log(line_of(error, folder))
+            return Ending(exit_code, error=record.error)  # the first reason is the better one
         if record.error:
-            print(record.error, file=sys.stderr)
+            log(record.error)
         if record.status is Status.DONE and not records.publish(written, folder):
-            print("the run already has a record; this one stays with its attempt", file=sys.stderr)
-        return exit_code
+            log("the run already has a record; this one stays with its attempt")
+            elsewhere = True
+        return Ending(exit_code, elsewhere)
+
+
+def _drop_halves(attempt: Path) -> None:
+    """Remove what could not be written whole: on a full disk the record needs the space."""
+    with suppress(OSError):
+        for path in attempt.glob("checkpoints/*.tmp"):
+            path.unlink()
 
 
 def _execute(
-    attempt: _Attempt, previous: list[Path], should_stop: Callable[[], bool]
+    attempt: Attempt, previous: list[Path], should_stop: Callable[[], bool]
 ) -> tuple[Record, Exit]:
     # Late, so that a job that has nothing to do does not pay for torch.
     from retable import run as runner
@@ -216,12 +213,17 @@ def _execute(
 
     try:
         set_threads(run.config.device.threads)
-        resume = find_resume(previous, identity, lambda text: print(text, file=sys.stderr))
+        resume = find_resume(previous, identity, log)
         if resume is not None:
             attempt.resumed = resume.epoch
-            print(f"resuming after {resume.epoch} epochs from {resume.path}", file=sys.stderr)
+            log(f"resuming after {resume.epoch} epochs from {resume.path}")
+        elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
+            log("starting anew: no earlier checkpoint is whole and of this code and device")
         context = runner.Context(attempt.folder, identity, resume, should_stop, on_epoch)
         outcome = runner.execute(run.config.model_dump(mode="json"), context)
+        text = records.history_text(outcome.history)
+        if outcome.history:
+            records.write_atomic(history, text)
     except runner.Diverged as error:
         return attempt.record(Status.DIVERGED, str(error)), Exit.DIVERGED
     except runner.Interrupted as error:
@@ -231,13 +233,10 @@ def _execute(
             # SIGTERM came while Lightning's own handler was in place, which ends the process.
             return attempt.record(Status.INTERRUPTED, "stopped"), Exit.INTERRUPTED
         text = traceback.format_exc()
-        (attempt.folder / "traceback.txt").write_text(text, encoding="utf-8")
-        message = f"{type(error).__name__}: {error}".strip()
-        print(text, file=sys.stderr)
-        return attempt.record(Status.FAILED, message), Exit.FAILED
-    text = records.history_text(outcome.history)
-    if outcome.history:
-        records.write_atomic(history, text)
+        with suppress(OSError):
+            (attempt.folder / "traceback.txt").write_text(text, encoding="utf-8")
+        log(text)
+        return attempt.record(Status.FAILED, line_of(error, run.folder)), Exit.FAILED
     base = attempt.record(Status.DONE)
     return base.model_copy(
         update={
@@ -250,66 +249,9 @@ def _execute(
             "history_sha256": records.text_sha256(text) if outcome.history else None,
             "device": outcome.device,
             "best_epoch": outcome.best_epoch,
+            "validation": records.validation(outcome.history, outcome.best_epoch),
         }
     ), Exit.DONE
-
-
-def resolved_device(accelerator: str) -> str:
-    """Device type that Lightning will choose."""
-    import torch
-
-    if accelerator == "cpu" or not torch.cuda.is_available():
-        return "cpu"
-    return "cuda"
-
-
-def set_threads(threads: int) -> None:
-    """Pin the threads of torch and of the BLAS libraries that are loaded."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
-
-
-class _log_to:  # noqa: N801 - used as a function
-    """Send everything the process prints, from C too, to a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self.saved = os.dup(1), os.dup(2)
-        target = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(target, 1)
-        os.dup2(target, 2)
-        os.close(target)
-
-    def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for descriptor, number in zip(self.saved, (1, 2), strict=True):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-
-
-def stop_on_sigterm(grace_s: float | None = None) -> threading.Event:
-    """Event that SIGTERM sets: leave at the end of the epoch.
-
-    Args:
-        grace_s: seconds after which a process that has not left is ended; None: never.
-    """
-    stop = threading.Event()
-
-    def handle(*_: object) -> None:
-        if grace_s is not None and not stop.is_set():
-            signal.setitimer(signal.ITIMER_REAL, grace_s)  # SIGALRM, which nobody handles
-        stop.set()
-
-    signal.signal(signal.SIGTERM, handle)
-    return stop
 
 
 def main() -> int:
@@ -332,17 +274,9 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.REFUSED
-
-
-def launched_json(launched: Launched) -> str:
-    """Text of a launch's facts, for another process."""
-    return json.dumps({"provenance": launched.provenance.model_dump(), "workers": launched.workers})
-
-
-def launched_from(text: str) -> Launched:
-    """Facts of a launch from their text."""
-    content = json.loads(text)
-    return Launched(Provenance(**content["provenance"]), content["workers"])
+    except OSError as error:
+        print(f"error: {line_of(error, folder)}", file=sys.stderr)
+        return Exit.FAILED
 
 
 if __name__ == "__main__":

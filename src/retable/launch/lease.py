@@ -1,9 +1,11 @@
 """One runner per run, also across nodes that share a file system.
 
 The lease is a file that is linked into place, which only one can do. On the same machine it lives
-as long as its owner's process. From elsewhere its age decides: the owner touches it, and others
-read the file server's clock off a file that they write beside it. A lease broken wrongly costs
-time, never data: attempts are separate and the second record is refused.
+as long as its owner's process: a heartbeat that is late there says only that the machine is busy
+or was asleep. From elsewhere, and where the owner is stopped (SIGSTOP, Ctrl-Z), its age decides:
+the owner touches it, and others read the file server's clock off a file that they write beside
+it. A lease broken wrongly costs time, never data: attempts are separate and the second record is
+refused.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from retable.records import RUN_RECORD
 
 FILE = "lease.json"
 
@@ -28,15 +33,15 @@ def _boot_id() -> str:
         return ""
 
 
-def _start_time(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot; tells a reused pid apart."""
+def _process(pid: int) -> tuple[str, str] | None:
+    """State of a process, and its start in clock ticks since boot, which tells a reused pid."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
     # The command's name may hold spaces and brackets; fields are counted after the last one.
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
+    return fields[0], fields[19]
 
 
 def _namespace() -> str:
@@ -61,22 +66,26 @@ class Holder:
     @classmethod
     def me(cls) -> Holder:
         """This process."""
+        me = _process(os.getpid())
         return cls(
             nonce=secrets.token_hex(8),
             host=socket.gethostname(),
             boot=_boot_id(),
             namespace=_namespace(),
             pid=os.getpid(),
-            started=_start_time(os.getpid()),
+            started=me and me[1],
             job=os.environ.get("SLURM_JOB_ID"),
         )
 
     def is_alive(self) -> bool | None:
-        """Whether the process still exists; None where that cannot be told from here."""
+        """Whether the process exists; None where that says nothing: elsewhere, or stopped."""
         here = Holder.me()
         if (self.host, self.boot, self.namespace) != (here.host, here.boot, here.namespace):
             return None
-        return self.started is not None and _start_time(self.pid) == self.started
+        process = _process(self.pid)
+        if process is None or process[1] != self.started:
+            return False
+        return {"Z": False, "X": False, "T": None, "t": None}.get(process[0], True)
 
 
 def read_holder(folder: Path) -> Holder | None:
@@ -107,8 +116,14 @@ def _is_dead(folder: Path, holder: Holder | None, lease_s: float) -> bool | None
     if age is None:
         return None
     alive = None if holder is None else holder.is_alive()
-    # A clock that jumped back gives a negative age: that says nothing, so wait.
-    return age > lease_s if alive is None else not alive
+    if alive is not None:
+        return not alive
+    if age < 0:
+        # The clock jumped back, and its last heartbeat says nothing. It gets the time from now
+        # on; who lives would have touched it just so.
+        with suppress(OSError):
+            os.utime(folder / FILE)
+    return age > lease_s
 
 
 def _age(folder: Path) -> float | None:
@@ -170,8 +185,9 @@ class Lease:
         try:
             return self._mine()
         except FileNotFoundError:
-            # Another runner took it away, wrongly, and has none of its own (yet): see _break.
-            return _create(self.folder, self.holder)
+            # Another runner took it away, wrongly. It has done the run and left, or has no lease
+            # of its own yet: see _break.
+            return not (self.folder / RUN_RECORD).exists() and _create(self.folder, self.holder)
 
     def release(self) -> None:
         """Give the lease back, unless it is another's by now."""
@@ -191,8 +207,8 @@ class Lease:
 def _create(folder: Path, holder: Holder) -> bool:
     # Written whole under another name first: a reader never sees a half-written lease.
     temporary = folder / f".lease.{holder.nonce}"
-    temporary.write_text(json.dumps(holder.__dict__), encoding="utf-8")
     try:
+        temporary.write_text(json.dumps(holder.__dict__), encoding="utf-8")
         (folder / FILE).hardlink_to(temporary)
     except FileExistsError:
         # A file server may have made the link and lost its answer.

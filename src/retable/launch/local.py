@@ -17,19 +17,29 @@ from typing import Any
 
 from retable.errors import UserError
 from retable.launch import snapshot
+from retable.launch.attempt import Launched, launched_json
 from retable.launch.frozen import FrozenRun
-from retable.launch.job import Launched, launched_json
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that is over: exit code, negative where a signal killed it."""
+    """A job that is over.
+
+    Attributes:
+        run: what it was to do.
+        pid: its process.
+        code: exit code, negative where a signal killed it.
+        elsewhere: another runner has done the run, or has taken it over.
+        error: why it left no record, where it could say so.
+    """
 
     run: FrozenRun
     pid: int
     code: int
+    elsewhere: bool = False
+    error: str | None = None
 
 
 @dataclass
@@ -45,6 +55,7 @@ class Forkserver:
     source: Path | None = None
     running: dict[int, FrozenRun] = field(default_factory=dict[int, FrozenRun])
     _starting: dict[str, FrozenRun] = field(default_factory=dict[str, FrozenRun])
+    _last: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
     _buffer: bytes = b""
     _stopping: signal.Signals | None = None
 
@@ -118,9 +129,20 @@ class Forkserver:
                     self.running[message["pid"]] = self._starting.pop(message["forked"])
                     if self._stopping is not None:
                         _kill(message["pid"], self._stopping)
+                elif "last" in message:
+                    self._last[message["last"]] = message
                 elif "status" in message:
                     pid = message["pid"]
-                    ended.append(Ended(self.running.pop(pid), pid, message["status"]))
+                    said = self._last.pop(pid, {"elsewhere": False, "error": None})
+                    ended.append(
+                        Ended(
+                            self.running.pop(pid),
+                            pid,
+                            message["status"],
+                            said["elsewhere"],
+                            said["error"],
+                        )
+                    )
             if self._process.poll() is not None:
                 # Nobody would see its jobs end any more.
                 lost = [*self.running.items(), *((0, run) for run in self._starting.values())]

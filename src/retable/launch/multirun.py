@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retable import locations, records
-from retable.compose import check_overrides, compose, hydra_ready, lenient, search_path
-from retable.errors import UserError
+from retable.compose import (
+    check_overrides,
+    compose,
+    hydra_ready,
+    lenient,
+    search_path,
+)
+from retable.composed import planning
+from retable.errors import UserError, brief, nearest
+from retable.identity import targets_of
 from retable.launch.engine import Summary, check_together, launch
 from retable.launch.frozen import FrozenRun, freeze
+from retable.words import in_words
 
 if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
 
 _summaries: list[Summary] = []
+# What needs no validating; anything else, such as 007, is for the schema to judge.
+_SEED = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def freeze_jobs(jobs: Sequence[Sequence[str]]) -> list[FrozenRun]:
     """Compose, validate and freeze; jobs that differ in the seed alone share one composition."""
     settings: dict[tuple[str, ...], FrozenRun] = {}
     runs: list[FrozenRun] = []
-    with hydra_ready():
+    with planning():
         for job in jobs:
             plain = [text.removeprefix("++") for text in job if not text.startswith("hydra")]
             seed = next((t for t in reversed(plain) if t.startswith("seed=")), None)
             rest = tuple(t for t in plain if not t.startswith("seed="))
             value = seed.partition("=")[2] if seed else ""
-            if rest not in settings or not value.isdigit():
+            if rest not in settings or not _SEED.fullmatch(value):
                 settings[rest] = freeze(compose([*rest, seed] if seed else list(rest)))
                 runs.append(settings[rest])
             else:
@@ -65,7 +78,7 @@ def _parsed(parser: OverridesParser, overrides: Sequence[str]) -> list[Override]
         return parser.parse_overrides(list(overrides))
     except OverrideParseException as error:
         text = error.override.removeprefix("++")
-        raise UserError(f"override '{text}': {str(error).splitlines()[0]}") from None
+        raise UserError(f"override '{brief(text)}': {in_words(error)}") from None
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -87,7 +100,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
             parsed = _parsed(parser, [*search_path(), *lenient(overrides)])
             batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
         except (HydraException, ValueError) as error:
-            raise UserError(" ".join(str(error).split())) from None
+            raise UserError(in_words(error)) from None
     jobs = [list(job) for batch in batches for job in batch]
     if not jobs:
         raise UserError("nothing to run: a range among the overrides is empty")
@@ -110,23 +123,75 @@ def sweep(overrides: Sequence[str]) -> Summary:
 
     Everything that can be wrong is found before Hydra creates a folder.
     """
-    import sys
-
-    import hydra
+    # As hydra.main does, but for its last step: that prints a traceback of whatever is wrong.
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
 
     overrides = match_configs(overrides)
     check_together(freeze_jobs(expand(overrides)))
     _summaries.clear()
-    argv, sys.argv = sys.argv, ["retable", *search_path(), *lenient(overrides), "--multirun"]
+    GlobalHydra.instance().clear()
     try:
-        decorated = hydra.main(
-            config_path=str(locations.conf_dir()), config_name="run", version_base="1.3"
-        )(_not_called)
-        decorated()
+        hydra = Hydra.create_main_hydra2(
+            "retable", create_config_search_path(str(locations.conf_dir()))
+        )
+        given = [*search_path(), *lenient(overrides)]
+        _check_hydra(hydra, given)
+        hydra.multirun("run", _not_called, given, with_log_configuration=False)
     finally:
-        sys.argv = argv
+        GlobalHydra.instance().clear()
     # A sweeper may launch in several batches.
     return Summary.of(_summaries)
+
+
+def _check_hydra(hydra: Hydra, overrides: list[str]) -> None:
+    """Refuse what a file sets of Hydra's (callbacks run code), and a sweeper that there is not."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.plugins import Plugins
+    from hydra.types import HydraContext, RunMode
+    from omegaconf import OmegaConf
+
+    def settings(given: list[str]) -> tuple[Any, dict[str, Any]]:
+        config = hydra.compose_config("run", given, run_mode=RunMode.MULTIRUN)
+        content = OmegaConf.to_container(config.hydra, resolve=False)
+        assert isinstance(content, dict)
+        job = {k: content["job"][k] for k in ("chdir", "env_set", "env_copy", "config")}
+        rest = {str(k): v for k, v in content.items() if k not in _OF_A_SWEEP}
+        return config, {**rest, "job": job}
+
+    try:
+        _, own = settings(search_path())
+        config, now = settings(overrides)
+        changed = next((key for key in {**own, **now} if own.get(key) != now.get(key)), None)
+        if changed is not None:
+            raise UserError(f"hydra.{changed}: no config may change Hydra's own settings")
+        sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        if targets_of(list(sweeper.values()) if isinstance(sweeper, dict) else sweeper):
+            raise UserError("hydra.sweeper: may not build anything (_target_)")
+        size = sweeper.get("max_batch_size") if isinstance(sweeper, dict) else None
+        if isinstance(size, int) and size < 1:
+            raise UserError(f"hydra.sweeper.max_batch_size: {size} is not valid: at least 1")
+        Plugins.instance().instantiate_sweeper(
+            config=config,
+            hydra_context=HydraContext(hydra.config_loader, Callbacks()),
+            task_function=_not_called,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # the jobs are right, so it is something about Hydra's settings
+        first = next(iter(str(error).splitlines()), "")
+        wrong = [text for text in overrides if re.match(r"[+~]*hydra[./]sweeper", text)]
+        if "Could not find" in first:
+            names = hydra.config_loader.get_group_options("hydra/sweeper")
+            first = f"no such sweeper{nearest(wrong[-1].partition('=')[2] if wrong else '', names)}"
+        elif isinstance(error, AttributeError | TypeError):  # of Hydra, about itself
+            first = "cannot be set so"
+        raise UserError(f"override '{brief(wrong[-1]) if wrong else 'hydra'}': {first}") from None
+
+
+# Parts of Hydra's settings that a sweep is there to fill.
+_OF_A_SWEEP = {"sweeper", "overrides", "runtime", "job", "mode", "verbose"}
 
 
 def _not_called(_: object) -> None:

@@ -171,6 +171,8 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
         first = next(iter(said), first)
     # Names of union members in a location are pydantic's, not the file's.
     path = [str(p) for p in first["loc"] if not _is_union_member(p)]
+    if first["type"] == "extra_forbidden" and _is_union_member(first["loc"][-1]):
+        path.append(str(first["loc"][-1]))  # a key of the file that looks like one
     given = brief(repr(first["input"]))
     match first["type"]:
         case "extra_forbidden":

@@ -1,0 +1,68 @@
+"""One line for people about what ended a run, with what to do about it where that is known."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_FULL = {
+    errno.ENOSPC: "free some",
+    errno.EDQUOT: "free some",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+}
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def line_of(error: BaseException, folder: Path) -> str:
+    """What ended a run, in words.
+
+    Args:
+        error: what was raised; what it was raised from is looked at too, because torch, asked to
+            write to a full disk, speaks of an unexpected position in its archive.
+        folder: the run's.
+    """
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and (text := _of_files(cause, folder)):
+            return f"{text} and run it again"
+        if _is_memory(cause):
+            lines = str(cause).splitlines()
+            said = f"{type(cause).__name__}{f': {lines[0]}' if lines else ''}"
+            return f"out of memory ({said}); fewer runs at once (launcher.workers) need less"
+    return f"{type(error).__name__}: {error}".strip()
+
+
+def _of_files(error: OSError, folder: Path) -> str | None:
+    if error.errno is None:
+        return None
+    where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
+    said = f"{where}: {os.strerror(error.errno)}"
+    if error.errno in _FULL:
+        return f"{said}; {_FULL[error.errno]}"
+    if not where.is_relative_to(folder):
+        return None
+    if error.errno in _READ_ONLY:
+        return f"{said}; make it writable"
+    if error.errno == errno.ENOENT:
+        gone = where if folder.exists() else folder
+        return f"{gone}: vanished while the run was going on; leave it in place"
+    return None
+
+
+def _is_memory(error: BaseException) -> bool:
+    # torch has no class of its own for what the CPU's allocator says.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "allocate memory" in str(error)
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__

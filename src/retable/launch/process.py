@@ -1,0 +1,86 @@
+"""What a job does to the process it runs in: its output, its threads, its signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+
+def resolved_device(accelerator: str) -> str:
+    """Device type that Lightning will choose."""
+    import torch
+
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return "cuda"
+
+
+def set_threads(threads: int) -> None:
+    """Pin the threads of torch and of the BLAS libraries that are loaded."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def log(text: str) -> None:
+    """A line for the attempt's log; a full disk loses it and nothing else."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
+class log_to:  # noqa: N801 - used as a function
+    """Send everything the process prints, from C too, to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        target = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self.saved = os.dup(1), os.dup(2)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        os.close(target)
+
+    def __exit__(self, *_: object) -> None:
+        for stream, descriptor, number in zip(
+            (sys.stdout, sys.stderr), self.saved, (1, 2), strict=True
+        ):
+            try:
+                stream.flush()
+            except OSError:
+                # What a full disk did not take must not end up on the terminal.
+                _discard(number)
+                stream.flush()
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def _discard(number: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)
+
+
+def stop_on_sigterm(grace_s: float | None = None) -> threading.Event:
+    """Event that SIGTERM sets: leave at the end of the epoch.
+
+    Args:
+        grace_s: seconds after which a process that has not left is ended; None: never.
+    """
+    stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        if grace_s is not None and not stop.is_set():
+            signal.setitimer(signal.ITIMER_REAL, grace_s)  # SIGALRM, which nobody handles
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    return stop

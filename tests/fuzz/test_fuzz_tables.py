@@ -1,0 +1,54 @@
+"""A thousand malformed inputs, part two: table files."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzz_mutations import TREE, broken_yaml
+from fuzz_support import SEED, TIMES, examples, fuzzed, house_in
+from retable import locations
+
+
+@pytest.fixture
+def house(tmp_path):
+    with house_in(tmp_path) as house:
+        yield house
+
+
+def read(house, command: str, paper: str, data: bytes) -> None:
+    """Let a command read a table file."""
+    file = house.extra / "conf" / "table" / paper / "mutant.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(data)
+    house.call(command, f"{paper}/mutant")
+    file.unlink()
+
+
+@TIMES
+def test_broken_table_files_are_refused_in_one_line(house, times):
+    rng = random.Random(SEED + times)
+    shipped = {n: locations.config_file("table", n) for n in locations.config_names("table")}
+    texts = {n: file.read_text(encoding="utf-8") for n, file in shipped.items() if file}
+    names = [*sorted(texts), *(n for n in sorted(texts) if len(texts[n]) < 5000)]  # quicker
+    for _ in range(examples(380 * times)):
+        name = rng.choice(names)
+        # To plan the others takes a second where a mutant is valid.
+        command = "plan" if name.startswith("digits") and rng.random() < 0.4 else "show"
+        read(house, command, name.partition("/")[0], broken_yaml(rng, texts[name], house.mark))
+    house.settle(examples(300 * times), "table files")
+
+
+def test_any_yaml_is_a_table_or_refused(house):
+    @fuzzed(60)
+    @given(TREE, st.text(max_size=12))
+    def try_(value, text):
+        data = (yaml.dump(value) + text).encode("utf-8", "surrogatepass")
+        read(house, "show", "digits", data)
+
+    try_()
+    house.settle(examples(50), "tables by hypothesis")

@@ -1,0 +1,61 @@
+"""What ended a run, in one line: whose file, what was wrong, what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from retable.launch.failures import line_of
+
+
+def of(number, path=None):
+    return OSError(number, os.strerror(number), None if path is None else str(path))
+
+
+def raised_from(first, second):
+    """As code does that fails while it clears up after a failure."""
+    try:
+        try:
+            raise first
+        finally:
+            raise second
+    except type(second) as error:
+        return error
+
+
+def test_a_full_disk_is_said_whatever_was_raised_in_the_end(tmp_path):
+    archive = RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 960 vs 854")
+    expected = f"{tmp_path}: No space left on device; free some and run it again"
+    assert line_of(raised_from(of(errno.ENOSPC), archive), tmp_path) == expected
+    assert line_of(of(errno.ENOSPC, "/cache/x"), tmp_path).startswith("/cache/x: No space left")
+    assert "; free some and" in line_of(of(errno.EDQUOT), tmp_path)
+    assert "(ulimit -f) and run it again" in line_of(of(errno.EFBIG), tmp_path)
+
+
+def test_what_is_wrong_with_the_runs_own_files_has_a_remedy(tmp_path):
+    inside = tmp_path / "attempts" / "1" / "x.tmp"
+    for number in (errno.EROFS, errno.EACCES):
+        expected = f"{inside}: {os.strerror(number)}; make it writable and run it again"
+        assert line_of(of(number, inside), tmp_path) == expected
+    vanished = "vanished while the run was going on; leave it in place and run it again"
+    assert line_of(of(errno.ENOENT, inside), tmp_path) == f"{inside}: {vanished}"
+    gone = tmp_path / "gone"
+    assert line_of(of(errno.ENOENT, gone / "x.tmp"), gone) == f"{gone}: {vanished}"
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EROFS])
+def test_other_files_are_none_of_our_business(tmp_path, number):
+    error = of(number, "/data/set.csv")
+    assert line_of(error, tmp_path) == f"{type(error).__name__}: {error}"
+
+
+def test_memory_and_what_nobody_knows(tmp_path):
+    remedy = "fewer runs at once (launcher.workers) need less"
+    assert line_of(MemoryError(), tmp_path) == f"out of memory (MemoryError); {remedy}"
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory\nmore")
+    said = "RuntimeError: DefaultCPUAllocator: can't allocate memory"
+    assert line_of(error, tmp_path) == f"out of memory ({said}); {remedy}"
+    assert line_of(ValueError("x"), tmp_path) == "ValueError: x"
+    assert line_of(raised_from(KeyError("a"), ValueError("b")), tmp_path) == "ValueError: b"
