@@ -19,7 +19,7 @@ import typer
 from hypothesis import HealthCheck, settings
 from hypothesis import seed as hypothesis_seed
 
-from retable import cli
+from retable import cli, composed
 from retable.launch import engine, frozen, multirun
 
 SEED = int(os.environ.get("RETABLE_FUZZ_SEED", "0"))
@@ -264,6 +264,7 @@ def house_in(folder: Path) -> Generator[House]:
         patch.chdir(work)
         command = typer.main.get_command(cli.app)
         patch.setattr(typer.main, "get_command", lambda _: command)  # made for every call
+        patch.setattr(composed, "WORTH_A_FILE", 1)  # what was composed is found again
         patch.setattr(engine, "launch", house.launch)
         patch.setattr(multirun, "launch", house.launch)
         patch.setattr(engine.provenance, "gpu", lambda: (None, None))  # asks a program

@@ -13,6 +13,9 @@ Kind = Literal["bitwise equal", "equal within tolerance", "different"]
 TOLERANCE = 1e-4
 """Relative difference of a number that other hardware or another library may cause."""
 
+ROUNDING = 1e-12
+"""Absolute difference that is rounding: of a residual near 0 no digit has to agree."""
+
 Rows = list[dict[str, float]]
 
 
@@ -86,15 +89,15 @@ def compare(
             worst, place = difference, where
     detail = f"largest relative difference {worst:.1e} ({place}), tolerance {tolerance:g}"
     if worst == 0.0:
-        detail = f"all numbers agree, weights differ in bits; tolerance {tolerance:g}"
+        detail = f"all numbers agree but for rounding; tolerance {tolerance:g}"
     if not context:
         detail += "; device, threads, code and packages are the same, so that it should be bitwise"
     return Comparison("equal within tolerance", detail, context)
 
 
 def relative_difference(x: float, y: float) -> float:
-    """``|x - y| / max(|x|, |y|)``; 0 for equal values, infinity where one is not finite."""
-    if x == y or (math.isnan(x) and math.isnan(y)):
+    """``|x - y| / max(|x|, |y|)``; 0 up to rounding, infinity where one is not finite."""
+    if abs(x - y) < ROUNDING or x == y or (math.isnan(x) and math.isnan(y)):
         return 0.0
     if not (math.isfinite(x) and math.isfinite(y)):
         return math.inf

@@ -59,3 +59,19 @@ def test_memory_and_what_nobody_knows(tmp_path):
     assert line_of(error, tmp_path) == f"out of memory ({said}); {remedy}"
     assert line_of(ValueError("x"), tmp_path) == "ValueError: x"
     assert line_of(raised_from(KeyError("a"), ValueError("b")), tmp_path) == "ValueError: b"
+
+
+def test_a_failure_of_the_cleaning_up_does_not_hide_the_first_one(tmp_path):
+    """As Lightning's does where a process that loads data dies before the first batch."""
+
+    def _teardown():
+        raise RuntimeError("Please call `iter(combined_loader)` first.")
+
+    try:
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+        except RuntimeError:
+            _teardown()
+    except RuntimeError as error:
+        said = line_of(error, tmp_path)
+    assert said == "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed."

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +73,8 @@ def verify(recorded: Recorded, *, replace: bool = False) -> Verified:
         return Verified(recorded, comparison, new, replaced=replaced, stopped=False)
     finally:
         shutil.rmtree(side, ignore_errors=True)
+        with suppress(OSError):  # another verification goes on in it
+            side.parent.rmdir()
 
 
 def _not_ended(reason: str) -> Comparison:

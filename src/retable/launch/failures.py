@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def line_of(error: BaseException, folder: Path) -> str:
             write to a full disk, speaks of an unexpected position in its archive.
         folder: the run's.
     """
+    error = _cleaned_up_after(error)
     for cause in _chain(error):
         if isinstance(cause, OSError) and (text := _of_files(cause, folder)):
             return f"{text} and run it again"
@@ -57,6 +59,15 @@ def _is_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or "allocate memory" in str(error)
     )
+
+
+def _cleaned_up_after(error: BaseException) -> BaseException:
+    """What happened first, where Lightning failed once more while it cleaned up after that."""
+    while error.__context__ is not None and any(
+        frame.f_code.co_name == "_teardown" for frame, _ in traceback.walk_tb(error.__traceback__)
+    ):
+        error = error.__context__
+    return error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
