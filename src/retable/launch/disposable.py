@@ -73,7 +73,7 @@ def run_items(folder: Path, only: Collection[str], now: float) -> list[Item]:
     attempts = {
         int(entry.name): Path(entry)
         for entry in entries(base)
-        if entry.name.isdigit() and entry.is_dir(follow_symlinks=False)
+        if entry.name.isdecimal() and entry.is_dir(follow_symlinks=False)
     }
     out: list[Item] = []
     if {"attempts", "checkpoints"}.intersection(only):
