@@ -4,6 +4,8 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # The slow tests run in CI; `make test MARKS=` runs all of them here.
 MARKS ?= $(if $(CI),,not slow)
 ARGS ?=
+# Where Python may not write bytecode, every process would compile torch and Lightning anew.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 .PHONY: help setup reproduce test mutants lint
 
@@ -14,7 +16,7 @@ help:
 	@echo "make lint        ruff and pyright"
 
 setup: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
-	@$(UV) sync --quiet --locked --all-extras
+	@$(UV) sync --quiet --locked --all-extras $(COMPILE)
 
 .uv/bin/uv:
 	python3 -m venv .uv

@@ -4,18 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from retable.papers.risk_parity import batched as forms
 from retable.papers.risk_parity import solvers
 from retable.papers.risk_parity.matrices import bai2016, notebook_correlation
-
-
-@pytest.fixture(params=["machine", "tensors"], autouse=True)
-def form(request, monkeypatch):
-    """Both forms of the batched descents: machine code, and tensors as without numba."""
-    if request.param == "tensors":
-        monkeypatch.setattr(forms, "_compiled", lambda cov: None)
-    return request.param
-
 
 SIGMA = np.linspace(0.1, 0.5, 25)
 
@@ -141,14 +131,3 @@ def test_newton_batched_rejects_other_variants():
         solvers.newton_batched(batch, method="hybr")
     with pytest.raises(ValueError, match="guess"):
         solvers.newton_batched(batch, guess="best")
-
-
-def test_both_forms_agree_and_read_matrices_however_they_lie_in_memory(covs, monkeypatch):
-    batch = torch.from_numpy(covs)
-    strided = torch.from_numpy(np.ascontiguousarray(np.swapaxes(covs, 0, 2))).permute(2, 1, 0)
-    solutions = [solvers.ccd_improved_batched(b) for b in (batch, strided)]
-    monkeypatch.setattr(forms, "_compiled", lambda cov: None)
-    solutions.append(solvers.ccd_improved_batched(batch))
-    for other in solutions[1:]:
-        assert torch.equal(other.n_iter, solutions[0].n_iter)
-        assert torch.allclose(other.weights, solutions[0].weights, rtol=1e-12, atol=0)

@@ -187,7 +187,6 @@ def test_compiled_without_numba_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "retable.papers.risk_parity.compiled", raising=False)
     monkeypatch.delattr(risk_parity, "compiled", raising=False)
-    solvers._kernels.cache_clear()
     with pytest.raises(ImportError, match=r"retable\[risk-parity\]"):
         solvers.ccd_original(bai2016(), implementation="compiled")
     assert solvers.ccd_original(bai2016()).converged

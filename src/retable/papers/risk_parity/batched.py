@@ -4,10 +4,6 @@ All matrices of a batch take their steps together, but each one stops by itself:
 ``n_iter`` and ``error`` are those of its own last sweep, as if it had been solved alone. Time per
 matrix means nothing here. float64 throughout, since a tolerance of 1e-6 on risk shares is out of
 reach of float32.
-
-The coordinate descents of matrices in the host's memory go through the machine code of
-:mod:`retable.papers.risk_parity.compiled` where numba is there, one matrix after the other: a step
-on the same coordinate of all matrices would read them all from memory in every sweep.
 """
 
 from collections.abc import Callable
@@ -80,9 +76,6 @@ def ccd_improved_batched(
         ValueError: If an argument is out of its range; the message names the matrix.
     """
     cov, b, s = _prepare(cov, budgets, signs, tol, max_sweeps)
-    if (machine := _compiled(cov)) is not None:
-        arrays = cov.numpy(), b.numpy(), s.numpy()
-        return _from_host(machine.ccd_improved_batch(*arrays, tol, max_sweeps, rescale))
     cor, sigma = _correlations(cov)
     w = cor.sum(dim=(1, 2)).rsqrt()[:, None].expand(b.shape).clone()
 
@@ -124,9 +117,6 @@ def ccd_original_batched(
         ValueError: If an argument is out of its range; the message names the matrix.
     """
     cov, b, s = _prepare(cov, budgets, signs, tol, max_sweeps)
-    if (machine := _compiled(cov)) is not None:
-        arrays = cov.numpy(), b.numpy(), s.numpy()
-        return _from_host(machine.ccd_original_batch(*arrays, tol, max_sweeps))
     w = cov.diagonal(dim1=1, dim2=2).rsqrt()
     w = w / w.sum(dim=1, keepdim=True)
     q = _matvec(cov, w)
@@ -200,21 +190,6 @@ def newton_batched(
     converged = (error < tol) & (w > 0).all(dim=1)
     n_iter = torch.where(converged, n_iter, max_sweeps)
     return _solution(w / sigma, n_iter, error, converged)
-
-
-def _compiled(cov: Tensor) -> Any:
-    """The machine code, for matrices that it can read; None where the tensor form has to do."""
-    if cov.device.type != "cpu":
-        return None
-    try:
-        from retable.papers.risk_parity import compiled
-    except ImportError:
-        return None
-    return compiled
-
-
-def _from_host(outcome: tuple[np.ndarray[Any, Any], ...]) -> BatchSolution:
-    return BatchSolution(*(torch.from_numpy(part) for part in outcome))
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
@@ -300,8 +275,6 @@ def _prepare(
 
 def _plausible(cov: Tensor) -> Tensor:
     """Which matrices pass all checks, ``(B,)``; the reason for the others is sought on the host."""
-    if (machine := _compiled(cov)) is not None:
-        return torch.from_numpy(machine.plausible_batch(cov.numpy()))
     inverse = cov.diagonal(dim1=1, dim2=2).rsqrt()  # NaN or inf for what is no variance
     cor = cov * inverse[:, :, None] * inverse[:, None, :]
     symmetric = ((cor - cor.mT).abs() <= SYMMETRY_TOL).all(dim=2).all(dim=1)

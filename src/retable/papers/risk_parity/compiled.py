@@ -24,13 +24,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-from numpy.typing import NDArray
 
 from retable.papers.risk_parity import matrices
 from retable.papers.risk_parity.literal import FloatArray, Outcome
-
-BatchOutcome = tuple[FloatArray, NDArray[np.int64], FloatArray, NDArray[np.bool_]]
-"""Weights ``(B, N)``, sweeps, errors and whether they converged, ``(B,)`` each."""
 
 _MATH = {"reassoc", "contract"}
 _TILE = 16
@@ -188,58 +184,6 @@ def _original(
     return w / np.sum(w), n_iter, error, error < tol
 
 
-@_compile(
-    "Tuple((float64[:, ::1], int64[::1], float64[::1], boolean[::1]))"
-    "(float64[:, :, ::1], float64[:, ::1], float64[:, ::1], float64, int64, boolean)"
-)
-def _improved_batch(
-    covs: FloatArray,
-    budgets: FloatArray,
-    signs: FloatArray,
-    tol: float,
-    max_sweeps: int,
-    rescale: bool,
-) -> BatchOutcome:
-    # One matrix after the other, since each fits a cache and all of them do not.
-    count, n, _ = covs.shape
-    weights = np.empty((count, n))
-    n_iter = np.empty(count, dtype=np.int64)
-    error = np.empty(count)
-    converged = np.empty(count, dtype=np.bool_)
-    for k in range(count):
-        weights[k], n_iter[k], error[k], converged[k] = _improved(
-            covs[k], budgets[k], signs[k], tol, max_sweeps, rescale
-        )
-    return weights, n_iter, error, converged
-
-
-@_compile(
-    "Tuple((float64[:, ::1], int64[::1], float64[::1], boolean[::1]))"
-    "(float64[:, :, ::1], float64[:, ::1], float64[:, ::1], float64, int64)"
-)
-def _original_batch(
-    covs: FloatArray, budgets: FloatArray, signs: FloatArray, tol: float, max_sweeps: int
-) -> BatchOutcome:
-    count, n, _ = covs.shape
-    weights = np.empty((count, n))
-    n_iter = np.empty(count, dtype=np.int64)
-    error = np.empty(count)
-    converged = np.empty(count, dtype=np.bool_)
-    for k in range(count):
-        weights[k], n_iter[k], error[k], converged[k] = _original(
-            covs[k], budgets[k], signs[k], tol, max_sweeps
-        )
-    return weights, n_iter, error, converged
-
-
-@_compile("boolean[::1](float64[:, :, ::1], float64)")
-def _plausible_batch(covs: FloatArray, symmetry_tol: float) -> NDArray[np.bool_]:
-    out = np.empty(len(covs), dtype=np.bool_)
-    for k in range(len(covs)):
-        out[k] = _plausible(covs[k], symmetry_tol)
-    return out
-
-
 def _aligned(cov: FloatArray) -> FloatArray:
     # The signatures ask for a writeable C array; a symmetric matrix is its own transpose.
     if cov.flags.f_contiguous:
@@ -283,33 +227,3 @@ def ccd_original(
     Only the lower triangle of ``cov`` is read.
     """
     return _original(_aligned(cov), budgets, signs, tol, max_sweeps)
-
-
-def plausible_batch(covs: FloatArray) -> NDArray[np.bool_]:
-    """Which matrices of a batch ``(B, N, N)`` pass :func:`check_covariance`, ``(B,)``."""
-    return _plausible_batch(_batch(covs), matrices.SYMMETRY_TOL)
-
-
-def ccd_improved_batch(
-    covs: FloatArray,
-    budgets: FloatArray,
-    signs: FloatArray,
-    tol: float,
-    max_sweeps: int,
-    rescale: bool,
-) -> BatchOutcome:
-    """:func:`ccd_improved` of each matrix of a batch; ``(B, N, N)``, ``(B, N)``, ``(B, N)``."""
-    return _improved_batch(_batch(covs), budgets, signs, tol, max_sweeps, rescale)
-
-
-def ccd_original_batch(
-    covs: FloatArray, budgets: FloatArray, signs: FloatArray, tol: float, max_sweeps: int
-) -> BatchOutcome:
-    """:func:`ccd_original` of each matrix of a batch; ``(B, N, N)``, ``(B, N)``, ``(B, N)``."""
-    return _original_batch(_batch(covs), budgets, signs, tol, max_sweeps)
-
-
-def _batch(covs: FloatArray) -> FloatArray:
-    if covs.flags.c_contiguous and covs.flags.writeable:
-        return covs
-    return np.array(covs, order="C")

@@ -16,7 +16,6 @@ for batches of matrices are in :mod:`retable.papers.risk_parity.batched` and exp
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -227,7 +226,6 @@ class _Kernels(NamedTuple):
     ccd_original: Callable[[FloatArray, FloatArray, FloatArray, float, int], Outcome]
 
 
-@cache
 def _kernels(implementation: Implementation) -> _Kernels:
     if implementation == "literal":
         return _Kernels(check_covariance, literal.ccd_improved, literal.ccd_original)
@@ -258,26 +256,10 @@ def _prepare(
     if check or matrix.ndim != 2:
         check_matrix(matrix)
     n_assets = len(matrix)
-    # Small problems take a few microseconds, as does making two arrays of defaults.
-    b, s = _defaults(n_assets)
-    if budgets is not None:
-        b = check_budgets(_host(budgets), n_assets)
-    if signs is not None:
-        s = check_signs(_host(signs), n_assets)
-    return matrix, b, s
-
-
-@lru_cache(maxsize=64)
-def _defaults(n_assets: int) -> tuple[FloatArray, FloatArray]:
-    """Equal budgets and all long; the solvers only read them."""
-    return check_budgets(None, n_assets), check_signs(None, n_assets)
+    return matrix, check_budgets(_host(budgets), n_assets), check_signs(_host(signs), n_assets)
 
 
 def _host(value: Any) -> Any:
-    if (
-        type(value) is np.ndarray
-    ):  # asking a type that it is a Tensor costs more than a solve's step
-        return value
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 
