@@ -4,6 +4,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # The slow tests run in CI; `make test MARKS=` runs all of them here.
 MARKS ?= $(if $(CI),,not slow)
 ARGS ?=
+WORKERS ?= 2
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
@@ -26,7 +27,7 @@ reproduce: setup
 	@$(UV) run --no-sync retable reproduce
 
 test: setup
-	$(UV) run --no-sync pytest $(if $(MARKS),-m "$(MARKS)") $(ARGS)
+	$(UV) run --no-sync pytest -n $(WORKERS) $(if $(MARKS),-m "$(MARKS)") $(ARGS)
 
 mutants: setup
 	$(UV) run --no-sync python scripts/mutants.py $(ARGS)

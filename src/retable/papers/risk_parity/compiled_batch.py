@@ -6,6 +6,9 @@ sweep. That form is for a GPU; this one is faster than a loop over solves on a C
 the weights, sweeps and error that :mod:`retable.papers.risk_parity.compiled` gives it alone.
 """
 
+# pyright: reportPrivateUsage=false
+# The kernels of compiled.py and these are one unit in two files; the other is part of every run.
+
 from __future__ import annotations
 
 from typing import Any
@@ -17,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from retable.papers.risk_parity import matrices
 from retable.papers.risk_parity.batched import BatchSolution
 from retable.papers.risk_parity.compiled import (
-    _compile,  # pyright: ignore[reportPrivateUsage]
-    _improved,  # pyright: ignore[reportPrivateUsage]
-    _original,  # pyright: ignore[reportPrivateUsage]
-    _plausible,  # pyright: ignore[reportPrivateUsage]
+    _compile,
+    _improved,
+    _original,
+    _plausible,
 )
 from retable.papers.risk_parity.literal import FloatArray
 
