@@ -7,18 +7,16 @@ the weights, sweeps and error that :mod:`retable.papers.risk_parity.compiled` gi
 """
 
 # pyright: reportPrivateUsage=false
-# The kernels of compiled.py and these are one unit in two files; the other is part of every run.
+# The kernels of compiled.py and these are one unit in two files; the others are part of every run.
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from retable.papers.risk_parity import matrices
-from retable.papers.risk_parity.batched import BatchSolution
+from retable.papers.risk_parity.batched import BatchSolution, _rows
 from retable.papers.risk_parity.compiled import (
     _compile,
     _improved,
@@ -143,15 +141,6 @@ def _prepare(
         _rows(budgets, count, n_assets, "budgets", matrices.check_budgets),
         _rows(signs, count, n_assets, "signs", matrices.check_signs),
     )
-
-
-def _rows(value: ArrayLike | None, count: int, n_assets: int, name: str, check: Any) -> FloatArray:
-    if value is None or np.ndim(value) != 2:
-        return np.tile(check(value, n_assets, name), (count, 1))
-    rows = np.asarray(value)
-    if len(rows) != count:
-        raise ValueError(f"{name} must have a row per matrix, {count}; got {len(rows)}")
-    return np.stack([check(row, n_assets, f"{name}[{i}]") for i, row in enumerate(rows)])
 
 
 def _solution(outcome: _Outcome) -> BatchSolution:
