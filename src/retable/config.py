@@ -89,6 +89,7 @@ class BestEpoch(Section):
 
     monitor: str = keyed(REQUIRED, "metric, val/...")
     mode: Literal["min", "max"] = keyed(REQUIRED, "which is better")
+    ties: Literal["earlier", "later"] = keyed("earlier", "which of equally good epochs is tested")
 
 
 class DeviceConfig(Section):

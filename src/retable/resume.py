@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
 
 from retable.seeds import derive_seed
 
@@ -54,7 +53,7 @@ class EpochSeeds(pl.Callback):
         self.seed_everything(derive_seed(self.seed, "epoch", epoch_of(trainer)))
 
 
-class History(pl.Callback):
+class History:
     """One row of logged metrics per epoch; part of the checkpoint, so no epoch appears twice."""
 
     def __init__(self) -> None:
@@ -71,11 +70,10 @@ class History(pl.Callback):
         self.rows.append(row)
 
 
-class Guard(Checkpoint):
+class Guard(pl.Callback):
     """Stop a run whose metrics are not finite or above a declared bound.
 
-    It looks once an epoch: reading a value waits for the device. A subclass of Lightning's
-    ``Checkpoint`` so that it sees what the module logs in its own ``on_train_epoch_end`` too.
+    It looks once an epoch: reading a value waits for the device.
     """
 
     def __init__(self, bounds: dict[str, float], diverged: type[Exception]) -> None:
@@ -190,11 +188,11 @@ def find_resume(
     return None
 
 
-class Checkpointer(Checkpoint):
+class Checkpointer(pl.Callback):
     """Write a checkpoint at the end of an epoch, remember the best epoch, and stop when asked.
 
-    A subclass of Lightning's ``Checkpoint``, because those run last: after the module's own hook
-    (plateau scheduler) and after early stopping has updated its state.
+    It has to come last: after the module's own hook (plateau scheduler) and after early stopping
+    has updated its state.
     """
 
     def __init__(
@@ -260,8 +258,9 @@ class Checkpointer(Checkpoint):
             raise ValueError(f"best_epoch.monitor: '{monitor}' is not logged; logged: {logged}")
         score = float(metric)
         sign = 1.0 if self.best_rule["mode"] == "min" else -1.0
-        # A tie keeps the earlier epoch.
-        if self.best is None or sign * score < sign * float(self.best["score"]):
+        best = math.inf if self.best is None else sign * float(self.best["score"])
+        later = self.best_rule.get("ties") == "later"
+        if sign * score < best or (later and sign * score == best):
             weights = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
             self.best = {"epoch": epoch_of(trainer) - 1, "score": score, "weights": weights}
 

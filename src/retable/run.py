@@ -21,6 +21,7 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from retable.data.base import DataPaths, PaperDataModule
+from retable.lean import NoProfiler, Together
 from retable.papers.base import PaperModule, Result
 from retable.resume import Checkpointer, EpochSeeds, Guard, History, Resume, Stop
 from retable.seeds import derive_seed
@@ -141,11 +142,14 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
     )
     callbacks: list[pl.Callback] = [
         *instantiate(config.get("callbacks") or {}, _convert_="all").values(),
-        Stop(context.should_stop, Interrupted),
-        EpochSeeds(int(config["seed"]), seed_everything),
-        Guard(config.get("diverged_above") or {}, Diverged),
-        history,
-        checkpointer,
+        Together(
+            [
+                Stop(context.should_stop, Interrupted),
+                EpochSeeds(int(config["seed"]), seed_everything),
+                Guard(config.get("diverged_above") or {}, Diverged),
+                checkpointer,
+            ]
+        ),
     ]
     trainer = _trainer(config, context.folder, callbacks)
     if "fit" in stages:
@@ -160,6 +164,7 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
                 weights_only=False,  # a file of this run's own folder
             )
         checkpointer.load_tested_weights(module)
+        module.on_history(history.rows)
     if "test" in stages:
         seed_everything(derive_seed(int(config["seed"]), "test"))
         tested = trainer.test(module, datamodule=data, verbose=False)
@@ -195,6 +200,7 @@ def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback])
         devices=1,
         callbacks=callbacks,
         default_root_dir=folder,
+        profiler=NoProfiler(),
         logger=False,
         enable_checkpointing=True,  # by our own Checkpoint; Lightning adds none beside it
         enable_progress_bar=False,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pytorch_lightning import LightningModule
@@ -13,7 +15,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
+from retable.papers.meter import Meter, StepOutput
 from retable.resume import has_validated
+
+__all__ = ["PaperModule", "Result", "StepOutput"]
+
+Stage = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -24,23 +31,6 @@ class Result:
     value: float
     row: str = ""
     step: int | None = None
-
-
-@dataclass
-class StepOutput:
-    """What one batch gives.
-
-    Attributes:
-        loss: scalar tensor.
-        predictions: what the metrics take first, ``(B, ...)``.
-        targets: what the metrics take second, ``(B, ...)``.
-        logs: further scalars to log under the stage's prefix.
-    """
-
-    loss: Tensor
-    predictions: Tensor
-    targets: Tensor
-    logs: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 class PaperModule(LightningModule):
@@ -71,6 +61,7 @@ class PaperModule(LightningModule):
         super().__init__()
         self.seed = seed
         self.results: list[Result] = []
+        self._meters: defaultdict[Stage, Meter] = defaultdict(Meter)
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._scheduler_monitor = scheduler_monitor
@@ -79,6 +70,14 @@ class PaperModule(LightningModule):
         self.build_model()
         self.build_losses()
         self.build_metrics()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook it is in some forty times per batch; torch would look each time
+        # whether a word is a parameter, a module or a buffer.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def build_model(self) -> None:
         """Make the network; a method without one leaves this as it is."""
@@ -99,29 +98,54 @@ class PaperModule(LightningModule):
         """Loss, predictions and targets of a batch, the same in all stages."""
         raise NotImplementedError(f"{type(self).__name__} has no shared_step")
 
-    def _log_step(self, batch: Any, stage: str) -> Tensor:
+    def _metrics(self, stage: Stage) -> MetricCollection | None:
+        return cast("MetricCollection | None", getattr(self, f"{stage}_metrics", None))
+
+    def _step(self, batch: Any, stage: Stage) -> Tensor:
         output = self.shared_step(batch)
-        size = len(output.targets)
-        self.log(f"{stage}/loss", output.loss, on_step=False, on_epoch=True, batch_size=size)
-        for name, value in output.logs.items():
-            self.log(f"{stage}/{name}", value, on_step=False, on_epoch=True, batch_size=size)
-        metrics = cast("MetricCollection | None", getattr(self, f"{stage}_metrics", None))
-        if metrics is not None:
-            metrics.update(output.predictions, output.targets)
-            self.log_dict(dict(metrics.items()), on_step=False, on_epoch=True, batch_size=size)
+        self._meters[stage].add(output, self._metrics(stage))
         return output.loss
+
+    def _log_epoch(self, stage: Stage) -> None:
+        """Log loss, further scalars and metrics of the epoch that ends."""
+        values = self._meters[stage].close(self._metrics(stage))
+        self.log_dict(
+            {name if "/" in name else f"{stage}/{name}": value for name, value in values.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=1,
+        )
 
     def training_step(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
         """Loss of a training batch."""
-        return self._log_step(batch, "train")
+        loss = self._step(batch, "train")
+        if self.trainer.is_last_batch:
+            # Here, not in a hook: early stopping looks at the epoch before the module's hook runs.
+            self._log_epoch("train")
+        return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
         """Log a validation batch."""
-        return self._log_step(batch, "val")
+        return self._step(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the batches gave."""
+        self._log_epoch("val")
 
     def test_step(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
         """Log a test batch."""
-        return self._log_step(batch, "test")
+        return self._step(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log what the batches gave."""
+        self._log_epoch("test")
+
+    def on_history(self, rows: list[dict[str, float]]) -> None:
+        """Called after the fit with one mapping per epoch, ``{"epoch": k, "train/loss": ...}``.
+
+        The place to record points of a learning curve, with :meth:`add_result`; the history is
+        whole here even where the fit was resumed.
+        """
 
     def add_result(self, metric: str, value: float, row: str = "", step: int | None = None) -> None:
         """Record a number that is not a logged metric.
@@ -133,11 +157,15 @@ class PaperModule(LightningModule):
             raise ValueError(f"result {metric} ({row or 'run'}, step {step}) is {value}")
         self.results.append(Result(metric, float(value), row, step))
 
+    def optimized(self) -> Iterable[Any]:
+        """What the optimiser is given: parameters, or groups of them with options of their own."""
+        return self.parameters()
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and scheduler; a plateau scheduler stays with the module."""
         if self._optimizer is None:
             raise ValueError(f"{type(self).__name__} has a fit stage but no model.optimizer")
-        optimizer: torch.optim.Optimizer = self._optimizer(self.parameters())
+        optimizer: torch.optim.Optimizer = self._optimizer(self.optimized())
         if self._scheduler is None:
             return optimizer
         scheduler: LRScheduler | ReduceLROnPlateau = self._scheduler(optimizer)

@@ -152,7 +152,7 @@ def _cells(
         for row_name, row in spec.rows.items():
             for column_name, column in spec.columns.items():
                 experiment = spec.experiment(column_name, protocol)
-                if experiment is None or not row.run:
+                if experiment is None or not row.runs_in(column_name):
                     continue
                 own = (f"experiment={experiment}", *column.overrides, *row.overrides)
                 place = (row_name, column_name)

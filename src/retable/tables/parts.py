@@ -133,8 +133,15 @@ class Row(Part):
     overrides: list[str] = []
     result_row: str | None = Field(None, description="rows of a run that gives several")
     run: bool = Field(True, description="false: reported only")
+    columns: list[str] | None = Field(
+        None, description="columns that the row is run in; all where left out"
+    )
     quoted: str | None = Field(None, description="work that the paper quotes this row from")
     note: str | None = None
+
+    def runs_in(self, column: str) -> bool:
+        """Whether the row is run in a column, or at most reported there."""
+        return self.run and (self.columns is None or column in self.columns)
 
 
 class Select(Part):

@@ -237,6 +237,9 @@ def _check_names(file: Path, spec: TableSpec) -> None:
         for protocol, experiment in kinds.items():
             path = ["columns", name, "experiment", *([protocol] if protocol else [])]
             known(path, experiment, locations.config_names("experiment"), "experiment")
+    for name, row in spec.rows.items():
+        for column in row.columns or []:
+            known(["rows", name, "columns"], column, columns, "column")
     for name, metric in spec.metrics.items():
         if metric.relative_to is not None:
             path = ["metrics", name, "relative_to"]

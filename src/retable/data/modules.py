@@ -1,0 +1,209 @@
+"""DataModules of image sets in memory: real ones by name, and a generated one for smoke runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from retable.data.base import DataPaths, PaperDataModule
+from retable.data.files import locked
+from retable.data.images import every, load, write_tensors
+from retable.data.splits import split as split_indices
+from retable.data.tensors import TensorLoader
+from retable.data.transforms import Whitening, global_contrast_normalize, pad_crop_flip, to_float
+from retable.resume import epoch_of
+
+Preprocess = Literal["none", "center_train", "center_each_set", "gcn_zca"]
+
+
+class ImageData(PaperDataModule):
+    """An image set, held as float32 tensors ``(N, C, H, W)`` on the run's device.
+
+    Args:
+        seed: the run's seed; the order of training images follows from it, and the split where
+            that is random.
+        paths: mirror and cache, given by the harness.
+        dataset: short name of the set.
+        checksum: of its decoded arrays.
+        batch_size: training images of a batch; a last batch that is not full is left out.
+        n_validation: training images that are set aside.
+        split: name of the function that chooses them (:mod:`retable.data.splits`).
+        n_train: use only the first so many of the rest; all where left out.
+        preprocess: after scaling to [0, 1]: ``center_train`` subtracts the mean image of the
+            training images; ``center_each_set`` does as pylearn2 does: training and validation
+            images less the mean image of both, test images less their own; ``gcn_zca`` is global
+            contrast normalisation and whitening, fitted on the training images.
+        augment: ``pad_crop_flip`` of training images.
+        eval_batch_size: images of a batch of validation and test.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        paths: DataPaths,
+        dataset: str,
+        checksum: str | None,
+        batch_size: Annotated[int, Field(ge=1)],
+        n_validation: Annotated[int, Field(ge=0)] = 0,
+        split: Literal["last", "seeded", "balanced", "svhn"] = "last",
+        n_train: Annotated[int, Field(ge=1)] | None = None,
+        preprocess: Preprocess = "none",
+        augment: Literal["none", "pad_crop_flip"] = "none",
+        eval_batch_size: Annotated[int, Field(ge=1)] = 1000,
+    ) -> None:
+        super().__init__(seed=seed, paths=paths)
+        self.dataset, self.checksum = dataset, checksum
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.n_validation, self.split, self.n_train = n_validation, split, n_train
+        self.preprocess, self.augment = preprocess, augment
+        self.train: tuple[Tensor, Tensor] | None = None
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Images and labels by split, uint8 and int64."""
+        return load(self.dataset, self.checksum, self.paths)
+
+    def prepare_data(self) -> None:
+        """Decode the set into the cache; what is there already is left alone."""
+        self.arrays()
+
+    def setup(self, stage: str) -> None:
+        """Split, preprocess and put everything on the device, once."""
+        if self.train is not None:
+            return
+        arrays = self.arrays()
+        pools = [name.partition("/")[0] for name in arrays if name.endswith("/labels")]
+        pools = [name for name in ("train", "extra") if name in pools]
+        images = torch.cat([arrays[f"{name}/images"] for name in pools])
+        labels = torch.cat([arrays[f"{name}/labels"] for name in pools])
+        train, validation = split_indices(self.split, labels, self.n_validation, self.seed)
+        if self.n_train is not None:
+            train = train[: self.n_train]
+        pool, test = to_float(images), to_float(arrays["test/images"])
+        pool, test = self._preprocessed(pool, train, test)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        self.train = pool[train].to(device), labels[train].to(device)
+        self.validation = pool[validation].to(device), labels[validation].to(device)
+        self.test = test.to(device), arrays["test/labels"].to(device)
+
+    def _preprocessed(self, pool: Tensor, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+        match self.preprocess:
+            case "none":
+                return pool, test
+            case "center_train":
+                mean = pool[train].mean(0)
+                return pool - mean, test - mean
+            case "center_each_set":
+                return pool - pool.mean(0), test - test.mean(0)
+            case "gcn_zca":
+                pool, test = global_contrast_normalize(pool), global_contrast_normalize(test)
+                whiten = self._whitening(pool[train])
+                return whiten(pool), whiten(test)
+
+    def _whitening(self, images: Tensor) -> Whitening:
+        """Fitted on the images, or the cached result of having done so."""
+        digest = hashlib.sha256(images.contiguous().view(torch.uint8).numpy().data).hexdigest()
+        file = self.paths.cache / "whitening" / f"{self.dataset}-{digest[:16]}.safetensors"
+        with locked(file):
+            if not file.is_file():
+                every(0.0)(f"{self.dataset}: fitting the whitening, once")
+                fitted = Whitening.fit(images)
+                write_tensors(
+                    file, {"mean": fitted.mean.numpy(), "matrix": fitted.matrix.numpy()}
+                )
+        return Whitening(**safetensors.torch.load_file(file))
+
+    def _epoch(self) -> int:
+        return epoch_of(self.trainer) if self.trainer is not None else 0
+
+    def train_dataloader(self) -> TensorLoader:
+        """Training batches, in the order of the epoch that is about to run."""
+        assert self.train is not None
+        return TensorLoader(
+            *self.train,
+            self.batch_size,
+            shuffle=self.seed,
+            epoch=self._epoch,
+            augment=pad_crop_flip if self.augment == "pad_crop_flip" else None,
+            drop_last=True,
+        )
+
+    def val_dataloader(self) -> TensorLoader:
+        """Validation batches in fixed order."""
+        return TensorLoader(*self.validation, self.eval_batch_size)
+
+    def test_dataloader(self) -> TensorLoader:
+        """Test batches in fixed order."""
+        return TensorLoader(*self.test, self.eval_batch_size)
+
+    def training_inputs(self, limit: int | None = None) -> Iterator[Tensor]:
+        """Inputs of training batches in fixed order, not augmented, up to ``limit`` images."""
+        assert self.train is not None
+        inputs = self.train[0][:limit]
+        for start in range(0, len(inputs) - self.batch_size + 1, self.batch_size):
+            yield inputs[start : start + self.batch_size]
+
+
+class GeneratedImages(ImageData):
+    """Noisy copies of one random picture per class: a set that needs no data, for smoke runs.
+
+    Args:
+        seed: as for :class:`ImageData`; the set itself is always the same.
+        paths: not used.
+        shape: height, width and channels.
+        n_pool: training and validation images.
+        n_test: test images.
+        batch_size: as for :class:`ImageData`, like all that follow.
+        n_validation: as there.
+        split: as there.
+        preprocess: as there.
+        augment: as there.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        paths: DataPaths,
+        shape: tuple[int, int, int] = (28, 28, 1),
+        n_pool: Annotated[int, Field(ge=10)] = 600,
+        n_test: Annotated[int, Field(ge=10)] = 200,
+        batch_size: Annotated[int, Field(ge=1)] = 50,
+        n_validation: Annotated[int, Field(ge=0)] = 100,
+        split: Literal["last", "seeded", "balanced"] = "last",
+        preprocess: Preprocess = "none",
+        augment: Literal["none", "pad_crop_flip"] = "none",
+    ) -> None:
+        super().__init__(
+            seed=seed,
+            paths=paths,
+            dataset="generated",
+            checksum=None,
+            batch_size=batch_size,
+            n_validation=n_validation,
+            split=split,
+            preprocess=preprocess,
+            augment=augment,
+        )
+        self.shape = tuple(shape)
+        self.sizes = {"train": n_pool, "test": n_test}
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Images of 10 classes in turn."""
+        generator = torch.Generator().manual_seed(0)
+        pictures = torch.rand(10, *self.shape, generator=generator)
+        out: dict[str, Tensor] = {}
+        for name, size in self.sizes.items():
+            labels = torch.arange(size) % 10
+            noise = torch.randn(size, *self.shape, generator=generator)
+            images = (pictures[labels] + 0.3 * noise).clamp(0, 1)
+            out[f"{name}/images"] = (255 * images).to(torch.uint8)
+            out[f"{name}/labels"] = labels
+        return out

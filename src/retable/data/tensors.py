@@ -1,0 +1,73 @@
+"""Batches of tensors that live in memory: sliced as tensors, without workers or collating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from retable.seeds import derive_seed
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class TensorLoader:
+    """Iterable over batches ``(inputs[i], targets[i])``.
+
+    The order of an epoch is a function of (seed, epoch), read at the start of the iteration.
+
+    Args:
+        inputs: ``(N, ...)``.
+        targets: ``(N, ...)`` on the same device.
+        batch_size: items of a batch.
+        shuffle: seed of the order; None keeps the order of the tensors.
+        epoch: gives the epoch that is about to run.
+        augment: applied to the inputs of every batch, with a generator of (seed, epoch).
+        drop_last: leave out a last batch that is not full.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        batch_size: int,
+        *,
+        shuffle: int | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+        augment: Augment | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        if len(inputs) != len(targets):
+            raise ValueError(f"{len(inputs)} inputs, {len(targets)} targets")
+        if augment is not None and shuffle is None:
+            raise ValueError("augmenting needs the seed of the order")
+        self.inputs, self.targets = inputs, targets
+        self.batch_size = batch_size
+        self.shuffle, self.epoch, self.augment = shuffle, epoch, augment
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        full, rest = divmod(len(self.targets), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._in_order() if self.shuffle is None else self._shuffled(self.shuffle)
+
+    def _in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            stop = start + self.batch_size
+            yield self.inputs[start:stop], self.targets[start:stop]
+
+    def _shuffled(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        epoch = self.epoch()
+        generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+        order = torch.randperm(len(self.targets), generator=generator).to(self.targets.device)
+        generator.manual_seed(derive_seed(seed, "augment", epoch))
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            inputs = self.inputs.index_select(0, chosen)
+            if self.augment is not None:
+                inputs = self.augment(inputs, generator)
+            yield inputs, self.targets.index_select(0, chosen)

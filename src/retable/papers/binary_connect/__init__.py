@@ -1,0 +1,1 @@
+"""BinaryConnect: networks whose weights are binary during propagations (NIPS 2015)."""
