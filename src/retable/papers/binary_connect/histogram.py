@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 BINS = 100
+COARSE = 11
 RANGE = 1.1
 AT_BOUND = 0.95
 NEAR_ZERO = 0.05
@@ -24,13 +25,18 @@ def shares(weights: Tensor) -> Tensor:
     return counts / weights.numel()
 
 
-def masses(weights: Tensor) -> dict[str, float]:
-    """Shares near the bounds (``|w| >= 0.95 H``), near zero (``|w| <= 0.05 H``), and elsewhere."""
+def named(weights: Tensor) -> dict[str, float]:
+    """Shares of weights over H, any shape, in intervals that a table has rows for.
+
+    ``at_bounds`` (``|w| >= 0.95``), ``near_zero`` (``|w| <= 0.05``), ``elsewhere``, and ``bin_01``
+    to ``bin_11``: intervals of width 0.2 over [-1.1, 1.1].
+    """
     size = weights.abs()
-    at_bounds = float((size >= AT_BOUND).double().mean())
-    near_zero = float((size <= NEAR_ZERO).double().mean())
-    return {
-        "at_bounds": at_bounds,
-        "near_zero": near_zero,
-        "elsewhere": float(((size > NEAR_ZERO) & (size < AT_BOUND)).double().mean()),
+    shares = {
+        "at_bounds": size >= AT_BOUND,
+        "near_zero": size <= NEAR_ZERO,
+        "elsewhere": (size > NEAR_ZERO) & (size < AT_BOUND),
     }
+    out = {name: float(chosen.double().mean()) for name, chosen in shares.items()}
+    counts = torch.histc(weights.float().cpu(), COARSE, -RANGE, RANGE).double() / weights.numel()
+    return out | {f"bin_{i:02}": share for i, share in enumerate(counts.tolist(), start=1)}

@@ -51,8 +51,8 @@ class BinaryConnect(PaperModule):
         magnitude: H of binary weights: the layer's Glorot coefficient g, or 1.
         weight_spread: stored weights start uniform within so many H (2 in the code of the
             paper's MNIST results, 1 in the code published later).
-        rate_scaling: weights learn with the rate times ``1 / g`` (``coefficient``: ADAM) or
-            ``1 / g^2`` (``squared``: SGD, Nesterov); ``none`` where H = g, which is the same.
+        rate_scaling: ``glorot``: weights learn with the rate times ``1 / g`` (ADAM) or ``1 / g^2``
+            (SGD, with or without Nesterov momentum); ``none`` where H = g, which is the same.
         dropout: probability for ``regularizer: dropout``.
         hinge: reduction of the loss over classes.
         momentum: share of the newest batch in batch normalisation's moving averages.
@@ -75,7 +75,7 @@ class BinaryConnect(PaperModule):
         scheduler: Any = None,
         magnitude: Magnitude = "glorot",
         weight_spread: Annotated[float, Field(gt=0)] = 2.0,
-        rate_scaling: Literal["none", "coefficient", "squared"] = "none",
+        rate_scaling: Literal["none", "glorot"] = "none",
         dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5,
         hinge: Literal["sum", "mean"] = "sum",
         momentum: Annotated[float, Field(gt=0, le=1)] = 0.1,
@@ -121,7 +121,7 @@ class BinaryConnect(PaperModule):
 
     def _scaled_groups(self) -> list[dict[str, Any]]:
         rate = float(self._optimizer.keywords["lr"])
-        power = 2 if self.rate_scaling == "squared" else 1
+        power = _scaling_power(self._optimizer.func)
         groups = [
             {"params": [layer.weight], "lr": rate / layer.glorot**power} for layer in self.binary
         ]
@@ -164,8 +164,8 @@ class BinaryConnect(PaperModule):
         shares = histogram.shares(first.weight.detach() / first.scale)
         for number, share in enumerate(shares.tolist(), start=1):
             self.add_result("weights/histogram", share, step=number)
-        for name, share in histogram.masses(first.weight.detach() / first.scale).items():
-            self.add_result(f"weights/{name}", share)
+        for name, share in histogram.named(first.weight.detach() / first.scale).items():
+            self.add_result("weights/share", share, name)
         self._deploy()
 
     def _deploy(self) -> None:
@@ -198,6 +198,17 @@ class BinaryConnect(PaperModule):
             validated = [row["val/error"] for row in done if "val/error" in row]
             if validated:
                 self.add_result("curve/val_error", validated[-1], step=percent)
+
+
+def _scaling_power(optimizer: type[torch.optim.Optimizer]) -> int:
+    """Power of ``1 / g`` that a rate is scaled with: ADAM does not see the scale of a gradient."""
+    if issubclass(optimizer, torch.optim.Adam):
+        return 1
+    if issubclass(optimizer, torch.optim.SGD):
+        return 2
+    raise ValueError(
+        f"model.rate_scaling: the paper scales rates of SGD and ADAM, not of {optimizer.__name__}"
+    )
 
 
 @torch.no_grad()
