@@ -63,7 +63,7 @@ def config_of(width: int, regularizer: str, folder: Path) -> dict[str, Any]:
 def harness(config: dict[str, Any], folder: Path) -> float:
     """Seconds of the second epoch of the run."""
     ends: list[float] = []
-    execute(config, Context(folder, on_epoch=lambda rows: ends.append(time.perf_counter())))
+    execute(config, Context(folder, on_epoch=lambda _: ends.append(time.perf_counter())))
     return ends[1] - ends[0]
 
 
@@ -129,7 +129,9 @@ def _validate(network: torch.nn.Module, inputs: Any, labels: Any) -> dict[str, f
     return {"val/loss": loss / n, "val/error": wrong / n, "val/error_running": wrong_running / n}
 
 
-def _save(folder: Path, epoch: int, network: Any, optimizer: Any, scheduler: Any, *rest: Any) -> None:
+def _save(
+    folder: Path, epoch: int, network: Any, optimizer: Any, scheduler: Any, *rest: Any
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "checkpoint.tmp"
     with temporary.open("wb") as file:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,7 @@ def _batches(
     import datasets
 
     encoded = stream.cast_column(wanted.image, datasets.Image(decode=False)).with_format("arrow")
-    for table in encoded.iter(batch_size=_BATCH):
+    for table in cast("Iterator[Any]", encoded.iter(batch_size=_BATCH)):  # Arrow tables
         column = table.column(wanted.image).combine_chunks().field("bytes")
         yield column.to_pylist(), table.column(wanted.label).to_numpy()
 

@@ -63,7 +63,8 @@ class ImageData(PaperDataModule):
         self.dataset, self.checksum = dataset, checksum
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.n_validation, self.split, self.n_train = n_validation, split, n_train
-        self.preprocess, self.augment = preprocess, augment
+        self.preprocess: Preprocess = preprocess
+        self.augment = augment
         self.train: tuple[Tensor, Tensor] | None = None
 
     def arrays(self) -> dict[str, Tensor]:
@@ -115,9 +116,7 @@ class ImageData(PaperDataModule):
             if not file.is_file():
                 every(0.0)(f"{self.dataset}: fitting the whitening, once")
                 fitted = Whitening.fit(images)
-                write_tensors(
-                    file, {"mean": fitted.mean.numpy(), "matrix": fitted.matrix.numpy()}
-                )
+                write_tensors(file, {"mean": fitted.mean.numpy(), "matrix": fitted.matrix.numpy()})
         return Whitening(**safetensors.torch.load_file(file))
 
     def _epoch(self) -> int:

@@ -18,7 +18,7 @@ Split = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 """``(labels (N,), number of validation images, seed) -> (training indices, validation indices)``"""
 
 
-def last(labels: Tensor, n_validation: int, seed: int) -> tuple[Tensor, Tensor]:
+def last(labels: Tensor, n_validation: int, _seed: int = 0) -> tuple[Tensor, Tensor]:
     """The last images, whatever the seed; the usual split of MNIST in its original order."""
     indices = torch.arange(len(labels))
     return indices[: len(labels) - n_validation], indices[len(labels) - n_validation :]
@@ -31,7 +31,7 @@ def seeded(labels: Tensor, n_validation: int, seed: int) -> tuple[Tensor, Tensor
     return order[n_validation:].sort().values, order[:n_validation].sort().values
 
 
-def balanced(labels: Tensor, n_validation: int, seed: int) -> tuple[Tensor, Tensor]:
+def balanced(labels: Tensor, n_validation: int, _seed: int = 0) -> tuple[Tensor, Tensor]:
     """The last images of each class, as many of every one, whatever the seed.
 
     Raises:
@@ -48,15 +48,15 @@ def balanced(labels: Tensor, n_validation: int, seed: int) -> tuple[Tensor, Tens
     return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()
 
 
-def svhn(labels: Tensor, n_validation: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The usual split of SVHN: two thirds of them from the training images, the rest from the extra.
+def svhn(labels: Tensor, n_validation: int, _seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The usual split of SVHN: two thirds from the training images, the rest from the extra ones.
 
     As many of every class in both parts, the last ones of each; 400 and 200 per class for 6,000.
     """
     parts = labels.split([SETS["svhn"].sizes[name] for name in ("train", "extra")])
     first = 2 * n_validation // 3
-    train, train_chosen = balanced(parts[0], first, seed)
-    extra, extra_chosen = balanced(parts[1], n_validation - first, seed)
+    train, train_chosen = balanced(parts[0], first)
+    extra, extra_chosen = balanced(parts[1], n_validation - first)
     offset = len(parts[0])
     return torch.cat([train, extra + offset]), torch.cat([train_chosen, extra_chosen + offset])
 

@@ -73,11 +73,13 @@ class _StraightThrough(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, scale: float, mode: Mode) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, scale: float, mode: Mode) -> Tensor:  # noqa: ARG004
+        """Binary weights."""
         return binarize(weight, scale, mode)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ARG004
+        """The gradient as it is."""
         return grads[0], None, None
 
 

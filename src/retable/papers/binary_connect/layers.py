@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from retable.papers.binary_connect.binarize import (
 
 Magnitude = Literal["glorot", "one"]
 Statistics = Literal["running", "recomputed"]
+Spread = Literal["variance", "deviation"]
 
 
 class _Binary:
@@ -26,8 +27,8 @@ class _Binary:
     backward pass. In evaluation ``det`` uses the binary weights and ``stoch`` the stored ones.
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: Tensor
+    bias: Any
     training: bool
     mode: Mode
     scale: float
@@ -139,10 +140,11 @@ class BatchNorm(nn.Module):
         *,
         momentum: float = 0.1,
         eps: float = 1e-4,
-        spread: Literal["variance", "deviation"] = "variance",
+        spread: Spread = "variance",
     ) -> None:
         super().__init__()
-        self.momentum, self.eps, self.spread = momentum, eps, spread
+        self.momentum, self.eps = momentum, eps
+        self.spread: Spread = spread
         self.weight = nn.Parameter(torch.ones(n))
         self.bias = nn.Parameter(torch.zeros(n))
         for source in ("running", "recomputed"):

@@ -94,8 +94,10 @@ class BinaryConnect(PaperModule):
             momentum=momentum,
             normalization=normalization,
         )
-        self.rate_scaling, self.hinge = rate_scaling, hinge
-        self.statistics, self.recompute_images = statistics, recompute_images
+        self.rate_scaling: Literal["none", "glorot"] = rate_scaling
+        self.hinge: Literal["sum", "mean"] = hinge
+        self.statistics: Literal["running", "recomputed"] = statistics
+        self.recompute_images = recompute_images
         super().__init__(seed=seed, optimizer=optimizer, scheduler=scheduler)
 
     def build_model(self) -> None:
@@ -230,4 +232,4 @@ def recompute(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
 def error_rate(outputs: Tensor, labels: Tensor) -> Tensor:
     """Share of items whose largest output ``(B, K)`` is not at their label ``(B,)``."""
-    return (outputs.argmax(1) != labels).float().mean()
+    return (outputs.argmax(1) != labels).double().mean()

@@ -111,5 +111,3 @@ def use_statistics(network: nn.Module, source: Literal["running", "recomputed"])
 def n_weights(network: nn.Module) -> int:
     """Number of weights that are or could be binary."""
     return sum(layer.weight.numel() for layer in binary_layers(network))
-
-
