@@ -200,3 +200,30 @@ def test_weights_hash_sees_names_types_shapes_and_values():
     }
     assert len(different) == 8
     assert weights_sha256(torch.nn.Dropout()) is None
+
+
+@pytest.mark.parametrize(("ties", "epoch"), [("earlier", 0), ("later", 2)])
+def test_equally_good_epochs(tmp_path, monkeypatch, ties, epoch):
+    """Without dropout, noise and a rate that learns, every epoch is as good as the first."""
+    monkeypatch.setattr("torch.nn.BatchNorm1d.forward", lambda self, x: x)
+    outcome = run(
+        tmp_path,
+        "trainer.max_epochs=3",
+        "model.optimizer.lr=1.0e-30",
+        "model.dropout=0.0",
+        f"best_epoch={{monitor: val/accuracy,mode: max,ties: {ties}}}",
+    )
+    assert len({row["val/accuracy"] for row in outcome.history}) == 1
+    assert outcome.best_epoch == epoch
+
+
+def test_a_module_sees_the_whole_history_after_the_fit(tmp_path, monkeypatch):
+    from retable.papers.digits.module import Perceptron
+
+    def on_history(self, rows):
+        assert self.trainer.state.stage != "train"
+        self.add_result("curve/epochs", len(rows))
+
+    monkeypatch.setattr(Perceptron, "on_history", on_history)
+    outcome = run(tmp_path, "trainer.max_epochs=3")
+    assert {r.metric: r.value for r in outcome.results}["curve/epochs"] == 3

@@ -117,3 +117,19 @@ def test_a_row_brings_the_row_that_it_is_relative_to(table):
         ("fast", "loss"), ("slow", "loss")
     }  # fmt: skip
     assert set(plan(name, rows=["fast"], columns=["accuracy"]).cells) == {("fast", "accuracy")}
+
+
+def test_a_row_can_be_limited_to_some_columns(table):
+    name = table(
+        (
+            "  slow: [model.optimizer.lr=0.01]",
+            "  slow: {overrides: [model.optimizer.lr=0.01], columns: [loss]}",
+        )
+    )
+    grid = plan(name)
+    assert ("slow", "loss") in grid.cells
+    assert ("slow", "accuracy") not in grid.cells
+    assert ("fast", "accuracy") in grid.cells
+    wrong = table(("  slow: [model.optimizer.lr=0.01]", "  slow: {columns: [los]}"))
+    message = refusal(wrong)
+    assert "rows.slow.columns: no column 'los'; did you mean 'loss'?" in message

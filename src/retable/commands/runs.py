@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,6 +65,18 @@ def diff(first: Run, second: Run, as_json: Json = False) -> None:
         print_json(found.as_json())
     else:
         typer.echo(found.as_text())
+
+
+@app.command()
+def export(run: Run, file: Annotated[Path, typer.Argument(help="file to write")]) -> None:
+    """Write a run's trained network as a file for use elsewhere, in its paper's own form.
+
+    Example: retable export 3f2a91c0 network.safetensors
+    """
+    from retable.launch.export import export as write
+    from retable.launch.recorded import find
+
+    typer.echo(f"{file}: {write(find(run), file)}")
 
 
 @app.command()

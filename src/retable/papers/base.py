@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -146,6 +147,18 @@ class PaperModule(LightningModule):
         The place to record points of a learning curve, with :meth:`add_result`; the history is
         whole here even where the fit was resumed.
         """
+
+    def export(self, file: Path, data: Any) -> str:
+        """Write the trained network as a file for use elsewhere; `retable export` calls it.
+
+        Args:
+            file: to be written.
+            data: the run's DataModule, set up for ``fit`` and ``test``.
+
+        Returns:
+            What was written, in words.
+        """
+        raise NotImplementedError
 
     def add_result(self, metric: str, value: float, row: str = "", step: int | None = None) -> None:
         """Record a number that is not a logged metric.

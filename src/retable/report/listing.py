@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from retable import locations, records
@@ -10,6 +11,9 @@ from retable.launch.frozen import FrozenRun
 from retable.report import text
 from retable.tables import spec as specs
 from retable.tables.spec import TableSpec
+
+_MAX_STEPS = 12
+"""Values of one metric that are listed one by one."""
 
 
 def tables() -> list[dict[str, Any]]:
@@ -97,11 +101,19 @@ def run_text(run: FrozenRun) -> str:
     lines.append(f"status: {record.status.value} (attempt {record.attempt}, {record.wall_s:g} s)")
     if record.error:
         lines.append(f"error: {record.error.splitlines()[0]}")
-    for r in record.results:
-        step = "" if r.step is None else f" [{r.step}]"
-        lines.append(
-            f"    {r.result_row + ' ' if r.result_row else ''}{r.metric}{step} = {r.value:g}"
-        )
+    for (row, metric), group in groupby(record.results, lambda r: (r.result_row, r.metric)):
+        name = f"    {row + ' ' if row else ''}{metric}"
+        results = list(group)
+        if len(results) > _MAX_STEPS:
+            values = [r.value for r in results]
+            steps = f"{results[0].step}..{results[-1].step}"
+            lines.append(
+                f"{name} [{steps}]: {len(values)} values, {min(values):g} to {max(values):g}"
+            )
+            continue
+        for r in results:
+            step = "" if r.step is None else f" [{r.step}]"
+            lines.append(f"{name}{step} = {r.value:g}")
     return "\n".join(lines)
 
 

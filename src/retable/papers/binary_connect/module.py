@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -24,7 +25,7 @@ from retable.papers.binary_connect.networks import (
     norms,
     use_statistics,
 )
-from retable.papers.binary_connect.packed import pack, sizes
+from retable.papers.binary_connect.packed import pack, save, sizes
 
 CURVE_POINTS = 10
 
@@ -83,7 +84,8 @@ class BinaryConnect(PaperModule):
         statistics: Literal["running", "recomputed"] = "recomputed",
         recompute_images: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
-        self.kind, self.widths, self.channels = network, widths, channels or []
+        self.regularizer, self.kind = regularizer, network
+        self.widths, self.channels = widths, channels or []
         self.shape = (shape[0], shape[1], shape[2])
         self.n_classes = n_classes
         self.recipe = Recipe(
@@ -172,12 +174,7 @@ class BinaryConnect(PaperModule):
 
     def _deploy(self) -> None:
         """Pack the binary weights and test what comes out beside the network it comes from."""
-        network = copy.deepcopy(self.network)
-        if self.recipe.mode == "stoch":  # evaluation so far was with the real weights
-            for layer in binary_layers(network):
-                layer.mode = "det"
-            if self.statistics == "recomputed":
-                recompute(network, self._data().training_inputs(self.recompute_images))
+        network = self._with_binary_weights(self._data())
         packed = pack(network)
         wrong = changed = total = 0
         with torch.no_grad():
@@ -190,6 +187,32 @@ class BinaryConnect(PaperModule):
         self.add_result("packed/changed_predictions", changed)
         for name, count in sizes(network, packed).items():
             self.add_result(f"packed/{name}", count)
+
+    def _with_binary_weights(self, data: Any) -> nn.Sequential:
+        """A copy of the network that evaluates with binary weights, its statistics made for them.
+
+        Deterministic BinaryConnect does so anyway; stochastic evaluates with the real weights.
+        """
+        network = copy.deepcopy(self.network).eval()
+        if self.recipe.mode == "stoch":
+            for layer in binary_layers(network):
+                layer.mode = "det"
+            if self.statistics == "recomputed":
+                recompute(network, data.training_inputs(self.recompute_images))
+        return network
+
+    def export(self, file: Path, data: Any) -> str:
+        """Write the network with packed binary weights (:mod:`.packed`)."""
+        if self.recipe.mode == "none":
+            raise ValueError(f"regularizer {self.regularizer}: the weights are not binary")
+        network = self._with_binary_weights(data)
+        packed = pack(network)
+        save(packed, file)
+        size = sizes(network, packed)
+        return (
+            f"{size['bytes']:.0f} bytes of weights, biases and norms,"
+            f" {size['ratio']:.1f} times less than with weights of 16 bits"
+        )
 
     def on_history(self, rows: list[dict[str, float]]) -> None:
         """Record ten points of the learning curves; the step is the percentage of the epochs."""

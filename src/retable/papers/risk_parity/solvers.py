@@ -16,6 +16,7 @@ for batches of matrices are in :mod:`retable.papers.risk_parity.batched` and exp
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -226,6 +227,7 @@ class _Kernels(NamedTuple):
     ccd_original: Callable[[FloatArray, FloatArray, FloatArray, float, int], Outcome]
 
 
+@cache
 def _kernels(implementation: Implementation) -> _Kernels:
     if implementation == "literal":
         return _Kernels(check_covariance, literal.ccd_improved, literal.ccd_original)
@@ -256,10 +258,24 @@ def _prepare(
     if check or matrix.ndim != 2:
         check_matrix(matrix)
     n_assets = len(matrix)
-    return matrix, check_budgets(_host(budgets), n_assets), check_signs(_host(signs), n_assets)
+    # Small problems take a few microseconds, as does making two arrays of defaults.
+    b, s = _defaults(n_assets)
+    if budgets is not None:
+        b = check_budgets(_host(budgets), n_assets)
+    if signs is not None:
+        s = check_signs(_host(signs), n_assets)
+    return matrix, b, s
+
+
+@lru_cache(maxsize=64)
+def _defaults(n_assets: int) -> tuple[FloatArray, FloatArray]:
+    """Equal budgets and all long; the solvers only read them."""
+    return check_budgets(None, n_assets), check_signs(None, n_assets)
 
 
 def _host(value: Any) -> Any:
+    if type(value) is np.ndarray:  # asking it whether it is a Tensor takes microseconds
+        return value
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else value
 
 

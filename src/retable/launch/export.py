@@ -1,0 +1,59 @@
+"""Take the trained network out of a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retable import records
+from retable.errors import UserError
+from retable.launch.recorded import Recorded, refreeze
+from retable.records import Status
+
+
+def export(recorded: Recorded, file: Path) -> str:
+    """Write the network that a finished run has tested, as its paper exports it.
+
+    Args:
+        recorded: a run that is done and whose folder is here, with its checkpoints.
+        file: to be written; it may not exist yet.
+
+    Returns:
+        What was written, in words.
+
+    Raises:
+        UserError: where there is nothing to export, or the weights are not the recorded ones.
+    """
+    record = recorded.record
+    if record.status is not Status.DONE:
+        raise UserError(f"{recorded.where}: is {record.status.value}; only a done run is exported")
+    if recorded.folder is None:
+        raise UserError(f"run {record.key[:12]}: is published only, its weights are not here")
+    if file.exists():
+        raise UserError(f"{file}: exists already")
+    if not file.parent.is_dir():
+        raise UserError(f"{file.parent}: no such folder")
+    from retable.papers.base import PaperModule
+    from retable.resume import find_resume
+    from retable.run import build, weights_sha256
+
+    config = refreeze(record, recorded.folder.parents[1]).config.model_dump(mode="json")
+    data, module = build(config)
+    if type(module).export is PaperModule.export:
+        raise UserError(f"{record.paper}: its networks have no form for export")
+    # A record that was re-blessed is of older code, and so are its checkpoints.
+    fingerprint = record.blessings[0].was if record.blessings else record.fingerprint
+    identity = {"key": record.key, "fingerprint": fingerprint, "device": record.device}
+    found = find_resume(records.attempts(recorded.folder), identity, lambda _: None)
+    if found is None or not found.fitted:
+        raise UserError(f"{recorded.folder}: has no checkpoint of the trained network any more")
+    module.load_state_dict(found.best["weights"] if found.best else found.weights)
+    if weights_sha256(module) != record.weights_sha256:
+        raise UserError(f"{recorded.folder}: its checkpoint's weights are not the recorded ones")
+    module.eval()
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    try:
+        return module.export(file, data)
+    except ValueError as error:
+        raise UserError(f"{recorded.where}: {error}") from None

@@ -1,0 +1,79 @@
+"""A finished run's network leaves its folder as a file, or is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from retable.papers.digits.module import Perceptron
+
+from engine_support import freeze
+from retable import records
+from retable.errors import UserError
+from retable.launch.engine import launch
+from retable.launch.export import export
+from retable.launch.recorded import find
+from retable.run import weights_sha256
+
+
+@pytest.fixture
+def exporting(monkeypatch):
+    """The digits paper with a form for export."""
+    seen = []
+
+    def write(self, file, data):
+        seen.append((weights_sha256(self), self.training, len(data.test_dataloader())))
+        torch.save({}, file)
+        return "in words"
+
+    monkeypatch.setattr(Perceptron, "export", write)
+    return seen
+
+
+def done(*overrides):
+    run = freeze(*overrides)
+    launch([run])
+    return find(run.key)
+
+
+def test_the_tested_weights_are_exported(runs, tmp_path, exporting):
+    found = done("best_epoch={monitor: val/loss,mode: min}", "trainer.max_epochs=2")
+    assert found.record.status == "done"
+    assert export(found, tmp_path / "net") == "in words"
+    assert exporting == [(found.record.weights_sha256, False, 1)]
+    with pytest.raises(UserError, match="exists already"):
+        export(found, tmp_path / "net")
+    with pytest.raises(UserError, match="no such folder"):
+        export(found, tmp_path / "no" / "net")
+
+
+def test_a_paper_without_a_form_for_export(runs, tmp_path):
+    with pytest.raises(UserError, match="digits: its networks have no form for export"):
+        export(done(), tmp_path / "net")
+
+
+def test_weights_that_are_gone_or_altered(runs, tmp_path, exporting):
+    found = done()
+    (newest_checkpoint,) = sorted(found.folder.glob("attempts/1/checkpoints/*.ckpt"))[-1:]
+    content = torch.load(newest_checkpoint, weights_only=False)
+    content["state_dict"]["net.0.bias"] += 1
+    torch.save(content, newest_checkpoint)
+    with pytest.raises(UserError, match="weights are not the recorded ones"):
+        export(found, tmp_path / "net")
+    for file in found.folder.glob("attempts/1/checkpoints/*.ckpt"):
+        file.unlink()
+    with pytest.raises(UserError, match="no checkpoint of the trained network any more"):
+        export(found, tmp_path / "net")
+    assert not exporting
+
+
+def test_only_done_runs_whose_folder_is_here(runs, tmp_path, exporting):
+    found = done()
+    record = json.loads((found.folder / records.RUN_RECORD).read_text())
+    record["status"] = "diverged"
+    diverged = records.Record.model_validate(record)
+    with pytest.raises(UserError, match="is diverged; only a done run"):
+        export(type(found)(diverged, [], found.folder, found.where), tmp_path / "net")
+    with pytest.raises(UserError, match="published only"):
+        export(type(found)(found.record, [], None, found.where), tmp_path / "net")
