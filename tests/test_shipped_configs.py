@@ -11,6 +11,9 @@ import pytest
 
 from retable import locations, records
 from retable.compose import compose, hydra_ready
+from retable.data.arrays import checksum
+from retable.data.images import cache_file, write_tensors
+from retable.data.sets import SETS
 from retable.launch.engine import launch
 from retable.launch.frozen import freeze
 from retable.tables import grid, spec
@@ -42,13 +45,41 @@ def write_prices(folder: Path, n_assets: int = 10, days: int = 60) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def write_images(cache: Path, name: str) -> str:
+    """A cached image set with few images; returns its checksum."""
+    rng = np.random.default_rng(0)
+    wanted, arrays = SETS[name], {}
+    for split in wanted.sizes:
+        arrays[f"{split}/images"] = rng.integers(256, size=(260, *wanted.shape), dtype=np.uint8)
+        arrays[f"{split}/labels"] = np.arange(260) % wanted.classes
+    file = cache_file(name, checksum(arrays), cache)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(file, arrays)
+    return checksum(arrays)
+
+
 @pytest.fixture
-def generated(tmp_path, monkeypatch) -> dict[str, list[str]]:
-    """A mirror of generated data; the overrides by data target that make a config read it."""
-    mirror = tmp_path / "mirror"
-    checksum = write_prices(mirror)
+def generated(tmp_path, monkeypatch):
+    """A mirror and a cache of generated data; gives the overrides that make a config read it."""
+    mirror, cache = tmp_path / "mirror", tmp_path / "cache"
+    sha256 = write_prices(mirror)
+    images = {name: write_images(cache, name) for name in SETS}
     monkeypatch.setenv("RETABLE_MIRROR", str(mirror))
-    return {"retable.papers.risk_parity.data.Prices": [f"data.sha256={checksum}"]}
+    monkeypatch.setenv("RETABLE_CACHE", str(cache))
+
+    def overrides(config) -> list[str]:
+        match config.data["_target_"].rpartition(".")[2]:
+            case "Prices":
+                return [f"data.sha256={sha256}"]
+            case "ImageData":
+                out = [f"data.checksum={images[config.data['dataset']]}", "data.n_validation=60"]
+                if config.experiment != "binary_connect/cifar10":
+                    # Whitening takes a while; one of those that whiten is enough.
+                    out.append("data.preprocess=center_train")
+                return [*out, "data.split=last", "data.batch_size=20"]
+        return []
+
+    return overrides
 
 
 def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
@@ -56,7 +87,7 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
     with hydra_ready():
         for name in OWN:
             config = compose([f"experiment={name}", "seed=0"])
-            extra = generated.get(config.data["_target_"], [])
+            extra = generated(config)
             steps = ONE_STEP if "fit" in config.stages else []
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
             frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from images_support import small
+from retable.data.arrays import checksum
 from retable.data.base import DataPaths
-from retable.data.hub import checksum, decode
+from retable.data.hub import decode
 from retable.data.modules import GeneratedImages, ImageData
 from retable.data.tensors import TensorLoader
 from retable.data.transforms import Whitening, global_contrast_normalize, to_float

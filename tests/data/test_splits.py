@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images_support import shrink
@@ -36,6 +36,7 @@ def test_both_parts_are_disjoint_and_together_all(small_svhn, name, n_validation
         assert torch.equal(part, part.sort().values)
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(["last", "seeded"]),
     size=st.integers(1, 60),
@@ -78,6 +79,7 @@ def test_a_seeded_split_is_a_function_of_the_seed_alone():
     assert not torch.equal(first, split("seeded", labels, 60, 2)[1])
 
 
+@settings(deadline=None)
 @given(
     counts=st.lists(st.integers(3, 9), min_size=2, max_size=5),
     each=st.integers(0, 2),

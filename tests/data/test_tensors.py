@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retable.data.tensors import TensorLoader
@@ -23,6 +23,7 @@ def order(of: TensorLoader) -> list[int]:
     return torch.cat([targets for _, targets in of]).tolist()
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(1, 40),
     batch_size=st.integers(1, 45),
@@ -107,16 +108,22 @@ def test_augmentation_draws_are_a_function_of_seed_and_epoch():
     assert torch.equal(images, torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
 
 
-def test_batches_of_an_epoch_are_augmented_with_different_draws():
-    drawn = []
+def test_every_batch_and_epoch_has_draws_of_its_own_whatever_the_order():
+    def drawn(seed: int, epoch: int, size: int = 12) -> list[list[float]]:
+        out = []
 
-    def draw(inputs, generator):
-        drawn.append(torch.rand(3, generator=generator).tolist())
-        return inputs
+        def draw(inputs, generator):
+            out.append(torch.rand(3, generator=generator).tolist())
+            return inputs
 
-    list(loader(size=12, batch_size=6, shuffle=1, augment=draw))
-    assert len(drawn) == 2
-    assert drawn[0] != drawn[1]
+        list(loader(size, 6, shuffle=seed, epoch=lambda: epoch, augment=draw))
+        return out
+
+    first = drawn(1, 0)
+    assert len(first) == 2
+    assert first[0] != first[1]
+    assert drawn(1, 0) == drawn(1, 0, size=18)[:2] == first
+    assert first[0] not in drawn(1, 1) + drawn(2, 0)
 
 
 def test_augmentation_does_not_reach_the_targets_nor_the_tensors_that_are_held():

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from retable.data.arrays import Arrays
 from retable.data.files import DataUnavailable
 from retable.data.sets import ImageSet, image_set
 from retable.errors import UserError, brief, nearest
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
-
-Arrays = dict[str, NDArray[Any]]
-"""``<split>/images`` ``(N, H, W, C)`` uint8 and ``<split>/labels`` ``(N,)`` int64, by split."""
 
 _BATCH = 1000
 
@@ -45,6 +43,7 @@ def decode(
     folder = mirror / wanted.hub if mirror is not None else None
     source = str(folder) if folder is not None and folder.is_dir() else wanted.hub
     arrays: Arrays = {}
+    say(f"data set {name}: decoding from {source}")
     for split, size in wanted.sizes.items():
         with _quiet(), _refusals(name, wanted, source):
             stream = _stream(wanted, source, split, local=source != wanted.hub)
@@ -70,23 +69,19 @@ def canonical_order(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDA
     return np.array(sorted(range(len(digests)), key=digests.__getitem__), dtype=np.int64)
 
 
-def checksum(arrays: Arrays) -> str:
-    """SHA-256 over names, types, shapes and bytes of arrays: what a data set's identity is."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.view(np.uint8).data)
-    return digest.hexdigest()
-
-
 def _stream(wanted: ImageSet, source: str, split: str, *, local: bool) -> IterableDataset:
     import datasets
 
     # Streamed: the decoded arrays are our cache, a second copy in the library's would be waste.
+    config, files = wanted.config, None
+    if local and config is not None and config not in datasets.get_dataset_config_names(source):
+        # A mirror without the hub's card: the folder says the configuration, the file the split.
+        below = f"{config}/" if (Path(source) / config).is_dir() else ""
+        config, files = None, {split: f"{below}**/{split}[.-]*parquet"}
     return datasets.load_dataset(
         source,
-        None if local else wanted.config,
+        config,
+        data_files=files,
         split=split,
         streaming=True,
         download_config=datasets.DownloadConfig(max_retries=1),
@@ -147,11 +142,14 @@ def _batches(
 
 
 def _decoded(content: bytes | None) -> NDArray[np.uint8] | None:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        array = np.asarray(Image.open(io.BytesIO(content or b"")))
-    except (UnidentifiedImageError, OSError, SyntaxError):
+        image = Image.open(io.BytesIO(content or b""))
+        array = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    if image.mode not in ("L", "RGB", "RGBA"):  # a palette's indices, bits, more than 8 bits
         return None
     return array[..., None] if array.ndim == 2 else array
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from retable.data.arrays import Arrays, checksum
 from retable.data.base import DataPaths
 from retable.data.files import locked
-from retable.data.hub import Arrays, checksum, decode
+from retable.data.hub import decode
 from retable.data.sets import image_set
 from retable.errors import UserError
 
@@ -34,7 +37,7 @@ def load(name: str, sha256: str | None, paths: DataPaths) -> dict[str, Tensor]:
 
     Args:
         name: short name of the set.
-        sha256: checksum of the decoded arrays (:func:`retable.data.hub.checksum`).
+        sha256: checksum of the decoded arrays (:func:`retable.data.arrays.checksum`).
         paths: mirror and cache.
 
     Returns:
@@ -48,7 +51,7 @@ def load(name: str, sha256: str | None, paths: DataPaths) -> dict[str, Tensor]:
     file = cache_file(name, sha256 or "unknown", paths.cache)
     if not file.is_file():
         _fill(name, sha256, file, paths)
-    arrays = _read(file)
+    arrays = read_tensors(file)
     if arrays is None or checksum(arrays) != sha256:
         raise UserError(
             f"{file}: is truncated or altered (not the arrays of checksum"
@@ -58,13 +61,11 @@ def load(name: str, sha256: str | None, paths: DataPaths) -> dict[str, Tensor]:
 
 
 def _fill(name: str, sha256: str | None, file: Path, paths: DataPaths) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; set RETABLE_CACHE") from None
-    with locked(file):
+    with writable(file), locked(file):
         if file.is_file():  # another process was faster
             return
+        for left in file.parent.glob(f".{file.name}.*.tmp"):  # by a process that was killed
+            left.unlink()
         arrays = decode(name, mirror=paths.mirror, say=every(_SAY_EVERY_S))
         found = checksum(arrays)
         if sha256 is None:
@@ -80,6 +81,17 @@ def _fill(name: str, sha256: str | None, file: Path, paths: DataPaths) -> None:
         write_tensors(file, arrays)
 
 
+@contextlib.contextmanager
+def writable(file: Path) -> Generator[None]:
+    """Say what it means where a file of the cache cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or file}: {error.strerror or error}; set RETABLE_CACHE"
+        ) from None
+
+
 def write_tensors(file: Path, arrays: Arrays) -> None:
     """Write a safetensors file under a temporary name and rename it."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
@@ -90,17 +102,18 @@ def write_tensors(file: Path, arrays: Arrays) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read(file: Path) -> Arrays | None:
+def read_tensors(file: Path) -> Arrays | None:
+    """Arrays of a safetensors file, None where it cannot be read as one."""
     try:
         arrays: dict[str, Any] = safetensors.numpy.load_file(file)
-    except (SafetensorError, ValueError):
+    except (SafetensorError, OSError, ValueError):
         return None
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def every(seconds: float) -> Callable[[str], None]:
-    """A teller for standard error that is silent at first and then speaks now and then."""
-    last = time.monotonic()
+    """A teller for standard error that speaks at once and then now and then."""
+    last = -math.inf
 
     def say(text: str) -> None:
         nonlocal last

@@ -6,18 +6,19 @@ import hashlib
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-import safetensors
-import safetensors.torch
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from retable.data.arrays import Arrays, checksum
 from retable.data.base import DataPaths, PaperDataModule
 from retable.data.files import locked
-from retable.data.images import every, load, write_tensors
+from retable.data.images import every, load, read_tensors, writable, write_tensors
 from retable.data.splits import split as split_indices
 from retable.data.tensors import TensorLoader
 from retable.data.transforms import Whitening, global_contrast_normalize, pad_crop_flip, to_float
+from retable.errors import UserError
 from retable.resume import epoch_of
 
 Preprocess = Literal["none", "center_train", "center_each_set", "gcn_zca"]
@@ -112,12 +113,18 @@ class ImageData(PaperDataModule):
         """Fitted on the images, or the cached result of having done so."""
         digest = hashlib.sha256(images.contiguous().view(torch.uint8).numpy().data).hexdigest()
         file = self.paths.cache / "whitening" / f"{self.dataset}-{digest[:16]}.safetensors"
-        with locked(file):
+        with writable(file), locked(file):
             if not file.is_file():
                 every(0.0)(f"{self.dataset}: fitting the whitening, once")
                 fitted = Whitening.fit(images)
-                write_tensors(file, {"mean": fitted.mean.numpy(), "matrix": fitted.matrix.numpy()})
-        return Whitening(**safetensors.torch.load_file(file))
+                arrays: Arrays = {"mean": fitted.mean.numpy(), "matrix": fitted.matrix.numpy()}
+                own = np.frombuffer(bytes.fromhex(checksum(arrays)), np.uint8)
+                write_tensors(file, {**arrays, "checksum": own})
+        read = read_tensors(file) or {}
+        own = read.pop("checksum", np.empty(0, np.uint8))
+        if checksum(read) != own.tobytes().hex():
+            raise UserError(f"{file}: is truncated or altered; delete it, it is made again")
+        return Whitening(**{name: torch.from_numpy(array) for name, array in read.items()})
 
     def _epoch(self) -> int:
         return epoch_of(self.trainer) if self.trainer is not None else 0

@@ -44,6 +44,8 @@ def balanced(labels: Tensor, n_validation: int, _seed: int = 0) -> tuple[Tensor,
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     for label in classes:
         members = torch.nonzero(labels == label).flatten()
+        if len(members) < each:
+            raise ValueError(f"class {label} has {len(members)} images, {each} are to be set aside")
         chosen[members[len(members) - each :]] = True
     return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()
 
@@ -53,7 +55,10 @@ def svhn(labels: Tensor, n_validation: int, _seed: int = 0) -> tuple[Tensor, Ten
 
     As many of every class in both parts, the last ones of each; 400 and 200 per class for 6,000.
     """
-    parts = labels.split([SETS["svhn"].sizes[name] for name in ("train", "extra")])
+    sizes = [SETS["svhn"].sizes[name] for name in ("train", "extra")]
+    if len(labels) != sum(sizes):
+        raise ValueError(f"data.split: 'svhn' splits {sum(sizes)} images, not {len(labels)}")
+    parts = labels.split(sizes)
     first = 2 * n_validation // 3
     train, train_chosen = balanced(parts[0], first)
     extra, extra_chosen = balanced(parts[1], n_validation - first)

@@ -17,7 +17,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def global_contrast_normalize(
-    images: Tensor, *, scale: float = 55.0, smallest: float = 1e-8
+    images: Tensor, *, scale: float = 55.0, smallest: float = 1e-6
 ) -> Tensor:
     """Give every image mean 0 and Euclidean norm ``scale``.
 

@@ -186,9 +186,10 @@ class BatchNorm(nn.Module):
             return F.batch_norm(input, mean, spread, self.weight, self.bias, True, share, self.eps)
         axes = [0, *range(2, input.dim())]
         batch_mean = input.mean(axes)
-        deviation = input.var(axes, correction=0).sqrt()
-        mean.lerp_(batch_mean.detach(), share)
-        spread.lerp_(deviation.detach(), share)
+        # A channel that is constant over the batch has no gradient, not an infinite one.
+        deviation = input.var(axes, correction=0).clamp_min(1e-30).sqrt()
+        mean.lerp_(batch_mean.detach().to(mean.dtype), share)
+        spread.lerp_(deviation.detach().to(spread.dtype), share)
         return self._scaled(input, batch_mean, deviation)
 
     def _scaled(self, input: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

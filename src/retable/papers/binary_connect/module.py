@@ -84,6 +84,8 @@ class BinaryConnect(PaperModule):
         statistics: Literal["running", "recomputed"] = "recomputed",
         recompute_images: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
+        if network == "cnn" and not channels:
+            raise ValueError("model.channels: a cnn needs some")
         self.regularizer, self.kind = regularizer, network
         self.widths, self.channels = widths, channels or []
         self.shape = (shape[0], shape[1], shape[2])
@@ -124,6 +126,8 @@ class BinaryConnect(PaperModule):
         return self._scaled_groups()
 
     def _scaled_groups(self) -> list[dict[str, Any]]:
+        if "lr" not in self._optimizer.keywords:
+            raise ValueError("model.optimizer.lr: is needed where rates are scaled")
         rate = float(self._optimizer.keywords["lr"])
         power = _scaling_power(self._optimizer.func)
         groups = [
@@ -155,6 +159,10 @@ class BinaryConnect(PaperModule):
         """Recompute the statistics of batch normalisation with the weights of evaluation."""
         if self.statistics == "recomputed":
             recompute(self.network, self._data().training_inputs(self.recompute_images))
+
+    def on_test_epoch_start(self) -> None:
+        """As before a validation: the tested weights may be of an epoch that had none."""
+        self.on_validation_epoch_start()
 
     def _data(self) -> Any:
         return cast("Any", self.trainer).datamodule
@@ -227,7 +235,7 @@ class BinaryConnect(PaperModule):
 
 def _scaling_power(optimizer: type[torch.optim.Optimizer]) -> int:
     """Power of ``1 / g`` that a rate is scaled with: ADAM does not see the scale of a gradient."""
-    if issubclass(optimizer, torch.optim.Adam):
+    if issubclass(optimizer, torch.optim.Adam) and not issubclass(optimizer, torch.optim.AdamW):
         return 1
     if issubclass(optimizer, torch.optim.SGD):
         return 2
@@ -249,6 +257,8 @@ def recompute(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.measure(True)
     for batch in batches:
         network(batch)
+    if any(norm.measured == 0 for norm in norms(network)):
+        raise ValueError("model.recompute_images: is less than one batch of training images")
     for norm in norms(network):
         norm.measure(False)
 

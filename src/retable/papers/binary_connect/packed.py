@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from retable.errors import UserError
+from retable.papers.binary_connect.binarize import binarize
 from retable.papers.binary_connect.layers import BatchNorm, BinaryConv2d, BinaryLinear
 
 FORMAT = "binary_connect 1"
@@ -46,7 +47,7 @@ class PackedLayer(nn.Module):
     def of(layer: BinaryLinear | BinaryConv2d) -> PackedLayer:
         """Pack the signs of a trained layer's weights."""
         packed = PackedLayer(tuple(layer.weight.shape), layer.scale)
-        positive = (layer.weight.detach() >= 0).flatten(1).cpu().numpy()
+        positive = (binarize(layer.weight, layer.scale, "det") > 0).flatten(1).cpu().numpy()
         packed.bits.copy_(torch.from_numpy(np.packbits(positive, axis=1)))
         if layer.bias is not None:
             packed.bias.copy_(layer.bias.detach())
