@@ -69,6 +69,7 @@ def harness(config: dict[str, Any], folder: Path) -> float:
 
 def plain(config: dict[str, Any], folder: Path) -> float:
     """Seconds of the second epoch of the same training without the harness."""
+    torch.use_deterministic_algorithms(config["trainer"]["deterministic"])  # as the run does
     data, module = build(config)
     data.setup("fit")
     network, seed = module.network, int(config["seed"])

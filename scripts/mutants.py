@@ -162,6 +162,43 @@ MUTANTS = [
         ),
         "tests/tables/test_select.py::test_the_test_split_has_no_say",
     ),
+    Mutant(
+        "binary weights not clipped after the step",
+        "src/retable/papers/binary_connect/module.py",
+        (("            layer.clip()\n", "            pass\n"),),
+        "tests/papers/binary_connect/test_bc_training.py"
+        "::test_a_weight_at_its_bound_is_kept_by_the_clip_and_not_frozen",
+    ),
+    Mutant(
+        "statistics of the training weights used for those of evaluation",
+        "src/retable/papers/binary_connect/module.py",
+        (
+            (
+                "    network.eval()\n    for norm in norms(network):\n",
+                "    network.train()\n    for norm in norms(network):\n",
+            ),
+        ),
+        "tests/papers/binary_connect/test_bc_norm.py"
+        "::test_recomputing_draws_nothing_and_leaves_weights_and_averages_alone",
+    ),
+    Mutant(
+        "cached images taken without a look at their checksum",
+        "src/retable/data/images.py",
+        (
+            (
+                "    if arrays is None or checksum(arrays) != sha256:\n",
+                "    if arrays is None:\n",
+            ),
+        ),
+        "tests/data/test_images.py"
+        "::test_a_damaged_cache_file_is_refused_and_made_again_once_deleted",
+    ),
+    Mutant(
+        "order of training images the same in every epoch",
+        "src/retable/data/tensors.py",
+        (("        epoch = self.epoch()\n", "        epoch = 0\n"),),
+        "tests/data/test_tensors.py",
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retable import locations, records
+from retable import locations, records, static, targets
 from retable.compose import compose, hydra_ready
 from retable.data.arrays import checksum
 from retable.data.images import cache_file, write_tensors
@@ -132,3 +132,17 @@ def test_every_table_file_is_found_by_name():
 def test_quick_tables_say_so(retable):
     listed = json.loads(retable("list", "--json").stdout)["tables"]
     assert any(entry["quick"] for entry in listed)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_option_of_a_shipped_target_is_checked_before_a_launch(name):
+    """An alias in a signature is not resolved, so a wrong value would be found by the run only."""
+    with hydra_ready():
+        config = compose([f"experiment={name}", "seed=0"])
+    for node in (config.data, config.model):
+        found = targets.definition(node["_target_"], "here")
+        for parameter in static.signature(found).parameters.values():
+            if parameter.name in {"seed", "paths", "optimizer", "scheduler"}:
+                continue
+            assert parameter.annotation is not None, parameter.name
+            assert targets._type(parameter.annotation)[1], f"{node['_target_']}: {parameter.name}"

@@ -50,18 +50,19 @@ class ImageData(PaperDataModule):
         *,
         seed: int,
         paths: DataPaths,
-        dataset: str,
+        dataset: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"],
         checksum: str | None,
         batch_size: Annotated[int, Field(ge=1)],
         n_validation: Annotated[int, Field(ge=0)] = 0,
         split: Literal["last", "seeded", "balanced", "svhn"] = "last",
         n_train: Annotated[int, Field(ge=1)] | None = None,
-        preprocess: Preprocess = "none",
+        preprocess: Literal["none", "center_train", "center_each_set", "gcn_zca"] = "none",
         augment: Literal["none", "pad_crop_flip"] = "none",
         eval_batch_size: Annotated[int, Field(ge=1)] = 1000,
     ) -> None:
         super().__init__(seed=seed, paths=paths)
-        self.dataset, self.checksum = dataset, checksum
+        self.dataset: str = dataset
+        self.checksum = checksum
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.n_validation, self.split, self.n_train = n_validation, split, n_train
         self.preprocess: Preprocess = preprocess
@@ -184,13 +185,13 @@ class GeneratedImages(ImageData):
         batch_size: Annotated[int, Field(ge=1)] = 50,
         n_validation: Annotated[int, Field(ge=0)] = 100,
         split: Literal["last", "seeded", "balanced"] = "last",
-        preprocess: Preprocess = "none",
+        preprocess: Literal["none", "center_train", "center_each_set", "gcn_zca"] = "none",
         augment: Literal["none", "pad_crop_flip"] = "none",
     ) -> None:
         super().__init__(
             seed=seed,
             paths=paths,
-            dataset="generated",
+            dataset="mnist",  # not read: the arrays are made here
             checksum=None,
             batch_size=batch_size,
             n_validation=n_validation,
@@ -198,6 +199,7 @@ class GeneratedImages(ImageData):
             preprocess=preprocess,
             augment=augment,
         )
+        self.dataset = "generated"
         self.shape = tuple(shape)
         self.sizes = {"train": n_pool, "test": n_test}
 

@@ -14,7 +14,6 @@ from torchmetrics import MetricCollection
 
 from retable.papers.base import PaperModule, StepOutput
 from retable.papers.binary_connect import histogram
-from retable.papers.binary_connect.layers import Magnitude
 from retable.papers.binary_connect.losses import square_hinge
 from retable.papers.binary_connect.metrics import ErrorRate
 from retable.papers.binary_connect.networks import (
@@ -74,7 +73,7 @@ class BinaryConnect(PaperModule):
         n_classes: Annotated[int, Field(ge=2)] = 10,
         optimizer: Any = None,
         scheduler: Any = None,
-        magnitude: Magnitude = "glorot",
+        magnitude: Literal["glorot", "one"] = "glorot",
         weight_spread: Annotated[float, Field(gt=0)] = 2.0,
         rate_scaling: Literal["none", "glorot"] = "none",
         dropout: Annotated[float, Field(gt=0, lt=1)] = 0.5,
