@@ -156,7 +156,8 @@ def test_neither_network_nor_mirror_says_both_remedies(monkeypatch, tmp_path, er
         with pytest.raises(DataUnavailable) as caught:
             decode("cifar100", mirror=root)
         said = str(caught.value)
-        assert said.startswith("data set cifar100: neither in a mirror nor to be had from the hub")
+        place = f"not in {root}, which has no uoft-cs/cifar100," if root else "neither in a mirror"
+        assert said.startswith(f"data set cifar100: {place} nor to be had from the hub")
         assert str(error) in said
         assert "set RETABLE_MIRROR to a folder that holds uoft-cs/cifar100" in said
         assert "run where there is a network" in said

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from engine_support import freeze
 from retable import run
 from retable.data.prepare import prepare
 from retable.errors import UserError
+from retable.launch.engine import check_together
 from retable.tables.grid import plan
 
 
@@ -30,6 +32,30 @@ def test_once_per_data_setting(monkeypatch):
     both = [*plan("digits/accuracy").runs(), *plan("digits/accuracy", "smoke").runs()]
     assert len(prepare(both, said.append)) == len(prepared) == 2
     assert prepare([], said.append) == []
+
+
+def test_what_can_be_had_is_prepared_beside_what_cannot(monkeypatch):
+    class Data:
+        def __init__(self, node):
+            self.node = node
+
+        def prepare_data(self):
+            if "train_size" not in self.node:
+                raise UserError("cannot be had")
+
+    monkeypatch.setattr(run, "build_data", lambda node, seed, paths: Data(node))
+    said: list[str] = []
+    both = [*plan("digits/accuracy").runs(), *plan("digits/accuracy", "smoke").runs()]
+    with pytest.raises(UserError, match="cannot be had"):
+        prepare(both, said.append)
+    assert said[-1].endswith("is ready")
+    assert "train_size=200" in said[-1]
+
+
+def test_a_launch_refuses_a_mirror_that_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path / "mirrr"))
+    with pytest.raises(UserError, match=r"RETABLE_MIRROR=.*mirrr: is no folder"):
+        check_together([freeze(seed=0)])
 
 
 def test_a_mirror_that_is_none_is_named_and_not_asked_for(monkeypatch, tmp_path):

@@ -332,3 +332,12 @@ def test_it_agrees_with_counting_by_hand(made, by_both):
             assert number.std is None
     json.dumps(as_json(found))
     assert as_text(found)
+
+
+def test_curves_are_shown_when_asked_for():
+    from retable.tables.summarize import Address, _chosen
+
+    known = [Address("test/loss"), *(Address("curve", step=i) for i in range(13))]
+    assert _chosen(known, []) == [Address("test/loss")]
+    assert len(_chosen(known, ["curve"])) == 13
+    assert len(_chosen(known[1:], [])) == 13

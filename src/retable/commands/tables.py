@@ -182,14 +182,16 @@ def publish(
 
 
 @app.command()
-def prepare(name: Name, protocol: Protocol = "paper") -> None:
+def prepare(
+    name: Name, protocol: Protocol = "paper", row: Rows = None, column: Columns = None
+) -> None:
     """Fetch and decode the data of a table before its runs start; jobs never download.
 
     Example: retable prepare risk_parity/real_data
     """
     from retable.data.prepare import prepare as fetch
 
-    for grid in plan_grids(name, protocol):
+    for grid in plan_grids(name, protocol, row, column):
         for text in fetch(grid.runs(), say):
             typer.echo(f"{grid.name}: {text}")
 

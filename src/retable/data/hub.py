@@ -45,7 +45,7 @@ def decode(
     arrays: Arrays = {}
     say(f"data set {name}: decoding from {source}")
     for split, size in wanted.sizes.items():
-        with _quiet(), _refusals(name, wanted, source):
+        with _quiet(), _refusals(name, wanted, source, mirror):
             stream = _stream(wanted, source, split, local=source != wanted.hub)
             _check_schema(stream, wanted, f"{source}, split {split}")
             images, labels = _read(stream, wanted, f"{source}, split {split}", size, say)
@@ -155,7 +155,7 @@ def _decoded(content: bytes | None) -> NDArray[np.uint8] | None:
 
 
 @contextlib.contextmanager
-def _refusals(name: str, wanted: ImageSet, source: str) -> Generator[None]:
+def _refusals(name: str, wanted: ImageSet, source: str, mirror: Path | None) -> Generator[None]:
     """Say what the library's and the file system's errors mean for the user."""
     import datasets.exceptions
     import pyarrow as pa
@@ -163,8 +163,9 @@ def _refusals(name: str, wanted: ImageSet, source: str) -> Generator[None]:
     try:
         yield
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError, TimeoutError) as error:
+        looked = f"not in {mirror}, which has no {wanted.hub}," if mirror else "neither in a mirror"
         raise DataUnavailable(
-            f"data set {name}: neither in a mirror nor to be had from the hub ({wanted.hub}:"
+            f"data set {name}: {looked} nor to be had from the hub ({wanted.hub}:"
             f" {brief(str(error))}); set RETABLE_MIRROR to a folder that holds {wanted.hub}, or"
             " run where there is a network"
         ) from None

@@ -31,14 +31,29 @@ def prepare(runs: Iterable[FrozenRun], say: Callable[[str], None]) -> list[str]:
     from retable.run import build_data
 
     done: list[str] = []
+    problems: list[UserError] = []
     for data, run in settings.values():
-        mirror = run.config.paths.mirror
-        if mirror is not None and not Path(mirror).is_dir():
-            given = (
-                "RETABLE_MIRROR" if mirror == os.environ.get("RETABLE_MIRROR") else "paths.mirror"
-            )
-            raise UserError(f"{given}={mirror}: is no folder; correct it or unset it")
-        build_data(data, run.config.seed, run.config.paths.model_dump()).prepare_data()
+        check_mirror(run.config.paths.mirror)
+        try:
+            build_data(data, run.config.seed, run.config.paths.model_dump()).prepare_data()
+        except UserError as error:
+            problems.append(error)  # what can be had is prepared all the same
+            continue
         options = ", ".join(f"{k}={v}" for k, v in data.items() if k != "_target_")
         done.append(f"{data['_target_'].rpartition('.')[2]}({options}) is ready")
+    if problems:
+        for text in [*done, *map(str, problems[1:])]:
+            say(text)
+        raise problems[0]
     return done
+
+
+def check_mirror(mirror: str | None) -> None:
+    """Refuse a mirror that is no folder.
+
+    Raises:
+        UserError: naming the variable or the key that gave it.
+    """
+    if mirror is not None and not Path(mirror).is_dir():
+        given = "RETABLE_MIRROR" if mirror == os.environ.get("RETABLE_MIRROR") else "paths.mirror"
+        raise UserError(f"{given}={mirror}: is no folder; correct it or unset it")

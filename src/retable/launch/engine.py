@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable import provenance, records
+from retable.data.prepare import check_mirror
 from retable.errors import UserError
 from retable.identity import targets_of
 from retable.launch import frozen, snapshot
@@ -128,6 +129,7 @@ def check_together(runs: Sequence[FrozenRun]) -> None:
         for section in ("launcher", "paths"):
             if getattr(run.config, section) != getattr(first, section):
                 raise UserError(f"{section}: differs between runs of one launch; it may not")
+    check_mirror(first.paths.mirror)
     folder = Path(first.paths.runs)
     existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from retable import records
@@ -54,6 +55,17 @@ def export(recorded: Recorded, file: Path) -> str:
     data.setup("fit")
     data.setup("test")
     try:
-        return module.export(file, data)
+        said = module.export(file, data)
     except ValueError as error:
         raise UserError(f"{recorded.where}: {error}") from None
+    # Some libraries write files that only their owner can read.
+    file.chmod(0o666 & ~_umask())
+    # What goes in has to be what the network was trained on.
+    options = ", ".join(f"{k}={v}" for k, v in record.config["data"].items() if k != "_target_")
+    return f"{said}; made for inputs of {record.config['data']['_target_']}({options})"
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

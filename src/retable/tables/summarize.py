@@ -25,6 +25,7 @@ from retable.tables.aggregate import mean_std
 from retable.tables.flat import flatten, text_of, varying
 
 _CONFIG = "config.yaml"
+_MAX_NUMBERS = 12
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -142,7 +143,8 @@ def summarize(
             endings = [name for name in known if name.endswith(f".{key}")]
             hint = nearest(endings[0] if endings else key, known)
             raise UserError(f"--by {key}: no run of {experiment} has this key{hint}")
-    addresses = _chosen({a for m in members for a in m.numbers}, metrics)
+    recorded = {a for m in members for a in m.numbers}
+    addresses = _chosen(recorded, metrics)
     codes: dict[tuple[str | None, ...], str] = {}
     places: dict[tuple[str | None, ...], list[_Member]] = {}
     for member in members:
@@ -154,6 +156,9 @@ def summarize(
     groups = [_group(keys, varies, addresses, group) for group in places.values()]
     groups.sort(key=lambda g: [_natural(g.setting.get(key, _ABSENT)) for key in keys])
     notes = _notes(groups, keys, chosen=bool(by), waiting=waiting)
+    left = sorted({a.metric for a in recorded} - {a.metric for a in addresses})
+    if left and not metrics:
+        notes.append(f"not shown, many numbers each: {', '.join(left)}; --metric shows one")
     return Summary(experiment, runs, keys, bool(by), addresses, groups, waiting, notes)
 
 
@@ -248,7 +253,10 @@ def _chosen(known: Iterable[Address], metrics: Sequence[str]) -> list[Address]:
         if name not in names:
             hint = nearest(name, {a.metric for a in known})
             raise UserError(f"--metric {name}: no run has recorded it{hint}")
-    return [a for a in known if not metrics or a.metric in metrics or a.label in metrics]
+    if metrics:
+        return [a for a in known if a.metric in metrics or a.label in metrics]
+    many = Counter(a.metric for a in known)
+    return [a for a in known if many[a.metric] <= _MAX_NUMBERS] or known
 
 
 def _group(

@@ -26,7 +26,7 @@ from retable.papers.risk_parity.newton import FULL_STEP_BELOW, Guess
 
 _solve_ex = cast(
     "Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]",
-    torch.linalg.solve_ex,  # pyright: ignore[reportUnknownMemberType]
+    torch.linalg.solve_ex,
 )
 
 State = tuple[Tensor, ...]

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from numba import njit
 
 from retable.papers.risk_parity import matrices
 from retable.papers.risk_parity.literal import FloatArray, Outcome

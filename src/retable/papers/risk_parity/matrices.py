@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import (  # pyright: ignore[reportMissingTypeStubs]
+from scipy.stats import (
     random_correlation as scipy_random_correlation,
 )
 
@@ -29,7 +29,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 _rvs = cast(
     "Callable[..., FloatArray]",
-    scipy_random_correlation.rvs,  # pyright: ignore[reportUnknownMemberType]
+    scipy_random_correlation.rvs,
 )
 Test = Literal[1, 2]
 

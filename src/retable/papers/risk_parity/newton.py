@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import numpy as np
-from scipy.optimize import (  # pyright: ignore[reportMissingTypeStubs]
-    root,  # pyright: ignore[reportUnknownVariableType]
+from scipy.optimize import (
+    root,
 )
 
 from retable.papers.risk_parity.literal import FloatArray, Outcome, correlation
