@@ -51,6 +51,7 @@ OTHER: dict[str, Any] = {
     "trainer.checkpoint_every_n_epochs": 2,
     "best_epoch.monitor": "val/loss",
     "best_epoch.mode": "min",
+    "best_epoch.ties": "later",
     "device.accelerator": "gpu",
     "device.threads": 2,
     "paths.runs": "elsewhere",

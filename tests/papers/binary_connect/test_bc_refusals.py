@@ -47,7 +47,7 @@ def test_statistics_of_no_batch_are_refused(tmp_path):
             [
                 "model.regularizer=det",
                 "model.rate_scaling=glorot",
-                "model.optimizer={_target_: torch.optim.SGD,_partial_: true}",
+                "~model.optimizer.lr",
             ],
             "model.optimizer.lr: is needed where rates are scaled",
         ),

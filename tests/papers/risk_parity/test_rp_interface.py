@@ -184,6 +184,7 @@ def test_rounding_errors_pass_as_symmetric():
 
 
 def test_compiled_without_numba_names_the_extra(monkeypatch):
+    solvers._kernels.cache_clear()  # another test may have had them
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "retable.papers.risk_parity.compiled", raising=False)
     monkeypatch.delattr(risk_parity, "compiled", raising=False)
