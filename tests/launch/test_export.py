@@ -50,6 +50,17 @@ def test_the_tested_weights_are_exported(runs, tmp_path, exporting):
         export(found, tmp_path / "no" / "net")
 
 
+def test_a_write_that_fails_leaves_no_file(runs, tmp_path, monkeypatch):
+    def half(self, file, data):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Perceptron, "export", half)
+    with pytest.raises(UserError, match=r"cannot be written .No space left on device"):
+        export(done(), tmp_path / "net")
+    assert [path for path in tmp_path.iterdir() if "net" in path.name] == []
+
+
 def test_a_paper_without_a_form_for_export(runs, tmp_path):
     with pytest.raises(UserError, match="digits: its networks have no form for export"):
         export(done(), tmp_path / "net")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from retable import records
@@ -54,12 +55,18 @@ def export(recorded: Recorded, file: Path) -> str:
     data.prepare_data()
     data.setup("fit")
     data.setup("test")
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
     try:
-        said = module.export(file, data)
+        said = module.export(temporary, data)
+        # Some libraries write files that only their owner can read.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(file)
     except ValueError as error:
         raise UserError(f"{recorded.where}: {error}") from None
-    # Some libraries write files that only their owner can read.
-    file.chmod(0o666 & ~_umask())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
     # What goes in has to be what the network was trained on.
     options = ", ".join(f"{k}={v}" for k, v in record.config["data"].items() if k != "_target_")
     return f"{said}; made for inputs of {record.config['data']['_target_']}({options})"
