@@ -7,7 +7,6 @@ which is how a snapshot is executed. Commands and replies are JSON lines; nothin
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import os
@@ -22,9 +21,7 @@ from retable.errors import UserError, brief
 from retable.launch import job
 from retable.launch.attempt import launched_from
 from retable.launch.failures import line_of
-from retable.launch.process import stop_on_sigterm
-
-_PR_SET_PDEATHSIG = 1
+from retable.launch.process import end_children_with_me, end_with_parent, stop_on_sigterm
 
 
 def preload(targets: list[str]) -> None:
@@ -87,9 +84,10 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int]) -> Non
         os.dup2(null, 0)
         stop = stop_on_sigterm(command["grace_s"])
         # Told to stop when the server dies, so that no orphan keeps a lease.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        end_with_parent(signal.SIGTERM)
         if os.getppid() != server:
             stop.set()  # it died just before
+        end_children_with_me()
         ending = job.attempt(folder, launched_from(command["launched"]), stop)
     except UserError as error:
         ending = job.Ending(job.Exit.REFUSED, error=str(error))

@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when the thread that forked it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_children_with_me() -> None:
+    """Have every process that this one will fork killed when this one dies.
+
+    torch's loading processes look for their parent every few seconds, but take whoever is their
+    parent when they begin for it: killed between the fork and that moment, it leaves orphans that
+    stay for ever.
+    """
+    parent = 0
+
+    def remember() -> None:
+        nonlocal parent
+        # The signal comes when the forking thread ends, and others may end before the process.
+        main = threading.current_thread() is threading.main_thread()
+        parent = os.getpid() if main else 0
+
+    def follow() -> None:
+        if parent:
+            end_with_parent(signal.SIGKILL)
+            if os.getppid() != parent:  # it died just before
+                os._exit(1)
+
+    os.register_at_fork(before=remember, after_in_child=follow)
 
 
 def resolved_device(accelerator: str) -> str:

@@ -1,0 +1,94 @@
+"""A run's own child processes end with it, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+# A run that forks a child as a DataLoader does and is killed; `early` delays the child as a busy
+# machine would, until its parent is gone and before anything of its own has run.
+RUN = """
+import multiprocessing, os, sys, time
+from retable.launch.process import end_children_with_me
+
+def wait_for_orphanhood():
+    parent = int(os.environ["PARENT"])
+    while os.getppid() == parent:
+        time.sleep(0.01)
+
+os.environ["PARENT"] = str(os.getpid())
+if "early" in sys.argv:
+    os.register_at_fork(after_in_child=wait_for_orphanhood)
+if "unguarded" not in sys.argv:
+    end_children_with_me()
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+child.start()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def ended_within(pid, seconds):
+    """Whether a process ends; a zombie that nobody reaps has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                if stat.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def child_of_killed(*words):
+    """Kill a run that has forked; its child's process id."""
+    command = [sys.executable, "-c", RUN, *words]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = int(run.stdout.readline())
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    return child
+
+
+@pytest.mark.parametrize("moment", ["late", "early"])
+def test_a_killed_run_leaves_no_child(moment):
+    assert ended_within(child_of_killed(moment), 10)
+
+
+@pytest.mark.parametrize("moment", ["late", "early"])
+def test_without_the_guard_a_child_would_stay(moment):
+    child = child_of_killed(moment, "unguarded")
+    try:
+        assert not ended_within(child, 0.5)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_thread_that_ends_does_not_take_its_child_along():
+    script = """
+import os, threading, time
+from retable.launch.process import end_children_with_me
+end_children_with_me()
+pids = []
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.5)
+        os._exit(7)
+    pids.append(pid)
+thread = threading.Thread(target=fork)
+thread.start()
+thread.join()
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 7
