@@ -17,6 +17,8 @@ SEEDS = "seeds: {paper: 3, smoke: 1}"
 BOMB = "b0: &b0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
     f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 9)
 )
+DIFFERS = "differs: Nothing"
+WHY = "because: so, runs: [0123456789ab]"
 HEAD = 'value: "91.30", spread: "0.50", spread_kind: std, n: 5'
 
 
@@ -78,6 +80,28 @@ CHANGES = [
     ("kind: ordering", "kind: ratio", "at_least, at_most, about: give one of them", "kind: ratio"),
     (", better: fast", "", "better, than: a claim of kind ordering names rows in both", "C1"),
     ("kind: ordering", "kind: not_judged", "why_not_judged: is needed", "C1"),
+    # Figures, and causes of differences.
+    (DIFFERS, f"figure: {{x: a, panels: [{{points: {{acuracy: 1}}}}]}}\n{DIFFERS}",
+     "figure.panels.0.points.acuracy: no column 'acuracy'; did you mean", "figure"),
+    (DIFFERS, f"figure: {{x: a, panels: [{{points: {{loss: 1}}, only: [slw]}}]}}\n{DIFFERS}",
+     "figure.panels.0.only: no row 'slw'; did you mean 'slow'?", "figure"),
+    (DIFFERS, f"figure: {{x: a, lines: columns, panels: [{{points: {{loss: 1}}}}]}}\n{DIFFERS}",
+     "figure.panels.0.points.loss: no row 'loss'", "figure"),
+    (DIFFERS, f"figure: {{x: a, lines: columns, panels: [{{points: {{slow: 1}}, only: [slow]}}]}}"
+     f"\n{DIFFERS}", "figure.panels.0.only: no column 'slow'", "figure"),
+    (DIFFERS, f"figure: {{x: a, panels: []}}\n{DIFFERS}", "figure.panels: [] is not", "figure"),
+    (DIFFERS, f"figure: {{y: a, panels: [{{points: {{loss: 1}}}}]}}\n{DIFFERS}",
+     "figure.x: is missing", "figure"),
+    (DIFFERS, f"why: [{{row: slw, {WHY}}}]\n{DIFFERS}",
+     "why.0.row: no row 'slw'; did you mean 'slow'?", "why"),
+    (DIFFERS, f"why: [{{row: slow, column: [loss, los], {WHY}}}]\n{DIFFERS}",
+     "why.0.column: no column 'los'; did you mean 'loss'?", "why"),
+    (DIFFERS, f"why: [{{claim: C2, {WHY}}}]\n{DIFFERS}",
+     "why.0.claim: no claim 'C2'; did you mean 'C1'?", "why"),
+    (DIFFERS, f"why: [{{row: slow, claim: C1, {WHY}}}]\n{DIFFERS}",
+     "row, claim: give one of them", "why"),
+    (DIFFERS, f"why: [{{row: slow, because: so, runs: [abc]}}]\n{DIFFERS}",
+     "why.0.runs.0: 'abc' is not valid", "why"),
     # Seeds.
     (SEEDS, "seeds: 0", "seeds: 0 is not valid: expected how many seeds", "seeds: 0"),
     (SEEDS, "seeds: []", "seeds: [] is not valid", "seeds: []"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from retable.records import Record, Status
 from retable.tables.grid import CellPlan, Grid
+from retable.tables.judged import Judged, JudgedClaim, Tally
 from retable.tables.select import is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
 
@@ -21,9 +22,12 @@ class Cell:
     Attributes:
         values: by seed, in the metric's printed unit.
         n_planned: seeds that the table asks for; 0 where the cell is reported only.
-        verdict: what the comparison says; None as long as nothing is judged.
+        judged: what the comparison with the reported value says; None until it is made.
         marks: what must be known beside the number, such as ``partial 3/5``.
         run_keys: keys of the runs behind the values.
+        lost_keys: keys of the runs that ended otherwise than done.
+        n_done: finished runs; more than ``n`` where some gave no value.
+        ended: runs that ended otherwise, by how.
         selected: how the setting was chosen, where it was.
     """
 
@@ -36,15 +40,27 @@ class Cell:
     n_planned: int
     values: dict[int, float]
     reported: Reported | None
-    verdict: str | None = None
+    judged: Judged | None = None
     marks: list[str] = field(default_factory=list[str])
     run_keys: list[str] = field(default_factory=list[str])
     selected: str | None = None
+    n_done: int = 0
+    ended: dict[str, int] = field(default_factory=dict[str, int])
+    lost_keys: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True)
 class Table:
-    """All of a table: what every output is made from."""
+    """All of a table: what every output is made from.
+
+    Attributes:
+        cells: by (row, column), in the order of the table file.
+        records: of the runs behind the cells, by key.
+        n_failed: runs that ended otherwise than done.
+        lost: records of those runs, by key.
+        claims: judged; empty until :func:`retable.tables.judge.judge` is asked.
+        tally: verdicts counted; None until then.
+    """
 
     name: str
     spec: TableSpec
@@ -52,6 +68,9 @@ class Table:
     cells: dict[tuple[str, str], Cell]
     records: dict[str, Record]
     n_failed: int
+    claims: list[JudgedClaim] = field(default_factory=list[JudgedClaim])
+    tally: Tally | None = None
+    lost: dict[str, Record] = field(default_factory=dict[str, Record])
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -99,10 +118,12 @@ def build(grid: Grid, records: Mapping[str, Record]) -> Table:
             values = _in_unit(metric, row, column, raw)
             cells[row, column] = _cell(grid, plan, metric_name, values, reported, records)
     used = {key: records[key] for cell in cells.values() for key in cell.run_keys}
-    failed = sum(
-        1 for run in grid.runs() if (r := records.get(run.key)) and r.status is not Status.DONE
-    )
-    return Table(grid.name, grid.spec, grid.protocol, cells, used, failed)
+    lost = {
+        run.key: record
+        for run in grid.runs()
+        if (record := records.get(run.key)) and record.status is not Status.DONE
+    }
+    return Table(grid.name, grid.spec, grid.protocol, cells, used, len(lost), lost=lost)
 
 
 def _values(grid: Grid, cell: CellPlan, records: Mapping[str, Record]) -> dict[int, float]:
@@ -148,9 +169,11 @@ def _cell(
     marks += _selection_marks(plan, records)
     if len(values) < n_planned:
         marks.append(f"partial {len(values)}/{n_planned}")
+    ended: dict[str, int] = {}
     for status in (Status.DIVERGED, Status.FAILED, Status.TIMEOUT):
         count = sum(record.status is status for record in found)
         if count:
+            ended[status.value] = count
             marks.append(f"{status.value} {count}/{n_planned}")
     if any(record.fingerprint != plan.setting.fingerprint for record in done):
         marks.append("stale")
@@ -173,6 +196,9 @@ def _cell(
         marks,
         keys,
         plan.selection.text() if plan.selection else None,
+        len(done),
+        ended,
+        [record.key for record in found if record.status is not Status.DONE],
     )
 
 

@@ -106,6 +106,14 @@ class Metric(Part):
     direction: Literal["min", "max", "none"] = "none"
     decimals: NonNegativeInt | None = Field(None, description="digits shown")
     margin: PositiveFloat | None = Field(None, description="difference that would not matter")
+    n_test: PositiveInt | None = Field(
+        None, description="examples that a proportion is over; its binomial error is the margin"
+    )
+    positive: bool = Field(
+        False, description="positive without a ceiling; 5 % of the reported value is the margin"
+    )
+    ideal: float | None = Field(None, description="better means nearer to this value")
+    ranked: bool = Field(True, description="whether the best row of a column is marked")
     quantum: PositiveFloat | None = Field(None, description="smallest step of the metric")
     deterministic: bool = Field(False, description="the same for every seed; one run suffices")
     tolerance: NonNegativeFloat | None = Field(None, description="of a deterministic cell")
@@ -124,6 +132,7 @@ class Column(Part):
     overrides: list[str] = []
     step: NonNegativeInt | None = None
     result_row: str | None = None
+    margin: PositiveFloat | None = Field(None, description="in place of the metric's")
 
 
 class Row(Part):
@@ -190,6 +199,45 @@ class Reported(Part):
         return self
 
 
+class Panel(Part):
+    """One coordinate system of a figure."""
+
+    title: str = ""
+    points: dict[str, float] = Field(
+        min_length=1,
+        description="position on the x axis by column (by row where lines are columns)",
+    )
+    only: list[str] | None = Field(None, description="lines that are drawn; all where left out")
+
+
+class Figure(Part):
+    """How a table whose cells are points of a figure is drawn."""
+
+    x: Words = Field(description="title of the x axis")
+    y: str | None = Field(None, description="title of the y axis; the metric's where left out")
+    lines: Literal["rows", "columns"] = "rows"
+    log: list[Literal["x", "y"]] = []
+    panels: list[Panel] = Field(min_length=1)
+
+
+class Why(Part):
+    """A cause of a difference, and the runs that test it."""
+
+    row: str | None = None
+    column: str | list[str] | None = Field(None, description="all of the row where left out")
+    claim: str | None = Field(None, description="id, instead of a row")
+    because: Words
+    runs: list[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")]] = Field(
+        min_length=1, description="keys of the runs that test it"
+    )
+
+    @model_validator(mode="after")
+    def _place(self) -> Why:
+        if (self.row is None) == (self.claim is None):
+            raise ValueError("row, claim: give one of them")
+        return self
+
+
 class Claim(Part):
     """A statement of the paper, as it stands there, and how it is tested."""
 
@@ -208,8 +256,17 @@ class Claim(Part):
     within: PositiveFloat | None = None
     margin: PositiveFloat | None = None
     each_step: bool = False
-    function: str | None = None
+    trend: Literal["rises", "falls"] = Field("rises", description="of a claim of kind trend")
+    positions: list[float] | None = Field(
+        None, description="of the ordered points of a trend; 0, 1, 2 ... where left out"
+    )
+    function: str | None = Field(
+        None, description="name in the paper's claims.py: a number per seed, positive supports it"
+    )
     why_not_judged: str | None = None
+    not_in: dict[str, Words] = Field(
+        {}, description="protocols that cannot decide it, each with the reason; the effect is shown"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Claim:
@@ -222,6 +279,8 @@ class Claim(Part):
             raise ValueError("at_least, at_most, about: give one of them")
         if self.kind == "not_judged" and not self.why_not_judged:
             raise ValueError("why_not_judged: is needed where a claim is not judged")
+        if "paper" in self.not_in:
+            raise ValueError("not_in: the paper's own protocol decides its claims")
         return self
 
     def rows(self) -> list[str]:

@@ -13,9 +13,11 @@ from retable import locations
 from retable.documents import not_yaml, parsed
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
+from retable.tables.checks import problems
 from retable.tables.parts import (
     Claim,
     Column,
+    Figure,
     Metric,
     Part,
     Reported,
@@ -23,6 +25,7 @@ from retable.tables.parts import (
     SeedList,
     Select,
     Source,
+    Why,
 )
 
 
@@ -39,6 +42,8 @@ class TableSpec(Part):
     select: Select | None = None
     reported: dict[str, dict[str, Reported]] = Field({})
     claims: list[Claim] = Field([])
+    figure: Figure | None = Field(None, description="draw the table as this figure")
+    why: list[Why] = Field([], description="causes of differences, each with the run that tests it")
     differs: str | None = None
     notes: list[str] = Field([])
     transposed: bool = Field(False, description="print rows across and columns down")
@@ -149,6 +154,8 @@ def load_file(file: Path) -> TableSpec:
     except ValidationError as error:
         raise _refusal(file, error) from None
     _check_names(file, spec)
+    for path, message in problems(spec):
+        raise refuse(file, path, message)
     return spec
 
 
@@ -209,6 +216,8 @@ def _fields(path: list[str]) -> list[str]:
         "reported": Reported,
         "claims": Claim,
         "select": Select,
+        "figure": Figure,
+        "why": Why,
     }
     return list(owners.get(path[0] if path else "", TableSpec).model_fields)
 
@@ -265,6 +274,23 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             known([*path, "better" if name == claim.better else "than"], name, rows, "row")
         for name in claim.columns():
             known([*path, "on"], name, columns, "column")
+    for index, panel in enumerate(spec.figure.panels if spec.figure else []):
+        path = ["figure", "panels", str(index)]
+        across = spec.figure is not None and spec.figure.lines == "rows"
+        for name in panel.points:
+            known(
+                [*path, "points", name], name, *((columns, "column") if across else (rows, "row"))
+            )
+        for name in panel.only or []:
+            known([*path, "only"], name, *((rows, "row") if across else (columns, "column")))
+    for index, why in enumerate(spec.why):
+        path = ["why", str(index)]
+        if why.row is not None:
+            known([*path, "row"], why.row, rows, "row")
+        for name in [why.column] if isinstance(why.column, str) else why.column or []:
+            known([*path, "column"], name, columns, "column")
+        if why.claim is not None:
+            known([*path, "claim"], why.claim, [c.id for c in spec.claims], "claim")
 
 
 def _check_select(file: Path, spec: TableSpec, select: Select) -> None:

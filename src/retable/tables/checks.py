@@ -1,0 +1,111 @@
+"""What in a table file could never be judged, found when the file is read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from retable import static
+from retable.errors import nearest
+from retable.tables.parts import Claim, Metric
+
+if TYPE_CHECKING:
+    from retable.tables.spec import TableSpec
+
+Problem = tuple[list[str], str]
+"""Path of keys in the file, and what is wrong there."""
+
+_COMPARES_ROWS = {"ordering", "all_of", "not_worse", "interaction", "ratio"}
+
+
+def problems(spec: TableSpec) -> Iterator[Problem]:
+    """Numbers and claims that nothing could be said of, whatever the runs give."""
+    yield from _without_margin(spec)
+    for index, claim in enumerate(spec.claims):
+        for key, message in _of_claim(spec, claim):
+            yield ["claims", str(index), key], message
+
+
+def _without_margin(spec: TableSpec) -> Iterator[Problem]:
+    """Reported numbers for which no rule gives the difference that would not matter."""
+    for row, cells in spec.reported.items():
+        for column, reported in cells.items():
+            metric = spec.metrics[spec.columns[column].metric]
+            compared = spec.rows[row].runs_in(column) and spec.experiment(column, "paper")
+            if metric.deterministic or not compared:
+                continue
+            spreads = any(c[column].spread for c in spec.reported.values() if column in c)
+            given = reported.margin or spec.columns[column].margin or metric.margin
+            if not (given or metric.n_test or spreads or metric.positive):
+                yield (
+                    ["metrics", spec.columns[column].metric, "margin"],
+                    f"is missing, and row {row}, column {column} has a reported number: give the"
+                    " difference that would not matter, n_test (of a proportion), or positive: true"
+                    " (5 % of the reported value)",
+                )
+
+
+def _of_claim(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:
+    columns = claim.columns() or [
+        c for c in spec.columns if all(_has_number(spec, row, c) for row in claim.rows())
+    ]
+    others = [claim.than] if isinstance(claim.than, str) else claim.than or []
+    metrics = [spec.metrics[spec.columns[column].metric] for column in columns]
+    if claim.kind in _COMPARES_ROWS:
+        blind = next((m for m in metrics if m.direction == "none" and m.ideal is None), None)
+        if blind is not None:
+            name = next(n for n, m in spec.metrics.items() if m is blind)
+            yield "kind", f"metric '{name}' does not say what is better: give direction or ideal"
+    if claim.kind in {"not_worse", "tie"} and claim.margin is None:
+        for column, metric in zip(columns, metrics, strict=True):
+            if spec.columns[column].margin is None and metric.margin is None:
+                yield "margin", "is missing, and neither column nor metric has one"
+    if claim.kind in {"ratio", "tie", "spread", "interaction"} and len(others) != 1:
+        yield "than", f"a claim of kind {claim.kind} compares with one row, not {len(others)}"
+    if claim.kind in {"threshold", "trend"} and claim.better is None:
+        yield "better", "is missing: the row that the claim is about"
+    if claim.kind == "interaction" and len(claim.columns()) != 2:
+        yield "on", "an interaction is between two columns, the one with the larger gain first"
+    if claim.kind == "trend":
+        yield from _of_trend(claim, columns, others)
+    if claim.kind == "function":
+        yield from _of_function(spec, claim)
+    yield from _units(claim, metrics)
+    for protocol in claim.not_in:
+        if protocol not in spec.protocols():
+            yield "not_in", f"no protocol '{protocol}'{nearest(protocol, spec.protocols())}"
+
+
+def _has_number(spec: TableSpec, row: str, column: str) -> bool:
+    return spec.rows[row].runs_in(column) or column in spec.reported.get(row, {})
+
+
+def _of_trend(claim: Claim, columns: list[str], others: list[str]) -> Iterator[tuple[str, str]]:
+    if others and len(columns) != 1:
+        yield "on", "a trend over rows is in one column"
+    points = 1 + len(others) if others else len(columns)
+    if points < 2:
+        yield "on", "a trend needs two points or more"
+    if claim.positions is not None and len(claim.positions) != points:
+        yield "positions", f"{len(claim.positions)} of them for {points} points"
+
+
+def _of_function(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:
+    module = f"retable.papers.{spec.paper}.claims"
+    tree = static.module_tree(module) if static.module_file(module) else None
+    known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)] if tree else []
+    if claim.function not in known:
+        yield (
+            "function",
+            f"no function '{claim.function}' in {module}"
+            + (nearest(claim.function or "", known) if known else ""),
+        )
+
+
+def _units(claim: Claim, metrics: list[Metric]) -> Iterator[tuple[str, str]]:
+    """Sums over columns make sense in one unit only."""
+    over_columns = claim.average or claim.kind == "interaction"
+    over_columns = over_columns or (claim.kind == "trend" and len(metrics) > 1)
+    if over_columns and len({(m.key, m.unit) for m in metrics}) > 1:
+        yield "on", "columns of different metrics cannot be added"

@@ -1,0 +1,336 @@
+"""Every kind of claim, on cells small enough to reckon by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from judge_support import cell_of, reported, spec_of, table_of
+from retable.errors import UserError
+from retable.tables.claims import judge_claim
+
+LOW, HIGH = [1.0, 1.1, 0.9, 1.05], [2.0, 2.2, 2.1, 1.9]
+
+
+def judged(claim, values, rows=None, **spec):
+    made = spec_of(rows or list(values), claims=[{"id": "C1", **claim}], **spec)
+    return judge_claim(table_of(made, values), made.claims[0])
+
+
+def both(claim, low=LOW, high=HIGH, **spec):
+    return judged(claim, {"low": {"x": low}, "high": {"x": high}}, **spec)
+
+
+ORDERING = {"kind": "ordering", "better": "low", "than": "high"}
+
+
+def test_an_ordering_follows_the_direction_of_the_metric():
+    assert both(ORDERING).verdict == "upheld"
+    assert both(ORDERING, metric={"direction": "max"}).verdict == "contradicted"
+    turned = {**ORDERING, "better": "high", "than": "low"}
+    assert both(turned).verdict == "contradicted"
+    assert both(ORDERING, low=[1.0, 3.0, 0.5, 2.9]).verdict == "undecided"
+
+
+def test_an_ordering_is_paired_where_the_seeds_are_the_same_and_says_how_many_it_wins():
+    found = both(ORDERING)
+    expected = stats.ttest_rel(HIGH, LOW, alternative="greater")
+    assert found.effect.paired
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.wins.k, found.wins.n) == (4, 4)
+    apart = judged(
+        ORDERING, {"low": {"x": {10 + i: v for i, v in enumerate(LOW)}}, "high": {"x": HIGH}}
+    )
+    expected = stats.ttest_ind(HIGH, LOW, equal_var=False, alternative="greater")
+    assert not apart.effect.paired
+    assert apart.p == pytest.approx(expected.pvalue)
+    assert apart.wins is None
+
+
+def test_towards_an_ideal_nearer_is_better():
+    near, far = [49.0, 51.0, 50.5], [40.0, 60.5, 39.0]
+    found = both(ORDERING, near, far, metric={"direction": "none", "ideal": 50.0})
+    assert found.verdict == "upheld"
+    assert found.effect.theta == pytest.approx((10 + 10.5 + 11) / 3 - (1 + 1 + 0.5) / 3)
+
+
+def test_over_several_columns_it_has_to_hold_in_each():
+    values = {"low": {"x": LOW, "y": LOW}, "high": {"x": HIGH, "y": LOW[::-1]}}
+    found = judged(ORDERING, values, columns=("x", "y"))
+    assert found.verdict == "undecided"
+    assert [verdict for _, _, verdict in found.parts] == ["upheld", "undecided"]
+    assert found.effect == max((e for _, e, _ in found.parts), key=lambda e: e.p)
+    averaged = judged({**ORDERING, "average": True}, values, columns=("x", "y"))
+    assert averaged.verdict == "upheld"
+    assert averaged.parts == []
+    alone = judged({**ORDERING, "on": "x"}, values, columns=("x", "y"))
+    assert alone.verdict == "upheld"
+
+
+def test_all_of_needs_every_row_and_takes_the_largest_p():
+    claim = {"kind": "all_of", "better": "low", "than": ["high", "higher"]}
+    values = {"low": {"x": LOW}, "high": {"x": HIGH}, "higher": {"x": [3.0, 3.1, 3.2, 2.9]}}
+    found = judged(claim, values)
+    assert found.verdict == "upheld"
+    assert found.p == max(effect.p for _, effect, _ in found.parts)
+    values["higher"]["x"] = [0.1, 0.2, 0.15, 0.1]
+    assert judged(claim, values).verdict == "contradicted"
+
+
+@pytest.mark.parametrize(
+    ("bound", "verdict"),
+    [
+        ({"at_least": 0.9}, "upheld"),
+        ({"at_least": 1.2}, "contradicted"),
+        ({"at_most": 1.2}, "upheld"),
+        ({"at_most": 0.9}, "contradicted"),
+        ({"at_least": 1.0}, "undecided"),
+        ({"about": 1.0}, "upheld"),
+        ({"about": 3.0}, "contradicted"),
+    ],
+)
+def test_thresholds(bound, verdict):
+    claim = {"kind": "threshold", "better": "low", **bound}
+    assert judged(claim, {"low": {"x": LOW}}).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("bound", "verdict"),
+    [
+        ({"at_least": 1.5}, "upheld"),
+        ({"at_least": 1.667}, "undecided"),
+        ({"at_least": 2.0}, "contradicted"),
+        ({"at_most": 2.0}, "upheld"),
+        ({"about": 1.75}, "upheld"),
+        ({"about": 3.0}, "contradicted"),
+        ({"about": 1.75, "within": 1.01}, "undecided"),
+    ],
+)
+def test_ratios_are_of_the_improvement(bound, verdict):
+    # The specification's example, as errors (slow / fast) and as scores (fast / slow).
+    a, b = [15.0, 16.0, 14.0, 17.0, 15.0], [9.0, 9.5, 8.0, 9.0, 8.5]
+    claim = {"kind": "ratio", "better": "new", "than": "old", **bound}
+    smaller = judged(claim, {"new": {"x": b}, "old": {"x": a}})
+    larger = judged(claim, {"new": {"x": a}, "old": {"x": b}}, metric={"direction": "max"})
+    for found in (smaller, larger):
+        assert found.verdict == verdict
+        assert found.ratio.value == pytest.approx(1.75)
+        assert (found.ratio.low, found.ratio.high) == pytest.approx((1.639, 1.865), abs=5e-4)
+
+
+def test_a_ratio_over_columns_is_one_of_averages():
+    claim = {"kind": "ratio", "better": "new", "than": "old", "average": True, "at_least": 1.5}
+    values = {
+        "new": {"x": [1.0, 1.1, 0.9], "y": [3.0, 3.1, 2.9]},
+        "old": {"x": [2.0, 2.1, 1.9], "y": [5.0, 5.1, 4.9]},
+    }
+    found = judged(claim, values, columns=("x", "y"))
+    assert found.ratio.value == pytest.approx(7 / 4)
+    assert found.effect.theta == pytest.approx(3.5 - 1.5 * 2)
+
+
+def test_not_worse_allows_its_margin():
+    claim = {"kind": "not_worse", "better": "high", "than": "low"}
+    a, b = [1.0, 1.1, 0.9, 1.05], [1.05, 1.13, 0.96, 1.09]
+    assert both(claim, a, b, metric={"margin": 0.2}).verdict == "upheld"
+    assert both(claim, a, b, metric={"margin": 0.02}).verdict == "contradicted"
+    # The claim's own margin goes before the metric's.
+    assert both({**claim, "margin": 0.2}, a, b, metric={"margin": 0.02}).verdict == "upheld"
+
+
+def test_a_tie_is_not_worse_in_either_direction():
+    differences = [0.1, -0.2, 0.05, 0.0, -0.1]
+    a = [1.0] * 5
+    b = [x - d for x, d in zip(a, differences, strict=True)]
+    claim = {"kind": "tie", "better": "low", "than": "high"}
+    assert both({**claim, "margin": 0.15}, a, b).verdict == "upheld"
+    assert both({**claim, "margin": 0.14}, a, b).verdict == "undecided"
+    assert both({**claim, "margin": 0.2}, LOW, HIGH).verdict == "contradicted"
+
+
+def test_a_trend_over_columns():
+    values = [(1, 2, 2.5, 4), (1.2, 1.8, 3, 3.5), (0.8, 2.2, 2.6, 3.9)]
+    columns = ("a", "b", "c", "d")
+    cells = {"r": {c: [float(v[i]) for v in values] for i, c in enumerate(columns)}}
+    found = judged({"kind": "trend", "better": "r"}, cells, columns=columns)
+    assert found.verdict == "upheld"
+    assert found.p == pytest.approx(0.0015, abs=5e-5)
+    assert found.effect.theta == pytest.approx((4.75 + 4.05 + 4.85) / 3)
+    falls = judged({"kind": "trend", "better": "r", "trend": "falls"}, cells, columns=columns)
+    assert falls.verdict == "contradicted"
+    steps = judged({"kind": "trend", "better": "r", "each_step": True}, cells, columns=columns)
+    assert len(steps.parts) == 3
+    assert steps.verdict == "undecided"
+    wide = {"kind": "trend", "better": "r", "positions": [0.0, 1.0, 2.0, 30.0]}
+    assert judged(wide, cells, columns=columns).effect.theta != found.effect.theta
+
+
+def test_a_trend_over_rows():
+    claim = {"kind": "trend", "better": "a", "than": ["b", "c"], "on": "x"}
+    values = {r: {"x": [i + 0.1, i - 0.1, i + 0.05]} for i, r in enumerate("abc")}
+    assert judged(claim, values).verdict == "upheld"
+
+
+def test_an_interaction_is_a_difference_of_gains():
+    claim = {"kind": "interaction", "better": "new", "than": "old", "on": ["large", "small"]}
+    values = {
+        "new": {"large": [1.0, 1.1, 0.9], "small": [2.0, 2.1, 1.9]},
+        "old": {"large": [3.0, 3.2, 2.9], "small": [2.5, 2.4, 2.6]},
+    }
+    columns = ("large", "small")
+    assert judged(claim, values, columns=columns).verdict == "upheld"
+    turned = {**claim, "on": ["small", "large"]}
+    assert judged(turned, values, columns=columns).verdict == "contradicted"
+
+
+def test_spreads_are_compared_from_ten_runs_on():
+    claim = {"kind": "spread", "better": "calm", "than": "wild"}
+    calm = [1 + 0.01 * (-1) ** i * (i % 5) for i in range(12)]
+    wild = [1 + 0.5 * (-1) ** i * (1 + i % 5) for i in range(12)]
+    found = judged(claim, {"calm": {"x": calm}, "wild": {"x": wild}})
+    assert found.verdict == "upheld"
+    few = judged(claim, {"calm": {"x": calm[:9]}, "wild": {"x": wild[:9]}})
+    assert few.verdict == "undecided"
+
+
+def test_a_function_of_the_papers_own_gives_a_number_per_seed():
+    claim = {"kind": "function", "function": "sum_is_positive", "better": "low"}
+    assert judged(claim, {"low": {"x": LOW}}).verdict == "upheld"
+    assert judged(claim, {"low": {"x": [-v for v in LOW]}}).verdict == "contradicted"
+    with pytest.raises(UserError, match=r"claims\.C1\.function: no 'nothing'"):
+        judged({**claim, "function": "nothing"}, {"low": {"x": LOW}})
+
+
+def test_a_claim_that_is_not_judged_says_why():
+    found = both({"kind": "not_judged", "why_not_judged": "how near is near is not said"})
+    assert (found.verdict, found.why) == ("not judged", "how near is near is not said")
+    assert found.effect is None
+
+
+def test_a_row_that_is_only_reported_enters_with_its_error():
+    number = {"high": {"x": reported("2.0", spread="0.1", spread_kind="std", n=5)}}
+    rows = {"low": {}, "high": {"run": False}}
+    found = judged(ORDERING, {"low": {"x": LOW}, "high": {}}, reported=number, rows=rows)
+    variances = (0.1**2 / 5, stats.tstd(LOW) ** 2 / 4)
+    se = sum(variances) ** 0.5
+    df = se**4 / (variances[0] ** 2 / 4 + variances[1] ** 2 / 3)  # Welch and Satterthwaite
+    assert found.verdict == "upheld"
+    assert found.effect.df == pytest.approx(df)
+    # h = 0.05 of the printed digits moves both bounds outwards.
+    assert found.effect.lower == pytest.approx(0.9875 - 0.05 - stats.t.ppf(0.95, df) * se)
+    assert "quoted number (primary)" in found.marks
+    assert found.wins is None
+
+
+def test_one_run_decides_nothing_unless_all_are_the_same():
+    assert both(ORDERING, [1.0], [2.0]).verdict == "undecided"
+    exact = both(ORDERING, [1.0], [2.0], metric={"deterministic": True})
+    assert exact.verdict == "upheld"
+    assert exact.wins is None
+    equal = both(ORDERING, [1.0], [1.0], metric={"deterministic": True})
+    assert equal.verdict == "undecided"
+
+
+def test_where_nothing_is_estimated_a_number_may_lie_on_its_bound():
+    claim = {"kind": "threshold", "better": "low", "at_least": 16.0}
+    exact = {"metric": {"deterministic": True}}
+    assert judged(claim, {"low": {"x": [16.0]}}, **exact).verdict == "upheld"
+    assert judged(claim, {"low": {"x": [15.9]}}, **exact).verdict == "contradicted"
+    both_columns = {"low": {"x": [16.0], "y": [17.0]}}
+    assert judged(claim, both_columns, columns=("x", "y"), **exact).verdict == "upheld"
+    assert judged(claim, {"low": {"x": [16.0, 16.0]}}).verdict == "undecided"
+
+
+def test_a_protocol_that_cannot_decide_shows_the_effect_and_says_why():
+    claim = {**ORDERING, "not_in": {"reduced": "short training under-fits"}}
+    experiments = {"paper": "digits/base", "reduced": "digits/base"}
+    made = spec_of(
+        ["low", "high"],
+        claims=[{"id": "C1", **claim}],
+        columns={"x": {"metric": "error", "experiment": experiments}},
+    )
+    values = {"low": {"x": LOW}, "high": {"x": HIGH}}
+    found = judge_claim(table_of(made, values, protocol="reduced"), made.claims[0])
+    assert (found.verdict, found.why) == ("not judged", "short training under-fits")
+    assert found.effect.theta > 0
+    assert found.p is None  # so that it is no test among the paper's claims
+    assert judge_claim(table_of(made, values), made.claims[0]).verdict == "upheld"
+
+
+def test_what_is_missing_is_not_averaged_away():
+    made = spec_of(["low", "high"], claims=[{"id": "C1", **ORDERING}])
+    full = {"low": {"x": LOW}, "high": {"x": HIGH}}
+
+    def with_low(**cell):
+        more = {("low", "x"): cell_of(made, "low", "x", LOW, **cell)}
+        return judge_claim(table_of(made, full, more=more), made.claims[0])
+
+    assert with_low().verdict == "upheld"
+    unfinished = with_low(planned=6)
+    assert (unfinished.verdict, unfinished.text) == ("partial", "partial 4/6")
+    assert unfinished.effect is not None
+    diverged = with_low(planned=5, ended={"diverged": 1})
+    assert (diverged.verdict, diverged.text) == ("partial", "diverged 1/5")
+    none = judge_claim(table_of(made, {"high": {"x": HIGH}}), made.claims[0])
+    assert (none.verdict, none.text, none.effect) == ("partial", "not run", None)
+
+
+def test_finished_runs_without_a_value_are_marked():
+    made = spec_of(["low", "high"], claims=[{"id": "C1", **ORDERING}])
+    cell = replace(cell_of(made, "low", "x", LOW[:3], planned=4), n_done=4)
+    found = judge_claim(
+        table_of(made, {"high": {"x": HIGH}}, more={("low", "x"): cell}), made.claims[0]
+    )
+    assert found.verdict == "upheld"
+    assert "partial 3/4: no value from the others" in found.marks
+
+
+def test_heavy_tails_take_the_reported_spread():
+    light, heavy = [1.0, 1.2, 0.9, 1.1], [0.2, 0.3, 9.0, 0.1]
+    many = {"spread": "8", "spread_kind": "std", "n": 600}
+    numbers = {"low": {"x": reported("1", **many)}, "high": {"x": reported("5", **many)}}
+    spec = {"reported": numbers, "metric": {"margin": 1.0}}
+    found = both(ORDERING, light, heavy, **spec)
+    assert "heavy tails" in found.marks
+    assert not found.effect.paired
+    assert found.effect.se == pytest.approx((8**2 / 4 + 8**2 / 4) ** 0.5)
+    few = {name: {"x": {**c["x"], "n": 6}} for name, c in numbers.items()}
+    assert both(ORDERING, light, heavy, reported=few, metric={"margin": 1.0}).effect.paired
+
+
+def test_an_undecided_claim_says_how_many_seeds_would_decide():
+    found = both(ORDERING, [1.0, 1.2, 0.8], [1.1, 1.15, 1.2])
+    assert found.verdict == "undecided"
+    assert found.needed.n > 3
+    assert both(ORDERING).needed is None
+
+
+def test_the_rule_is_said_in_words():
+    claim = {"kind": "ratio", "better": "low", "than": "high", "at_least": 1.5}
+    assert both(claim).rule == "high − 1.5 × low > 0 (x)"
+
+
+@given(
+    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
+    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
+    st.floats(0.01, 100),
+)
+def test_units_change_no_verdict(a, b, factor):
+    before = both(ORDERING, a, b)
+    after = both(ORDERING, [factor * x for x in a], [factor * x for x in b])
+    assert (before.verdict == after.verdict) or before.p == pytest.approx(0.05, abs=1e-6)
+
+
+@given(
+    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
+    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
+)
+def test_a_claim_and_its_opposite_are_never_both_upheld(a, b):
+    one = both(ORDERING, a, b).verdict
+    other = both({**ORDERING, "better": "high", "than": "low"}, a, b).verdict
+    opposite = {"upheld": "contradicted", "contradicted": "upheld", "undecided": "undecided"}
+    assert other == opposite[one]
