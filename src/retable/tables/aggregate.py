@@ -60,6 +60,7 @@ class Table:
         lost: records of those runs, by key.
         claims: judged; empty until :func:`retable.tables.judge.judge` is asked.
         tally: verdicts counted; None until then.
+        remarks: what has to stand with the table, such as how often it was looked at.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Table:
     n_failed: int
     claims: list[JudgedClaim] = field(default_factory=list[JudgedClaim])
     tally: Tally | None = None
+    remarks: list[str] = field(default_factory=list[str])
     lost: dict[str, Record] = field(default_factory=dict[str, Record])
 
 

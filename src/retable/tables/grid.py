@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from retable import locations
 from retable.compose import compose
@@ -49,18 +49,25 @@ class Grid:
     protocol: str
     seeds: list[int]
     cells: dict[tuple[str, str], CellPlan]
+    n_seeds: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    """Of some cells, how many of the seeds they are run with; the others with all."""
 
     def cell_seeds(self, cell: CellPlan) -> list[int]:
         """Seeds of a cell's number."""
+        seeds = self.seeds[: self.n_seeds.get((cell.row, cell.column), len(self.seeds))]
         # A deterministic cell is the same for every seed, so one run says all.
         metric = self.spec.metrics[self.spec.columns[cell.column].metric]
-        return self.seeds[:1] if metric.deterministic else self.seeds
+        return seeds[:1] if metric.deterministic else seeds
 
     def cell_runs(self, cell: CellPlan) -> list[FrozenRun]:
         """Runs behind a cell's number, one per seed; none as long as its setting is not chosen."""
         if is_undecided(cell):
             return []
         return [cell.setting.with_seed(seed) for seed in self.cell_seeds(cell)]
+
+    def cell_keys(self, cell: CellPlan) -> list[str]:
+        """Keys of :meth:`cell_runs`, which are many times cheaper than the runs."""
+        return [] if is_undecided(cell) else cell.setting.keys(self.cell_seeds(cell))
 
     def tuning_runs(self) -> list[FrozenRun]:
         """Runs that settings are chosen by, each once."""
@@ -74,15 +81,36 @@ class Grid:
         Tuning runs come first; runs of a setting that is not chosen yet are not among them.
         """
         yield from self.tuning_runs()
-        settings: dict[str, tuple[FrozenRun, set[int]]] = {}
-        for cell in self.cells.values():
-            runs = self.cell_runs(cell)
-            _, seeds = settings.setdefault(cell.setting.key, (cell.setting, set()))
-            seeds.update(run.config.seed for run in runs)
-        for seed in self.seeds:
-            for setting, seeds in settings.values():
-                if seed in seeds:
+        settings = self._settings()
+        for number, seed in enumerate(self.seeds):
+            for setting, n_seeds in settings:
+                if number < n_seeds:
                     yield setting.with_seed(seed)
+
+    def run_folders(self) -> dict[str, str]:
+        """Of every run, in the order of :meth:`runs`: its key, and the folder that its own is in.
+
+        Many times cheaper than the runs.
+        """
+        found = {run.key: str(run.folder.parent) for run in self.tuning_runs()}
+        settings = [
+            (setting.keys(self.seeds[:n_seeds]), str(setting.folder.parent))
+            for setting, n_seeds in self._settings()
+        ]
+        for number in range(len(self.seeds)):
+            for keys, folder in settings:
+                if number < len(keys):
+                    found[keys[number]] = folder
+        return found
+
+    def _settings(self) -> list[tuple[FrozenRun, int]]:
+        """Every setting once, with how many of the first seeds some cell of it needs."""
+        settings: dict[str, tuple[FrozenRun, int]] = {}
+        for cell in self.cells.values():
+            setting, needed = settings.get(cell.setting.key, (cell.setting, 0))
+            own = 0 if is_undecided(cell) else len(self.cell_seeds(cell))
+            settings[cell.setting.key] = setting, max(needed, own)
+        return list(settings.values())
 
 
 def expand_names(name: str) -> list[str]:

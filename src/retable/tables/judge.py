@@ -54,7 +54,7 @@ def judge(table: Table) -> Table:
             assert cell.judged is not None
             cells[row, column] = replace(cell, judged=replace(cell.judged, bold=True))
     claims = [judge_claim(table, claim) for claim in table.spec.claims]
-    return with_claims(replace(table, cells=cells), [_explained(table, c) for c in claims])
+    return with_claims(replace(table, cells=cells), [explained(table, c) for c in claims])
 
 
 def judge_all(tables: Iterable[Table]) -> list[Table]:
@@ -268,7 +268,8 @@ def _why(table: Table, cell: Cell) -> str:
     return NOT_KNOWN
 
 
-def _explained(table: Table, claim: JudgedClaim) -> JudgedClaim:
+def explained(table: Table, claim: JudgedClaim) -> JudgedClaim:
+    """A contradicted claim with the cause that the table file gives, or that it is not known."""
     if claim.verdict != "contradicted":
         return claim
     for why in table.spec.why:
