@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from images_support import small
+from retable.compose import compose, hydra_ready
 from retable.data.arrays import checksum
 from retable.data.base import DataPaths
 from retable.data.hub import decode
 from retable.data.modules import GeneratedImages, ImageData
 from retable.data.tensors import TensorLoader
 from retable.data.transforms import Whitening, global_contrast_normalize, to_float
+from retable.errors import UserError
 
 N_POOL, N_TEST = 40, 20
 
@@ -296,3 +298,8 @@ def test_generated_images_can_be_told_apart(tmp_path):
     pictures = torch.stack([images[labels == label].mean(0) for label in range(10)])
     found = torch.cdist(module.test[0].flatten(1), pictures.flatten(1)).argmin(1)
     assert float((found == module.test[1]).float().mean()) > 0.99
+
+
+def test_a_checksum_that_is_none_is_refused_before_anything_runs():
+    with hydra_ready(), pytest.raises(UserError, match=r"data\.checksum: 'abc' is not valid"):
+        compose(["experiment=binary_connect/mnist_reduced", "seed=0", "data.checksum=abc"])

@@ -51,7 +51,7 @@ class ImageData(PaperDataModule):
         seed: int,
         paths: DataPaths,
         dataset: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"],
-        checksum: str | None,
+        checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None,
         batch_size: Annotated[int, Field(ge=1)],
         n_validation: Annotated[int, Field(ge=0)] = 0,
         split: Literal["last", "seeded", "balanced", "svhn"] = "last",

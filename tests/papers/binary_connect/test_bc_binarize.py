@@ -77,6 +77,11 @@ def test_a_magnitude_that_is_not_positive_is_refused(scale):
         binarize(torch.ones(2), scale, "det")
 
 
+def test_an_unknown_mode_is_refused_and_not_taken_for_a_draw():
+    with pytest.raises(ValueError, match="'stochastic' is none of none, det, stoch"):
+        binarize(torch.zeros(2), 1.0, "stochastic")
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_half_the_magnitude_is_positive_three_times_of_four(scale):
     drawn = binarize(torch.full((100_000,), 0.5 * scale), scale, "stoch", seeded())

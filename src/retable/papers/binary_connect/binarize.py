@@ -6,7 +6,7 @@ Symbols as in the paper: ``w`` a stored weight, ``H > 0`` the magnitude, ``w_b``
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -39,10 +39,12 @@ def binarize(
         Tensor of the weights' shape and type.
 
     Raises:
-        ValueError: for a magnitude that is not positive.
+        ValueError: for a magnitude that is not positive, or another mode.
     """
     if not scale > 0:
         raise ValueError(f"scale: {scale} is not positive")
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode: {mode!r} is none of {', '.join(get_args(Mode))}")
     with torch.no_grad():
         if mode == "none":
             return weight.clone()
