@@ -199,6 +199,48 @@ MUTANTS = [
         (("        epoch = self.epoch()\n", "        epoch = 0\n"),),
         "tests/data/test_tensors.py::test_the_order_is_a_function_of_seed_and_epoch_alone",
     ),
+    Mutant(
+        "better and worse swapped",
+        "src/retable/tables/compare.py",
+        (('return "better" if (d < 0)', 'return "better" if (d > 0)'),),
+        "tests/tables/test_verdict.py::test_better_and_worse_follow_the_direction",
+    ),
+    Mutant(
+        "standard error read as a standard deviation",
+        "src/retable/tables/reading.py",
+        (("return x * math.sqrt(n) * unbiased", "return x * unbiased"),),
+        "tests/tables/test_reading.py::test_spreads_become_standard_deviations",
+    ),
+    Mutant(
+        "what the printed digits hide forgotten",
+        "src/retable/tables/compare.py",
+        (("df) * se + reading.h", "df) * se"),),
+        "tests/tables/test_compare.py::test_welch",
+    ),
+    Mutant(
+        "one-sided where two-sided is meant",
+        "src/retable/tables/compare.py",
+        (("t_quantile((1 + level) / 2, df)", "t_quantile(level, df)"),),
+        "tests/tables/test_compare.py::test_no_reported_spread",
+    ),
+    Mutant(
+        "Holm's correction skipped",
+        "src/retable/tables/several.py",
+        (("ps[place] * (len(ps) - rank)", "ps[place]"),),
+        "tests/tables/test_several.py::test_holms_value",
+    ),
+    Mutant(
+        "level of looks not spent but given to each",
+        "src/retable/tables/power.py",
+        (("[total * n / sum(looks) for n in looks]", "[total for _ in looks]"),),
+        "tests/tables/test_power.py::test_looks_and_what_they_spend",
+    ),
+    Mutant(
+        "secondhand counted as verified",
+        "src/retable/tables/judge.py",
+        (('reported.grade == "primary"', 'reported.grade in {"primary", "secondhand"}'),),
+        "tests/tables/test_judge.py::test_only_what_the_paper_prints_counts_as_verified",
+    ),
 ]
 
 

@@ -203,6 +203,8 @@ def test_a_function_of_the_papers_own_gives_a_number_per_seed():
     assert judged(claim, {"low": {"x": [-v for v in LOW]}}).verdict == "contradicted"
     with pytest.raises(UserError, match=r"claims\.C1\.function: no 'nothing'"):
         judged({**claim, "function": "nothing"}, {"low": {"x": LOW}})
+    with pytest.raises(UserError, match="gave no number of any seed"):
+        judged({**claim, "function": "nobody_knows"}, {"low": {"x": LOW}})
 
 
 def test_a_claim_that_is_not_judged_says_why():
@@ -224,6 +226,11 @@ def test_a_row_that_is_only_reported_enters_with_its_error():
     assert found.effect.lower == pytest.approx(0.9875 - 0.05 - stats.t.ppf(0.95, df) * se)
     assert "quoted number (primary)" in found.marks
     assert found.wins is None
+    # Seeds of ours would not shrink the quoted number's error.
+    assert both(ORDERING, [1.0, 1.2, 0.8], [1.1, 1.15, 1.2]).needed is not None
+    close = {"high": {"x": {**number["high"]["x"], "value": "1.05"}}}
+    open_ = judged(ORDERING, {"low": {"x": LOW}, "high": {}}, reported=close, rows=rows)
+    assert (open_.verdict, open_.needed) == ("undecided", None)
 
 
 def test_one_run_decides_nothing_unless_all_are_the_same():

@@ -109,6 +109,15 @@ def test_what_more_seeds_would_hardly_decide_is_dropped_but_not_at_the_first_loo
     assert course.taken == 2
 
 
+def test_a_tie_is_not_hopeless_because_its_difference_is_small():
+    tie = {"id": "C1", "kind": "tie", "better": "a", "than": "b", "margin": 1.0}
+    spec = spec_of(["a", "b"], claims=[tie])
+    lab = Lab({"a": spread(0, 0.5), "b": spread(0, 0.5, seed=2)}, spec)
+    course = lab.go()
+    assert course.claims["C1"].verdict == "upheld"
+    assert course.dropped == {}
+
+
 def test_cells_that_nothing_is_said_of_are_filled_at_the_first_look_and_left_there():
     spec = spec_of(["a", "b", "c"], claims=[ORDERING])
     values = {"a": spread(0, 1), "b": spread(1, 1, seed=2), "c": spread(5, 1, seed=3)}

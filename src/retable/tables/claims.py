@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING
 from retable.errors import UserError
 from retable.tables import contrast as tests
 from retable.tables.contrast import Arm
-from retable.tables.judged import ClaimVerdict, Effect, JudgedClaim, Ratio, Reading, Wins
+from retable.tables.judged import (
+    ClaimVerdict,
+    Effect,
+    JudgedClaim,
+    Needed,
+    Ratio,
+    Reading,
+    Wins,
+)
 from retable.tables.parts import Claim
-from retable.tables.power import needed_claim
+from retable.tables.power import needed_claim, needed_tie
 from retable.tables.ratio import fieller
-from retable.tables.reading import read
+from retable.tables.reading import column_decimals, read
 from retable.tables.several import all_of
 from retable.tables.sums import (
     Sum,
@@ -90,9 +98,23 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         return replace(judged, verdict="partial", text=waiting, why=None)
     if elsewhere is not None:
         return replace(judged, verdict="not judged", text="not judged", why=elsewhere, p=None)
-    if verdict == "undecided" and weakest.std is not None and weakest.n > 1:
-        judged = replace(judged, needed=needed_claim(weakest.theta, weakest.std, alpha=alpha))
-    return judged
+    return replace(judged, needed=_needed(table, claim, judged, cells, alpha))
+
+
+def _needed(
+    table: Table, claim: Claim, judged: JudgedClaim, cells: Sequence[Cell], alpha: float
+) -> Needed | None:
+    """Seeds that would decide; None where it is decided, or part of the error is not ours."""
+    effect = judged.effect
+    ours = all(_is_ours(cell) for cell in cells)
+    if judged.verdict != "undecided" or effect is None or effect.std is None or not ours:
+        return None
+    if effect.n < 2:
+        return None
+    if claim.kind == "tie":
+        margin = margin_of(table, claim, cells[0].column)
+        return needed_tie(effect.theta, effect.std, margin, alpha=alpha)
+    return needed_claim(effect.theta, effect.std, alpha=alpha)
 
 
 def _weakness(effect: Effect) -> float:
@@ -111,6 +133,12 @@ def _cells(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Cell]:
     return [table.cells[place] for place in dict.fromkeys(places) if place in table.cells]
 
 
+def printed(table: Table, column: str) -> int | None:
+    """The most decimals printed in a column: a last zero may have been dropped."""
+    cells = [found[column] for found in table.spec.reported.values() if column in found]
+    return column_decimals(reported.value for reported in cells)
+
+
 def _is_ours(cell: Cell) -> bool:
     return cell.n_planned > 0
 
@@ -120,7 +148,7 @@ def _arm(table: Table, claim: Claim, term: Term) -> Arm:
     cell, ideal = table.cells[row, column], ideal_of(table, claim, column)
     if not _is_ours(cell):
         assert cell.reported is not None
-        return Arm(weight, None, _away(read(cell.reported), ideal))
+        return Arm(weight, None, _away(read(cell.reported, printed(table, column)), ideal))
     return Arm(weight, _values(cell, ideal), None)
 
 
@@ -157,6 +185,8 @@ def _tested(
 ) -> list[tuple[str, Effect, ClaimVerdict]]:
     if claim.kind == "function":
         values = _function(table, claim)({(c.row, c.column): c.values for c in cells})
+        if not values:
+            raise UserError(f"{table.name}: claims.{claim.id}.function: gave no number of any seed")
         effect = tests.contrast([Arm(1.0, dict(values), None)], alpha=alpha)
         return [(claim.function or "", effect, tests.conclude(effect))]
     if claim.kind in {"tie", "spread"}:
@@ -276,13 +306,7 @@ def _wins(table: Table, claim: Claim, sums: Sequence[Sum]) -> Wins | None:
         arms = [_arm(table, claim, term) for term in one.terms]
         if any(arm.values is None for arm in arms):
             return None
-        common = set.intersection(*(set(arm.values or ()) for arm in arms))
-        per_sum.append(
-            {
-                seed: math.fsum(arm.weight * (arm.values or {})[seed] for arm in arms) - one.c0
-                for seed in common
-            }
-        )
+        per_sum.append(tests.sums(arms, one.c0))
     seeds = set.intersection(*map(set, per_sum))
     metrics = [metric_of(table, c) for s in sums for _, _, c in s.terms]
     if not seeds or all(metric.deterministic for metric in metrics):

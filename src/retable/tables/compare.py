@@ -10,7 +10,6 @@ from typing import Literal
 from retable.errors import UserError
 from retable.tables.distributions import ROUNDING, combined, t_quantile, t_tail
 from retable.tables.judged import Difference, Margin, Reading, Rule, VerdictKind
-from retable.tables.steps import steps as steps
 
 Direction = Literal["min", "max", "none"]
 

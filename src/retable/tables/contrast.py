@@ -16,7 +16,6 @@ from retable.tables.distributions import (
     t_tail,
 )
 from retable.tables.judged import ClaimVerdict, Effect, Reading, Wins
-from retable.tables.ratio import fieller as fieller
 
 HEAVY = 0.5
 """Standard deviation over mean beyond which tails are called heavy."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from statistics import median
 
 from retable.tables.aggregate import Cell, Table
-from retable.tables.claims import is_heavy_cell, judge_claim
+from retable.tables.claims import is_heavy_cell, judge_claim, printed
 from retable.tables.compare import (
     default_tolerance,
     deterministic_difference,
@@ -33,7 +33,7 @@ from retable.tables.judged import (
 )
 from retable.tables.parts import Reported
 from retable.tables.power import needed_cell
-from retable.tables.reading import column_decimals, last_digit, read
+from retable.tables.reading import last_digit, read
 from retable.tables.several import best, holm
 from retable.tables.steps import steps
 
@@ -138,7 +138,7 @@ def judge_cell(table: Table, cell: Cell, *, level: float = 0.95) -> Judged:
     if cell.reported is None:
         kind, text = _incomplete(cell) or ("no reported value", "")
         return Judged(kind, text, marks=marks, median=middle)
-    reading = read(cell.reported, _column_decimals(table, cell.column))
+    reading = read(cell.reported, printed(table, cell.column))
     if cell.n == 0:
         kind, text = _incomplete(cell) or ("not run", "not run")
         return Judged(kind, text, reading, marks=marks)
@@ -165,7 +165,7 @@ def _compared(
     needed = None
     if metric.deterministic:
         if metric.tolerance is None:
-            unit = last_digit(cell.reported, _column_decimals(table, cell.column))
+            unit = last_digit(cell.reported, printed(table, cell.column))
             margin = Margin(default_tolerance(reading, unit), "0.6 units of the last printed digit")
         else:
             margin = Margin(metric.tolerance, "tolerance given for the metric")
@@ -206,12 +206,6 @@ def _assumptions(found: Difference, reading: Reading) -> list[str]:
     if found.rule in {"equal spread", "one run"}:
         out.append("equal spread assumed")
     return out
-
-
-def _column_decimals(table: Table, column: str) -> int | None:
-    """The most decimals printed in a column: a last zero may have been dropped."""
-    cells = [found[column] for found in table.spec.reported.values() if column in found]
-    return column_decimals(reported.value for reported in cells)
 
 
 def margin_for(table: Table, row: str, column: str, reading: Reading) -> Margin:

@@ -19,16 +19,21 @@ from retable.tables.claims import judge_claim
 from retable.tables.judge import explained, judge, judge_cell, with_claims
 from retable.tables.judged import DIFFERENT, Judged, JudgedClaim
 from retable.tables.parts import Claim
-from retable.tables.power import alphas, chance_settled_cell, chance_settled_claim, looks
+from retable.tables.power import (
+    HOPELESS,
+    alphas,
+    chance_settled_cell,
+    chance_settled_claim,
+    chance_settled_tie,
+    looks,
+)
 from retable.tables.spec import TableSpec
+from retable.tables.sums import margin_of
 
 Place = tuple[str, str]
 """Row and column."""
 
 DEFAULT_MOST = 20
-HOPELESS = 0.1
-"""Probability of being settled at the last look below which a cell or claim is dropped."""
-
 _SETTLED = ("reproduced", *DIFFERENT)
 
 
@@ -134,7 +139,10 @@ def _look(
             claim = explained(table, judge_claim(table, claims[thing], alpha=alpha))
             judged_claims[thing] = claim
             done = claim.verdict in {"upheld", "contradicted"}
-            hopeless = claim.verdict == "partial" or _claim_chance(claim, most, last) < HOPELESS
+            hopeless = (
+                claim.verdict == "partial"
+                or _claim_chance(table, claims[thing], claim, most, last) < HOPELESS
+            )
         else:
             cell = table.cells[thing]
             judged = judge_cell(table, cell, level=1 - alpha)
@@ -166,10 +174,16 @@ def _cell_chance(table: Table, cell: Cell, judged: Judged, most: int, alpha: flo
     )
 
 
-def _claim_chance(claim: JudgedClaim, most: int, alpha: float) -> float:
-    effect = claim.effect
+def _claim_chance(
+    table: Table, claim: Claim, judged: JudgedClaim, most: int, alpha: float
+) -> float:
+    effect = judged.effect
     if effect is None or effect.std is None:
         return 1.0
+    if claim.kind == "tie":
+        column = _cells_of(table, claim)[0][1]
+        margin = margin_of(table, claim, column)
+        return chance_settled_tie(effect.theta, effect.std, margin, most, alpha=alpha)
     return chance_settled_claim(effect.theta, effect.std, most, alpha=alpha)
 
 

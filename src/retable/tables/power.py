@@ -42,6 +42,24 @@ def needed_claim(theta: float, std: float, *, alpha: float = 0.05, most: int = M
     return _needed(n, _chance_claim(theta, std, n, alpha), f"more than {most:,}")
 
 
+def needed_tie(
+    theta: float, std: float, margin: float, *, alpha: float = 0.05, most: int = MOST
+) -> Needed:
+    """Least number of seeds at which a tie would be upheld or contradicted.
+
+    As for a cell that may be reproduced: the bounds within +-margin, or wholly outside.
+
+    Args:
+        theta: difference, see :class:`retable.tables.judged.Effect`.
+        std: of the difference of one seed.
+        margin: difference that would not matter.
+        alpha: one-sided level.
+        most: seeds up to which is searched.
+    """
+    n = np.arange(2, most + 1)
+    return _needed(n, _chance_tie(theta, std, margin, n, alpha), f"more than {most:,}")
+
+
 def needed_cell(
     mean: float,
     std: float | None,
@@ -104,6 +122,16 @@ def chance_settled_claim(theta: float, std: float, n: int, *, alpha: float = 0.0
     Arguments as of :func:`needed_claim`.
     """
     return float(_chance_claim(theta, std, np.array([n]), alpha)[0])
+
+
+def chance_settled_tie(
+    theta: float, std: float, margin: float, n: int, *, alpha: float = 0.05
+) -> float:
+    """Probability that a tie is upheld or contradicted at ``n`` seeds, by today's numbers.
+
+    Arguments as of :func:`needed_tie`.
+    """
+    return float(_chance_tie(theta, std, margin, np.array([n]), alpha)[0])
 
 
 def chance_settled_cell(
@@ -170,6 +198,17 @@ def _chance_claim(theta: float, std: float, n: np.ndarray, alpha: float) -> np.n
     df = np.maximum(n - 1, 1)
     chance = t_tail_noncentral(special.stdtrit(df, 1 - alpha), df, np.sqrt(n) * (abs(theta) / std))
     return np.where(n > 1, chance, 0.0)  # one seed decides nothing
+
+
+def _chance_tie(theta: float, std: float, margin: float, n: np.ndarray, alpha: float) -> np.ndarray:
+    size = abs(theta)
+    if std == 0:
+        return np.full(n.shape, 1.0)
+    df, se = np.maximum(n - 1, 1), std / np.sqrt(n)
+    room = margin - special.stdtrit(df, 1 - alpha) * se
+    within = np.where(room > 0, between((-room - size) / se, (room - size) / se), 0.0)
+    outside = _chance_claim(size - margin, std, n, alpha) if size > margin else 0.0
+    return np.where(n > 1, np.maximum(within, outside), 0.0)
 
 
 def _chances_cell(

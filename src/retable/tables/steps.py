@@ -93,7 +93,7 @@ def _reason(found: Difference, n: int, margin: Margin, kind: VerdictKind) -> str
         return "there is no interval"
     match kind:
         case "reproduced":
-            return f"n ≥ 2 and |d| + H = {abs(found.d) + half:.4g} ≤ margin {margin.value:.4g}"
+            return f"n ≥ 2 and |d| + H = {abs(found.d) + half:.4g} < margin {margin.value:.4g}"
         case "consistent":
             close = max(margin.value, found.h)
             return f"the interval contains 0 and {size} ≤ {close:.4g}"
@@ -101,7 +101,7 @@ def _reason(found: Difference, n: int, margin: Margin, kind: VerdictKind) -> str
             return f"the interval contains 0 and {size} > {max(margin.value, found.h):.4g}"
         case _:
             return "the interval excludes 0" + (
-                f", and |d| + H = {abs(found.d) + half:.4g} > margin {margin.value:.4g}"
+                f", and |d| + H = {abs(found.d) + half:.4g} ≥ margin {margin.value:.4g}"
                 if n >= 2
                 else ""
             )
