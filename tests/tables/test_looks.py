@@ -11,16 +11,8 @@ from scipy import stats
 from judge_support import cell_of, reported, spec_of
 from retable.errors import UserError
 from retable.tables.aggregate import Table
-from retable.tables.looks import (
-    Looks,
-    decided,
-    dump,
-    extended,
-    fix,
-    follow,
-    load,
-    looks_file,
-)
+from retable.tables.course import Looks
+from retable.tables.looks import decided, dump, extended, fix, follow, load
 
 LOOKS = Looks([3, 5, 10, 20], "2026-01-01")
 ORDERING = {"id": "C1", "kind": "ordering", "better": "a", "than": "b"}
@@ -182,7 +174,7 @@ def test_peeking_without_spending_the_error_errs_and_spending_it_does_not():
 
 
 def test_looks_are_fixed_once(tmp_path):
-    file = looks_file(tmp_path, "digits/made", "paper")
+    file = tmp_path / "_looks" / "digits" / "made-paper.json"
     assert load(file) is None
     assert fix(file, None, "2026-01-01", started=False).seeds == [3, 5, 10, 20]
     assert fix(file, None, "2026-02-02", started=True) == Looks([3, 5, 10, 20], "2026-01-01")
@@ -193,7 +185,7 @@ def test_looks_are_fixed_once(tmp_path):
 
 
 def test_looks_cannot_be_fixed_after_the_first_run(tmp_path):
-    file = looks_file(tmp_path, "digits/made", "paper")
+    file = tmp_path / "_looks" / "digits" / "made-paper.json"
     with pytest.raises(UserError, match="before the first one"):
         fix(file, 10, "2026-01-01", started=True)
     assert not file.exists()

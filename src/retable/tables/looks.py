@@ -10,18 +10,20 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from retable.errors import UserError
-from retable.tables.aggregate import Cell, Table
+from retable.records import Record
+from retable.tables.aggregate import Cell, Table, build
 from retable.tables.claims import judge_claim
-from retable.tables.judge import explained, judge, judge_cell, with_claims
+from retable.tables.course import Course, Looks, Place
+from retable.tables.grid import Grid
+from retable.tables.judge import explained, judge_cell, judge_plainly, with_claims
 from retable.tables.judged import DIFFERENT, Judged, JudgedClaim
 from retable.tables.parts import Claim
 from retable.tables.power import (
     HOPELESS,
-    alphas,
     chance_settled_cell,
     chance_settled_claim,
     chance_settled_tie,
@@ -30,69 +32,8 @@ from retable.tables.power import (
 from retable.tables.spec import TableSpec
 from retable.tables.sums import margin_of
 
-Place = tuple[str, str]
-"""Row and column."""
-
 DEFAULT_MOST = 20
 _SETTLED = ("reproduced", *DIFFERENT)
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Numbers of seeds at which a table is looked at, fixed before its first run.
-
-    Attributes:
-        seeds: ascending; the last is the most there may be.
-        fixed: day on which they were.
-    """
-
-    seeds: list[int]
-    fixed: str
-
-    @property
-    def alphas(self) -> list[float]:
-        """Level that each look spends; 5 % in all."""
-        return alphas(self.seeds)
-
-
-@dataclass(frozen=True)
-class Course:
-    """How far a table has come.
-
-    Attributes:
-        taken: looks that are complete.
-        seeds: of each cell, how many it has been looked at with.
-        cells: verdicts at the last look of each cell that is compared.
-        claims: the same for claims, by id.
-        settled: at which look (from 1), by place or id.
-        dropped: those given up because more seeds would hardly decide them, and at which look.
-        needed: cells that the next look needs, and with how many seeds; empty where it is over.
-    """
-
-    looks: Looks
-    taken: int = 0
-    seeds: dict[Place, int] = field(default_factory=dict[Place, int])
-    cells: dict[Place, Judged] = field(default_factory=dict[Place, Judged])
-    claims: dict[str, JudgedClaim] = field(default_factory=dict[str, JudgedClaim])
-    settled: dict[Place | str, int] = field(default_factory=dict["Place | str", int])
-    dropped: dict[Place | str, int] = field(default_factory=dict["Place | str", int])
-    needed: dict[Place, int] = field(default_factory=dict[Place, int])
-
-    @property
-    def spent(self) -> float:
-        """Error spent so far."""
-        return sum(self.looks.alphas[: self.taken])
-
-    def text(self) -> str:
-        """What has to stand with the table."""
-        seeds = ", ".join(map(str, self.looks.seeds))
-        return (
-            f"Run until decided: looks at {seeds} seeds, fixed on {self.looks.fixed} before the"
-            f" first run; {self.taken} of {len(self.looks.seeds)} taken, α spent {self.spent:.4f}"
-            f" of 0.05; {len(self.settled)} cells and claims settled, {len(self.dropped)} dropped"
-            " because more seeds would hardly decide them. Intervals are at level 1 − α of their"
-            " look. A mean at which one stopped is slightly too extreme."
-        )
 
 
 def follow(table_at: Callable[[Mapping[Place, int]], Table], fixed: Looks) -> Course:
@@ -230,7 +171,9 @@ def decided(table: Table, course: Course) -> Table:
         table: not judged, with the seeds of ``course``.
         course: of this table.
     """
-    judged = judge(table)
+    if not course.taken:
+        return judge_plainly(replace(table, remarks=[*table.remarks, course.text()]))
+    judged = judge_plainly(table)
     cells = dict(judged.cells)
     for place, verdict in course.cells.items():
         marks = [*verdict.marks, _mark(course, place)]
@@ -254,6 +197,28 @@ def _mark(course: Course, thing: Place | str) -> str:
     return f"open at {course.looks.seeds[course.taken - 1]} seeds"
 
 
+def followed(grid: Grid, fixed: Looks, records_of: Callable[[Grid], Mapping[str, Record]]) -> Grid:
+    """A planned table with the seeds that its looks have come to.
+
+    Args:
+        grid: with all settings chosen that can be.
+        fixed: its looks.
+        records_of: gives the records of a table's runs.
+    """
+    most = fixed.seeds[-1]
+    whole = replace(grid, seeds=extended(grid.spec, grid.protocol, most), n_seeds={}, course=None)
+    records = records_of(whole)
+    course = follow(lambda n_seeds: build(replace(whole, n_seeds=n_seeds), records), fixed)
+    seeds = dict.fromkeys(whole.cells, fixed.seeds[0]) | course.seeds
+    return replace(whole, n_seeds=seeds, course=course)
+
+
+def waiting_for(grid: Grid) -> Grid:
+    """Of a table that is run until it is decided, what the next look needs; nothing else."""
+    assert grid.course is not None
+    return replace(grid, n_seeds=dict.fromkeys(grid.cells, 0) | grid.course.needed)
+
+
 # Fixing them
 
 
@@ -272,11 +237,6 @@ def extended(spec: TableSpec, protocol: str, n: int) -> list[int]:
         seeds.append(following)
         following += 1
     return seeds
-
-
-def looks_file(runs: Path, name: str, protocol: str) -> Path:
-    """Where the looks of a table are kept beside its runs."""
-    return runs / "_looks" / f"{name}-{protocol}.json"
 
 
 def load(file: Path) -> Looks | None:
@@ -307,7 +267,7 @@ def fix(file: Path, most: int | None, today: str, *, started: bool) -> Looks:
     """Fix the looks, or find them fixed.
 
     Args:
-        file: of :func:`looks_file`.
+        file: of :func:`retable.tables.collect.looks_of`.
         most: seeds there may be; as fixed, or 20, where left out.
         today: as written down.
         started: whether runs of the table are there already.
