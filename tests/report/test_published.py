@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from retable import locations
 from retable.report import parquet, publish
-from retable.tables.grid import plan
+from retable.tables import spec
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -28,9 +30,25 @@ def _own_results(monkeypatch):
     monkeypatch.setattr(locations, "results_dir", lambda: RESULTS)
 
 
+@cache
+def follows(paper: str, protocol: str) -> dict[Path, str]:
+    """What the published records of a paper give: p of a claim is over all claims of the paper."""
+    return publish.files_of(publish.judged(paper, protocol))
+
+
 def test_every_table_has_its_records_and_every_record_file_its_table():
     assert names(".md") == names(".parquet")
     assert names(".md"), "nothing is published"
+
+
+def test_every_figure_is_drawn_and_nothing_else():
+    drawn = {
+        publish.published_file(name, protocol).relative_to(RESULTS).with_suffix("").as_posix()
+        for name, protocol in publish.published()
+        if spec.load(name).figure is not None
+    }
+    assert names(".svg") == drawn
+    assert drawn, "no figure is published"
 
 
 @pytest.mark.parametrize("name", sorted(names(".parquet")))
@@ -41,29 +59,40 @@ def test_published_records_are_of_committed_code(name):
 
 
 @pytest.mark.parametrize("name", sorted(names(".parquet")))
-def test_table_follows_from_its_records(name):
+def test_table_and_picture_follow_from_their_records(name):
     found = {publish.published_file(n, p): (n, p) for n, p in publish.published()}
-    path = RESULTS / f"{name}.md"
-    table, protocol = found[path]
-    text = publish.render_published(plan(table, protocol))
-    assert text == path.read_text(encoding="utf-8"), (
-        f"{name}.md does not follow from {name}.parquet as the code stands: if the table says"
-        f" `stale` now, run it again (retable run {table} --protocol {protocol}), then"
-        f" retable publish {table} --protocol {protocol}"
-    )
+    table, protocol = found[RESULTS / f"{name}.md"]
+    made = follows(table.partition("/")[0], protocol)
+    for path in (RESULTS / f"{name}.md", RESULTS / f"{name}.svg"):
+        assert path.exists() == (path in made), path
+        if path in made:
+            assert made[path] == path.read_text(encoding="utf-8"), (
+                f"{path.name} does not follow from {name}.parquet as the code stands: if the table"
+                f" says `stale` now, run it again (retable run {table} --protocol {protocol}), then"
+                f" retable publish {table} --protocol {protocol}"
+            )
+            assert not re.search(r"\b(nan|inf)\b", made[path]), path
 
 
-def test_overview_lists_them():
-    path = RESULTS / "README.md"
-    assert publish.overview() == path.read_text(encoding="utf-8")
+def test_the_overview_follows_from_the_records_and_lists_every_table():
+    text = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert publish.render_overview() == text
+    for name in names(".md"):
+        assert text.count(f"]({name}.md)") == 1
 
 
-def test_the_table_in_the_readme_is_the_published_one():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin, end = "<!-- begin results/risk_parity/iterations.md -->", "<!-- end "
-    block = text[text.index(begin) + len(begin) : text.index(end)]
-    shown = [line for line in block.splitlines() if line.startswith("|")]
-    published = (RESULTS / "risk_parity" / "iterations.md").read_text(encoding="utf-8").splitlines()
-    assert len(shown) > 10
-    for line in shown:
-        assert line in published
+def test_tables_in_readmes_are_the_published_ones():
+    """Between `begin` and `end` stands a stretch of the published table, and nothing else."""
+    seen = 0
+    for readme in (ROOT / "README.md", *ROOT.glob("src/retable/papers/*/README.md")):
+        text = readme.read_text(encoding="utf-8")
+        blocks = re.findall(
+            r"<!-- begin (results/\S+\.md) -->(.*?)<!-- end \1 -->", text, re.DOTALL
+        )
+        assert len(blocks) == text.count("<!-- begin results/"), f"{readme}: a block has no end"
+        for name, block in blocks:
+            published = (ROOT / name).read_text(encoding="utf-8")
+            assert f"\n{block.strip()}\n" in published, f"{readme}: not what {name} says"
+            assert block.count("\n|") > 3
+            seen += 1
+    assert seen

@@ -131,6 +131,12 @@ def test_a_ratio_over_columns_is_one_of_averages():
     found = judged(claim, values, columns=("x", "y"))
     assert found.ratio.value == pytest.approx(7 / 4)
     assert found.effect.theta == pytest.approx(3.5 - 1.5 * 2)
+    about = judged({**claim, "at_least": None, "about": 1.75}, values, columns=("x", "y"))
+    names = [name for name, _, _ in about.parts]
+    assert names == [
+        "at least 1.4 times, average of 2 columns",
+        "at most 2.188 times, average of 2 columns",
+    ]
 
 
 def test_not_worse_allows_its_margin():

@@ -133,3 +133,15 @@ def test_a_row_can_be_limited_to_some_columns(table):
     wrong = table(("  slow: [model.optimizer.lr=0.01]", "  slow: {columns: [los]}"))
     message = refusal(wrong)
     assert "rows.slow.columns: no column 'los'; did you mean 'loss'?" in message
+
+
+def test_keys_and_folders_are_those_of_the_runs(table):
+    plain = plan("digits/accuracy")
+    mixed = plan(table(("loss: {key", "loss: {deterministic: true, key")))
+    for grid in (plain, mixed, plan("digits/accuracy", columns=["loss"], n_seeds=2)):
+        runs = list(grid.runs())
+        assert list(grid.run_folders().items()) == [(r.key, str(r.folder.parent)) for r in runs]
+        for cell in grid.cells.values():
+            assert grid.cell_keys(cell) == [run.key for run in grid.cell_runs(cell)]
+        keys = [key for setting, seeds in grid.settings() for key in setting.keys(seeds)]
+        assert sorted(keys) == sorted(run.key for run in runs)

@@ -158,6 +158,9 @@ def test_a_table_is_judged_by_its_share_of_differences():
     assert (tally.judged, tally.consistent, tally.different, tally.unverified) == (2, 1, 1, 1)
     assert (tally.upheld, tally.contradicted, tally.not_judged) == (1, 1, 1)
     assert tally.by_chance == pytest.approx(0.1)
+    fixed = spec.metrics["error"].model_copy(update={"deterministic": True})
+    exact = spec.model_copy(update={"metrics": {"error": fixed}})
+    assert judge(table_of(exact, {"a": {"x": [1.29]}})).tally.by_chance == 0
     assert add([tally, tally]).judged == 4
 
 

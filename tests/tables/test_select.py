@@ -20,6 +20,7 @@ from retable.report.publish import publish, render_published
 from retable.tables import collect, spec
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
+from retable.tables.judge import judge
 from retable.tables.progress import survey
 from retable.tables.select import Candidate, _best, decide, overrides
 
@@ -276,7 +277,7 @@ def test_from_file_to_published_table(table, fake, tmp_path):
     assert survey(decided).runs["to do"] == 4
     launch(list(decided.runs()))
     assert len(fake.log) == 12
-    text = markdown.render(build(decided, collect.from_runs(decided, pytest.fail)))
+    text = markdown.render(judge(build(decided, collect.from_runs(decided, pytest.fail))))
     assert "selected of 2 settings by val/accuracy = " in text
     assert "mean over seeds 1000000, 1000001" in text
     publish(decided)

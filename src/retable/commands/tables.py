@@ -1,4 +1,4 @@
-"""Commands about tables: list, show, plan, run, print, publish."""
+"""Commands about tables: list, show, plan, run, refresh, publish, prepare, reproduce."""
 
 from __future__ import annotations
 
@@ -90,54 +90,45 @@ def run(
     column: Columns = None,
     seeds: Seeds = None,
     retry: Annotated[str | None, typer.Option(help="diverged: start those again too")] = None,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="add seeds where a verdict is open")
+    ] = False,
+    max_seeds: Annotated[
+        int | None, typer.Option("--max-seeds", help="at most so many (20), with --until-decided")
+    ] = None,
 ) -> None:
     """Do what a table still needs, then print it. Finished runs are never repeated.
 
+    With --until-decided it looks at 3, 5, 10, 20, 40 ... seeds, and goes on with what is open.
+
     Example: retable run risk_parity/iterations launcher.workers=2
     """
+    from retable.commands.until import refuse_beside_looks, run_until_decided
+    from retable.commands.verdicts import judged_tables
     from retable.report import markdown
     from retable.tables import collect
     from retable.tables.aggregate import build
 
     if retry not in {None, "diverged"}:
         raise UserError(f"--retry {retry}: only 'diverged' can be forced")
+    if max_seeds is not None and not until_decided:
+        raise UserError("--max-seeds: belongs to --until-decided; --seeds takes the first so many")
+    if until_decided and (row or column or seeds):
+        raise UserError("--until-decided: is for whole tables, without --row, --column and --seeds")
+    again = retry == "diverged"
     planned = plan_grids(name, protocol, row, column, seeds, overrides or [])
-    ok, planned = launch_grids(planned, retry_diverged=retry == "diverged")
+    if until_decided:
+        ok, planned = run_until_decided(
+            planned, max_seeds, lambda grids: _launch_once(grids, retry_diverged=again)
+        )
+    else:
+        refuse_beside_looks(planned)
+        ok, planned = launch_grids(planned, retry_diverged=again)
     # Whole tables, however little was asked for: what is missing has to show as missing.
     whole = plan_grids(name, protocol) if row or column or seeds else planned
-    tables = [markdown.render(build(grid, collect.from_runs(grid, warn))) for grid in whole]
-    typer.echo("\n".join(tables), nl=False)
+    tables = judged_tables(name, [build(grid, collect.from_runs(grid, warn)) for grid in whole])
+    typer.echo("\n".join(markdown.render(table) for table in tables), nl=False)
     raise typer.Exit(0 if ok else 1)
-
-
-@app.command()
-def table(
-    name: Name,
-    protocol: Protocol = "paper",
-    format: Annotated[str, typer.Option("--format", help="md, csv or json")] = "md",
-    source: Source = "runs",
-    as_json: Json = False,
-) -> None:
-    """Print a table from the records there are; starts nothing.
-
-    Example: retable table risk_parity/example_bai2016 --from results --format csv
-    """
-    from retable.report import data, markdown
-    from retable.tables import collect
-    from retable.tables.aggregate import build
-
-    format = "json" if as_json else format
-    one_of("--format", format, ("md", "csv", "json"))
-    one_of("--from", source, ("runs", "results"))
-    tables = [
-        build(g, collect.from_results(g) if source == "results" else collect.from_runs(g, warn))
-        for g in plan_grids(name, protocol, source=source)
-    ]
-    if format == "json":
-        print_json(one_or_all([data.as_json(t, source=source) for t in tables]))
-    else:
-        render = markdown.render if format == "md" else data.as_csv
-        typer.echo("\n".join(render(t) for t in tables), nl=False)
 
 
 @app.command()
@@ -169,15 +160,23 @@ def publish(
     partial: Annotated[
         bool, typer.Option("--partial", help="also where fewer runs are here than published")
     ] = False,
+    source: Source = "runs",
 ) -> None:
     """Write a table and its records into results/, and the overview.
 
+    With --from results the pages are written anew from the records that are published.
+
     Example: retable publish risk_parity
     """
-    from retable.report.publish import publish as write
+    from retable.report import publish as published
 
+    one_of("--from", source, ("runs", "results"))
+    if source == "results":
+        for table in published.rewrite(name.partition("/")[0], protocol):
+            typer.echo(f"{published.published_file(table.name, protocol)}")
+        return
     for grid in plan_grids(name, protocol):
-        path, _ = write(grid, partial=partial)
+        path, _ = published.publish(grid, partial=partial)
         typer.echo(f"{path} and {path.with_suffix('.parquet').name}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from retable.config import Node, RunConfig, is_keyed, keyed_part
 from retable.documents import parsed
 from retable.errors import UserError, brief
 from retable.files import write_atomic
-from retable.identity import fingerprint, key_of, run_key, targets_of
+from retable.identity import canonical_json, fingerprint, run_key, targets_of
 from retable.records import run_folder
 
 FILE = "config.yaml"
@@ -50,14 +52,47 @@ class FrozenRun:
             return self
         if seed not in self._siblings:
             config = self.config.model_copy(update={"seed": seed})
-            key = key_of({**self._keyed, "seed": seed})
-            run = self._siblings[seed] = FrozenRun(config, key, self.fingerprint)
+            run = self._siblings[seed] = FrozenRun(config, self._key_of(seed), self.fingerprint)
             object.__setattr__(run, "_siblings", self._siblings)
         return self._siblings[seed]
 
+    def keys(self, seeds: Iterable[int]) -> list[str]:
+        """Keys of the same setting's runs with other seeds, without making the runs."""
+        known = self._keys
+        found: list[str] = []
+        for seed in seeds:
+            if seed not in known:
+                known[seed] = self._key_of(seed)
+            found.append(known[seed])
+        return found
+
     @cached_property
-    def _keyed(self) -> Node:
-        return keyed_part(self.config)
+    def _keys(self) -> dict[int, str]:
+        return {self.config.seed: self.key}
+
+    @cached_property
+    def _key_of(self) -> Callable[[int], str]:
+        return _keys_by_seed(keyed_part(self.config))
+
+
+def _keys_by_seed(part: Node) -> Callable[[int], str]:
+    """What gives the key of a config's keyed part with another seed.
+
+    The canonical text is the same before and after the seed, so that what comes before it is
+    hashed once.
+    """
+    before = canonical_json({name: part[name] for name in part if name < "seed"})
+    after = canonical_json({name: part[name] for name in part if name > "seed"})
+    comma = "," if before != "{}" else ""
+    digest = hashlib.sha256(f'{before[:-1]}{comma}"seed":'.encode())
+    rest = f",{after[1:]}".encode() if after != "{}" else b"}"
+
+    def key_of(seed: int) -> str:
+        own = digest.copy()
+        own.update(b"%d%b" % (seed, rest))
+        return own.hexdigest()
+
+    return key_of
 
 
 def freeze(config: RunConfig) -> FrozenRun:

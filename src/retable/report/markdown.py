@@ -1,71 +1,54 @@
-"""A table as Markdown: ours above, reported below, in the paper's layout."""
+"""A table as Markdown: ours above, reported and verdict below, in the paper's layout."""
 
 from __future__ import annotations
 
-from retable.report import text
+import re
+
+from retable.report import claims, notes, text
 from retable.tables.aggregate import Table
 
 
-def render(table: Table, *, note: str | None = None) -> str:
+def render(table: Table, *, note: str | None = None, picture: str | None = None) -> str:
     """Markdown of a table.
 
     Args:
-        table: what to show.
+        table: judged.
         note: a line under the title, such as where the records come from.
+        picture: address of its figure.
     """
     spec = table.spec
-    source = ", ".join(
-        part
-        for part in (
-            spec.source.paper_ref,
-            f"arXiv {spec.source.arxiv}" if spec.source.arxiv else None,
-            spec.source.code,
-        )
-        if part
-    )
     lines = [
         f"# {_plain(spec.title)}",
         "",
-        f"`{table.name}` · {_plain(source)} · protocol `{table.protocol}`",
+        f"`{table.name}` · {_plain(notes.source(table))} · protocol `{table.protocol}`",
         "",
     ]
     if note:
         lines += [f"**{note}**", ""]
-    lines += _grid(table)
-    lines += ["", _legend(table), ""]
+    if table.tally is not None:
+        lines += [_plain(" ".join(text.tally(table.tally, table.protocol))), ""]
+    if picture:
+        lines += [f"![{_plain(spec.title)}: ours with a band of one standard deviation]({picture})"]
+        lines += [""]
+    marks = notes.mark_notes(table)
+    lines += _grid(table, notes.letters_of(marks))
+    lines += ["", _plain(notes.legend(table)), ""]
     if spec.differs:
         lines += [f"*Why it may differ:* {_plain(spec.differs)}", ""]
-    lines += [f"- {_plain(note)}" for note in [*spec.notes, *text.footnotes(table)]]
-    if spec.claims:
-        lines += ["", "## Claims", "", "| id | statement | where | kind | verdict |"]
-        lines.append("| --- | --- | --- | --- | --- |")
-        for claim in spec.claims:
-            mark = text.GRADE_MARK[claim.grade]
-            where = claim.where or ""
-            lines.append(
-                f"| {claim.id} | {in_cell(claim.statement)}{mark} | {in_cell(where)} |"
-                f" {claim.kind.replace('_', ' ')} | not judged yet |"
-            )
+    below = [_plain(n) for n in [*spec.notes, *notes.footnotes(table)]]
+    below += [f"{f'<sup>{m.letter}</sup> ' if m.letter else ''}{_plain(m.text)}" for m in marks]
+    lines += [f"- {item}" for item in below]
+    if reasons := notes.reasons(table):
+        level = "95 % interval" if table.course is None else "interval, at the level of its look"
+        lines += ["", f"**Not the paper's number.** Ours less reported, with its {level}:", ""]
+        lines += [f"- {_plain(reason)}" for reason in reasons]
+    if table.claims:
+        lines += ["", "## Claims", "", *_claims(table)]
     lines += ["", f"*{text.provenance(table)}*", ""]
     return "\n".join(lines)
 
 
-def _legend(table: Table) -> str:
-    units = {
-        f"{m.title or name}{f' in {m.unit}' if m.unit else ''}"
-        for name, m in table.spec.metrics.items()
-        if any(c.metric == name for c in table.spec.columns.values())
-    }
-    single = all(
-        c.n <= 1 or table.spec.metrics[c.metric].deterministic for c in table.cells.values()
-    )
-    ours = "ours" if single else "ours, mean ± standard deviation (seeds)"
-    return (
-        f"{_plain('; '.join(sorted(units)))}. Each cell: {ours}; below it the reported value (n)."
-    )
-
-
-def _grid(table: Table) -> list[str]:
+def _grid(table: Table, letters: dict[tuple[str, str], str]) -> list[str]:
     spec = table.spec
     rows = {name: row.title or name for name, row in spec.rows.items()}
     columns = {name: column.title or name for name, column in spec.columns.items()}
@@ -78,18 +61,41 @@ def _grid(table: Table) -> list[str]:
         parts: list[str] = []
         for second in across:
             place = (second, first) if spec.transposed else (first, second)
-            parts.append(_content(table, place))
+            parts.append(_content(table, place, letters.get(place, "")))
         lines.append(f"| {in_cell(title)} | {' | '.join(parts)} |")
     return lines
 
 
-def _content(table: Table, place: tuple[str, str]) -> str:
+def _content(table: Table, place: tuple[str, str], letters: str) -> str:
     cell = table.cells.get(place)
     if cell is None:
         return ""
     metric = table.spec.metrics[cell.metric]
-    ours, theirs = text.ours(cell, metric), text.theirs(cell.reported)
-    return f"{ours}<br>{theirs}" if theirs else ours
+    ours = text.ours(cell, metric)
+    if cell.judged is not None and cell.judged.bold:
+        ours = f"**{ours}**"
+    theirs = " ".join(part for part in (text.theirs(cell.reported), text.sign(cell)) if part)
+    lines = [line for line in (ours, text.median(cell, metric), theirs) if line]
+    return f"{'<br>'.join(lines)}{f' <sup>{letters}</sup>' if letters else ''}"
+
+
+def _claims(table: Table) -> list[str]:
+    kept = claims.columns(table.claims)
+    aligned = ["---:" if i in claims.NUMBERS else "---" for i in kept]
+    lines = [
+        f"| {' | '.join(claims.HEADINGS[i] for i in kept)} |",
+        f"| {' | '.join(aligned)} |",
+    ]
+    for claim in table.claims:
+        shown = claims.cells(claim)
+        lines.append(f"| {' | '.join(in_cell(shown[i]) for i in kept)} |")
+    if legend := claims.legend(table.claims):
+        lines += ["", _plain(legend)]
+    lines.append("")
+    for claim in table.claims:
+        if details := claims.details(claim):
+            lines.append(f"- {_plain(claim.id)}: {_plain('. '.join(details))}")
+    return lines
 
 
 def in_cell(content: str) -> str:
@@ -98,5 +104,7 @@ def in_cell(content: str) -> str:
 
 
 def _plain(content: str) -> str:
-    """Text in one line and without HTML."""
-    return " ".join(content.replace("&", "&amp;").replace("<", "&lt;").split())
+    """Text in one line that stays text: no HTML, no emphasis, no code, no links."""
+    line = " ".join(content.replace("&", "&amp;").replace("<", "&lt;").split())
+    line = re.sub(r"[*`]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found[0]}", line)
+    return line.replace("](", "]\\(")

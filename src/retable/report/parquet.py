@@ -27,6 +27,11 @@ def parquet_file(name: str, protocol: str) -> Path:
     return locations.results_dir() / f"{stem}.parquet"
 
 
+def looks_file(name: str, protocol: str) -> Path:
+    """File of the looks at a published table that was run until it was decided."""
+    return parquet_file(name, protocol).with_suffix(".looks.json")
+
+
 def thinned(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """At most 100 rows of a history, evenly spaced, first and last kept."""
     if len(rows) <= MAX_HISTORY:
@@ -151,3 +156,16 @@ def find(prefix: str) -> dict[str, tuple[Record, list[dict[str, float]], Path]]:
         except _BROKEN as error:
             raise _unreadable(path, error) from None
     return found
+
+
+def histories(path: Path) -> dict[str, str]:
+    """Histories (thinned where long) of a published table's runs, as JSON by key.
+
+    Raises:
+        UserError: for a file that is broken.
+    """
+    try:
+        rows = _frame(path).select("key", "history").drop_nulls("history")
+    except _BROKEN as error:
+        raise _unreadable(path, error) from None
+    return dict(rows.iter_rows())

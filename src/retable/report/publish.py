@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from retable import locations, records
 from retable.errors import UserError
 from retable.files import write_atomic
-from retable.report import markdown, parquet
+from retable.report import markdown, overview, parquet, picture
 from retable.tables import collect
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, plan
+from retable.tables.judge import judge_all
+from retable.tables.looks import dump
 
 
 def published_file(name: str, protocol: str) -> Path:
@@ -42,20 +45,66 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
     target = published_file(grid.name, grid.protocol)
     target.parent.mkdir(parents=True, exist_ok=True)
     parquet.write(parquet.parquet_file(grid.name, grid.protocol), found, _histories(grid, found))
+    _keep_looks(grid)
     # Rendered from what was just written, so that the two cannot disagree.
-    text = render_published(grid)
-    write_atomic(target, text)
+    tables = rewrite(grid.spec.paper, grid.protocol)
+    return target, next(t for t in tables if t.name == grid.name)
+
+
+def _keep_looks(grid: Grid) -> None:
+    """Beside the records how often they were looked at, which their verdicts depend on."""
+    file = parquet.looks_file(grid.name, grid.protocol)
+    if grid.course is None:
+        file.unlink(missing_ok=True)
+    else:
+        write_atomic(file, dump(grid.course.looks))
+
+
+def rewrite(paper: str, protocol: str) -> list[Table]:
+    """Write a paper's pages of one protocol, and the overview, from the published records.
+
+    All of its tables, because p of a claim is adjusted over all claims of the paper.
+
+    Raises:
+        UserError: where none is published.
+    """
+    tables = judged(paper, protocol)
+    if not tables:
+        raise UserError(f"{paper}: nothing is published under protocol {protocol}")
+    for path, text in files_of(tables).items():
+        write_atomic(path, text)
     write_overview()
-    return target, table
+    return tables
+
+
+def judged(paper: str, protocol: str) -> list[Table]:
+    """A paper's tables of one protocol from their published records."""
+    names = [n for n, p in published() if p == protocol and n.partition("/")[0] == paper]
+    grids = [collect.decided_by_results(plan(name, protocol)) for name in names]
+    return judge_all(build(grid, collect.from_results(grid)) for grid in grids)
+
+
+def files_of(tables: list[Table]) -> dict[Path, str]:
+    """What is written of published tables: Markdown, and the picture where one is a figure."""
+    files: dict[Path, str] = {}
+    for table in tables:
+        target = published_file(table.name, table.protocol)
+        drawn = target.with_suffix(".svg")
+        if table.spec.figure is not None:
+            files[drawn] = picture.render(table)
+        files[target] = markdown.render(
+            table, picture=drawn.name if table.spec.figure is not None else None
+        )
+    return files
 
 
 def render_published(grid: Grid) -> str:
-    """Markdown of a table from its published records."""
-    grid = collect.decided_by_results(grid)
-    return markdown.render(build(grid, collect.from_results(grid)))
+    """Markdown of a table from its published records, beside those of the paper's other tables."""
+    tables = judged(grid.spec.paper, grid.protocol)
+    return files_of(tables)[published_file(grid.name, grid.protocol)]
 
 
-def _histories(grid: Grid, found: dict[str, records.Record]) -> dict[str, str]:
+def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for run in grid.runs():
         record = found.get(run.key)
@@ -79,32 +128,17 @@ def published() -> list[tuple[str, str]]:
     return found
 
 
-def overview() -> str:
-    """Text of results/README.md: every published table in a line."""
-    lines = [
-        "# Results",
-        "",
-        "Written by `retable publish` from the records beside each table; verdicts follow with the"
-        " statistics.",
-        "",
-        "| table | title | protocol | cells | with a reported value | runs |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
-    ]
-    base = locations.results_dir()
-    for name, protocol in published():
-        grid = collect.decided_by_results(plan(name, protocol))
-        table = build(grid, collect.from_results(grid))
-        filled = sum(cell.n > 0 for cell in table.cells.values())
-        compared = sum(c.n > 0 and c.reported is not None for c in table.cells.values())
-        title = markdown.in_cell(table.spec.title)
-        lines.append(
-            f"| [{name}]({published_file(name, protocol).relative_to(base)}) |"
-            f" {title} | {protocol} | {filled}/{len(table.cells)} | {compared} |"
-            f" {len(table.records)} |"
-        )
-    return "\n".join([*lines, ""])
+def render_overview() -> str:
+    """Text of results/README.md, from the published records."""
+    families = dict.fromkeys((n.partition("/")[0], protocol) for n, protocol in published())
+    return overview.render([table for family in families for table in judged(*family)], _address)
 
 
 def write_overview() -> None:
     """Write results/README.md."""
-    write_atomic(locations.results_dir() / "README.md", overview())
+    write_atomic(locations.results_dir() / "README.md", render_overview())
+
+
+def _address(table: Table) -> str:
+    base = locations.results_dir()
+    return published_file(table.name, table.protocol).relative_to(base).as_posix()

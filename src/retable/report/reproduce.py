@@ -11,6 +11,7 @@ from retable.report import markdown
 from retable.tables import collect, grid, spec
 from retable.tables.aggregate import build
 from retable.tables.grid import Grid
+from retable.tables.judge import judge
 
 FROM_RESULTS = (
     "Not run here: the data can be had neither from a mirror nor from its source."
@@ -43,11 +44,11 @@ def reproduce(
     for planned in grids:
         if planned.name in ended:
             planned = ended[planned.name]
-            echo(markdown.render(build(planned, collect.from_runs(planned, say))))
+            echo(markdown.render(judge(build(planned, collect.from_runs(planned, say)))))
         else:
             planned = collect.decided_by_results(planned)
             found = collect.from_results(planned)
             ok = ok and bool(found)
             note = FROM_RESULTS if found else NOWHERE
-            echo(markdown.render(build(planned, found), note=note))
+            echo(markdown.render(judge(build(planned, found)), note=note))
     return ok

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from retable.index import Ints
 from retable.records import Record, Status
-from retable.tables.grid import CellPlan, Grid
+from retable.tables.course import Course
+from retable.tables.found import Circumstances, Found
+from retable.tables.grid import CellPlan, Grid, places_of
 from retable.tables.judged import Judged, JudgedClaim, Tally
 from retable.tables.select import is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
@@ -60,6 +63,7 @@ class Table:
         lost: records of those runs, by key.
         claims: judged; empty until :func:`retable.tables.judge.judge` is asked.
         tally: verdicts counted; None until then.
+        course: how far it is, where it is run until it is decided.
         remarks: what has to stand with the table, such as how often it was looked at.
     """
 
@@ -67,12 +71,13 @@ class Table:
     spec: TableSpec
     protocol: str
     cells: dict[tuple[str, str], Cell]
-    records: dict[str, Record]
+    records: Mapping[str, Record]
     n_failed: int
     claims: list[JudgedClaim] = field(default_factory=list[JudgedClaim])
     tally: Tally | None = None
+    course: Course | None = None
     remarks: list[str] = field(default_factory=list[str])
-    lost: dict[str, Record] = field(default_factory=dict[str, Record])
+    lost: Mapping[str, Record] = field(default_factory=dict[str, Record])
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -102,7 +107,9 @@ def relative(values: Mapping[int, float], reference: Mapping[int, float]) -> dic
 
 def build(grid: Grid, records: Mapping[str, Record]) -> Table:
     """Cells of a table from the records of its runs, by key."""
-    raw = {place: _values(grid, cell, records) for place, cell in grid.cells.items()}
+    found = Found.of(records, places_of(grid))
+    behind = {place: _behind(grid, cell, found) for place, cell in grid.cells.items()}
+    raw = {place: cell.values() for place, cell in behind.items()}
     cells: dict[tuple[str, str], Cell] = {}
     for row in grid.spec.rows:
         for column in grid.spec.columns:
@@ -118,27 +125,48 @@ def build(grid: Grid, records: Mapping[str, Record]) -> Table:
                 continue
             metric = grid.spec.metrics[metric_name]
             values = _in_unit(metric, row, column, raw)
-            cells[row, column] = _cell(grid, plan, metric_name, values, reported, records)
-    used = {key: records[key] for cell in cells.values() for key in cell.run_keys}
-    lost = {
-        run.key: record
-        for run in grid.runs()
-        if (record := records.get(run.key)) and record.status is not Status.DONE
-    }
-    return Table(grid.name, grid.spec, grid.protocol, cells, used, len(lost), lost=lost)
+            cells[row, column] = _cell(
+                plan,
+                metric_name,
+                len(grid.cell_seeds(plan)),
+                values,
+                reported,
+                found,
+                behind[row, column],
+            )
+    used = found.only(found.numbers(key for cell in cells.values() for key in cell.run_keys))
+    lost = found.only(found.lost(found.numbers(grid.run_folders())))
+    return Table(
+        grid.name, grid.spec, grid.protocol, cells, used, len(lost), course=grid.course, lost=lost
+    )
 
 
-def _values(grid: Grid, cell: CellPlan, records: Mapping[str, Record]) -> dict[int, float]:
-    out: dict[int, float] = {}
-    for run in grid.cell_runs(cell):
-        record = records.get(run.key)
-        # Only a finished run fills a cell: a diverged one has numbers that mean nothing.
-        if record is None or record.status is not Status.DONE:
-            continue
-        value = record.value(cell.address.metric, cell.address.result_row, cell.address.step)
-        if value is not None and math.isfinite(value):
-            out[run.config.seed] = value
-    return out
+def provenance_of(table: Table) -> Circumstances:
+    """Where the records behind a table's cells come from, without reading them one by one."""
+    return Found.of(table.records).circumstances()
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """Runs behind a cell; ``numbers`` are their positions in what was found, -1 for none."""
+
+    keys: list[str]
+    seeds: list[int]
+    numbers: Ints
+    raw: list[float]
+
+    def values(self) -> dict[int, float]:
+        """Numbers as they were recorded, by seed."""
+        pairs = zip(self.seeds, self.raw, strict=True)
+        return {seed: value for seed, value in pairs if math.isfinite(value)}
+
+
+def _behind(grid: Grid, cell: CellPlan, found: Found) -> _Behind:
+    keys = grid.cell_keys(cell)
+    numbers = found.numbers(keys)
+    # Only a finished run fills a cell: a diverged one has numbers that mean nothing.
+    raw = found.at(numbers, cell.address.place).tolist()
+    return _Behind(keys, grid.cell_seeds(cell)[: len(keys)], numbers, raw)
 
 
 def _in_unit(
@@ -155,35 +183,34 @@ def _in_unit(
 
 
 def _cell(
-    grid: Grid,
     plan: CellPlan,
     metric: str,
+    n_planned: int,
     values: dict[int, float],
     reported: Reported | None,
-    records: Mapping[str, Record],
+    found: Found,
+    behind: _Behind,
 ) -> Cell:
-    runs = grid.cell_runs(plan)
+    numbers = behind.numbers
+    done = numbers[found.done(numbers)]
     mean, std = mean_std(list(values.values()))
-    found = [records[run.key] for run in runs if run.key in records]
-    done = [record for record in found if record.status is Status.DONE]
-    n_planned = len(grid.cell_seeds(plan))
     marks: list[str] = []
-    marks += _selection_marks(plan, records)
+    marks += _selection_marks(plan, found)
     if len(values) < n_planned:
         marks.append(f"partial {len(values)}/{n_planned}")
     ended: dict[str, int] = {}
     for status in (Status.DIVERGED, Status.FAILED, Status.TIMEOUT):
-        count = sum(record.status is status for record in found)
+        count = int(found.status_is(numbers, status).sum())
         if count:
             ended[status.value] = count
             marks.append(f"{status.value} {count}/{n_planned}")
-    if any(record.fingerprint != plan.setting.fingerprint for record in done):
+    abouts = found.abouts(done)
+    if any(about.fingerprint != plan.setting.fingerprint for about in abouts):
         marks.append("stale")
-    if len({record.device for record in done}) > 1:
+    if len({about.device for about in abouts}) > 1:
         marks.append("mixed devices")
     if reported is not None:
         marks += _reported_marks(reported)
-    keys = [run.key for run in runs if run.config.seed in values]
     return Cell(
         plan.row,
         plan.column,
@@ -196,24 +223,26 @@ def _cell(
         reported,
         None,
         marks,
-        keys,
+        [key for key, seed in zip(behind.keys, behind.seeds, strict=True) if seed in values],
         plan.selection.text() if plan.selection else None,
         len(done),
         ended,
-        [record.key for record in found if record.status is not Status.DONE],
+        [found.columns.keys[number] for number in found.lost(numbers)],
     )
 
 
-def _selection_marks(plan: CellPlan, records: Mapping[str, Record]) -> list[str]:
+def _selection_marks(plan: CellPlan, found: Found) -> list[str]:
     if plan.selection is None:
         return []
-    tuning = [records[run.key] for run in plan.selection.runs() if run.key in records]
+    tuning = list(plan.selection.run_folders())
+    numbers = found.numbers(tuning)
     marks = ["not selected yet"] if is_undecided(plan) else []
-    if any(r.fingerprint != plan.setting.fingerprint for r in tuning if r.status is Status.DONE):
+    abouts = found.abouts(numbers[found.done(numbers)])
+    if any(about.fingerprint != plan.setting.fingerprint for about in abouts):
         marks.append("selection stale")
-    diverged = sum(r.status is Status.DIVERGED for r in tuning)
+    diverged = int(found.status_is(numbers, Status.DIVERGED).sum())
     if diverged:
-        marks.append(f"diverged {diverged}/{len(plan.selection.runs())} of the tuning runs")
+        marks.append(f"diverged {diverged}/{len(tuning)} of the tuning runs")
     return marks
 
 

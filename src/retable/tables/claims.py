@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from retable.errors import UserError
 from retable.tables import contrast as tests
+from retable.tables.arms import arm_of, is_heavy_cell, is_heavy_sum, is_ours, reported_stds
 from retable.tables.contrast import Arm
 from retable.tables.judged import (
     ClaimVerdict,
@@ -21,19 +22,15 @@ from retable.tables.judged import (
     JudgedClaim,
     Needed,
     Ratio,
-    Reading,
     Wins,
 )
 from retable.tables.parts import Claim
 from retable.tables.power import needed_claim, needed_tie
 from retable.tables.ratio import fieller
-from retable.tables.reading import column_decimals, read
 from retable.tables.several import all_of
 from retable.tables.sums import (
     Sum,
-    Term,
     columns_of,
-    ideal_of,
     margin_of,
     metric_of,
     others_of,
@@ -43,9 +40,6 @@ from retable.tables.sums import (
 
 if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table
-
-HEAVY_FROM = 20
-"""Runs behind a reported row from which its spread tells about the tails."""
 
 
 def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedClaim:
@@ -106,7 +100,7 @@ def _needed(
 ) -> Needed | None:
     """Seeds that would decide; None where it is decided, or part of the error is not ours."""
     effect = judged.effect
-    ours = all(_is_ours(cell) for cell in cells)
+    ours = all(is_ours(cell) for cell in cells)
     if judged.verdict != "undecided" or effect is None or effect.std is None or not ours:
         return None
     if effect.n < 2:
@@ -133,41 +127,12 @@ def _cells(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Cell]:
     return [table.cells[place] for place in dict.fromkeys(places) if place in table.cells]
 
 
-def printed(table: Table, column: str) -> int | None:
-    """The most decimals printed in a column: a last zero may have been dropped."""
-    cells = [found[column] for found in table.spec.reported.values() if column in found]
-    return column_decimals(reported.value for reported in cells)
-
-
-def _is_ours(cell: Cell) -> bool:
-    return cell.n_planned > 0
-
-
-def _arm(table: Table, claim: Claim, term: Term) -> Arm:
-    weight, row, column = term
-    cell, ideal = table.cells[row, column], ideal_of(table, claim, column)
-    if not _is_ours(cell):
-        assert cell.reported is not None
-        return Arm(weight, None, _away(read(cell.reported, printed(table, column)), ideal))
-    return Arm(weight, _values(cell, ideal), None)
-
-
-def _values(cell: Cell, ideal: float | None) -> Mapping[int, float]:
-    if ideal is None:
-        return cell.values
-    return {seed: abs(value - ideal) for seed, value in cell.values.items()}
-
-
-def _away(reading: Reading, ideal: float | None) -> Reading:
-    return reading if ideal is None else replace(reading, value=abs(reading.value - ideal))
-
-
 def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | None:
     """Why the claim cannot be judged yet: ``not run``, ``partial 3/5``, ``diverged 1/5``."""
     places = {(row, column) for s in sums for _, row, column in s.terms}
     if not cells or any(place not in table.cells for place in places):
         return "not run"
-    ours = [cell for cell in cells if _is_ours(cell)]
+    ours = [cell for cell in cells if is_ours(cell)]
     if not ours or any(cell.n == 0 for cell in ours):
         return "not run"
     for status in ("diverged", "failed", "timeout"):
@@ -196,15 +161,15 @@ def _tested(
         metrics = [metric_of(table, c) for _, _, c in one.terms]
         fixed = all(metric.deterministic for metric in metrics)
         quanta = {metric.quantum for metric in metrics}
-        heavy = _heavy(table, one)
+        heavy = is_heavy_sum(table, one)
         effect = tests.contrast(
-            [_arm(table, claim, term) for term in one.terms],
+            [arm_of(table, claim, term) for term in one.terms],
             one.c0,
             quantum=quanta.pop() if len(quanta) == 1 else None,
             alpha=alpha,
             paired=False if heavy else None,
             deterministic=fixed,
-            least_std=_reported_stds(table, one) if heavy else (),
+            least_std=reported_stds(table, one) if heavy else (),
         )
         parts.append((one.name, effect, _concluded(claim, effect, fixed=fixed)))
     return parts
@@ -225,7 +190,7 @@ def _pair(
     a, b = ((1.0, claim.better, column), (-1.0, other, column))
     name = table.spec.columns[column].title or column
     if claim.kind == "tie":
-        arms = [_arm(table, claim, a), _arm(table, claim, b)]
+        arms = [arm_of(table, claim, a), arm_of(table, claim, b)]
         quantum = metric_of(table, column).quantum
         effect, verdict = tests.tie(
             arms, margin_of(table, claim, column), alpha=alpha, quantum=quantum
@@ -247,38 +212,6 @@ def _function(
         raise UserError(
             f"{table.name}: claims.{claim.id}.function: no '{claim.function}' in {module}"
         ) from None
-
-
-def _heavy(table: Table, one: Sum) -> bool:
-    """Whether the sum's reported rows have many runs and one of its arms a heavy tail."""
-    cells = [table.cells[row, column] for _, row, column in one.terms]
-    reported = [cell.reported for cell in cells if cell.reported is not None]
-    if not reported or any((r.n or 0) < HEAVY_FROM for r in reported):
-        return False
-    return any(is_heavy_cell(cell) for cell in cells)
-
-
-def is_heavy_cell(cell: Cell) -> bool:
-    """Whether our or the reported spread of a positive metric is above half of the mean."""
-    if any(value < 0 for value in cell.values.values()):
-        return False
-    reading = None if cell.reported is None else read(cell.reported)
-    if reading is not None and reading.value < 0:
-        return False
-    return tests.is_heavy(
-        cell.mean,
-        cell.std,
-        None if reading is None else reading.value,
-        None if reading is None else reading.std,
-    )
-
-
-def _reported_stds(table: Table, one: Sum) -> list[float | None]:
-    out: list[float | None] = []
-    for _, row, column in one.terms:
-        reported = table.cells[row, column].reported
-        out.append(None if reported is None else read(reported).std)
-    return out
 
 
 def _together(
@@ -303,7 +236,7 @@ def _wins(table: Table, claim: Claim, sums: Sequence[Sum]) -> Wins | None:
         return None
     per_sum: list[dict[int, float]] = []
     for one in sums:
-        arms = [_arm(table, claim, term) for term in one.terms]
+        arms = [arm_of(table, claim, term) for term in one.terms]
         if any(arm.values is None for arm in arms):
             return None
         per_sum.append(tests.sums(arms, one.c0))
@@ -322,7 +255,7 @@ def _ratio(table: Table, claim: Claim) -> Ratio | None:
     sides: list[dict[int, float]] = []
     for side in (0, 1):
         cells = [table.cells[quotient_of(table, claim, c)[side], c] for c in columns]
-        if not all(_is_ours(cell) for cell in cells):
+        if not all(is_ours(cell) for cell in cells):
             return None
         common = set.intersection(*(set(cell.values) for cell in cells))
         sides.append({s: math.fsum(c.values[s] for c in cells) / len(cells) for s in common})
@@ -335,7 +268,7 @@ def _marks(cells: Sequence[Cell]) -> list[str]:
         found = [m for m in cell.marks if m in {"stale", "mixed devices", "selection stale"}]
         if 0 < cell.n < cell.n_done:
             found.append(f"partial {cell.n}/{cell.n_done}: no value from the others")
-        if not _is_ours(cell) and cell.reported is not None:
+        if not is_ours(cell) and cell.reported is not None:
             found.append(f"quoted number ({cell.reported.grade})")
         if is_heavy_cell(cell):
             found.append("heavy tails")

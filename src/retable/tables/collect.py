@@ -1,29 +1,114 @@
-"""Records of a table's runs, from the run folders or from the published Parquet file."""
+"""Records of a table's runs, from the run folders or from the published Parquet file.
+
+Of few runs every record is read. Of very many, what the table needs of them is kept in an index
+(:mod:`retable.index`), and only records that are new or changed are read, by several processes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from retable import records
-from retable.launch.frozen import FrozenRun
+import numpy as np
+
+from retable import bulk, index, records
+from retable.bulk import Place, Rows
+from retable.errors import brief
+from retable.index import Columns
 from retable.records import Record
-from retable.tables.grid import Grid
+from retable.tables.found import Found
+from retable.tables.grid import Grid, places_of
 from retable.tables.select import decide
+from retable.tables.waiting import Waiting
+
+MANY = 1000
+"""Runs from which on an index is worth its file; fewer are read in a tenth of a second."""
+
+_NEWS = 200
+"""Records that make it worth to write an index again; fewer are read each time."""
+
+_FORGOTTEN = 4
+"""An index of so many times more runs than were asked for is cut down to those."""
+
+Warn = Callable[[str], None]
 
 
-def from_runs(grid: Grid, warn: Callable[[str], None]) -> dict[str, Record]:
+def from_runs(grid: Grid, warn: Warn) -> Found:
     """Records in the run folders, by key."""
-    return of_runs(grid.runs(), warn)
+    return of_runs(grid, grid.run_folders(), warn)
 
 
-def of_runs(runs: Iterable[FrozenRun], warn: Callable[[str], None]) -> dict[str, Record]:
-    """Records of some runs in their folders, by key."""
-    found: dict[str, Record] = {}
-    for run in runs:
-        record = records.read_run(run.folder, warn)
-        if record is not None:
-            found[run.key] = record
-    return found
+def of_runs(grid: Grid, folders: Mapping[str, str], warn: Warn) -> Found:
+    """Records of some of a table's runs in their folders, by key.
+
+    Args:
+        grid: the planned table.
+        folders: by key, the folder that the run's own is in.
+        warn: told of every record that is skipped, by name.
+    """
+    places = places_of(grid)
+    if len(folders) < MANY:
+        read = {key: records.read_run(Path(base, key), warn) for key, base in folders.items()}
+        return Found.of({key: record for key, record in read.items() if record}, places)
+    keys: dict[str, list[str]] = {}
+    for key, base in folders.items():
+        keys.setdefault(base, []).append(key)
+    parts = [_of_folder(grid, base, some, places, warn) for base, some in keys.items()]
+    return Found(Columns.joined(parts), places, folders)
+
+
+def _of_folder(
+    grid: Grid, base: str, keys: Sequence[str], places: Sequence[Place], warn: Warn
+) -> Columns:
+    """Very many runs whose folders are in one: from the index, what is not in it from the files."""
+    file = index.file_of(Path(base).parent, grid.name, grid.protocol)
+    known = index.load(file, places) or Columns.empty(len(places))
+    good, new = index.standing(known, base, keys)
+    if not new:
+        return good
+    new = _with_folder(base, new)
+    now = index.clock(file) if len(new) >= _NEWS else None
+    read = _read(base, new, places, warn)
+    if now is not None:
+        fresh = read.take(index.settled(read, now))
+        if len(fresh.keys) >= _NEWS:
+            many = len(known.keys) > _FORGOTTEN * len(keys)
+            _save(file, good if many else known, fresh, places, warn)
+    return Columns.joined([good, read])
+
+
+def _with_folder(base: str, keys: list[str]) -> list[str]:
+    """Of very many runs those that have a folder, which is all that can have a record."""
+    if len(keys) < MANY:
+        return keys
+    try:
+        there = {path.name for path in Path(base).iterdir()}
+    except OSError:
+        return keys
+    return [key for key in keys if key in there]
+
+
+def _read(base: str, keys: Sequence[str], places: Sequence[Place], warn: Warn) -> Columns:
+    parts: list[Rows] = []
+    with Waiting("reading records", len(keys)) as waiting:
+        for rows in bulk.read_all(base, keys, places, waiting.at):
+            parts.append(rows)
+    for rows in parts:
+        for warning in rows.warnings:
+            warn(warning)
+    return Columns.joined(
+        [Columns.of(rows, len(places)) for rows in parts] or [Columns.empty(len(places))]
+    )
+
+
+def _save(file: Path, known: Columns, fresh: Columns, places: Sequence[Place], warn: Warn) -> None:
+    newer = set(fresh.keys)
+    old = [number for number, key in enumerate(known.keys) if key not in newer]
+    both = Columns.joined([known.take(np.array(old, dtype=np.int64)), fresh])
+    try:
+        index.save(file, both, places)
+    except OSError as error:
+        warn(f"{file}: cannot be written ({brief(str(error.strerror))}); the next time is as slow")
 
 
 def from_results(grid: Grid) -> dict[str, Record]:
@@ -33,15 +118,41 @@ def from_results(grid: Grid) -> dict[str, Record]:
     path = parquet_file(grid.name, grid.protocol)
     if not path.is_file():
         return {}
-    wanted = {run.key for run in grid.runs()}
+    wanted = grid.run_folders()
     return {r.key: r for r in read(path) if r.key in wanted}
 
 
 def decided_by_runs(grid: Grid) -> Grid:
-    """The table with the choices that the tuning runs in the run folders allow."""
-    return decide(grid, lambda runs: of_runs(runs, lambda _: None))
+    """The table with the choices that the tuning runs in the run folders allow.
+
+    Where looks at it are fixed, with the seeds that they have come to.
+    """
+    grid = decide(grid, lambda folders: of_runs(grid, folders, lambda _: None))
+    return _followed(grid, looks_of(grid), lambda whole: from_runs(whole, lambda _: None))
 
 
 def decided_by_results(grid: Grid) -> Grid:
-    """The table with the choices that the published tuning runs allow."""
-    return decide(grid, lambda _: from_results(grid))
+    """The same by what is published with the table."""
+    from retable.report.parquet import looks_file
+
+    grid = decide(grid, lambda _: from_results(grid))
+    return _followed(grid, looks_file(grid.name, grid.protocol), from_results)
+
+
+def looks_of(grid: Grid) -> Path | None:
+    """File of the looks at a table, beside its runs; None where it has no runs at all."""
+    some = next(iter(grid.cells.values()), None)
+    if some is None:
+        return None
+    return Path(some.setting.config.paths.runs) / "_looks" / f"{grid.name}-{grid.protocol}.json"
+
+
+def _followed(
+    grid: Grid, file: Path | None, records_of: Callable[[Grid], Mapping[str, Record]]
+) -> Grid:
+    if file is None or not file.is_file():
+        return grid
+    from retable.tables import looks
+
+    fixed = looks.load(file)
+    return grid if fixed is None else looks.followed(grid, fixed, records_of)

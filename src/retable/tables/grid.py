@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from retable import locations
+from retable.bulk import Place
 from retable.compose import compose
 from retable.composed import planning
 from retable.errors import UserError, nearest
 from retable.launch.frozen import FrozenRun, freeze
 from retable.tables import spec as specs
+from retable.tables.course import Course
 from retable.tables.parts import Select
 from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
 from retable.tables.select import overrides as select_overrides
@@ -24,6 +26,11 @@ class Address:
     metric: str
     result_row: str
     step: int | None
+
+    @property
+    def place(self) -> Place:
+        """The same for who collects records."""
+        return self.metric, self.result_row, self.step
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Grid:
     cells: dict[tuple[str, str], CellPlan]
     n_seeds: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     """Of some cells, how many of the seeds they are run with; the others with all."""
+    course: Course | None = None
+    """How far it is, where it is run until it is decided."""
 
     def cell_seeds(self, cell: CellPlan) -> list[int]:
         """Seeds of a cell's number."""
@@ -81,7 +90,7 @@ class Grid:
         Tuning runs come first; runs of a setting that is not chosen yet are not among them.
         """
         yield from self.tuning_runs()
-        settings = self._settings()
+        settings = self._cell_settings()
         for number, seed in enumerate(self.seeds):
             for setting, n_seeds in settings:
                 if number < n_seeds:
@@ -95,7 +104,7 @@ class Grid:
         found = {run.key: str(run.folder.parent) for run in self.tuning_runs()}
         settings = [
             (setting.keys(self.seeds[:n_seeds]), str(setting.folder.parent))
-            for setting, n_seeds in self._settings()
+            for setting, n_seeds in self._cell_settings()
         ]
         for number in range(len(self.seeds)):
             for keys, folder in settings:
@@ -103,14 +112,30 @@ class Grid:
                     found[keys[number]] = folder
         return found
 
-    def _settings(self) -> list[tuple[FrozenRun, int]]:
-        """Every setting once, with how many of the first seeds some cell of it needs."""
+    def settings(self) -> list[tuple[FrozenRun, list[int]]]:
+        """Every setting with the seeds that are run: those to choose from, then those of cells."""
+        selections = [cell.selection for cell in self.cells.values() if cell.selection]
+        tuned = {
+            c.setting.key: (c.setting, list(s.seeds)) for s in selections for c in s.candidates
+        }
+        own = [(setting, self.seeds[:n_seeds]) for setting, n_seeds in self._cell_settings()]
+        return [*tuned.values(), *own]
+
+    def _cell_settings(self) -> list[tuple[FrozenRun, int]]:
+        """Every setting of a cell once, with how many of the first seeds some cell of it needs."""
         settings: dict[str, tuple[FrozenRun, int]] = {}
         for cell in self.cells.values():
             setting, needed = settings.get(cell.setting.key, (cell.setting, 0))
             own = 0 if is_undecided(cell) else len(self.cell_seeds(cell))
             settings[cell.setting.key] = setting, max(needed, own)
         return list(settings.values())
+
+
+def places_of(grid: Grid) -> list[Place]:
+    """Where all numbers of a table stand: those of its cells, and those that settings go by."""
+    cells = [cell.address.place for cell in grid.cells.values()]
+    chosen = [cell.selection.place for cell in grid.cells.values() if cell.selection]
+    return list(dict.fromkeys([*cells, *chosen]))
 
 
 def expand_names(name: str) -> list[str]:

@@ -12,7 +12,8 @@ from dataclasses import replace
 from statistics import median
 
 from retable.tables.aggregate import Cell, Table
-from retable.tables.claims import is_heavy_cell, judge_claim, printed
+from retable.tables.arms import is_heavy_cell, printed
+from retable.tables.claims import judge_claim
 from retable.tables.compare import (
     default_tolerance,
     deterministic_difference,
@@ -100,6 +101,7 @@ def tally(cells: Iterable[Cell], claims: Iterable[JudgedClaim]) -> Tally:
     verdicts = Counter(claim.verdict for claim in claims)
     return Tally(
         judged=len(judged),
+        estimated=sum(_is_estimated(cell.judged) for cell in judged),
         reproduced=kinds["reproduced"],
         consistent=kinds["consistent"],
         undecided=kinds["undecided"],
@@ -111,6 +113,11 @@ def tally(cells: Iterable[Cell], claims: Iterable[JudgedClaim]) -> Tally:
         claims_partial=verdicts["partial"],
         not_judged=verdicts["not judged"],
     )
+
+
+def _is_estimated(judged: Judged | None) -> bool:
+    found = None if judged is None else judged.difference
+    return found is not None and found.rule != "deterministic"
 
 
 def add(tallies: Iterable[Tally]) -> Tally:

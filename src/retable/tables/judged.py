@@ -246,12 +246,14 @@ class Tally:
 
     Attributes:
         judged: cells that were compared with a reported number.
+        estimated: those of them with an interval; the others are the same for every seed.
         reproduced: and so on: cells by verdict.
         different: better, worse, higher or lower.
         unverified: judged cells whose reported value is not primary.
     """
 
     judged: int = 0
+    estimated: int = 0
     reproduced: int = 0
     consistent: int = 0
     undecided: int = 0
@@ -265,5 +267,5 @@ class Tally:
 
     @property
     def by_chance(self) -> float:
-        """Cells expected to be called different where all are the same: 5 %."""
-        return 0.05 * self.judged
+        """Cells expected to be called different where all are the same: 5 % of those estimated."""
+        return 0.05 * self.estimated

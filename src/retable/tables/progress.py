@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from retable import records
+import numpy as np
+
+from retable.index import Ints
 from retable.launch.engine import warn, workers_of
+from retable.launch.frozen import FrozenRun
 from retable.launch.progress import duration
 from retable.records import Status
+from retable.tables.collect import from_runs
+from retable.tables.found import Found
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 
@@ -78,27 +83,21 @@ def _states(count: Counter[str]) -> str:
 
 def survey(grid: Grid) -> Survey:
     """Look at the records of a table's runs."""
+    found = from_runs(grid, warn)
     states: dict[str, str] = {}
     seconds: dict[str, list[float]] = {}
     todo: Counter[str] = Counter()
-    for run in grid.runs():
-        record = records.read_run(run.folder, warn)
-        setting = run.with_seed(0).key
-        match record.status if record else None:
-            case Status.DONE:
-                assert record is not None
-                states[run.key] = "done" if record.fingerprint == run.fingerprint else "stale"
-                seconds.setdefault(setting, []).append(record.wall_s)
-            case Status.DIVERGED:
-                states[run.key] = "diverged"
-            case Status.FAILED:
-                states[run.key] = "failed"
-            case _:
-                states[run.key] = "to do"
-        if states[run.key] in {"failed", "to do"}:
-            todo[setting] += 1
+    for setting, seeds in grid.settings():
+        keys = setting.keys(seeds)
+        numbers = found.numbers(keys)
+        own = _states_of(setting, found, numbers)
+        states.update(zip(keys, own, strict=True))
+        name = setting.keys([0])[0]
+        done = numbers[found.done(numbers)]
+        seconds.setdefault(name, []).extend(found.columns.wall_s[done].tolist())
+        todo[name] += sum(state in {"failed", "to do"} for state in own)
     cells = {
-        place: Counter(states[run.key] for run in grid.cell_runs(cell))
+        place: Counter(states[key] for key in grid.cell_keys(cell))
         for place, cell in grid.cells.items()
     }
     some = next(iter(grid.cells.values()), None)
@@ -106,5 +105,17 @@ def survey(grid: Grid) -> Survey:
     known = [s for values in seconds.values() for s in values]
     expected = None
     if known:
-        expected = sum(n * fmean(seconds.get(k, known)) for k, n in todo.items()) / workers
+        expected = sum(n * fmean(seconds[k] or known) for k, n in todo.items()) / workers
     return Survey(grid, cells, Counter(states.values()), expected, workers)
+
+
+def _states_of(setting: FrozenRun, found: Found, numbers: Ints) -> list[str]:
+    """The state of each run of a setting."""
+    states = np.full(len(numbers), "to do", dtype=object)
+    states[found.status_is(numbers, Status.FAILED)] = "failed"
+    states[found.status_is(numbers, Status.DIVERGED)] = "diverged"
+    done = found.done(numbers)
+    about = found.columns.about[numbers[done]]
+    fresh = [a.fingerprint == setting.fingerprint for a in found.columns.abouts]
+    states[done] = ["done" if fresh[number] else "stale" for number in about]
+    return states.tolist()

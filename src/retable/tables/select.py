@@ -11,21 +11,23 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from retable.bulk import Place
 from retable.errors import UserError
 from retable.launch.frozen import FrozenRun
 from retable.records import Record, Status
+from retable.tables.found import Found
 from retable.tables.parts import Select
 
 if TYPE_CHECKING:
     from retable.tables.grid import CellPlan, Grid
 
-Source = Callable[[Iterable[FrozenRun]], Mapping[str, Record]]
-"""Gives the records of some runs, by key."""
+Source = Callable[[Mapping[str, str]], Mapping[str, Record]]
+"""Gives the records of some runs, by key; told by key the folder that the run's own is in."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,19 @@ class Selection:
     def runs(self) -> list[FrozenRun]:
         """All tuning runs, seed by seed."""
         return [c.setting.with_seed(seed) for seed in self.seeds for c in self.candidates]
+
+    def run_folders(self) -> dict[str, str]:
+        """Of every tuning run: its key, and the folder that its own is in."""
+        found: dict[str, str] = {}
+        for candidate in self.candidates:
+            folder = str(candidate.setting.folder.parent)
+            found.update(dict.fromkeys(candidate.setting.keys(self.seeds), folder))
+        return found
+
+    @property
+    def place(self) -> Place:
+        """Where the number to choose by stands in a record: nowhere but in the validation."""
+        return self.by, None, None
 
     def text(self) -> str:
         """The choice, or that there is none yet."""
@@ -137,27 +152,22 @@ def decide(grid: Grid, source: Source) -> Grid:
         grid: as planned.
         source: where the records of the tuning runs are.
     """
-    undecided = [cell for cell in grid.cells.values() if is_undecided(cell)]
-    if not undecided:
+    undecided = [cell.selection for cell in grid.cells.values() if is_undecided(cell)]
+    waiting = [selection for selection in undecided if selection is not None]
+    if not waiting:
         return grid
-    records = source({run.key: run for c in undecided for run in _tuning(c)}.values())
-    cells = {
-        place: _decide(cell, records) if cell.selection else cell
-        for place, cell in grid.cells.items()
-    }
+    folders = {key: folder for s in waiting for key, folder in s.run_folders().items()}
+    found = Found.of(source(folders), list(dict.fromkeys(s.place for s in waiting)))
+    cells = {place: _decide(cell, found) for place, cell in grid.cells.items()}
     return replace(grid, cells=cells)
 
 
-def _tuning(cell: CellPlan) -> list[FrozenRun]:
-    return cell.selection.runs() if cell.selection else []
-
-
-def _decide(cell: CellPlan, records: Mapping[str, Record]) -> CellPlan:
+def _decide(cell: CellPlan, found: Found) -> CellPlan:
     selection = cell.selection
     if selection is None or selection.chosen is not None:
         return cell
     scored = tuple(
-        replace(candidate, score=_score(selection, candidate, records))
+        replace(candidate, score=_score(selection, candidate, found))
         for candidate in selection.candidates
     )
     chosen = _best(scored, selection.direction)
@@ -169,26 +179,26 @@ def _decide(cell: CellPlan, records: Mapping[str, Record]) -> CellPlan:
     )
 
 
-def _score(
-    selection: Selection, candidate: Candidate, records: Mapping[str, Record]
-) -> float | None:
-    values: list[float] = []
-    for seed in selection.seeds:
-        record = records.get(candidate.setting.with_seed(seed).key)
-        if record is not None and record.status is Status.DIVERGED:
-            values.append(math.nan)
-        elif record is None or record.status is not Status.DONE:
+def _score(selection: Selection, candidate: Candidate, found: Found) -> float | None:
+    keys = candidate.setting.keys(selection.seeds)
+    numbers = found.numbers(keys)
+    done, diverged = found.done(numbers), found.status_is(numbers, Status.DIVERGED)
+    values = found.at(numbers, selection.place)
+    scores: list[float] = []
+    for number, key in enumerate(keys):
+        if diverged[number]:
+            scores.append(math.nan)
+        elif not done[number]:
             return None
+        elif math.isnan(values[number]):
+            record = found[key]
+            known = ", ".join(sorted(record.validation)) or "none"
+            raise UserError(
+                f"select.by: '{selection.by}' is not logged by {record.experiment}; logged: {known}"
+            )
         else:
-            value = record.validation.get(selection.by)
-            if value is None:
-                known = ", ".join(sorted(record.validation)) or "none"
-                raise UserError(
-                    f"select.by: '{selection.by}' is not logged by {record.experiment}; logged:"
-                    f" {known}"
-                )
-            values.append(value)
-    return fmean(values)
+            scores.append(float(values[number]))
+    return fmean(scores)
 
 
 def _best(candidates: Sequence[Candidate], direction: str) -> int | None:

@@ -26,14 +26,21 @@ class Sum:
     """One weighted sum of cells that has to be above a constant.
 
     Attributes:
-        name: what tells it from the claim's other sums.
+        what: what tells it from the claim's other sums in the same place.
+        place: what tells it from those elsewhere.
         terms: weight, row and column of each cell.
         c0: the constant.
     """
 
-    name: str
+    what: str
+    place: str
     terms: list[Term]
     c0: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Such as ``at least 2.4 times, average of 26 columns``."""
+        return ", ".join(part for part in (self.what, self.place) if part)
 
     def text(self, table: Table) -> str:
         """Such as ``no regularizer - BinaryConnect > 0 (MNIST)``."""
@@ -49,7 +56,7 @@ class Sum:
             shown.append(f"{'−' if weight < 0 else '+'} {factor}{_title(table, name)}")
         left = " ".join(shown).removeprefix("+ ")
         where = "average of " if _is_average(self.terms) else ""
-        place = ", ".join(table.spec.columns[c].title or c for c in columns[:2])
+        place = ", ".join(_column(table, c) for c in columns[:2])
         if len(columns) > 2:
             place = f"{len(columns)} columns"
         return f"{left} > {self.c0:.4g} ({where}{place})"
@@ -57,8 +64,7 @@ class Sum:
 
 def _title(table: Table, name: str) -> str:
     row, _, column = name.partition(", ")
-    title = table.spec.rows[row].title or row
-    return f"{title} at {table.spec.columns[column].title or column}" if column else title
+    return f"{_row(table, row)} at {_column(table, column)}" if column else _row(table, row)
 
 
 def _is_average(terms: Sequence[Term]) -> bool:
@@ -86,6 +92,7 @@ def _averaged(per_column: Sequence[list[Sum]]) -> list[Sum]:
     count = len(per_column)
     return [
         Sum(
+            several[0].what,
             f"average of {count} columns",
             [(weight / count, row, column) for s in several for weight, row, column in s.terms],
             several[0].c0,
@@ -119,9 +126,16 @@ def _sign(table: Table, claim: Claim, column: str) -> float:
     return -1.0 if smaller or metric_of(table, column).direction == "min" else 1.0
 
 
+def _row(table: Table, row: str) -> str:
+    return table.spec.rows[row].title or row
+
+
+def _column(table: Table, column: str) -> str:
+    return table.spec.columns[column].title or column
+
+
 def _named(table: Table, row: str, column: str) -> str:
-    title = table.spec.rows[row].title or row
-    return f"{title}, {table.spec.columns[column].title or column}"
+    return f"{_row(table, row)}, {_column(table, column)}"
 
 
 def others_of(claim: Claim) -> list[str]:
@@ -138,7 +152,8 @@ def _ordering(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
         c0 = -margin_of(table, claim, column)
     return [
         Sum(
-            f"than {_named(table, other, column)}",
+            f"than {_row(table, other)}",
+            _column(table, column),
             [(sign, claim.better, column), (-sign, other, column)],
             c0,
         )
@@ -164,14 +179,14 @@ def margin_of(table: Table, claim: Claim, column: str) -> float:
 def _threshold(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     assert claim.better is not None
     (column,) = columns
-    name = _named(table, claim.better, column)
-    row = claim.better
+    row, place = claim.better, _column(table, column)
+    name = _row(table, row)
 
     def above(c: float) -> Sum:
-        return Sum(f"{name} at least {c:g}", [(1.0, row, column)], c)
+        return Sum(f"{name} at least {c:g}", place, [(1.0, row, column)], c)
 
     def below(c: float) -> Sum:
-        return Sum(f"{name} at most {c:g}", [(-1.0, row, column)], -c)
+        return Sum(f"{name} at most {c:g}", place, [(-1.0, row, column)], -c)
 
     return _bounds(claim, above, below)
 
@@ -180,13 +195,13 @@ def _ratio(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     """The factor is that of an improvement: than / better where smaller is better."""
     (column,) = columns
     top, bottom = quotient_of(table, claim, column)
-    place = table.spec.columns[column].title or column
+    place = _column(table, column)
 
     def above(f: float) -> Sum:
-        return Sum(f"at least {f:.4g} times, {place}", [(1.0, top, column), (-f, bottom, column)])
+        return Sum(f"at least {f:.4g} times", place, [(1.0, top, column), (-f, bottom, column)])
 
     def below(f: float) -> Sum:
-        return Sum(f"at most {f:.4g} times, {place}", [(-1.0, top, column), (f, bottom, column)])
+        return Sum(f"at most {f:.4g} times", place, [(-1.0, top, column), (f, bottom, column)])
 
     return _bounds(claim, above, below)
 
@@ -225,6 +240,7 @@ def _trend(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
         return [
             Sum(
                 f"{_named(table, *first)} to {_named(table, *second)}",
+                "",
                 [(sign, *second), (-sign, *first)],
             )
             for first, second in pairwise(points)
@@ -236,7 +252,11 @@ def _trend(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
         )
     mean = math.fsum(positions) / len(positions)
     return [
-        Sum(claim.trend, [(sign * (x - mean), *p) for x, p in zip(positions, points, strict=True)])
+        Sum(
+            claim.trend,
+            "",
+            [(sign * (x - mean), *p) for x, p in zip(positions, points, strict=True)],
+        )
     ]
 
 
@@ -253,7 +273,7 @@ def _interaction(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum
     for weight, column in zip((1.0, -1.0), columns, strict=True):
         sign = weight * _sign(table, claim, column)
         terms += [(sign, claim.better, column), (-sign, other, column)]
-    return [Sum("gain", terms)]
+    return [Sum("gain", "", terms)]
 
 
 _KINDS: dict[str, Callable[[Table, Claim, Sequence[str]], list[Sum]]] = {

@@ -1,0 +1,244 @@
+"""Everything behind one cell: its runs, the reported number, and how the verdict came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from retable.errors import UserError, nearest
+from retable.records import Record
+from retable.report import notes, text
+from retable.report.data import finite, judged_json
+from retable.tables.aggregate import Cell, Table
+from retable.tables.grid import CellPlan, Grid
+from retable.tables.judged import DIFFERENT
+
+_MARKS = {
+    "partial": "fewer seeds gave a number than the table asks for",
+    "diverged": "these runs gave no number, so that the mean is one of survivors",
+    "failed": "these runs gave no number, so that the mean is one of survivors",
+    "timeout": "these runs gave no number, so that the mean is one of survivors",
+    "stale": "a record below is of another state of the code; retable refresh brings it up to date",
+    "selection stale": "the setting was chosen by runs of another state of the code",
+    "not selected yet": "the tuning runs that choose the setting have not all ended",
+    "mixed devices": "the runs below are of several types of devices",
+    "unverified": "neither the paper nor its authors' material vouches for the reported value here",
+    "n assumed": "how many runs are behind the reported value is not reported",
+    "equal spread assumed": "only one side has a spread; the other is taken to vary alike",
+    "heavy tails": "a spread is above half of the mean; a few runs move the mean, see the median",
+    "not run": "the row is not run in this column",
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One cell with what is behind it.
+
+    Attributes:
+        table: judged.
+        plan: of the cell; None where it is reported only.
+        records: of the table's runs, by key.
+        keys: of the runs that the cell asks for, by seed.
+        stale: keys whose record is of another state of the code.
+    """
+
+    table: Table
+    cell: Cell
+    plan: CellPlan | None
+    records: Mapping[str, Record]
+    keys: dict[int, str]
+    stale: frozenset[str]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """One entry for each seed that the table asks for."""
+        out: list[dict[str, Any]] = []
+        for seed, key in self.keys.items():
+            record = self.records.get(key)
+            entry: dict[str, Any] = {"key": key, "seed": seed, "value": self.cell.values.get(seed)}
+            if record is None:
+                out.append({**entry, "status": "not run"})
+                continue
+            assert self.plan is not None
+            address = self.plan.address
+            out.append(
+                {
+                    **entry,
+                    "recorded": record.value(address.metric, address.result_row, address.step),
+                    "status": record.status.value,
+                    "error": record.error,
+                    "device": record.device,
+                    "commit": record.provenance.commit,
+                    "dirty": record.provenance.dirty is not None,
+                    "started": record.started,
+                    "stale": key in self.stale,
+                }
+            )
+        return out
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        cell = self.cell
+        address = None if self.plan is None else asdict(self.plan.address)
+        return finite(
+            {
+                "table": self.table.name,
+                "protocol": self.table.protocol,
+                "row": cell.row,
+                "column": cell.column,
+                "address": address,
+                "mean": cell.mean,
+                "std": cell.std,
+                "n": cell.n,
+                "n_planned": cell.n_planned,
+                "selected": cell.selected,
+                "reported": None if cell.reported is None else cell.reported.model_dump(),
+                "judged": judged_json(cell),
+                "marks": [{"mark": m, "why": _why(m)} for m in notes.marks(cell)],
+                "runs": self.runs(),
+                "verify": self.verify(),
+            }
+        )
+
+    def verify(self) -> str | None:
+        """Command that runs the first of the cell's runs again and compares."""
+        done = [key for key in self.keys.values() if key in self.records]
+        return f"retable verify {done[0][:12]}" if done else None
+
+    def as_text(self) -> str:
+        """A section each for our number, the reported one, the verdict and the runs."""
+        cell, spec = self.cell, self.table.spec
+        metric = spec.metrics[cell.metric]
+        unit = f" {metric.unit}" if metric.unit else ""
+        lines = [
+            f"{self.table.name}, {cell.row}, {cell.column} (protocol {self.table.protocol})",
+            f"    {text.title(self.table, cell.row, cell.column)}",
+            "",
+            f"ours: {text.ours(cell, metric)}{unit if cell.mean is not None else ''}",
+        ]
+        if self.plan is not None:
+            address = self.plan.address
+            row = f", result row {address.result_row}" if address.result_row else ""
+            step = f", step {address.step}" if address.step is not None else ""
+            lines.append(f"    {address.metric}{row}{step}; {self._asked()}")
+        if metric.relative_to is not None:
+            lines.append(
+                f"    relative to row {metric.relative_to}: the ratio of means plus each seed's"
+                " residual"
+            )
+        if cell.selected:
+            lines.append(f"    setting {cell.selected}")
+        lines += ["", *self._reported(unit), "", *self._verdict()]
+        if found := notes.marks(cell):
+            lines += [
+                "",
+                "marks:",
+                *(f"    {m}{f': {w}' if (w := _why(m)) else ''}" for m in found),
+            ]
+        lines += ["", *self._runs(unit)]
+        if (command := self.verify()) is not None:
+            lines += ["", f"to run one of them again and compare: {command}"]
+        return "\n".join(lines)
+
+    def _asked(self) -> str:
+        seeds, values = list(self.keys), self.cell.values
+        if not seeds:
+            return "no seed yet, the setting is not chosen"
+        span = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 3 else ", ".join(map(str, seeds))
+        return f"{len(values)} of {len(seeds)} planned seeds ({span})"
+
+    def _reported(self, unit: str) -> list[str]:
+        reported = self.cell.reported
+        if reported is None:
+            return ["reported: nothing"]
+        verified = "verified" if reported.grade == "primary" else "not verified"
+        lines = [
+            f"reported: {text.theirs(reported)}{unit}",
+            f"    {reported.where}; grade {reported.grade}, {verified}",
+        ]
+        if reported.note:
+            lines.append(f"    {reported.note}")
+        if self.cell.judged is not None and self.cell.judged.reading is not None:
+            lines.append(f"    read as: {self.cell.judged.reading.text}")
+        return lines
+
+    def _verdict(self) -> list[str]:
+        judged = self.cell.judged
+        if judged is None:
+            return ["verdict: not judged"]
+        lines = [f"verdict: {judged.text or judged.kind}"]
+        lines += [f"    {s}" for s in judged.steps if not s.startswith("reported: ")]
+        if judged.needed is not None:
+            lines.append(f"    seeds needed: {judged.needed.text}")
+        if judged.kind in DIFFERENT:
+            lines.append(f"    {notes.cause(judged.why)}")
+        if judged.median is not None:
+            lines.append(f"    median {judged.median:.6g}")
+        if judged.bold:
+            lines.append("    bold: better than every other row of the column, each at 5 %")
+        return lines
+
+    def _runs(self, unit: str) -> list[str]:
+        runs = self.runs()
+        if not runs:
+            return ["runs: none"]
+        lines = ["runs:"]
+        for run in runs:
+            value = "–" if run["value"] is None else f"{run['value']:.10g}{unit}"
+            line = f"    seed {run['seed']:<4} {run['key'][:12]}  {value:<18} {run['status']}"
+            if run["status"] == "not run":
+                lines.append(line)
+                continue
+            commit = f"commit {run['commit'][:12]}" if run["commit"] else "no commit"
+            dirty = " with changes" if run["dirty"] else ""
+            line += f", {run['device']}, {commit}{dirty}, {run['started'][:10]}"
+            line += ", stale" if run["stale"] else ""
+            if run["recorded"] is not None and run["recorded"] != run["value"]:
+                line += f", recorded {run['recorded']:.10g}"
+            lines.append(line + (f": {run['error'].splitlines()[0]}" if run["error"] else ""))
+        return lines
+
+
+def _why(mark: str) -> str:
+    return next((said for name, said in _MARKS.items() if mark.startswith(name)), "")
+
+
+def explain(table: Table, grid: Grid, records: Mapping[str, Record], place: str) -> Explanation:
+    """What is behind a cell.
+
+    Args:
+        table: judged.
+        grid: its plan.
+        records: of its runs, by key.
+        place: ``ROW,COLUMN``, by name.
+
+    Raises:
+        UserError: for a row or column that is not there, or a cell that has nothing.
+    """
+    row, comma, column = (part.strip() for part in place.partition(","))
+    if not comma:
+        raise UserError(f"--explain {place}: expected ROW,COLUMN, such as {_example(table)}")
+    for name, known, what in (
+        (row, table.spec.rows, "row"),
+        (column, table.spec.columns, "column"),
+    ):
+        if name not in known:
+            raise UserError(f"--explain: {table.name} has no {what} '{name}'{nearest(name, known)}")
+    cell = table.cells.get((row, column))
+    if cell is None:
+        raise UserError(
+            f"--explain: {table.name} has nothing at {row},{column}: neither run nor reported"
+        )
+    plan = grid.cells.get((row, column))
+    runs = [] if plan is None else grid.cell_runs(plan)
+    stale = {
+        run.key
+        for run in runs
+        if run.key in records and records[run.key].fingerprint != run.fingerprint
+    }
+    keys = {run.config.seed: run.key for run in runs}
+    return Explanation(table, cell, plan, records, keys, frozenset(stale))
+
+
+def _example(table: Table) -> str:
+    return ",".join(next(iter(table.cells), ("row", "column")))

@@ -1,0 +1,185 @@
+r"""A table as LaTeX: ``\usepackage{booktabs, graphicx, xcolor}`` is all that a document needs.
+
+The text is plain ASCII, so that any input encoding and any engine takes it.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from retable.report import claims, notes, text
+from retable.report.escape import escape, url
+from retable.tables.aggregate import Cell, Table
+from retable.tables.judged import VerdictKind
+
+_LONG = 16
+"""Lines of a table beyond which it is printed in several parts."""
+
+_COLOUR: dict[VerdictKind, str] = {
+    "reproduced": "teal",
+    "consistent": "blue",
+    "undecided": "darkgray",
+    "better": "red",
+    "worse": "red",
+    "higher": "red",
+    "lower": "red",
+    "partial": "orange",
+    "diverged": "orange",
+}
+"""Better and worse share one: neither is the paper's number."""
+
+_CLAIM_COLOUR = {"upheld": "teal", "contradicted": "red", "undecided": "darkgray"}
+
+
+def render(table: Table) -> str:
+    """Floats with the table (in several parts where it is long), its notes, and its claims."""
+    spec = table.spec
+    rows = {name: row.title or name for name, row in spec.rows.items()}
+    columns = {name: column.title or name for name, column in spec.columns.items()}
+    down, across = (columns, rows) if spec.transposed else (rows, columns)
+    marks = notes.mark_notes(table)
+    letters = notes.letters_of(marks)
+    parts = _parts(list(down))
+    lines = [
+        f"% {escape(table.name)}, protocol {escape(table.protocol)}; written by retable.",
+        r"% Needs \usepackage{booktabs,graphicx,xcolor}.",
+    ]
+    for index, names in enumerate(parts):
+        body: list[str] = []
+        for name in names:
+            places = [(other, name) if spec.transposed else (name, other) for other in across]
+            cells = [(table.cells.get(p), letters.get(p, "")) for p in places]
+            body.append(_line(escape(down[name]), [_ours(table, cell) for cell, _ in cells]))
+            medians = [_median(table, cell) for cell, _ in cells]
+            below = [_theirs(cell, letter) for cell, letter in cells]
+            body += [_line("", line) for line in (medians, below) if any(line)]
+            body += [r"\addlinespace"] if any(medians) or any(below) else []
+        grid = _tabular(f"l{'r' * len(across)}", [_heading(t) for t in across.values()], body)
+        more = f" (part {index + 1} of {len(parts)})" if len(parts) > 1 else ""
+        below = _notes(table, marks) if index == len(parts) - 1 else []
+        label = _label(table) + (f"-{index + 1}" if index else "")
+        lines += ["", *_float(f"{escape(spec.title)}{more}", label, grid, below, again=index > 0)]
+    if table.claims:
+        lines += ["", *_claims(table)]
+    return "\n".join([*lines, ""])
+
+
+def _parts(names: list[str]) -> list[list[str]]:
+    count = -(-len(names) // _LONG) or 1
+    size = -(-len(names) // count) or 1
+    return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def _label(table: Table) -> str:
+    name = table.name if table.protocol == "paper" else f"{table.name}-{table.protocol}"
+    return "tab:" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _line(first: str, others: list[str]) -> str:
+    return f"{' & '.join([first, *others])} \\\\"
+
+
+def _tabular(columns: str, headings: list[str], body: list[str]) -> list[str]:
+    while body and body[-1] == r"\addlinespace":
+        body = body[:-1]
+    return [
+        rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+        r"\toprule",
+        _line("", headings),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def _float(
+    caption: str, label: str, grid: list[str], below: list[str], *, again: bool = False
+) -> list[str]:
+    """A float whose grid is made as narrow as the page where it is wider, and no wider."""
+    lines = [r"\begin{table}[tbp]", r"\centering"]
+    lines += [r"\addtocounter{table}{-1}"] if again else []
+    lines += [f"\\caption{{{caption}}}", f"\\label{{{label}}}"]
+    lines += [r"\sbox0{\small", *(f"  {line}" for line in grid), "}"]
+    lines.append(r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi")
+    if below:
+        lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright"]
+        lines += [f"{line}\\par" for line in below]
+        lines += [r"\end{minipage}"]
+    return [*lines, r"\end{table}"]
+
+
+def _heading(title: str) -> str:
+    """A heading in lines of few letters, so that it is no wider than the numbers below it."""
+    lines = [escape(line) for line in textwrap.wrap(title, 18, break_long_words=False)]
+    stacked = r"\\".join(f"{{{line}}}" for line in lines)
+    return lines[0] if len(lines) == 1 else rf"\shortstack[r]{{{stacked}}}"
+
+
+def _median(table: Table, cell: Cell | None) -> str:
+    return "" if cell is None else escape(text.median(cell, table.spec.metrics[cell.metric]))
+
+
+def _ours(table: Table, cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    shown = escape(text.minus(text.ours(cell, table.spec.metrics[cell.metric])))
+    return rf"\textbf{{{shown}}}" if cell.judged is not None and cell.judged.bold else shown
+
+
+def _theirs(cell: Cell | None, letters: str) -> str:
+    if cell is None:
+        return ""
+    mark = rf"\textsuperscript{{{letters}}}" if letters else ""
+    sign = escape(text.sign(cell))
+    if cell.judged is not None and cell.judged.kind in _COLOUR and sign:
+        sign = rf"\textcolor{{{_COLOUR[cell.judged.kind]}}}{{{sign}}}"
+    reported = escape(text.minus(text.theirs(cell.reported)))
+    return " ".join(part for part in (reported, sign + mark) if part)
+
+
+def _notes(table: Table, marks: list[notes.MarkNote]) -> list[str]:
+    spec = table.spec
+    said = [text.tally(table.tally, table.protocol)] if table.tally is not None else []
+    lines = [escape(" ".join(sentences)) for sentences in said]
+    lines.append(
+        f"{url(notes.source(table))}; protocol \\texttt{{{escape(table.protocol)}}}."
+        f" {escape(notes.legend(table))}"
+    )
+    if spec.differs:
+        lines.append(rf"\emph{{Why it may differ:}} {escape(spec.differs)}")
+    lines += [url(note) for note in [*spec.notes, *notes.footnotes(table)]]
+    lines += [
+        (rf"\textsuperscript{{{m.letter}}}\," if m.letter else "") + escape(m.text) for m in marks
+    ]
+    if reasons := notes.reasons(table):
+        level = r"95\,\% interval" if table.course is None else "interval at the level of its look"
+        lines.append(rf"\emph{{Not the paper's number}} (ours less reported, {level}):")
+        lines += [escape(reason) for reason in reasons]
+    return [*lines, rf"\emph{{{escape(text.provenance(table))}}}"]
+
+
+def _claims(table: Table) -> list[str]:
+    """Two lines a claim: the statement across the page, below it the numbers."""
+    shown = [claims.cells(claim) for claim in table.claims]
+    kept = [i for i in claims.columns(table.claims) if i >= 3]
+    body: list[str] = []
+    for claim, cells in zip(table.claims, shown, strict=True):
+        where = f" ({escape(cells[2])})" if cells[2] else ""
+        # What the number columns take is known to nobody before they are set, a page's width is.
+        statement = rf"\parbox[t]{{0.85\linewidth}}{{\raggedright {escape(cells[1])}{where}}}"
+        across = rf"\multicolumn{{{len(kept)}}}{{l@{{}}}}{{{statement}}}"
+        colour = _CLAIM_COLOUR.get(claim.verdict, "orange")
+        verdict = rf"\textcolor{{{colour}}}{{{escape(cells[3])}}}"
+        numbers = [verdict, *(escape(cells[i]) for i in kept if i > 3)]
+        body += [_line(escape(cells[0]), [across]), r"\addlinespace[2pt]", _line("", numbers)]
+        body.append(r"\addlinespace")
+    columns = "l" + "".join("r" if i in claims.NUMBERS else "l" for i in kept)
+    grid = _tabular(columns, [escape(claims.HEADINGS[i]) for i in kept], body)
+    said = text.claims_tally(table.tally) if table.tally is not None else ""
+    below = [escape(line) for line in (said, claims.legend(table.claims)) if line]
+    for claim in table.claims:
+        if details := claims.details(claim):
+            below.append(f"{escape(claim.id)}: {escape('. '.join(details))}")
+    return _float(f"Claims: {escape(table.spec.title)}", f"{_label(table)}-claims", grid, below)

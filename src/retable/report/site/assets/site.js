@@ -1,0 +1,358 @@
+// The one script of the site: theme, sorting, filters, what stands behind a cell, curves, the list
+// of runs. Data files are scripts that call retable.give, because a page from file:// may not
+// fetch anything.
+"use strict";
+
+window.retable = (() => {
+  const root = document.currentScript.dataset.root;
+  const given = new Map();
+  const loads = new Map();
+  const all = (selector, from = document) => [...from.querySelectorAll(selector)];
+  const make = (name, values = {}, ...children) => {
+    const found = Object.assign(document.createElement(name), values);
+    found.append(...children);
+    return found;
+  };
+
+  // Theme: the system's, or what was chosen here.
+  const stored = () => { try { return localStorage.getItem("retable-theme"); } catch { return null; } };
+  if (stored()) document.documentElement.dataset.theme = stored();
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (document.documentElement.dataset.theme || (prefersDark.matches ? "dark" : "light")) === "dark";
+
+  function themeButton(button) {
+    const show = () => {
+      button.replaceChildren(isDark() ? "Light" : "Dark", make("span", { className: "hidden", textContent: " theme" }));
+    };
+    const changed = () => { show(); all(".plot").forEach((plot) => plot.redraw?.()); };
+    button.hidden = false;
+    button.onclick = () => {
+      document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+      try { localStorage.setItem("retable-theme", document.documentElement.dataset.theme); } catch { /* not kept */ }
+      changed();
+    };
+    prefersDark.addEventListener("change", changed);
+    show();
+  }
+
+  // Data files.
+  function load(src) {
+    const url = new URL(src, document.baseURI).href;
+    if (!loads.has(url)) {
+      loads.set(url, new Promise((done, failed) => {
+        const script = make("script", { src: url });
+        script.onload = () => done(given.get(url));
+        script.onerror = () => { loads.delete(url); failed(new Error(`cannot load ${src}`)); };
+        document.head.append(script);
+      }));
+    }
+    return loads.get(url);
+  }
+
+  // Sorting: up, down, as it was. Empty values stay at the end.
+  function valueOf(row, column) {
+    const cell = row.cells[column];
+    if (!cell) return "";
+    return (cell.dataset.value ?? cell.textContent).trim();
+  }
+  function compare(a, b) {
+    if (a === "" || b === "") return a === b ? 0 : a === "" ? Infinity : -Infinity;
+    const x = Number(a), y = Number(b);
+    return Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b, "en", { numeric: true }) : x - y;
+  }
+  const ordered = (items, key, direction) => items
+    .map((item, index) => ({ item, key: key(item), index }))
+    .sort((a, b) => {
+      const found = compare(a.key, b.key);
+      return (Math.abs(found) === Infinity ? found : found * direction) || a.index - b.index;
+    })
+    .map((entry) => entry.item);
+
+  function sortButtons(heads, sort) {
+    for (const head of heads) {
+      const button = make("button", { type: "button", className: "sort" });
+      button.append(...head.childNodes);
+      head.append(button);
+      button.onclick = () => {
+        const now = head.getAttribute("aria-sort");
+        const next = now === null ? "ascending" : now === "ascending" ? "descending" : null;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        if (next) head.setAttribute("aria-sort", next);
+        sort(head, next === "ascending" ? 1 : next === "descending" ? -1 : 0);
+      };
+    }
+  }
+  function sortable(table) {
+    const bodies = [...table.tBodies];
+    const rows = new Map(bodies.map((body) => [body, [...body.rows]]));
+    sortButtons(all("th[data-col]", table), (head, direction) => {
+      const column = Number(head.dataset.col);
+      for (const [body, known] of rows) {
+        // The first row of a group is its heading and stays there.
+        const fixed = known.filter((row) => row.classList.contains("paper-row"));
+        const moving = known.filter((row) => !row.classList.contains("paper-row"));
+        body.append(...fixed, ...(direction ? ordered(moving, (row) => valueOf(row, column), direction) : moving));
+      }
+      const groups = direction && bodies.length > 1
+        ? ordered(bodies, (body) => valueOf(body.rows[0], column), direction) : bodies;
+      table.append(...groups);
+    });
+  }
+
+  // Filters of tables in groups: a group's heading stays as long as one of its rows does.
+  function filters(form) {
+    const table = document.getElementById(form.dataset.filters);
+    const apply = () => {
+      const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const has = form.elements.has.value;
+      let shown = 0, total = 0;
+      for (const body of table.tBodies) {
+        let any = false;
+        for (const row of body.rows) {
+          if (row.classList.contains("paper-row")) continue;
+          const text = `${body.dataset.text} ${row.dataset.text}`;
+          const fits = words.every((word) => text.includes(word))
+            && (!has || row.dataset.has.split(" ").includes(has));
+          row.hidden = !fits;
+          total += 1; shown += fits; any = any || fits;
+        }
+        body.hidden = !any;
+      }
+      form.querySelector(".found").value = shown === total ? `${total} in all` : `${shown} of ${total}`;
+    };
+    form.oninput = apply;
+    form.onsubmit = (event) => event.preventDefault();
+    apply();
+  }
+
+  // What stands behind a cell: its address opens it, so that it can be linked to.
+  function cells(panel) {
+    const links = all("a.cell");
+    const body = panel.querySelector(".panel-body");
+    const bare = location.href.split("#")[0];
+    const linked = () => links.find((link) => link.getAttribute("href") === location.hash);
+    const [back, forth] = all("[data-go]", panel);
+    let from = null;
+    async function show() {
+      const link = linked();
+      links.forEach((other) => other.removeAttribute("aria-current"));
+      document.body.classList.toggle("beside", Boolean(link));
+      panel.hidden = !link;
+      if (!link) { from?.focus(); from = null; return; }
+      from = link;
+      link.setAttribute("aria-current", "true");
+      back.disabled = links.indexOf(link) === 0;
+      forth.disabled = links.indexOf(link) === links.length - 1;
+      try {
+        const content = await load(link.dataset.src);
+        if (linked() !== link) return;
+        body.innerHTML = content; // written by the templates, which escape all they are given
+      } catch (error) {
+        body.replaceChildren(make("h2", { id: "cell-title", tabIndex: -1, textContent: error.message }));
+      }
+      panel.scrollTop = 0;
+      enhance(body);
+      body.querySelector("#cell-title").focus({ preventScroll: true });
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+    const close = () => { history.pushState(null, "", bare); show(); };
+    const go = (by) => { location.hash = links[links.indexOf(linked()) + by].getAttribute("href"); };
+    panel.querySelector("[data-close]").onclick = close;
+    back.onclick = () => go(-1);
+    forth.onclick = () => go(1);
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !panel.hidden) close();
+      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      const at = event.target.closest?.("a.cell")?.parentElement;
+      if (!step || !at || event.altKey || event.ctrlKey || event.metaKey) return;
+      const rows = at.closest("tbody").rows;
+      const next = rows[at.parentElement.sectionRowIndex + step[0]]?.cells[at.cellIndex + step[1]];
+      const link = next?.querySelector("a.cell");
+      if (link) { event.preventDefault(); link.focus(); }
+    });
+    addEventListener("hashchange", show);
+    addEventListener("popstate", () => { if (!linked() && !panel.hidden) show(); });
+    show();
+  }
+
+  // Curves: the plot library is loaded once one is about to be seen.
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      seen.unobserve(entry.target);
+      draw(entry.target).catch((error) => { entry.target.textContent = error.message; });
+    }
+  }, { rootMargin: "200px" });
+
+  async function draw(place) {
+    const [charts] = await Promise.all([load(place.dataset.src), load(`${root}assets/plotly.min.js`)]);
+    const shared = new Set(charts.map((chart) => JSON.stringify(styled(chart).map((line) => line.key).filter((name) => name !== null)))).size === 1;
+    const plots = charts.map((chart) => {
+      const plot = make("div", { className: "plot" });
+      plot.setAttribute("role", "img");
+      plot.setAttribute("aria-label", described(chart, [place.dataset.label, chart.title].filter(Boolean).join(", ")));
+      plot.redraw = () => window.Plotly.react(plot, traces(chart), layout(chart), { displayModeBar: false });
+      const caption = make("figcaption", { textContent: chart.title || chart.y });
+      return { plot, figure: make("figure", {}, caption, ...(shared ? [] : [keys(chart)]), plot) };
+    });
+    // All of them before the first is drawn: how wide each may be depends on the others.
+    place.replaceChildren(...(shared && charts.length ? [keys(charts[0])] : []), ...plots.map(({ figure }) => figure));
+    for (const { plot } of plots) {
+      plot.redraw();
+      new ResizeObserver(() => plot.isConnected && window.Plotly.Plots.resize(plot)).observe(plot);
+    }
+  }
+  function described(chart, title) {
+    const ends = chart.lines.slice(0, 8).filter((line) => line.y.length)
+      .map((line) => `${line.name}: ${line.y[0]} to ${line.y[line.y.length - 1]}`);
+    return `Chart ${title}, ${chart.y} against ${chart.x}. ${ends.join("; ")}`;
+  }
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+  const MARKS = ["circle", "square", "diamond", "triangle-up", "x", "star"];
+
+  // Each line with its style; reported points share that of the line they belong to.
+  function styled(chart) {
+    let number = -1, own = null;
+    return chart.lines.map((line) => {
+      const paper = line.kind === "paper";
+      const follows = paper && own !== null && line.name === `${own}, reported`;
+      if (!follows) number += 1;
+      own = paper ? null : line.name;
+      return { ...line, paper, key: follows ? null : line.name, number, style: number % DASHES.length };
+    });
+  }
+  function keys(chart) {
+    const list = make("ul", { className: "keys" });
+    for (const line of styled(chart).filter((each) => each.key !== null)) {
+      const item = make("li");
+      const dash = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3", longdash: "10 4", longdashdot: "10 3 2 3" }[DASHES[line.style]];
+      item.innerHTML = `<svg viewBox="0 0 30 12" aria-hidden="true"><path d="M0 6h30" stroke="var(--line-${line.style})" stroke-width="2.5" stroke-dasharray="${dash}"/></svg>`;
+      item.append(line.name);
+      list.append(item);
+    }
+    return list;
+  }
+  function traces(chart) {
+    const found = [];
+    for (const line of styled(chart)) {
+      const ink = colour(`--line-${line.style}`);
+      const name = escaped(line.name);
+      if (line.sd && !line.paper) {
+        const at = line.x.map((_, i) => i).filter((i) => line.y[i] !== null);
+        const low = (i) => chart.log.includes("y")
+          ? Math.max(line.y[i] - (line.sd[i] ?? 0), line.y[i] * .05) : line.y[i] - (line.sd[i] ?? 0);
+        found.push({
+          x: [...at.map((i) => line.x[i]), ...at.map((i) => line.x[i]).reverse()],
+          y: [...at.map((i) => line.y[i] + (line.sd[i] ?? 0)), ...at.map(low).reverse()],
+          fill: "toself", fillcolor: `${ink}2e`, line: { width: 0 }, mode: "lines", hoverinfo: "skip", type: "scatter",
+        });
+      }
+      found.push({
+        x: line.x, y: line.y, name, type: "scatter",
+        mode: line.paper ? "markers" : line.x.length > 20 ? "lines" : "lines+markers",
+        line: { color: ink, width: 2, dash: DASHES[line.style] },
+        marker: { color: ink, size: line.paper ? 9 : 6, symbol: MARKS[line.style] + (line.paper ? "-open" : ""), line: { width: line.paper ? 2 : 0, color: ink } },
+        error_y: line.paper && line.sd ? { type: "data", array: line.sd, color: ink, thickness: 1 } : undefined,
+        hovertemplate: `%{y}<extra>${name}</extra>`,
+      });
+    }
+    return found;
+  }
+  const wrapped = (text, limit) => text.split(" ").reduce((lines, word) => {
+    const last = lines.at(-1);
+    return last && last.length + word.length < limit ? [...lines.slice(0, -1), `${last} ${word}`] : [...lines, word];
+  }, []).map(escaped).join("<br>");
+  function layout(chart) {
+    const axis = (name) => ({
+      title: { text: wrapped(chart[name], name === "y" ? 26 : 60), font: { size: 12 } }, exponentformat: "power", type: chart.log.includes(name) ? "log" : "linear",
+      gridcolor: colour("--rule"), zerolinecolor: colour("--rule"), linecolor: colour("--quiet"), automargin: true,
+    });
+    return {
+      xaxis: axis("x"), yaxis: axis("y"), hovermode: "x unified", dragmode: false,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: colour("--sans"), size: 12, color: colour("--ink") },
+      hoverlabel: { bgcolor: colour("--raised"), font: { color: colour("--ink") } },
+      margin: { l: 50, r: 10, t: 8, b: 40 }, showlegend: false,
+    };
+  }
+
+  // The list of runs: ten thousand rows are searched in memory, a page of them is shown.
+  const PAGE = 100;
+  async function runList(form) {
+    const table = document.getElementById("runs");
+    const found = form.querySelector(".found");
+    const turn = document.querySelector(".pages");
+    let data;
+    try { data = await load(form.dataset.runs); } catch (error) { found.value = error.message; return; }
+    const words = [null, data.papers, data.experiments, data.settings, null, data.statuses, null, data.dates];
+    const word = (run, key) => words[key] ? words[key][run[key]] : run[key];
+    const texts = data.runs.map((run) => [run[0], word(run, 1), word(run, 2), word(run, 3), `seed=${run[4]}`,
+      word(run, 5), word(run, 7)].join(" ").toLowerCase());
+    data.tables.forEach((name, index) => form.elements.table.append(make("option", { value: index, textContent: name })));
+    data.statuses.forEach((name, index) => form.elements.status.append(make("option", { value: index, textContent: name })));
+    const collator = new Intl.Collator("en", { numeric: true });
+    let chosen = [], page = 0, key = null, direction = 0;
+    function choose() {
+      const parts = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const { table: { value: inTable }, status: { value: status } } = form.elements;
+      chosen = data.runs.map((_, index) => index).filter((index) => {
+        const run = data.runs[index];
+        return (status === "" || run[5] === Number(status))
+          && (inTable === "" || run[8].includes(Number(inTable)))
+          && parts.every((part) => texts[index].includes(part));
+      });
+      if (direction) {
+        const by = chosen.map((index) => word(data.runs[index], key));
+        const place = chosen.map((_, i) => i).sort((a, b) =>
+          (typeof by[a] === "number" ? by[a] - by[b] : collator.compare(by[a], by[b])) * direction || a - b);
+        chosen = place.map((i) => chosen[i]);
+      }
+      page = 0;
+      show();
+    }
+    function show() {
+      const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
+      page = Math.min(Math.max(page, 0), last);
+      table.tBodies[0].replaceChildren(...chosen.slice(page * PAGE, (page + 1) * PAGE).map((index) => {
+        const run = data.runs[index];
+        const link = make("a", { href: `${root}runs/${data.folders[run[1]]}/${run[0]}.html` }, make("code", { textContent: run[0].slice(0, 12) }));
+        const cell = (content, className = "") => make("td", { className }, content);
+        return make("tr", {}, cell(link), cell(word(run, 2)), cell(word(run, 3)), cell(String(run[4]), "num"),
+          cell(make("span", { className: `status ${word(run, 5)}`, textContent: word(run, 5) })), cell(run[6].toFixed(2), "num"), cell(word(run, 7)));
+      }));
+      found.value = `${chosen.length.toLocaleString("en")} of ${data.runs.length.toLocaleString("en")} runs`;
+      turn.hidden = last === 0;
+      turn.querySelector(".page-of").textContent = `Page ${page + 1} of ${last + 1}`;
+      const [back, forth] = all("[data-turn]", turn);
+      back.disabled = page === 0;
+      forth.disabled = page === last;
+    }
+    all("[data-turn]", turn).forEach((button) => { button.onclick = () => { page += Number(button.dataset.turn); show(); }; });
+    sortButtons(all("th[data-key]", table), (head, to) => { key = Number(head.dataset.key); direction = to; choose(); });
+    form.oninput = choose;
+    form.onsubmit = (event) => event.preventDefault();
+    choose();
+  }
+
+  function enhance(from) {
+    all("table[data-sortable]", from).forEach(sortable);
+    all(".plots", from).forEach((plots) => seen.observe(plots));
+    all("[data-copy]", from).forEach((button) => {
+      button.hidden = !navigator.clipboard;
+      button.onclick = async () => {
+        await navigator.clipboard.writeText(button.dataset.copy);
+        button.textContent = "Copied";
+      };
+    });
+  }
+  addEventListener("DOMContentLoaded", () => {
+    all("button.theme").forEach(themeButton);
+    enhance(document);
+    all("form[data-filters]").forEach(filters);
+    all("form[data-runs]").forEach(runList);
+    all("#behind").forEach(cells);
+  });
+  return { give: (value) => given.set(document.currentScript.src, value) };
+})();

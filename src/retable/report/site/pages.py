@@ -1,0 +1,92 @@
+"""Every file of the site as (path, content), from the tables and their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from retable.report import claims, text
+from retable.report.site import curves, runs, tables, words
+from retable.report.site.render import Files, given, page
+from retable.report.site.sources import RunUse, Source, Tell, runs_of
+from retable.tables.judge import add
+
+
+def files(sources: list[Source], origin: str, tell: Tell) -> Files:
+    """All pages and data files.
+
+    Args:
+        sources: tables to show.
+        origin: ``results`` or ``runs``.
+        tell: told how far it is.
+    """
+    used = runs_of(sources)
+    shorts = runs.short_keys(used)
+    by_key = {k[:12]: f"runs/{runs.page_of(u.record, shorts[k])}.html" for k, u in used.items()}
+    yield _overview(sources, origin, len(used))
+    for number, source in enumerate(sources):
+        tell("writing tables", number, len(sources))
+        yield from tables.files(source, shorts, by_key)
+    for paper in dict.fromkeys(source.table.spec.paper for source in sources):
+        yield _claims(paper, sources, by_key)
+    yield page("runs.html", "runs.html", {"count": len(used)})
+    yield "data/runs.js", given(runs.listing(used, shorts, sources))
+    for number, (key, use) in enumerate(used.items()):
+        if number % 100 == 0:
+            tell("writing runs", number, len(used))
+        yield from _run(key, use, shorts[key], sources)
+
+
+# Overview.
+
+
+def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]:
+    groups: dict[tuple[str, str], list[Source]] = {}
+    for source in sources:
+        groups.setdefault((source.table.spec.paper, source.table.protocol), []).append(source)
+    total = add(words.tally_of(source.table) for source in sources)
+    return page(
+        "index.html",
+        "overview.html",
+        {
+            "groups": [
+                {
+                    "paper": paper,
+                    "protocol": protocol,
+                    "page": tables.claims_page(paper),
+                    "sources": members,
+                    "runs": len({key for source in members for key in source.records}),
+                    "tally": add(words.tally_of(source.table) for source in members),
+                }
+                for (paper, protocol), members in groups.items()
+            ],
+            "n_papers": len({paper for paper, _ in groups}),
+            "n_tables": len(sources),
+            "n_runs": count,
+            "origin": origin,
+            "sentences": text.tally(total),
+        },
+    )
+
+
+def _claims(paper: str, sources: list[Source], pages: Mapping[str, str]) -> tuple[str, str]:
+    members = [source for source in sources if source.table.spec.paper == paper]
+    return page(
+        tables.claims_page(paper),
+        "claims.html",
+        {
+            "paper": paper,
+            "sources": [source for source in members if source.table.claims],
+            "sentence": text.claims_tally(add(words.tally_of(s.table) for s in members)),
+            "legend": claims.legend([c for source in members for c in source.table.claims]),
+            "pages": pages,
+        },
+    )
+
+
+def _run(key: str, use: RunUse, short: str, sources: list[Source]) -> Files:
+    name = f"runs/{runs.page_of(use.record, short)}"
+    curve = curves.bands([use.history(key)])
+    charts = f"{name}.js" if curve else ""
+    yield page(f"{name}.html", "run.html", runs.view(key, use, short, sources, charts))
+    if curve:
+        yield charts, given(curves.learning({"": curve}))

@@ -1,0 +1,95 @@
+"""Claims as printed: statements as they stand, numbers as judged, p over the whole paper."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mini_support import extra_root, planned
+from retable.cli import app
+from retable.errors import UserError
+from retable.report import claims
+from retable.tables.aggregate import build
+from retable.tables.judge import judge, judge_all
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    monkeypatch.setenv("RETABLE_EXTRA", str(extra_root(tmp_path)))
+    return build(*planned())
+
+
+def test_statements_stand_as_they_are_in_the_table_file(table):
+    judged = judge(table)
+    text = claims.listing([judged])
+    for claim in table.spec.claims:
+        assert claim.statement in text
+        assert f"  {claim.id}: " in text
+    assert claims.cells(judged.claims[1])[1].endswith("‡")
+
+
+def test_parts_are_listed_where_they_do_not_agree(table):
+    by_id = {c.id: claims.details(c) for c in judge(table).claims}
+    assert any(d.startswith("upheld: than Same, Accuracy (6.00 [") for d in by_id["C5"])
+    assert any(d.startswith("undecided: than Unsure, Accuracy (4.7 [") for d in by_id["C5"])
+    assert by_id["C1"] == ["tested: *Better* [1](x) − Worse > 0 (Accuracy)"]
+    assert any(d.startswith("Cause: the rate is another (tested by runs") for d in by_id["C2"])
+    assert by_id["C6"] == ["not judged: nothing is measured"]
+    assert any("ratio of the means 1.10" in d for d in by_id["C7"])
+
+
+def test_holm_stands_only_where_all_claims_of_the_paper_were_looked_at(table):
+    alone, together = judge(table), judge_all([table])[0]
+    holm = claims.HEADINGS.index("p (Holm)")
+    assert holm not in claims.columns(alone.claims)
+    assert holm in claims.columns(together.claims)
+    assert "Holm" not in claims.legend(alone.claims)
+    assert "Holm" in claims.legend(together.claims)
+    twice = judge_all([table, table])[0]
+    p = {c.id: (c.p, c.p_holm) for c in twice.claims}
+    q = {c.id: c.p_holm for c in together.claims}
+    plain, adjusted = p["C3"]
+    assert adjusted >= q["C3"] >= plain
+
+
+def test_the_same_sum_in_several_columns_is_said_once():
+    rule = "− A (b) + C > 0 (Test 1, N = 25); − A (b) + C > 0 (X (y)); D > 0 (Test 1, N = 25)"
+    assert claims.tested(rule) == (
+        "− A (b) + C > 0 (each of Test 1, N = 25; X (y)); D > 0 (Test 1, N = 25)"
+    )
+    for other in ("A > 0 (x); B > 0 (x)", "its own test f: its mean > 0", "A > 0; A > 0 (x)", ""):
+        assert claims.tested(other) == other
+
+
+def test_nothing_to_say():
+    assert claims.listing([]) == "no claims"
+    assert claims.legend([]) == ""
+
+
+def called(*args: str):
+    """A command in this process; what a user would be told is raised."""
+    result = CliRunner().invoke(app, ["claims", *args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.stdout
+
+
+def test_on_the_command_line():
+    (claim,) = json.loads(called("digits/accuracy", "--json"))
+    assert (claim["table"], claim["paper"], claim["protocol"]) == (
+        "digits/accuracy",
+        "digits",
+        "paper",
+    )
+    assert (claim["id"], claim["verdict"], claim["text"]) == ("C1", "partial", "not run")
+    assert {"effect", "p", "p_holm", "wins", "needed", "statement"} <= claim.keys()
+    assert "C1: not run" in called("digits")
+    assert "C1: not run" in called("digits", "--from", "results", "--protocol", "smoke")
+    with pytest.raises(UserError, match="did you mean 'paper'"):
+        called("digits", "--protocol", "papr")
+    with pytest.raises(UserError, match="no table or paper 'digitss'"):
+        called("digitss")
+    with pytest.raises(UserError, match="did you mean 'results'"):
+        called("digits", "--from", "result")

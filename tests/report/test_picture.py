@@ -1,0 +1,158 @@
+"""Figures: the numbers of the table stand where the axes say, whatever they are."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mini_support import extra_root, planned
+from retable.report import picture
+from retable.report.axes import axis, extent
+from retable.tables.aggregate import Table, build
+from retable.tables.parts import Figure
+
+NS = "{http://www.w3.org/2000/svg}"
+finite = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch) -> Table:
+    monkeypatch.setenv("RETABLE_EXTRA", str(extra_root(tmp_path)))
+    return build(*planned())
+
+
+def drawn(table: Table, **figure) -> ET.Element:
+    content = {
+        "x": "rate",
+        "panels": [{"points": {"accuracy": 1.0, "drift": 2.0, "cost": 3.0}, "only": ["same"]}],
+        **figure,
+    }
+    spec = table.spec.model_copy(update={"figure": Figure.model_validate(content)})
+    return ET.fromstring(picture.render(replace(table, spec=spec)))
+
+
+def marks(root: ET.Element, kind: str) -> list[tuple[float, float]]:
+    """Places of circles (the first line's marks) within the panel."""
+    return [
+        (float(c.get("cx", "")), float(c.get("cy", "")))
+        for g in root.iter(f"{NS}g")
+        for c in g.iter(f"{NS}circle")
+        if ("o" in (c.get("class") or "").split()) == (kind == "open")
+    ]
+
+
+def test_ours_and_reported_stand_where_the_axis_says(table):
+    root = drawn(table)
+    ours, reported = marks(root, "filled"), marks(root, "open")
+    assert len(ours) == len(reported) == 3
+    cells = [table.cells["same", c] for c in ("accuracy", "drift", "cost")]
+    values = [c.mean for c in cells] + [float(c.reported.value) for c in cells]
+    heights = [y for _, y in ours + reported]
+    # One straight line from value to height, downwards on the page.
+    top, bottom = values[0], values[1]
+    scale = (heights[0] - heights[1]) / (top - bottom)
+    assert scale < 0
+    for value, height in zip(values, heights, strict=True):
+        assert height == pytest.approx(heights[1] + scale * (value - bottom), abs=0.11)
+    assert [x for x, _ in ours] == [x for x, _ in reported]
+    assert ours[1][0] - ours[0][0] == pytest.approx(ours[2][0] - ours[1][0], abs=0.11)
+
+
+def test_the_band_is_one_standard_deviation_up_and_down(table):
+    root = drawn(table, panels=[{"points": {"accuracy": 1.0, "drift": 2.0}, "only": ["close"]}])
+    (band,) = list(root.iter(f"{NS}polygon"))
+    points = [tuple(map(float, p.split(","))) for p in band.get("points", "").split()]
+    (first, second) = marks(root, "filled")
+    assert len(points) == 4
+    assert (points[0][1] + points[3][1]) / 2 == pytest.approx(first[1], abs=0.11)
+    assert (points[1][1] + points[2][1]) / 2 == pytest.approx(second[1], abs=0.11)
+    assert points[0][1] < first[1] < points[3][1]
+
+
+def test_lines_may_be_columns_and_a_gap_is_not_drawn_across(table):
+    points = {"same": 1.0, "close": 2.0, "quoted": 3.0, "unsure": 4.0, "better": 5.0}
+    root = drawn(table, lines="columns", panels=[{"points": points, "only": ["accuracy"]}])
+    lines = [p for g in root.iter(f"{NS}g") for p in g.iter(f"{NS}polyline")]
+    assert [len(p.get("points", "").split()) for p in lines] == [2, 2]
+    assert len(marks(root, "filled")) == 4
+    assert len(marks(root, "open")) == 5  # the quoted row has a reported value only
+
+
+def test_logarithmic_axes_take_what_is_not_positive(table):
+    cell = table.cells["same", "cost"]
+    zero = replace(cell, mean=0.0, std=1.0)
+    root = drawn(replace(table, cells={**table.cells, ("same", "cost"): zero}), log=["x", "y"])
+    assert len(marks(root, "filled")) == 3
+    assert all(math.isfinite(y) for _, y in marks(root, "filled"))
+
+
+def test_the_same_table_gives_the_same_bytes_without_date_or_address(table):
+    first = picture.render(table)
+    assert picture.render(table) == first
+    assert first.endswith("</svg>\n")
+    outside = first.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?:|<script|@import|url\(|\b20\d\d-", outside)
+    root = ET.fromstring(first)
+    assert root.get("role") == "img"
+    assert root.find(f"{NS}title").text == table.spec.title  # escaped, hence read back as it was
+    assert "prefers-color-scheme:dark" in first
+    names = {t.text for t in root.iter(f"{NS}text")}
+    assert any(name.endswith("open marks: reported; protocol paper") for name in names)
+    assert {"Same", "Close", "*Better* [1](x)", "rate", "Accuracy"} <= names
+
+
+def test_panels_share_an_axis_only_where_they_can_be_compared(table):
+    def tick_labels(**figure) -> list[list[str]]:
+        root = drawn(table, **figure)
+        return [
+            [t.text for t in g.iter(f"{NS}text") if t.get("text-anchor") == "end"]
+            for g in root.iter(f"{NS}g")
+        ]
+
+    def panels(*rows: str):
+        return [{"points": {"accuracy": 1.0}, "only": [r]} for r in rows]
+
+    both = tick_labels(lines="rows", panels=panels("same", "unsure"))
+    assert both[0] != both[1]  # a tenth of a point beside seven
+    other = tick_labels(panels=[{"points": {"accuracy": 1.0}}, {"points": {"drift": 1.0}}])
+    assert other[0] != other[1]
+    alike = tick_labels(panels=panels("better", "better"))
+    assert alike[0] == alike[1]
+
+
+@given(st.lists(finite, min_size=1, max_size=20), st.booleans())
+def test_an_axis_holds_its_values_with_a_few_round_ticks(values, pad):
+    found = axis(values, log=False, pad=pad)
+    assert found.low < found.high
+    slack = 1e-6 * (found.high - found.low)
+    assert found.low - slack <= min(values)
+    assert max(values) <= found.high + slack
+    assert 2 <= len(found.ticks) <= 9
+    if max(map(abs, values)) < 100 * (max(values) - min(values)):
+        assert len({found.text(t) for t in found.ticks}) == len(found.ticks)
+
+
+@given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=20))
+def test_a_logarithmic_axis_holds_its_values(values):
+    found = axis(values, log=True)
+    assert 0 < found.low <= min(values) * (1 + 1e-9)
+    assert max(values) <= found.high * (1 + 1e-9)
+    assert all(0 <= found.share(v) <= 1 + 1e-9 for v in values)
+
+
+@given(st.lists(finite, min_size=1, max_size=9), st.lists(finite, max_size=9))
+def test_wide_bands_do_not_dwarf_the_lines(middles, ends):
+    kept = extent(middles, ends, log=False)
+    assert min(kept) <= min(middles)
+    assert max(kept) >= max(middles)
+    span = max(middles) - min(middles)
+    if span:
+        assert max(kept) - min(kept) <= 2 * span * (1 + 1e-9) + 1e-9
+    if min(middles) >= 0:
+        assert min(kept) >= 0

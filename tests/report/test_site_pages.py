@@ -1,0 +1,221 @@
+"""What the pages of the site show: counts, cells, claims, layout, curves, the list of runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from retable.report.site import cells, curves, runs, words
+from retable.report.site.sources import runs_of
+from retable.tables.judged import Judged, JudgedClaim
+from site_support import (
+    ACCURACY,
+    HURT_STATEMENT,
+    Page,
+    built,
+    given_data,
+    history,
+    made,
+    once,
+    page,
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    return built(tmp_path_factory.mktemp("site") / "out").folder
+
+
+def test_the_overview_counts_what_the_tables_say(site):
+    tables = made()
+    text = page(site / "index.html").text
+    assert "2 tables of 1 paper, from 8 published runs." in text
+    tally = next(s.table.tally for s in tables if s.table.protocol == "paper")
+    assert tally is not None
+    assert tally.judged > 0
+    assert f"({tally.by_chance:.1f})" in text
+    counts = [a["data-value"] for a in page(site / "index.html").all("td")][:10]
+    t = tally
+    assert counts == [
+        str(n)
+        for n in (6, t.judged, t.reproduced, t.consistent, t.undecided, t.different, t.upheld,
+                  t.contradicted, t.claims_undecided, t.claims_partial + t.not_judged)
+    ]  # fmt: skip
+
+
+def cell_text(site: Path, name: str) -> str:
+    return Page(given_data(site / "cells" / "digits" / "accuracy" / f"{name}.js")).text
+
+
+def test_a_cell_opens_every_seed_the_reported_value_and_the_formula(site):
+    text = cell_text(site, "r0c0")
+    for value in ACCURACY["slow"]:
+        assert f"{100 * value:.10g}" in text
+    for said in ("91.30 ± 0.50 (5)", "Table 1, row 1", "from the paper or its authors' material",
+                 "3 of 3 runs", "test/accuracy", "Difference", "Margin"):  # fmt: skip
+        assert said in text
+    judged = once().table.cells["slow", "accuracy"].judged
+    assert judged is not None
+    assert len(judged.steps) > 3
+    for step in judged.steps:
+        assert step in text
+
+
+def test_a_lost_run_is_listed_with_what_became_of_it(site):
+    text = cell_text(site, "r1c0")
+    assert "2 of 3 runs" in text
+    assert "diverged" in text
+    assert text.count(" – ") >= 1
+
+
+def test_a_cell_that_is_only_reported_says_from_where(site):
+    text = cell_text(site, "r2c0")
+    assert "97.2§" in text
+    assert "computed from reported values" in text
+    assert "Runs" not in text
+
+
+def test_a_verdict_has_a_sign_and_a_word_and_bold_is_as_judged(tmp_path):
+    source = once()
+    place = ("slow", "accuracy")
+    for kind, sign in (("worse", "−"), ("better", "+"), ("reproduced", "="), ("undecided", "?")):
+        cell = replace(source.table.cells[place], judged=Judged(kind, kind, bold=kind == "better"))
+        table = replace(source.table, cells={**source.table.cells, place: cell})
+        folder = built(tmp_path / kind, [replace(source, table=table)]).folder
+        content = (folder / "tables" / "digits" / "accuracy.html").read_text(encoding="utf-8")
+        row = content.split('id="slow.accuracy"')[1].split("</a>")[0]
+        assert f'aria-hidden="true">{sign}</span> {kind}' in row
+        assert ("<b>" in row) == (kind == "better")
+    assert words.cell_chip(replace(cell, judged=Judged("better", "better"))).style == "different"
+    assert words.cell_chip(replace(cell, judged=Judged("worse", "worse"))).style == "different"
+
+
+def test_claims_stand_as_they_are_with_their_verdict(site):
+    found = page(site / "claims" / "digits.html")
+    for said in ("The fast rate is better", HURT_STATEMENT, "from memory of the literature",
+                 "not judged: vague"):  # fmt: skip
+        assert said in found.text
+    chip = words.claim_chip(JudgedClaim("C", "s", "", "primary", "ordering", "contradicted", "no"))
+    assert (chip.sign, chip.style) == ("✕", "different")
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_table_is_laid_out_like_the_paper_s(tmp_path, transposed):
+    folder = built(tmp_path / "out", made(transposed=transposed)).folder
+    content = (folder / "tables" / "digits" / "accuracy.html").read_text(encoding="utf-8")
+    table = content[content.index('<table class="cells"') :]
+    heads = re.findall(r'<th scope="(col|row)"[^>]*>([^<]+)', table[: table.index("</table>")])
+    columns = [text for scope, text in heads if scope == "col"]
+    rows = [text for scope, text in heads if scope == "row"]
+    by_method, by_metric = (
+        ["slow", "Fast | &lt;b&gt;rate&lt;/b&gt;", "quoted"],
+        ["Accuracy", "Loss"],
+    )
+    assert (rows, columns) == ((by_metric, by_method) if transposed else (by_method, by_metric))
+    first_row = table.split("<tr>")[2]
+    assert ('id="fast.accuracy"' in first_row) == transposed
+
+
+def test_a_run_s_page_names_the_command_that_repeats_it(site):
+    path = sorted((site / "runs" / "digits").glob("*.html"))[0]
+    text = page(path).text
+    assert f"retable verify {path.stem}" in text
+    for said in ("0123456789abcdef", "model.lr", "torch 2.11.0", "val/accuracy", "seed"):
+        assert said in text
+
+
+# Curves.
+
+
+def test_a_figure_has_ours_with_a_band_and_the_reported_points():
+    source = once()
+    (chart,) = curves.figure(source)
+    lines = {(line["name"], line["kind"]): line for line in chart["lines"]}
+    slow = lines["slow", "ours"]
+    assert slow["x"] == [1.0, 2.0]  # in the order of the axis, not of the file
+    cell = source.table.cells["slow", "accuracy"]
+    assert slow["y"][0] == pytest.approx(cell.mean, rel=1e-5)
+    assert slow["sd"][0] == pytest.approx(cell.std, rel=1e-5)
+    assert lines["slow, reported", "paper"] == {
+        "name": "slow, reported", "kind": "paper", "x": [1.0], "y": [91.3], "sd": [0.5],
+    }  # fmt: skip
+    assert ("quoted, reported", "paper") in lines
+    assert curves.figure(made_without_figure()) == []
+
+
+def made_without_figure():
+    source = once()
+    table = replace(source.table, spec=source.table.spec.model_copy(update={"figure": None}))
+    return replace(source, table=table)
+
+
+def test_learning_curves_are_means_and_deviations_over_the_seeds():
+    histories = [history(record) for record in once().records.values()][:3]
+    found = curves.bands(histories)
+    assert list(found) == ["train/loss", "val/loss"]
+    assert found["val/loss"]["x"] == [1.0, 3.0, 5.0, 7.0, 9.0]
+    values = [h[3]["val/loss"] for h in histories]
+    mean = sum(values) / 3
+    assert found["val/loss"]["y"][1] == pytest.approx(mean)
+    assert found["val/loss"]["sd"][1] == pytest.approx(
+        math.sqrt(sum((v - mean) ** 2 for v in values) / 2)
+    )
+    (chart,) = curves.learning({"": found})
+    assert [line["name"] for line in chart["lines"]] == ["train/loss", "val/loss"]
+    assert [c["title"] for c in curves.learning({"a": found, "b": found})] == [
+        "train/loss",
+        "val/loss",
+    ]
+
+
+def test_what_is_not_finite_leaves_a_gap_and_valid_json():
+    rows = [{"epoch": 0.0, "a": 1.0}, {"epoch": 1.0, "a": math.nan}, {"epoch": 2.0, "a": math.inf}]
+    assert curves.bands([rows])["a"]["x"] == [0.0]
+    assert curves.bands([[{"epoch": 0.0}]]) == {}
+
+
+# The list of runs.
+
+
+def test_the_list_of_runs_has_what_tells_them_apart():
+    tables = made()
+    used = runs_of(tables)
+    shorts = runs.short_keys(used)
+    found = runs.listing(used, shorts, tables)
+    assert set(found["settings"]) == {"lr=0.01", "lr=0.1"}
+    assert found["statuses"].count("diverged") == 1
+    assert found["tables"] == ["digits/accuracy", "digits/accuracy (smoke)"]
+    assert [row[0] for row in found["runs"]] == sorted(shorts.values())
+    assert {tuple(row[8]) for row in found["runs"]} == {(0,), (1,)}
+
+
+def test_short_keys_grow_until_they_tell_apart():
+    keys = ["a" * 20 + "b" * 44, "a" * 20 + "c" * 44]
+    shorts = runs.short_keys(dict.fromkeys(keys))
+    assert len(set(shorts.values())) == 2
+    assert all(key.startswith(short) for key, short in shorts.items())
+
+
+def test_keys_in_a_cause_become_links():
+    pieces = list(
+        words.with_runs("x (tested by run 0123456789ab)", {"0123456789ab": "runs/p/x.html"})
+    )
+    assert pieces == [
+        ("x (tested by run ", None),
+        ("0123456789ab", "runs/p/x.html"),
+        (")", None),
+    ]
+    assert list(words.with_runs("0123456789ab", {})) == [("0123456789ab", None)]
+
+
+def test_seeds_are_those_that_the_table_asks_for():
+    source = once()
+    found = cells.seeds(source, ("fast", "accuracy"))
+    assert [(s.seed, s.status, s.value is None) for s in found] == [
+        (0, "done", False), (1, "done", False), (2, "diverged", True),
+    ]  # fmt: skip
+    assert cells.seeds(source, ("quoted", "accuracy")) == []
