@@ -107,7 +107,10 @@ def use(folder: Path) -> None:
         RETABLE_RUNS=str(folder / "runs"),
         RETABLE_CACHE=str(folder / "cache"),
         WANDB_MODE="disabled",
+        # Compiled once, as wherever retable is installed, and not into the checkout.
+        PYTHONPYCACHEPREFIX=str(folder / "bytecode"),
     )
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def generate(folder: Path, n_runs: int) -> None:

@@ -174,7 +174,7 @@ def test_the_steps_put_the_numbers_in():
         "d = m − r = 1.31 − 1.29 = 0.02\n"
         "se = √(s²/n + s_r²/n_r) = √(0.05²/5 + 0.08²/6) = 0.03958 (Welch, df 8.462)\n"
         "H = t(0.975, 8.462) se + h = 2.284 × 0.03958 + 0.005 = 0.09541\n"
-        "95 % interval [d − H, d + H] = [-0.07541, 0.1154]\n"
+        "95 % interval [d − H, d + H] = [−0.07541, 0.1154]\n"
         "p = 2 t.sf(max(|d| − h, 0)/se, df) = 0.714\n"
         "margin 0.11: given for the metric\n"
         "consistent: the interval contains 0 and |d| = 0.02 ≤ 0.11"

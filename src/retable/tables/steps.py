@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from retable.tables.distributions import t_quantile
 from retable.tables.judged import Difference, Margin, Reading, VerdictKind
 
@@ -36,7 +38,12 @@ def steps(
         if margin.warning:
             lines.append(margin.warning)
     lines.append(f"{kind}: {_reason(found, n, margin, kind)}")
-    return lines
+    return [_minus(line) for line in lines]
+
+
+def _minus(line: str) -> str:
+    """With the sign of subtraction before negative numbers too."""
+    return re.sub(r"(?<![\de])-(?=\d)", "−", line)
 
 
 def _interval(std: float | None, n: int, reading: Reading, found: Difference) -> list[str]:
