@@ -102,7 +102,7 @@ MUTANTS = [
     Mutant(
         "missing seed treated as absent",
         "src/retable/tables/aggregate.py",
-        (("    n_planned = len(grid.cell_seeds(plan))\n", "    n_planned = len(values)\n"),),
+        (("                len(grid.cell_seeds(plan)),\n", "                len(values),\n"),),
         "tests/tables/test_aggregate.py::test_partial",
     ),
     Mutant(
@@ -142,13 +142,8 @@ MUTANTS = [
     ),
     Mutant(
         "diverged filling a cell",
-        "src/retable/tables/aggregate.py",
-        (
-            (
-                "if record is None or record.status is not Status.DONE:",
-                "if record is None or record.status is Status.FAILED:",
-            ),
-        ),
+        "src/retable/tables/found.py",
+        (("        done = self.done(numbers)\n", "        done = numbers >= 0\n"),),
         "tests/tables/test_aggregate.py::test_only_done_fills_a_cell",
     ),
     Mutant(
@@ -156,8 +151,8 @@ MUTANTS = [
         "src/retable/tables/select.py",
         (
             (
-                "value = record.validation.get(selection.by)",
-                'value = record.value(selection.by.replace("val/", "test/"))',
+                "return self.by, None, None",
+                'return self.by.replace("val/", "test/"), "", None',
             ),
         ),
         "tests/tables/test_select.py::test_the_test_split_has_no_say",
