@@ -60,6 +60,7 @@ class Columns:
         about: positions in ``abouts``.
         values: (n, places); NaN where the record has no number.
         abouts: code and circumstances.
+        places: of the numbers in ``values``.
     """
 
     keys: list[str]
@@ -70,9 +71,10 @@ class Columns:
     about: Ints
     values: NDArray[np.float64]
     abouts: list[About]
+    places: list[Place]
 
     @classmethod
-    def of(cls, rows: Rows, n_places: int) -> Columns:
+    def of(cls, rows: Rows, places: Sequence[Place]) -> Columns:
         """What was read."""
         n = len(rows.keys)
         known = {status.value: number for number, status in enumerate(STATUSES)}
@@ -84,14 +86,15 @@ class Columns:
             statuses=np.array([known[status] for status in rows.statuses], dtype=np.int64),
             wall_s=np.array(rows.wall_s, dtype=np.float64),
             about=np.array(rows.about, dtype=np.int64),
-            values=np.array(rows.values, dtype=np.float64).reshape(n, n_places),
+            values=np.array(rows.values, dtype=np.float64).reshape(n, len(places)),
             abouts=rows.abouts,
+            places=list(places),
         )
 
     @classmethod
-    def empty(cls, n_places: int) -> Columns:
+    def empty(cls, places: Sequence[Place]) -> Columns:
         """Of no record."""
-        return cls.of(Rows(), n_places)
+        return cls.of(Rows(), places)
 
     def arrays(self) -> dict[str, Any]:
         """The columns that are arrays, by name."""
@@ -101,7 +104,12 @@ class Columns:
         """Some of the records."""
         keys = [self.keys[number] for number in numbers.tolist()]
         arrays = {name: array[numbers] for name, array in self.arrays().items()}
-        return Columns(keys=keys, abouts=self.abouts, **arrays)
+        return Columns(keys=keys, abouts=self.abouts, places=self.places, **arrays)
+
+    def at(self, places: Sequence[Place]) -> Columns:
+        """With some of the numbers only."""
+        numbers = [self.places.index(place) for place in places]
+        return replace(self, values=self.values[:, numbers], places=list(places))
 
     @classmethod
     def joined(cls, parts: Sequence[Columns]) -> Columns:
@@ -116,7 +124,7 @@ class Columns:
         }
         arrays["about"] = np.concatenate(about)
         keys = [key for part in parts for key in part.keys]
-        return cls(keys=keys, abouts=list(known), **arrays)
+        return cls(keys=keys, abouts=list(known), places=parts[0].places, **arrays)
 
 
 def file_of(runs: Path, table: str, protocol: str) -> Path:
@@ -124,12 +132,12 @@ def file_of(runs: Path, table: str, protocol: str) -> Path:
     return runs / FOLDER / f"{table}-{protocol}.npz"
 
 
-def load(file: Path, places: Sequence[Place]) -> Columns | None:
+def load(file: Path, places: Sequence[Place] = ()) -> Columns | None:
     """What an index holds; None where there is none that could be used.
 
     Args:
         file: the index.
-        places: of the numbers that are wanted; all of them have to be in it.
+        places: of numbers that have to be among those in it.
     """
     try:
         data = memoryview(file.read_bytes())
@@ -143,9 +151,9 @@ def load(file: Path, places: Sequence[Place]) -> Columns | None:
         with np.load(io.BytesIO(body.read()), allow_pickle=False) as stored:
             arrays: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
             text = stored["keys"].tobytes().decode("ascii")
-        arrays["values"] = arrays["values"][:, [known.index(place) for place in places]]
         keys = [text[i : i + _KEY] for i in range(0, len(text), _KEY)]
-        return Columns(keys=keys, abouts=[About(*about) for about in head["abouts"]], **arrays)
+        abouts = [About(*about) for about in head["abouts"]]
+        return Columns(keys=keys, abouts=abouts, places=known, **arrays)
     # With the right checksum it is as somebody wrote it; whoever that was, it is no index of ours.
     except (
         OSError,
@@ -159,13 +167,13 @@ def load(file: Path, places: Sequence[Place]) -> Columns | None:
         return None
 
 
-def save(file: Path, columns: Columns, places: Sequence[Place]) -> None:
+def save(file: Path, columns: Columns) -> None:
     """Write an index, atomically.
 
     Raises:
         OSError: where it cannot be written.
     """
-    head = {"code": _code(), "places": list(places), "abouts": columns.abouts}
+    head = {"code": _code(), "places": columns.places, "abouts": columns.abouts}
     body = io.BytesIO()
     body.write(json.dumps(head).encode() + b"\n")
     keys = np.frombuffer("".join(columns.keys).encode("ascii"), dtype=np.uint8)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from judge_support import cell_of, reported, spec_of, table_of
@@ -239,6 +237,13 @@ def test_a_row_that_is_only_reported_enters_with_its_error():
     assert (open_.verdict, open_.needed) == ("undecided", None)
 
 
+def test_a_row_that_another_protocol_runs_is_not_quoted():
+    number = {"high": {"x": reported("2.0", n=5)}}
+    reduced = {"columns": {"x": {"metric": "error", "experiment": {"paper": "digits/base"}}}}
+    found = judged(ORDERING, {"low": {"x": LOW}, "high": {}}, reported=number, **reduced)
+    assert (found.verdict, found.text, found.marks) == ("partial", "not run", [])
+
+
 def test_one_run_decides_nothing_unless_all_are_the_same():
     assert both(ORDERING, [1.0], [2.0]).verdict == "undecided"
     exact = both(ORDERING, [1.0], [2.0], metric={"deterministic": True})
@@ -325,25 +330,4 @@ def test_an_undecided_claim_says_how_many_seeds_would_decide():
 def test_the_rule_is_said_in_words():
     claim = {"kind": "ratio", "better": "low", "than": "high", "at_least": 1.5}
     assert both(claim).rule == "high − 1.5 × low > 0 (x)"
-
-
-@given(
-    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
-    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
-    st.floats(0.01, 100),
-)
-def test_units_change_no_verdict(a, b, factor):
-    before = both(ORDERING, a, b)
-    after = both(ORDERING, [factor * x for x in a], [factor * x for x in b])
-    assert (before.verdict == after.verdict) or before.p == pytest.approx(0.05, abs=1e-6)
-
-
-@given(
-    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
-    st.lists(st.floats(0.1, 10), min_size=3, max_size=6),
-)
-def test_a_claim_and_its_opposite_are_never_both_upheld(a, b):
-    one = both(ORDERING, a, b).verdict
-    other = both({**ORDERING, "better": "high", "than": "low"}, a, b).verdict
-    opposite = {"upheld": "contradicted", "contradicted": "upheld", "undecided": "undecided"}
-    assert other == opposite[one]
+    assert both(ORDERING).rule == "high − low > 0 (x)"

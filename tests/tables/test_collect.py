@@ -47,7 +47,7 @@ def test_few_runs_have_no_index(grid, runs, file, monkeypatch):
     assert not file.parent.parent.exists()
 
 
-def test_added_changed_and_removed(grid, runs, readings):
+def test_added_changed_and_removed(grid, runs, readings, file):
     made = finish(grid, runs)
     shutil.rmtree(made[3].folder)
     same_as_the_files(grid)
@@ -62,6 +62,9 @@ def test_added_changed_and_removed(grid, runs, readings):
     assert sorted(readings.taken()) == sorted(made[n].key for n in (3, 5, 7))
     same_as_the_files(grid)
     assert readings.taken() == [made[7].key]  # it may have come back
+    known = index.load(file, [])
+    assert known is not None
+    assert len(known.keys) == len(set(known.keys)) == 20  # each once
 
 
 def test_changed_in_place_with_the_same_size_time_and_inode(grid, runs):
@@ -226,6 +229,19 @@ def test_only_what_is_asked_for_is_read_and_the_rest_stays(runs, readings, file)
     assert len(readings.taken()) == 30
     for again in (small, large, small):
         same_as_the_files(again)
+    assert readings.taken() == []
+
+
+def test_part_of_a_table_costs_the_rest_nothing(grid, runs, readings):
+    made = finish(grid, runs)
+    same_as_the_files(grid)
+    leave(runs, record_for(made[0], 0.25, attempt=2))
+    (made[0].folder / "record.json").unlink()
+    readings.taken()
+    cells = {place: cell for place, cell in grid.cells.items() if place[1] == "accuracy"}
+    same_as_the_files(replace(grid, cells=cells))
+    assert readings.taken() == [made[0].key]
+    same_as_the_files(grid)
     assert readings.taken() == []
 
 

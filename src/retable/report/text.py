@@ -159,10 +159,13 @@ def cells_tally(found: Tally, protocol: str = "paper") -> str:
     verified = unverified.get(
         found.unverified, f"{found.unverified} of the reported values are not verified"
     )
+    chance = f"up to {found.by_chance:.1f} expected by chance (5 %)"
+    if not found.estimated:
+        chance = "none by chance (every seed gives the same)"
     return (
         f"{_count(found.judged, 'cell')} compared: {found.reproduced} reproduced,"
         f" {found.consistent} consistent, {found.undecided} undecided; {found.different} better or"
-        f" worse, up to {found.by_chance:.1f} expected by chance (5 %). {verified}."
+        f" worse, {chance}. {verified}."
     )
 
 
@@ -172,7 +175,7 @@ def claims_tally(found: Tally) -> str:
         "upheld": found.upheld,
         "contradicted": found.contradicted,
         "undecided": found.claims_undecided,
-        "partial": found.claims_partial,
+        "incomplete": found.claims_partial,
         "not judged": found.not_judged,
     }
     total = sum(counts.values())

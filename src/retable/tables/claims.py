@@ -73,7 +73,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None)
     waiting = _waiting(table, sums, cells)
     if waiting == "not run":
-        return replace(base, verdict="partial", text=waiting)
+        return replace(base, verdict="partial", text=waiting, marks=[])
     parts = _tested(table, claim, sums, cells, alpha)
     verdict, p = _together(claim, parts)
     weakest = max((effect for _, effect, _ in parts), key=_weakness)
@@ -134,6 +134,9 @@ def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | 
         return "not run"
     ours = [cell for cell in cells if is_ours(cell)]
     if not ours or any(cell.n == 0 for cell in ours):
+        return "not run"
+    # What would be run under another protocol is no row that can only be quoted.
+    if any(not is_ours(cell) and table.spec.rows[cell.row].runs_in(cell.column) for cell in cells):
         return "not run"
     for status in ("diverged", "failed", "timeout"):
         worst = max(ours, key=lambda cell: cell.ended.get(status, 0))

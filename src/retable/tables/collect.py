@@ -54,7 +54,7 @@ def of_runs(grid: Grid, folders: Mapping[str, str], warn: Warn) -> Found:
     for key, base in folders.items():
         keys.setdefault(base, []).append(key)
     parts = [_of_folder(grid, base, some, places, warn) for base, some in keys.items()]
-    return Found(Columns.joined(parts), places, folders)
+    return Found(Columns.joined(parts), folders)
 
 
 def _of_folder(
@@ -62,19 +62,19 @@ def _of_folder(
 ) -> Columns:
     """Very many runs whose folders are in one: from the index, what is not in it from the files."""
     file = index.file_of(Path(base).parent, grid.name, grid.protocol)
-    known = index.load(file, places) or Columns.empty(len(places))
+    known = index.load(file, places) or Columns.empty(places)
     good, new = index.standing(known, base, keys)
     if not new:
-        return good
+        return good.at(places)
     new = _with_folder(base, new)
     now = index.clock(file) if len(new) >= _NEWS else None
-    read = _read(base, new, places, warn)
+    read = _read(base, new, known.places, warn)  # all that the index has of the others
     if now is not None:
         fresh = read.take(index.settled(read, now))
         if len(fresh.keys) >= _NEWS:
             many = len(known.keys) > _FORGOTTEN * len(keys)
-            _save(file, good if many else known, fresh, places, warn)
-    return Columns.joined([good, read])
+            _save(file, good if many else known, fresh, warn)
+    return Columns.joined([good, read]).at(places)
 
 
 def _with_folder(base: str, keys: list[str]) -> list[str]:
@@ -96,17 +96,15 @@ def _read(base: str, keys: Sequence[str], places: Sequence[Place], warn: Warn) -
     for rows in parts:
         for warning in rows.warnings:
             warn(warning)
-    return Columns.joined(
-        [Columns.of(rows, len(places)) for rows in parts] or [Columns.empty(len(places))]
-    )
+    return Columns.joined([Columns.of(rows, places) for rows in parts] or [Columns.empty(places)])
 
 
-def _save(file: Path, known: Columns, fresh: Columns, places: Sequence[Place], warn: Warn) -> None:
+def _save(file: Path, known: Columns, fresh: Columns, warn: Warn) -> None:
     newer = set(fresh.keys)
     old = [number for number, key in enumerate(known.keys) if key not in newer]
     both = Columns.joined([known.take(np.array(old, dtype=np.int64)), fresh])
     try:
-        index.save(file, both, places)
+        index.save(file, both)
     except OSError as error:
         warn(f"{file}: cannot be written ({brief(str(error.strerror))}); the next time is as slow")
 

@@ -55,13 +55,11 @@ class Found(Mapping[str, Record]):
 
     Attributes:
         columns: what is known of all records.
-        places: of the numbers in ``columns.values``.
     """
 
     def __init__(
         self,
         columns: Columns,
-        places: Sequence[Place],
         folders: Mapping[str, str],
         kept: Mapping[str, Record] | None = None,
     ) -> None:
@@ -69,11 +67,10 @@ class Found(Mapping[str, Record]):
 
         Args:
             columns: what is known of all records.
-            places: of the numbers in ``columns.values``.
             folders: by key, the folder that a run's own is in.
             kept: records that are in memory.
         """
-        self.columns, self.places = columns, list(places)
+        self.columns = columns
         self._folders = folders
         self._kept: Mapping[str, Record] = kept or {}
         self._numbers = dict(zip(columns.keys, range(len(columns.keys)), strict=True))
@@ -81,12 +78,12 @@ class Found(Mapping[str, Record]):
     @classmethod
     def of(cls, found: Mapping[str, Record], places: Sequence[Place] = ()) -> Found:
         """Any records with the numbers at some places; those that have them stay as they are."""
-        if isinstance(found, Found) and set(places) <= set(found.places):
+        if isinstance(found, Found) and set(places) <= set(found.columns.places):
             return found
         rows = Rows()
         for key, record in found.items():
             rows.add(key, record, [bulk.value_at(record, place) for place in places])
-        return cls(Columns.of(rows, len(places)), places, {}, found)
+        return cls(Columns.of(rows, places), {}, found)
 
     def numbers(self, keys: Iterable[str]) -> Ints:
         """Positions in the columns; -1 for a run that has no record."""
@@ -110,7 +107,7 @@ class Found(Mapping[str, Record]):
         """Numbers of finished runs at a place; NaN elsewhere, and where there is none."""
         out = np.full(len(numbers), np.nan)
         done = self.done(numbers)
-        out[done] = self.columns.values[numbers[done], self.places.index(place)]
+        out[done] = self.columns.values[numbers[done], self.columns.places.index(place)]
         return out
 
     def abouts(self, numbers: Ints) -> list[About]:
@@ -122,7 +119,7 @@ class Found(Mapping[str, Record]):
         unique = np.unique(numbers)
         if len(unique) == len(self):
             return self
-        return Found(self.columns.take(unique), self.places, self._folders, self._kept)
+        return Found(self.columns.take(unique), self._folders, self._kept)
 
     def lost(self, numbers: Ints) -> Ints:
         """Positions of those of some runs that ended otherwise than done."""

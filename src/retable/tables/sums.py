@@ -50,8 +50,8 @@ class Sum:
         for weight, row, column in self.terms:
             name = row if len(columns) == 1 or _is_average(self.terms) else f"{row}, {column}"
             weights.setdefault(name, []).append(weight)
-        for name, several in weights.items():
-            weight = math.fsum(several)
+        totals = {name: math.fsum(several) for name, several in weights.items()}
+        for name, weight in sorted(totals.items(), key=lambda item: item[1] < 0):
             factor = "" if math.isclose(abs(weight), 1.0) else f"{abs(weight):.4g} × "
             shown.append(f"{'−' if weight < 0 else '+'} {factor}{_title(table, name)}")
         left = " ".join(shown).removeprefix("+ ")
@@ -59,7 +59,7 @@ class Sum:
         place = ", ".join(_column(table, c) for c in columns[:2])
         if len(columns) > 2:
             place = f"{len(columns)} columns"
-        return f"{left} > {self.c0:.4g} ({where}{place})"
+        return f"{left} > {self.c0:.4g} ({where}{place})".replace("> -", "> −")
 
 
 def _title(table: Table, name: str) -> str:
