@@ -135,9 +135,18 @@ def build(grid: Grid, records: Mapping[str, Record]) -> Table:
                 behind[row, column],
             )
     used = found.only(found.numbers(key for cell in cells.values() for key in cell.run_keys))
-    lost = found.only(found.lost(found.numbers(grid.run_folders())))
+    lost = found.lost(np.arange(len(found)))
+    if len(lost):  # of those that are the table's
+        lost = found.lost(found.numbers(grid.run_folders()))
     return Table(
-        grid.name, grid.spec, grid.protocol, cells, used, len(lost), course=grid.course, lost=lost
+        grid.name,
+        grid.spec,
+        grid.protocol,
+        cells,
+        used,
+        len(lost),
+        course=grid.course,
+        lost=found.only(lost),
     )
 
 
