@@ -33,7 +33,7 @@ Stamp = tuple[int, int, int, int]
 MASK = 2**63 - 1
 """What of a number enters a stamp: inodes of some file systems use all 64 bits."""
 
-PARALLEL = 2000
+PARALLEL = 8000
 """Records from which on processes of their own are worth their start."""
 
 _CHUNK = 500

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mini_support import extra_root, planned
 
+from mini_support import extra_root, planned
 from retable import locations
 from retable.report import latex, publish
 from retable.report.escape import escape, url
