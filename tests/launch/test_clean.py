@@ -193,6 +193,19 @@ def test_caches_keep_the_newest_and_data_goes_only_when_asked_for(runs, cache):
     assert sorted(tree(cache)) == [".data.bin.lock", "compose", "compose/0.jsonl"]
 
 
+def test_indexes_of_records_go_and_looks_that_were_fixed_stay(runs, cache):
+    index = runs / "_index" / "digits" / "accuracy-paper.npz"
+    looks = runs / "_looks" / "digits" / "accuracy-paper.json"
+    for file in (index, looks):
+        file.parent.mkdir(parents=True)
+        file.write_text("x")
+    plan = survey(runs, cache)
+    assert [(item.category, item.path) for item in plan.items] == [("caches", index)]
+    remove(plan)
+    assert not index.exists()
+    assert looks.exists()
+
+
 @pytest.mark.parametrize("what", ["runs", "home", "here", "project", "extra"])
 def test_a_cache_that_holds_more_than_caches_is_left_alone(runs, tmp_path, monkeypatch, what):
     cache = tmp_path / "cache"

@@ -40,7 +40,7 @@ CATEGORIES = {
     "checkpoints": "of finished runs; each keeps its last",
     "attempts": "of finished runs; each keeps the one its record is of",
     "snapshots": "copies of the source, a day old or more, that no run is going on with",
-    "caches": "composed configs; the newest is kept",
+    "caches": "composed configs (the newest is kept), indexes of records",
     "leftovers": "temporary files of writers that were killed, an hour old or more",
     "data": "downloaded and decoded data; has to be made again",
 }
@@ -127,6 +127,8 @@ def survey(runs: Path, cache: Path, only: Collection[str] = UNASKED) -> Plan:
             plan.notes.append("snapshots: kept, a run is going on or was launched from one lately")
         else:
             plan.items += found
+    if "caches" in only:
+        plan.items += _indexes(plan.runs)
     if "caches" in only or "data" in only or "leftovers" in only:
         _survey_cache(plan, now, held=held)
     return plan
@@ -144,6 +146,16 @@ def _leftovers_beside(runs: Path, now: float) -> Iterator[Item]:
             if now - _last_change(path) > HOUR and not _holds_living(path):
                 yield Item("leftovers", path, tree_size(path))
     yield from dead_files(runs / VERIFY, now, None)
+
+
+def _indexes(runs: Path) -> Iterator[Item]:
+    """Indexes of records, which cost time and nothing else to make again."""
+    from retable.index import FOLDER
+
+    for paper in entries(runs / FOLDER):
+        for entry in entries(Path(paper)):
+            if entry.name.endswith(".npz") and entry.is_file(follow_symlinks=False):
+                yield Item("caches", Path(entry), file_size(Path(entry)))
 
 
 def _last_change(folder: Path) -> float:
