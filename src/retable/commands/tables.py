@@ -175,7 +175,10 @@ def publish(
         for table in published.rewrite(name.partition("/")[0], protocol):
             typer.echo(f"{published.published_file(table.name, protocol)}")
         return
-    for grid in plan_grids(name, protocol):
+    grids = plan_grids(name, protocol)
+    for grid in grids:  # all of them before anything is written
+        published.check(grid, partial=partial)
+    for grid in grids:
         path, _ = published.publish(grid, partial=partial)
         typer.echo(f"{path} and {path.with_suffix('.parquet').name}")
 

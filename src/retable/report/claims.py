@@ -39,7 +39,7 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         " two one-sided 95 % bounds (together a 90 % interval): upheld where the lower is above 0,"
         " contradicted where the upper is below. p: one-sided."
         + (" Holm: p adjusted over all claims of the paper." if holm else "")
-        + " Wins: seeds on which the sum is positive."
+        + " Wins: seeds on which the sum is positive; of several sums, on which all are."
     )
 
 

@@ -123,8 +123,8 @@ class Explanation:
             lines.append(f"    {address.metric}{row}{step}; {self._asked()}")
         if metric.relative_to is not None:
             lines.append(
-                f"    relative to row {metric.relative_to}: the ratio of means plus each seed's"
-                " residual"
+                f"    relative to row {metric.relative_to}: a seed enters the mean as the ratio of"
+                " means plus its residual, which can be negative"
             )
         if cell.selected:
             lines.append(f"    setting {cell.selected}")
@@ -185,6 +185,9 @@ class Explanation:
         lines = ["runs:"]
         for run in runs:
             value = "–" if run["value"] is None else f"{run['value']:.10g}{unit}"
+            recorded = run.get("recorded")
+            if self.cell.raw and recorded is not None:
+                value = f"{recorded:.10g}"
             line = f"    seed {run['seed']:<4} {run['key'][:12]}  {value:<18} {run['status']}"
             if run["status"] == "not run":
                 lines.append(line)
@@ -193,8 +196,10 @@ class Explanation:
             dirty = " with changes" if run["dirty"] else ""
             line += f", {run['device']}, {commit}{dirty}, {run['started'][:10]}"
             line += ", stale" if run["stale"] else ""
-            if run["recorded"] is not None and run["recorded"] != run["value"]:
-                line += f", recorded {run['recorded']:.10g}"
+            if self.cell.raw and run["value"] is not None:
+                line += f", enters the mean as {run['value']:.6g}"
+            elif recorded is not None and recorded != run["value"]:
+                line += f", recorded {recorded:.10g}"
             lines.append(line + (f": {run['error'].splitlines()[0]}" if run["error"] else ""))
         return lines
 

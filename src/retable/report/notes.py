@@ -108,7 +108,24 @@ def legend(table: Table) -> str:
     if any(c.judged is not None and c.judged.bold for c in cells):
         line = "line" if spec.transposed else "column"
         said += f" Bold: better than every other number of its {line}, each at 5 %."
-    return said
+    return said + _margins(table)
+
+
+def _margins(table: Table) -> str:
+    """The differences that would not matter, which a verdict depends on."""
+    found: dict[str, list[float]] = {}
+    for cell in table.cells.values():
+        judged = cell.judged
+        if judged is None or judged.margin is None or judged.kind not in JUDGED:
+            continue
+        found.setdefault(judged.margin.origin, []).append(judged.margin.value)
+    said: list[str] = []
+    for origin, values in found.items():
+        low, high = min(values), max(values)
+        size = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+        where = f"given for {origin}" if origin.startswith("the ") else origin
+        said.append(f"±{size} ({where})")
+    return f" Differences that would not matter: {'; '.join(said)}." if said else ""
 
 
 def footnotes(table: Table) -> list[str]:

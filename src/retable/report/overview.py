@@ -47,10 +47,10 @@ def render(tables: Sequence[Table], address: Callable[[Table], str]) -> str:
         cells = ["–"] * 6 if protocol != "paper" else _cells(t)
         claims = [t.upheld, t.contradicted, t.claims_undecided, t.claims_partial, t.not_judged]
         lines.append(f"| {paper} | {protocol} | {' | '.join(map(str, [*cells, *claims]))} |")
-    lines += ["", "## Tables", "", "| table | protocol | runs | cells | verdicts |"]
+    lines += ["", "## Tables", "", "| table | protocol | runs | complete cells | verdicts |"]
     lines.append("| --- | --- | ---: | ---: | --- |")
     for table in sorted(tables, key=lambda t: (t.name, t.protocol != "paper", t.protocol)):
-        filled = sum(cell.n > 0 for cell in table.cells.values())
+        filled = sum(c.n > 0 and c.n_done >= c.n_planned for c in table.cells.values())
         said = " ".join(text.tally(table.tally or Tally(), table.protocol))
         lines.append(
             f"| [{table.name}]({address(table)})<br>{in_cell(table.spec.title)} |"

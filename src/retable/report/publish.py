@@ -8,6 +8,7 @@ from pathlib import Path
 from retable import locations, records
 from retable.errors import UserError
 from retable.files import write_atomic
+from retable.launch.recorded import find
 from retable.report import markdown, overview, parquet, picture
 from retable.tables import collect
 from retable.tables.aggregate import Table, build
@@ -21,18 +22,18 @@ def published_file(name: str, protocol: str) -> Path:
     return parquet.parquet_file(name, protocol).with_suffix(".md")
 
 
-def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
-    """Publish a table from the run folders.
+def check(grid: Grid, *, partial: bool = False) -> None:
+    """Refuse what should not be published.
 
     Args:
         grid: the planned table.
         partial: replace published results by fewer.
 
     Raises:
-        UserError: where there is no finished run of it at all, or fewer than are published.
+        UserError: where there is no finished run of it at all, or fewer than are published, or a
+            cause in the table file names a run that nobody has.
     """
-    found = collect.from_runs(grid, lambda _: None)
-    table = build(grid, found)
+    table = build(grid, collect.from_runs(grid, lambda _: None))
     if not any(cell.n for cell in table.cells.values()):
         raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
     there = collect.decided_by_results(plan(grid.name, grid.protocol))
@@ -42,6 +43,26 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
             f"{grid.name}: {len(table.records)} finished runs are here, {len(before.records)} are"
             f" published; run it first (retable run {grid.name}), or say --partial"
         )
+    for number, why in enumerate(grid.spec.why):
+        for key in why.runs:
+            try:
+                find(key)
+            except UserError as error:
+                raise UserError(f"{grid.name}: why.{number}.runs: {error}") from None
+
+
+def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
+    """Publish a table from the run folders.
+
+    Args:
+        grid: the planned table.
+        partial: replace published results by fewer.
+
+    Raises:
+        UserError: as :func:`check`.
+    """
+    check(grid, partial=partial)
+    found = collect.from_runs(grid, lambda _: None)
     target = published_file(grid.name, grid.protocol)
     target.parent.mkdir(parents=True, exist_ok=True)
     parquet.write(parquet.parquet_file(grid.name, grid.protocol), found, _histories(grid, found))

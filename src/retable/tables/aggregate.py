@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Cell:
         marks: what must be known beside the number, such as ``partial 3/5``.
         run_keys: keys of the runs behind the values.
         lost_keys: keys of the runs that ended otherwise than done.
+        raw: values as recorded, by seed, where they are relative to another row's; else empty.
         n_done: finished runs; more than ``n`` where some gave no value.
         ended: runs that ended otherwise, by how.
         selected: how the setting was chosen, where it was.
@@ -50,6 +51,7 @@ class Cell:
     n_done: int = 0
     ended: dict[str, int] = field(default_factory=dict[str, int])
     lost_keys: list[str] = field(default_factory=list[str])
+    raw: dict[int, float] = field(default_factory=dict[int, float])
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def build(grid: Grid, records: Mapping[str, Record]) -> Table:
                 continue
             metric = grid.spec.metrics[metric_name]
             values = _in_unit(metric, row, column, raw)
-            cells[row, column] = _cell(
+            cell = _cell(
                 plan,
                 metric_name,
                 len(grid.cell_seeds(plan)),
@@ -134,6 +136,9 @@ def build(grid: Grid, records: Mapping[str, Record]) -> Table:
                 found,
                 behind[row, column],
             )
+            if metric.relative_to is not None:
+                cell = replace(cell, raw=raw[row, column])
+            cells[row, column] = cell
     used = found.only(found.numbers(key for cell in cells.values() for key in cell.run_keys))
     lost = found.lost(np.arange(len(found)))
     if len(lost):  # of those that are the table's

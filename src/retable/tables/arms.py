@@ -61,8 +61,12 @@ def is_heavy_sum(table: Table, one: Sum) -> bool:
 
 
 def is_heavy_cell(cell: Cell) -> bool:
-    """Whether our or the reported spread of a positive metric is above half of the mean."""
-    if any(value < 0 for value in cell.values.values()):
+    """Whether our or the reported spread of a positive metric is above half of the mean.
+
+    Of a cell that is relative to another row the recorded values tell whether it is positive: those
+    that its mean is over are linearised, and may be negative.
+    """
+    if any(value < 0 for value in (cell.raw or cell.values).values()):
         return False
     reading = None if cell.reported is None else read(cell.reported)
     if reading is not None and reading.value < 0:

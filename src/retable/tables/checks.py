@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Problem = tuple[list[str], str]
 """Path of keys in the file, and what is wrong there."""
 
+_IN_PARTS = {"ordering", "all_of", "not_worse", "threshold", "ratio", "trend", "interaction"}
 _COMPARES_ROWS = {"ordering", "all_of", "not_worse", "interaction", "ratio"}
 
 
@@ -23,8 +24,11 @@ def problems(spec: TableSpec) -> Iterator[Problem]:
     """Numbers and claims that nothing could be said of, whatever the runs give."""
     yield from _without_margin(spec)
     for index, claim in enumerate(spec.claims):
-        for key, message in _of_claim(spec, claim):
-            yield ["claims", str(index), key], message
+        for part in claim.each():
+            for key, message in _of_claim(spec, part):
+                yield ["claims", str(index), key], message
+        if claim.also and claim.kind not in _IN_PARTS:
+            yield ["claims", str(index), "also"], f"a claim of kind {claim.kind} has one comparison"
 
 
 def _without_margin(spec: TableSpec) -> Iterator[Problem]:

@@ -150,7 +150,7 @@ def judge_cell(table: Table, cell: Cell, *, level: float = 0.95) -> Judged:
     heavy = cell.n > 1 and is_heavy_cell(cell)
     if heavy:
         marks.append("heavy tails")
-    middle = median(cell.values.values()) if heavy else None
+    middle = _median(table, cell) if heavy else None
     if cell.reported is None:
         kind, text = _incomplete(cell) or ("no reported value", "")
         return Judged(kind, text, marks=marks, median=middle)
@@ -161,6 +161,17 @@ def judge_cell(table: Table, cell: Cell, *, level: float = 0.95) -> Judged:
     if table.protocol != "paper":
         return Judged("protocol", table.protocol, reading, marks=marks, median=middle)
     return _compared(table, cell, reading, marks, middle, level)
+
+
+def _median(table: Table, cell: Cell) -> float | None:
+    """Of the values; of a cell that is relative to another row the ratio of both medians."""
+    reference = table.spec.reference(cell.column)
+    if reference is None:
+        return median(cell.values.values())
+    below = table.cells[reference, cell.column].raw
+    seeds = [seed for seed in cell.values if seed in cell.raw and seed in below]
+    bottom = median(below[seed] for seed in seeds) if seeds else 0.0
+    return median(cell.raw[seed] for seed in seeds) / bottom if bottom else None
 
 
 def _incomplete(cell: Cell) -> tuple[VerdictKind, str] | None:

@@ -276,11 +276,14 @@ def fix(file: Path, most: int | None, today: str, *, started: bool) -> Looks:
         UserError: where other looks are fixed, or the table has been looked at without any.
     """
     known = load(file)
+    if most is not None and most < 2:
+        raise UserError(f"--max-seeds {most}: two at least, one run decides nothing")
     if known is not None:
         if most is not None and most != known.seeds[-1]:
             raise UserError(
                 f"--max-seeds {most}: looks up to {known.seeds[-1]} seeds were fixed on"
-                f" {known.fixed}, and the error is spent over those ({file})"
+                f" {known.fixed}, and the error is spent over those ({file}); go on without"
+                " --max-seeds, or in another folder (paths.runs=...)"
             )
         return known
     if started:
@@ -289,8 +292,6 @@ def fix(file: Path, most: int | None, today: str, *, started: bool) -> Looks:
             " before the first one; use another folder (paths.runs=...)"
         )
     most = DEFAULT_MOST if most is None else most
-    if most < 2:
-        raise UserError(f"--max-seeds {most}: two at least, one run decides nothing")
     fixed = Looks(looks(most), today)
     file.parent.mkdir(parents=True, exist_ok=True)
     own = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")

@@ -51,6 +51,12 @@ def _not_negative(text: str) -> str:
     return text
 
 
+def _key(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{12,64}", text, re.ASCII):
+        raise ValueError(f"'{brief(text)}' is no key of a run, or not its first 12 digits or more")
+    return text
+
+
 def _distinct(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed stands twice")
@@ -227,7 +233,7 @@ class Why(Part):
     column: str | list[str] | None = Field(None, description="all of the row where left out")
     claim: str | None = Field(None, description="id, instead of a row")
     because: Words
-    runs: list[Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")]] = Field(
+    runs: list[Annotated[str, AfterValidator(_key)]] = Field(
         min_length=1, description="keys of the runs that test it"
     )
 
@@ -236,6 +242,14 @@ class Why(Part):
         if (self.row is None) == (self.claim is None):
             raise ValueError("row, claim: give one of them")
         return self
+
+
+class Also(Part):
+    """What the same statement says besides, of the same kind; what is left out is the claim's."""
+
+    better: str | None = None
+    than: str | list[str] | None = None
+    on: str | list[str] | None = None
 
 
 class Claim(Part):
@@ -250,6 +264,7 @@ class Claim(Part):
     than: str | list[str] | None = None
     on: str | list[str] | None = Field(None, description="columns; all where left out")
     average: bool = Field(False, description="over the columns, instead of in each")
+    also: list[Also] = Field([], description="further comparisons that the statement makes")
     at_least: float | None = None
     at_most: float | None = None
     about: float | None = None
@@ -285,9 +300,25 @@ class Claim(Part):
 
     def rows(self) -> list[str]:
         """Rows that the claim names."""
-        than = [self.than] if isinstance(self.than, str) else self.than or []
-        return [name for name in [self.better, *than] if name]
+        found: list[str] = []
+        for part in self.each():
+            than = [part.than] if isinstance(part.than, str) else part.than or []
+            found += [name for name in [part.better, *than] if name and name not in found]
+        return found
 
     def columns(self) -> list[str]:
         """Columns that the claim names; empty for all."""
-        return [self.on] if isinstance(self.on, str) else self.on or []
+        found: list[str] = []
+        for part in self.each():
+            named = [part.on] if isinstance(part.on, str) else part.on or []
+            if not named:
+                return []
+            found += [name for name in named if name not in found]
+        return found
+
+    def each(self) -> list[Claim]:
+        """The claim's comparisons one by one: its own, then what the statement says besides."""
+        own = self.model_copy(update={"also": []})
+        if not self.also:
+            return [self]
+        return [own, *(own.model_copy(update=a.model_dump(exclude_none=True)) for a in self.also)]

@@ -77,6 +77,10 @@ def _is_average(terms: Sequence[Term]) -> bool:
 
 def sums_of(table: Table, claim: Claim) -> list[Sum]:
     """The weighted sums that have to be positive; none for kinds that test something else."""
+    return [one for part in claim.each() for one in _sums_of(table, part)]
+
+
+def _sums_of(table: Table, claim: Claim) -> list[Sum]:
     builder = _KINDS.get(claim.kind)
     if builder is None:
         return []

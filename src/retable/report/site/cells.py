@@ -90,7 +90,8 @@ def seeds(source: Source, place: Place) -> list[Seed]:
     plan = source.grid.cells.get(place)
     if plan is None:
         return []
-    values = source.table.cells[place].values
+    cell = source.table.cells[place]
+    values = {seed: cell.raw.get(seed, value) for seed, value in cell.values.items()}
     found: list[Seed] = []
     # No keys as long as its setting is not chosen.
     for seed, key in zip(source.grid.cell_seeds(plan), source.grid.cell_keys(plan), strict=False):

@@ -54,7 +54,7 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
                     "protocol": protocol,
                     "page": tables.claims_page(paper),
                     "sources": members,
-                    "runs": len({key for source in members for key in source.records}),
+                    "runs": len({key for source in members for key in source.table.records}),
                     "tally": add(words.tally_of(source.table) for source in members),
                 }
                 for (paper, protocol), members in groups.items()

@@ -43,7 +43,8 @@ def strip(cell: Cell) -> Strip | None:
     spread = cell.reported.spread if cell.reported else None
     theirs = None if spread is None or reported is None else _around(reported, float(spread))
     ours = None if cell.std is None else _around(cell.mean, cell.std)
-    numbers = [*cell.values.values(), *(ours or ()), *(theirs or ())]
+    values = _shown(cell, cell.mean)
+    numbers = [*values, *(ours or ()), *(theirs or ())]
     numbers += [] if reported is None else [reported]
     low, high = min(numbers), max(numbers)
     if not low < high:
@@ -55,7 +56,7 @@ def strip(cell: Cell) -> Strip | None:
     return Strip(
         dots=[
             (x(value), round(30 + 16 * (i * _GOLDEN % 1 - 0.5), 2))
-            for i, value in enumerate(cell.values.values())
+            for i, value in enumerate(values)
         ],
         mean=x(cell.mean),
         ours=None if ours is None else (x(ours[0]), x(ours[1])),
@@ -64,6 +65,15 @@ def strip(cell: Cell) -> Strip | None:
         low=low,
         high=high,
     )
+
+
+def _shown(cell: Cell, mean: float) -> list[float]:
+    """The values; of a cell relative to another row each recorded one over that row's mean."""
+    if not cell.raw:
+        return list(cell.values.values())
+    recorded = [cell.raw[seed] for seed in cell.values if seed in cell.raw]
+    total = sum(recorded)
+    return [value * mean * len(recorded) / total for value in recorded] if total else recorded
 
 
 def _around(middle: float, spread: float) -> tuple[float, float]:
