@@ -32,8 +32,9 @@ def test_statements_stand_as_they_are_in_the_table_file(table):
 
 def test_parts_are_listed_where_they_do_not_agree(table):
     by_id = {c.id: claims.details(c) for c in judge(table).claims}
-    assert any(d.startswith("upheld: than Same, Accuracy (6.00 [") for d in by_id["C5"])
-    assert any(d.startswith("undecided: than Unsure, Accuracy (4.7 [") for d in by_id["C5"])
+    better = "*Better* [1](x) better than"
+    assert any(d.startswith(f"upheld: {better} Same, Accuracy (6.00 [") for d in by_id["C5"])
+    assert any(d.startswith(f"undecided: {better} Unsure, Accuracy (4.7 [") for d in by_id["C5"])
     assert by_id["C1"] == ["tested: *Better* [1](x) − Worse > 0 (Accuracy)"]
     assert any(d.startswith("Cause: the rate is another (tested by runs") for d in by_id["C2"])
     assert by_id["C6"] == ["not judged: nothing is measured"]
@@ -86,7 +87,9 @@ def test_on_the_command_line():
     assert (claim["id"], claim["verdict"], claim["text"]) == ("C1", "partial", "not run")
     assert {"effect", "p", "p_holm", "wins", "needed", "statement"} <= claim.keys()
     assert "C1: not run" in called("digits")
-    assert "C1: not run" in called("digits", "--from", "results", "--protocol", "smoke")
+    assert "C1: not run" in called("digits", "--protocol", "smoke")
+    with pytest.raises(UserError, match="nothing is published under protocol smoke"):
+        called("digits", "--from", "results", "--protocol", "smoke")
     with pytest.raises(UserError, match="did you mean 'paper'"):
         called("digits", "--protocol", "papr")
     with pytest.raises(UserError, match="no table or paper 'digitss'"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from retable.errors import UserError
 from retable.report import publish
 from retable.tables import collect
 from retable.tables.grid import plan
+from retable.tables.parts import Why
 
 NAME = "risk_parity/example_bai2016"
 RESULTS = Path(__file__).parents[2] / "results"
@@ -32,3 +35,39 @@ def test_fewer_runs_than_published_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "write_overview", lambda: None)
     publish.publish(grid, partial=True)
     assert "partial 0/1" in (copy / f"{NAME}.md").read_text(encoding="utf-8")
+
+
+def test_a_cause_has_to_name_a_run_that_somebody_has(tmp_path, monkeypatch):
+    copy = tmp_path / "results"
+    shutil.copytree(RESULTS, copy)
+    monkeypatch.setattr(locations, "results_dir", lambda: copy)
+    grid = plan(NAME)
+    records = collect.from_results(grid)
+    monkeypatch.setattr(collect, "from_runs", lambda *_: records)
+
+    def caused_by(key):
+        why = Why(row="long", because="another library", runs=[key])
+        return replace(grid, spec=grid.spec.model_copy(update={"why": [why]}))
+
+    publish.check(caused_by(next(iter(records))[:12]))
+    with pytest.raises(UserError, match=r"why\.0\.runs: run 'deadbeefdead': there is none"):
+        publish.check(caused_by("deadbeefdead"))
+
+
+def test_a_table_that_is_not_published_is_not_printed_as_an_empty_one(retable):
+    said = retable("table", "digits/accuracy", "--from", "results", code=2).stderr
+    assert "nothing is published under protocol paper" in said
+    said = retable("table", NAME, "--from", "results", code=2).stderr
+    assert "RETABLE_EXTRA is set" in said
+
+
+def test_of_several_tables_none_is_written_where_one_cannot_be(retable, tmp_path):
+    extra = shutil.copytree(os.environ["RETABLE_EXTRA"], tmp_path / "extra")
+    table = extra / "conf" / "table" / "digits"
+    shutil.copy(table / "accuracy.yaml", table / "zero.yaml")
+    changed = (table / "zero.yaml").read_text().replace("lr=0.01]", "lr=0.02]")
+    (table / "zero.yaml").write_text(changed.replace("lr=0.1]", "lr=0.2]"))
+    retable("run", "digits/accuracy", "--protocol", "smoke", RETABLE_EXTRA=extra)
+    said = retable("publish", "digits", "--protocol", "smoke", code=2, RETABLE_EXTRA=extra).stderr
+    assert "digits/zero: nothing to publish" in said
+    assert not list(extra.rglob("results/**/*.md"))

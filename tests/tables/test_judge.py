@@ -129,6 +129,25 @@ def test_heavy_tails_show_the_median():
     assert one(FIVE, PAPER).median is None
 
 
+def test_a_relative_cell_has_heavy_tails_by_what_was_recorded():
+    """Its linearised values may be negative, which is no reason to call the metric so."""
+    spec = spec_of(["base", "ours"], metric={"relative_to": "base", "positive": True})
+    base = [1.0, 2.0, 3.0, 4.0]
+    ours = [0.1, 0.2, 0.1, 9.6]
+    enters = {0: -0.4, 1: 0.1, 2: 0.2, 3: 4.1}  # mean 1, the ratio of means
+    cells = {
+        ("base", "x"): replace(cell_of(spec, "base", "x", [1.0] * 4), raw=dict(enumerate(base))),
+        ("ours", "x"): replace(cell_of(spec, "ours", "x", enters), raw=dict(enumerate(ours))),
+    }
+    found = judge(table_of(spec, {}, more=cells)).cells["ours", "x"].judged
+    assert "heavy tails" in found.marks
+    assert found.median == pytest.approx(0.15 / 2.5)
+    plain = cells | {("ours", "x"): cell_of(spec, "ours", "x", enters)}
+    assert (
+        "heavy tails" not in judge(table_of(spec, {}, more=plain)).cells["ours", "x"].judged.marks
+    )
+
+
 def test_bold_is_significant_or_nothing():
     def bold(a, b, metric=None, **more):
         spec = spec_of(["a", "b"], metric=metric)

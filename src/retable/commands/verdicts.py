@@ -42,9 +42,13 @@ def table(
 
     format = "json" if as_json else format
     one_of("--format", format, ("md", "latex", "csv", "json"))
-    built = built_tables(plan_grids(name, protocol, source=source), source)
+    grids = plan_grids(name, protocol, source=source)
+    if explain is not None and len(grids) > 1:
+        names = ", ".join(grid.name for grid in grids)
+        raise UserError(f"--explain: {name} has {len(grids)} tables; name one: {names}")
+    built = built_tables(grids, source)
     if explain is not None:
-        _explain(name, built, explain, format)
+        _explain(built[0], explain, format)
         return
     tables = judged_tables(name, [t for _, _, t in built])
     if format == "json":
@@ -56,16 +60,13 @@ def table(
         typer.echo("\n".join(render(t) for t in tables), nl=False)
 
 
-def _explain(name: str, built: list[Any], place: str, format: str) -> None:
+def _explain(built: Any, place: str, format: str) -> None:
     from retable.report import explain
     from retable.tables.judge import judge
 
     if format not in {"md", "json"}:
         raise UserError(f"--explain --format {format}: a cell is explained as text or json")
-    if len(built) > 1:
-        names = [grid.name for grid, _, _ in built]
-        raise UserError(f"--explain: {name} has {len(built)} tables; name one: {', '.join(names)}")
-    ((grid, records, table),) = built
+    grid, records, table = built
     found = explain.explain(judge(table), grid, records, place)
     if format == "json":
         print_json(found.as_json())

@@ -151,12 +151,12 @@ def _ordering(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     assert claim.better is not None
     (column,) = columns
     sign = _sign(table, claim, column)
-    c0 = 0.0
+    c0, relation = 0.0, "better than"
     if claim.kind == "not_worse":
-        c0 = -margin_of(table, claim, column)
+        c0, relation = -margin_of(table, claim, column), "not worse than"
     return [
         Sum(
-            f"than {_row(table, other)}",
+            f"{_row(table, claim.better)} {relation} {_row(table, other)}",
             _column(table, column),
             [(sign, claim.better, column), (-sign, other, column)],
             c0,
