@@ -71,11 +71,11 @@ def test_table_in_every_format(here):
     assert values == one_document(here.call(*name, "--format", "json"))
     cells = {(c["row"], c["column"]): c for c in values["cells"]}
     cell = cells["slow", "accuracy"]
-    assert (cell["n"], cell["n_planned"], cell["std"], cell["verdict"]) == (1, 1, None, None)
+    assert (cell["n"], cell["n_planned"], cell["std"], cell["verdict"]) == (1, 1, None, "protocol")
     assert 0 < cell["mean"] < 100
     assert cell["reported"] == {
         "value": "91.30", "spread": "0.50", "spread_kind": "std", "n": 5, "grade": "primary",
-        "where": "Table 1, row 1",
+        "where": "Table 1, row 1", "note": None,
     }  # fmt: skip
     (key,) = cell["run_keys"]
     assert (here.base / "runs" / "digits" / key / "record.json").is_file()
