@@ -43,7 +43,17 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
     groups: dict[tuple[str, str], list[Source]] = {}
     for source in sources:
         groups.setdefault((source.table.spec.paper, source.table.protocol), []).append(source)
-    total = add(words.tally_of(source.table) for source in sources)
+    # A claim that is looked at under several protocols counts once, under the paper's own.
+    chosen: dict[str, str] = {}
+    for paper, protocol in groups:
+        if protocol == "paper" or paper not in chosen:
+            chosen[paper] = protocol
+    total = add(
+        words.tally_of(source.table)
+        for (paper, protocol), members in groups.items()
+        for source in members
+        if chosen[paper] == protocol
+    )
     return page(
         "index.html",
         "overview.html",
@@ -54,7 +64,7 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
                     "protocol": protocol,
                     "page": tables.claims_page(paper),
                     "sources": members,
-                    "runs": len({key for source in members for key in source.table.records}),
+                    "runs": len({key for source in members for key in source.records}),
                     "tally": add(words.tally_of(source.table) for source in members),
                 }
                 for (paper, protocol), members in groups.items()
