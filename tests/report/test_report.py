@@ -177,7 +177,7 @@ def test_publish_writes_what_its_own_records_give(published, runs):
     overview = first["README.md"].decode()
     assert (
         "| [digits/accuracy](digits/accuracy.md)<br>Test accuracy by learning rate | paper | 5 |"
-        " 4/5 |" in overview
+        " 2/5 |" in overview
     )
     assert "1 cell compared: 0 reproduced" in overview
     with pytest.raises(UserError, match="nothing to publish"):

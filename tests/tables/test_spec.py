@@ -101,7 +101,7 @@ CHANGES = [
     (DIFFERS, f"why: [{{row: slow, claim: C1, {WHY}}}]\n{DIFFERS}",
      "row, claim: give one of them", "why"),
     (DIFFERS, f"why: [{{row: slow, because: so, runs: [abc]}}]\n{DIFFERS}",
-     "why.0.runs.0: 'abc' is not valid", "why"),
+     "why.0.runs.0: 'abc' is no key of a run", "why"),
     # Seeds.
     (SEEDS, "seeds: 0", "seeds: 0 is not valid: expected how many seeds", "seeds: 0"),
     (SEEDS, "seeds: []", "seeds: [] is not valid", "seeds: []"),

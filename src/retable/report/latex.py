@@ -13,6 +13,9 @@ from retable.report.escape import escape, url
 from retable.tables.aggregate import Cell, Table
 from retable.tables.judged import VerdictKind
 
+_NOTES = 2500
+"""Characters of notes that still fit below a table on its page."""
+
 _LONG = 16
 """Lines of a table beyond which it is printed in several parts."""
 
@@ -103,10 +106,13 @@ def _float(
     lines += [f"\\caption{{{caption}}}", f"\\label{{{label}}}"]
     lines += [r"\sbox0{\small", *(f"  {line}" for line in grid), "}"]
     lines.append(r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi")
+    noted = [f"{line}\\par" for line in below]
+    if sum(map(len, noted)) > _NOTES:  # a float breaks over no page, a paragraph does
+        lead = rf"\noindent\emph{{{caption}}}:\par"
+        return [*lines, r"\end{table}", "", rf"{{\scriptsize\raggedright {lead}", *noted, "}"]
     if below:
         lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright"]
-        lines += [f"{line}\\par" for line in below]
-        lines += [r"\end{minipage}"]
+        lines += [*noted, r"\end{minipage}"]
     return [*lines, r"\end{table}"]
 
 
