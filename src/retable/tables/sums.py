@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from retable.errors import UserError
+from retable.tables.contrast import trend_weights
 from retable.tables.parts import Claim, Metric
 
 if TYPE_CHECKING:
@@ -254,14 +255,9 @@ def _trend(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
         raise UserError(
             f"{table.name}: claims.{claim.id}.positions: {len(positions)} for {len(points)} points"
         )
-    mean = math.fsum(positions) / len(positions)
-    return [
-        Sum(
-            claim.trend,
-            "",
-            [(sign * (x - mean), *p) for x, p in zip(positions, points, strict=True)],
-        )
-    ]
+    weights = trend_weights(positions)
+    terms = [(sign * weight, *point) for weight, point in zip(weights, points, strict=True)]
+    return [Sum(claim.trend, "", terms)]
 
 
 def _interaction(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
