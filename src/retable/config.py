@@ -52,7 +52,28 @@ def _folder(value: str) -> str:
     return value
 
 
+def _line(value: str) -> str:
+    if not value.strip() or not value.isprintable() or len(value) > 1000:
+        raise ValueError("must be one line of text")
+    return value
+
+
+def _word(value: str) -> str:
+    if set(_line(value)) & set(" \t'\"\\$`;&|<>()"):
+        raise ValueError("must be one word, without quotes and what a shell reads")
+    return value
+
+
+def _option(value: str) -> str:
+    if not (value.isascii() and value.replace("-", "").isalnum() and not value.startswith("-")):
+        raise ValueError("must be the long name of an option of sbatch, without dashes before it")
+    return value
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
+Line = Annotated[str, AfterValidator(_line)]
+Word = Annotated[str, AfterValidator(_word)]
+Option = Annotated[str, AfterValidator(_option)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Node = dict[str, Any]
@@ -97,6 +118,16 @@ class DeviceConfig(Section):
 
     accelerator: Literal["auto", "cpu", "gpu"] = unkeyed("cpu", "device type")
     threads: PositiveInt = unkeyed(1, "CPU threads of one run")
+    devices: PositiveInt = unkeyed(1, "devices of one run; a batch is split over them")
+
+
+class ResourcesConfig(Section):
+    """What one run needs of a cluster; null leaves it to the cluster's profile."""
+
+    gpus: NonNegativeInt = unkeyed(0, "GPUs of one run")
+    cpus: PositiveInt | None = unkeyed(None, "cores of one run; at least device.threads")
+    memory_gb: PositiveFloat | None = unkeyed(None, "memory of one run")
+    minutes: PositiveInt | None = unkeyed(None, "time limit of a job")
 
 
 class PathsConfig(Section):
@@ -116,11 +147,37 @@ class LoggerConfig(Section):
 class LauncherConfig(Section):
     """How runs are started."""
 
-    name: Literal["local"] = unkeyed(REQUIRED, "kind of launcher")
-    workers: PositiveInt | None = unkeyed(None, "runs at once; all cores / threads if null")
+    name: Literal["local", "slurm"] = unkeyed(REQUIRED, "kind of launcher")
+    workers: PositiveInt | None = unkeyed(
+        None, "runs at once; if null all cores / threads, in a job of a cluster one"
+    )
     snapshot: bool = unkeyed(False, "run from a copy of the source made at launch")
     grace_s: PositiveFloat = unkeyed(20.0, "seconds a stopped run has to reach an epoch's end")
     lease_s: PositiveFloat = unkeyed(60.0, "seconds without heartbeat after which a lease is dead")
+    runs_per_job: PositiveInt = unkeyed(1, "runs that a job of a cluster does, sharing one import")
+    concurrent_per_gpu: PositiveInt = unkeyed(1, "runs at once on one GPU, in a job of a cluster")
+    max_attempts: PositiveInt = unkeyed(
+        10, "attempts in a row without a new epoch after which a job of a cluster gives a run up"
+    )
+
+
+class ClusterConfig(Section):
+    """Profile of a SLURM cluster: what its jobs ask for unless ``resources`` says otherwise."""
+
+    name: Slug = unkeyed(REQUIRED, "name of the profile")
+    partition: Word | None = unkeyed(None, "the cluster's default one if null")
+    account: Word | None = unkeyed(None, "who pays")
+    qos: Word | None = unkeyed(None, "quality of service")
+    constraint: Line | None = unkeyed(None, "features that a node must have")
+    gpu_type: Word | None = unkeyed(None, "kind of GPU, any if null")
+    cpus: PositiveInt = unkeyed(1, "cores of one run; at least device.threads")
+    memory_gb: PositiveFloat = unkeyed(4.0, "memory of one run")
+    minutes: PositiveInt = unkeyed(60, "time limit of a job")
+    throttle: PositiveInt | None = unkeyed(None, "jobs of one array at once, no limit if null")
+    max_array: PositiveInt | None = unkeyed(None, "jobs in one array; the cluster is asked if null")
+    signal_s: PositiveInt = unkeyed(90, "seconds before the time limit at which a job is told")
+    setup: list[Line] = unkeyed([], "shell lines before Python starts, such as module load ...")
+    options: dict[Option, Line | int | bool] = unkeyed({}, "further options of sbatch, by name")
 
 
 class RunConfig(Section):
@@ -138,9 +195,11 @@ class RunConfig(Section):
     best_epoch: BestEpoch | None = keyed(None, "test the best epoch's weights, not the last's")
     diverged_above: dict[str, float] = keyed({}, "metric: bound above which a run has diverged")
     device: DeviceConfig = unkeyed(DeviceConfig(), "where to compute")
+    resources: ResourcesConfig = unkeyed(ResourcesConfig(), "what it needs of a cluster")
     paths: PathsConfig = unkeyed(REQUIRED, "directories")
     logger: LoggerConfig = unkeyed(REQUIRED, "logging")
     launcher: LauncherConfig = unkeyed(REQUIRED, "launching")
+    cluster: ClusterConfig | None = unkeyed(None, "profile of the cluster, for launcher=slurm")
     progress: bool = unkeyed(True, "show progress")
 
     @model_validator(mode="after")
@@ -167,6 +226,21 @@ class RunConfig(Section):
                 )
             if trainer.limit_val_batches == 0:
                 raise ValueError("best_epoch: contradicts trainer.limit_val_batches=0")
+        return self
+
+    @model_validator(mode="after")
+    def _of_a_cluster(self) -> RunConfig:
+        device, slurm = self.device, self.launcher.name == "slurm"
+        if slurm and self.cluster is None:
+            raise ValueError("launcher: slurm needs cluster=<profile>, a file of conf/cluster/")
+        if slurm and device.accelerator == "gpu" and self.resources.gpus == 0:
+            raise ValueError("device.accelerator: gpu needs resources.gpus=1 on a cluster")
+        if slurm and device.accelerator == "cpu" and self.resources.gpus:
+            raise ValueError(
+                "resources.gpus: contradicts device.accelerator=cpu; set device.accelerator=auto"
+            )
+        if self.resources.gpus not in (0, device.devices) and slurm:
+            raise ValueError("resources.gpus: must be 0 or equal device.devices")
         return self
 
 
