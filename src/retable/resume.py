@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 
-from retable.seeds import derive_seed
+from retable import parallel
 
 KEEP = 2
 """Checkpoints kept per attempt: the newest, and the one to fall back to."""
@@ -50,7 +50,7 @@ class EpochSeeds(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reseed."""
-        self.seed_everything(derive_seed(self.seed, "epoch", epoch_of(trainer)))
+        self.seed_everything(parallel.epoch_seed(self.seed, epoch_of(trainer)))
 
 
 class History:
@@ -82,12 +82,18 @@ class Guard(pl.Callback):
 
     def _check(self, trainer: pl.Trainer, epoch: int | None) -> None:
         where = "in the test" if epoch is None else f"in epoch {epoch}"
+        found = next(self._wrong(trainer, where), None)
+        # Together: what a module logs by itself may differ from process to process.
+        if parallel.anywhere(found is not None):
+            raise self.diverged(found or f"a metric of another process is out of bounds {where}")
+
+    def _wrong(self, trainer: pl.Trainer, where: str) -> Iterator[str]:
         for name, tensor in sorted(trainer.callback_metrics.items()):
             value = float(tensor)
             if not math.isfinite(value):
-                raise self.diverged(f"{name} is {value} {where}")
-            if value > self.bounds.get(name, math.inf):
-                raise self.diverged(f"{name} is {value:g} {where}, above {self.bounds[name]:g}")
+                yield f"{name} is {value} {where}"
+            elif value > self.bounds.get(name, math.inf):
+                yield f"{name} is {value:g} {where}, above {self.bounds[name]:g}"
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the epoch's metrics, before a checkpoint of them is written."""
@@ -244,7 +250,7 @@ class Checkpointer(pl.Callback):
         done = epoch_of(trainer)
         fitted = trainer.should_stop or done == trainer.max_epochs
         stop = self.should_stop is not None and self.should_stop()
-        if fitted or stop or done % self.every == 0:
+        if parallel.writes() and (fitted or stop or done % self.every == 0):
             self.save(trainer, fitted=fitted)
         if stop and not fitted:
             raise self.interrupted(f"stopped after epoch {done - 1}")

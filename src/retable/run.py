@@ -20,6 +20,7 @@ import torch
 from hydra.utils import instantiate
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
+from retable import parallel
 from retable.data.base import DataPaths, PaperDataModule
 from retable.lean import NoProfiler, Together
 from retable.papers.base import PaperModule, Result
@@ -66,6 +67,7 @@ class Context:
         resume: where to go on, if anywhere.
         should_stop: asked at the end of every epoch and before every batch of the test.
         on_epoch: told the rows of the history so far, after the checkpoint is durable.
+        trainer: further options of the Trainer: the devices, and how processes work together.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class Context:
     resume: Resume | None = None
     should_stop: Any = None
     on_epoch: Any = None
+    trainer: dict[str, Any] = field(default_factory=lambda: {"devices": 1})
 
 
 def seed_everything(seed: int) -> None:
@@ -151,7 +154,7 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
             ]
         ),
     ]
-    trainer = _trainer(config, context.folder, callbacks)
+    trainer = _trainer(config, context, callbacks)
     if "fit" in stages:
         resume = context.resume
         if resume is not None:
@@ -166,7 +169,7 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
         checkpointer.load_tested_weights(module)
         module.on_history(history.rows)
     if "test" in stages:
-        seed_everything(derive_seed(int(config["seed"]), "test"))
+        seed_everything(derive_seed(int(config["seed"]), "test", *parallel.axes()))
         tested = trainer.test(module, datamodule=data, verbose=False)
         for metrics in tested:
             for name, value in metrics.items():
@@ -191,15 +194,15 @@ def _check_results(results: list[Result]) -> None:
         seen.add(address)
 
 
-def _trainer(config: dict[str, Any], folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(config: dict[str, Any], context: Context, callbacks: list[pl.Callback]) -> pl.Trainer:
     options = {k: v for k, v in config["trainer"].items() if k != "checkpoint_every_n_epochs"}
     torch.use_deterministic_algorithms(bool(options.get("deterministic", True)), warn_only=False)
     return pl.Trainer(
         **{k: v for k, v in options.items() if v is not None},
         accelerator=config["device"]["accelerator"],
-        devices=1,
+        **context.trainer,
         callbacks=callbacks,
-        default_root_dir=folder,
+        default_root_dir=context.folder,
         profiler=NoProfiler(),
         logger=False,
         enable_checkpointing=True,  # by our own Checkpoint; Lightning adds none beside it

@@ -51,6 +51,11 @@ class PaperModule(LightningModule):
     timing_metrics: ClassVar[frozenset[str]] = frozenset()
     """Metrics that measure time: never part of what makes two runs equal."""
 
+    splits: ClassVar[bool] = False
+    """Whether a batch may be split over several devices: the loss and what is logged are means
+    over its items, gradients come from Lightning's backward, and what is drawn once for a batch
+    comes from :func:`retable.parallel.common`. Batch normalisation of torch is taken care of."""
+
     def __init__(
         self,
         *,

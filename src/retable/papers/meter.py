@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from retable import parallel
+
 _MAX_BATCHES = 512
 _MAX_ELEMENTS = 2**20
 
@@ -46,11 +48,13 @@ class Meter:
 
     def add(self, output: StepOutput, metrics: MetricCollection | None) -> None:
         """Keep a batch's scalars, predictions and targets."""
-        size = len(output.targets)
+        ranks = parallel.active()
+        counts = ranks is None or ranks.items > 0
+        size = len(output.targets) if counts else 0
         for name, value in (("loss", output.loss), *output.logs.items()):
             self._scalars.setdefault(name, []).append(value.detach())
             self._sizes.setdefault(name, []).append(size)
-        if metrics is not None:
+        if metrics is not None and counts:
             pair = output.predictions.detach(), output.targets
             if self._outputs and not _joinable(pair, self._outputs[-1]):
                 self._update(metrics)
@@ -64,6 +68,8 @@ class Meter:
     def close(self, metrics: MetricCollection | None) -> dict[str, Tensor]:
         """Means over the epoch's items and values of the metrics; ready for the next epoch."""
         self._sum()
+        if parallel.active() is not None:
+            self._add_up()
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
         self._counts.clear()
@@ -76,7 +82,8 @@ class Meter:
 
     @staticmethod
     def _counted(metrics: MetricCollection) -> bool:
-        return any(metric.update_called for metric in metrics.values())
+        # Several processes add up their states when they compute, so that all have to.
+        return parallel.active() is not None or any(m.update_called for m in metrics.values())
 
     def _update(self, metrics: MetricCollection) -> None:
         if self._outputs:
@@ -84,6 +91,15 @@ class Meter:
             metrics.update(torch.cat(predictions), torch.cat(targets))
         self._outputs.clear()
         self._elements = 0
+
+    def _add_up(self) -> None:
+        """Over all processes."""
+        for name in sorted(self._sums):
+            both = torch.stack(
+                [self._sums[name], torch.full_like(self._sums[name], self._counts[name])]
+            )
+            self._sums[name], count = parallel.total(both)
+            self._counts[name] = int(count)
 
     def _sum(self) -> None:
         for name, values in self._scalars.items():

@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from retable import parallel
+
 Mode = Literal["none", "det", "stoch"]
 """How weights are binarised in training: not at all, by sign, by a draw."""
 
@@ -77,7 +79,7 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scale: float, mode: Mode) -> Tensor:  # noqa: ARG004
         """Binary weights."""
-        return binarize(weight, scale, mode)
+        return binarize(weight, scale, mode, parallel.common(weight.device))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ARG004

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from retable import parallel
 from retable.papers.binary_connect.binarize import (
     Mode,
     binarize,
@@ -168,7 +169,7 @@ class BatchNorm(nn.Module):
         mean, spread = self._statistics(self.source)
         if self.spread == "variance":
             return F.batch_norm(input, mean, spread, self.weight, self.bias, False, 0.0, self.eps)
-        return self._scaled(input, mean, spread)
+        return self._scaled(input, mean, spread + self.eps)
 
     def _statistics(self, source: Statistics) -> tuple[Tensor, Tensor]:
         if source == "running":
@@ -181,6 +182,8 @@ class BatchNorm(nn.Module):
     recomputed_spread: Tensor
 
     def _by_batch(self, input: Tensor, target: Statistics, share: float) -> Tensor:
+        if target == "running" and parallel.active() is not None:
+            return self._by_whole_batch(input, share)
         mean, spread = self._statistics(target)
         if self.spread == "variance":
             return F.batch_norm(input, mean, spread, self.weight, self.bias, True, share, self.eps)
@@ -190,9 +193,21 @@ class BatchNorm(nn.Module):
         deviation = input.var(axes, correction=0).clamp_min(1e-30).sqrt()
         mean.lerp_(batch_mean.detach().to(mean.dtype), share)
         spread.lerp_(deviation.detach().to(spread.dtype), share)
-        return self._scaled(input, batch_mean, deviation)
+        return self._scaled(input, batch_mean, deviation + self.eps)
 
-    def _scaled(self, input: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    def _by_whole_batch(self, input: Tensor, share: float) -> Tensor:
+        """The same for a batch that several processes have split: of all of its parts."""
+        mean, variance, unbiased = parallel.moments(input)
+        if self.spread == "variance":
+            kept, divisor = variance * unbiased, (variance + self.eps).sqrt()
+        else:
+            kept = variance.clamp_min(1e-30).sqrt()
+            divisor = kept + self.eps
+        self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), share)
+        self.running_spread.lerp_(kept.detach().to(self.running_spread.dtype), share)
+        return self._scaled(input, mean, divisor)
+
+    def _scaled(self, input: Tensor, mean: Tensor, divisor: Tensor) -> Tensor:
         shape = [1, -1, *[1] * (input.dim() - 2)]
-        factor = self.weight / (deviation + self.eps)
+        factor = self.weight / divisor
         return (input - mean.view(shape)) * factor.view(shape) + self.bias.view(shape)

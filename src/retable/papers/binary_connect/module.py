@@ -61,6 +61,8 @@ class BinaryConnect(PaperModule):
         recompute_images: training images for the latter; all where left out.
     """
 
+    splits = True
+
     def __init__(
         self,
         *,

@@ -29,6 +29,8 @@ class Perceptron(PaperModule):
     and the end of a process are nothing that could change a number of a run that survives them.
     """
 
+    splits = True
+
     def __init__(
         self,
         *,
@@ -39,6 +41,7 @@ class Perceptron(PaperModule):
         scheduler: Any = None,
         scheduler_monitor: str = "val/loss",
         manual: bool = False,
+        norm: bool = True,
         sleep: float = 0.0,
         test_sleep: float = 0.0,
         results: int = 0,
@@ -46,6 +49,7 @@ class Perceptron(PaperModule):
         exit_code: int = 9,
     ) -> None:
         self.hidden, self.dropout, self.sleep, self.fail = hidden, dropout, sleep, fail
+        self.norm = norm
         self.test_sleep, self.more_results, self.exit_code = test_sleep, results, exit_code
         super().__init__(
             seed=seed, optimizer=optimizer, scheduler=scheduler, scheduler_monitor=scheduler_monitor
@@ -55,7 +59,7 @@ class Perceptron(PaperModule):
     def build_model(self) -> None:
         self.net = nn.Sequential(
             nn.Linear(64, self.hidden),
-            nn.BatchNorm1d(self.hidden),
+            nn.BatchNorm1d(self.hidden) if self.norm else nn.Identity(),
             nn.ReLU(),
             nn.Dropout(self.dropout),
             nn.Linear(self.hidden, 10),
