@@ -14,6 +14,7 @@ import pytest
 
 COMMANDS = ("list", "show", "plan", "run", "train", "table", "publish", "prepare", "reproduce",
             "doctor", "summarize", "clean", "claims", "site", "verify", "diff", "export", "refresh",
+            "status", "cancel", "logs", "retry",
             )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ class About(NamedTuple):
         where = record.provenance
         return cls(
             record.fingerprint,
-            record.device,
+            records.device_of(record),
             record.threads,
             record.workers,
             where.commit,

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from retable import __version__
-from retable.commands import clean, grids, runs, site, tables, verdicts
+from retable.commands import clean, grids, jobs, runs, site, tables, verdicts
 from retable.errors import UserError, one_line
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.add_typer(tables.app)
 app.add_typer(verdicts.app)
+app.add_typer(jobs.app)
 app.add_typer(runs.app)
 app.add_typer(grids.app)
 app.add_typer(clean.app)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from retable.records import Record
+from retable.records import Record, device_of
 
 Kind = Literal["bitwise equal", "equal within tolerance", "different"]
 TOLERANCE = 1e-4
@@ -42,7 +42,7 @@ class Comparison:
 def circumstances(a: Record, b: Record) -> list[str]:
     """Everything that may change bits without changing the question."""
     pairs: list[tuple[str, Any, Any]] = [
-        ("device", a.device, b.device),
+        ("device", device_of(a), device_of(b)),
         ("threads", a.threads, b.threads),
         ("code", a.fingerprint[:12], b.fingerprint[:12]),
         *(

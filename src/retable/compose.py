@@ -13,10 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from retable import composed, locations
 from retable.config import RunConfig, is_keyed, sections
-from retable.documents import check_files, choice, files_of, not_yaml
+from retable.documents import NOT_OF_A_FILE, check_files, choice, files_of, not_yaml, of_launch
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
-from retable.targets import check
+from retable.targets import check, check_devices
 from retable.words import USE_MULTIRUN, in_words, refuse_unreadable
 
 PROVIDED_TO_DATA = frozenset({"seed", "paths"})
@@ -155,7 +155,27 @@ def _values(overrides: Sequence[str]) -> dict[str, Any]:
         ValueError,
     ) as error:
         raise UserError(f"cannot be composed: {in_words(error)}{_experiment(overrides)}") from None
+    _refuse_foreign(raw, overrides)
     return _resolved(raw, overrides)
+
+
+def _refuse_foreign(raw: Any, overrides: Sequence[str]) -> None:
+    """Refuse launching on a cluster as an experiment's file would have it, however it says so.
+
+    The obvious ways are found by file and line before; Hydra knows more of them.
+    """
+    from omegaconf import OmegaConf
+
+    whole = OmegaConf.to_container(raw, resolve=False)
+    if not isinstance(whole, dict) or "slurm" not in str(whole.get("launcher")):
+        return
+    given = [text for text in overrides if of_launch(text)]
+    own = OmegaConf.to_container(
+        composed.by_hydra([*search_path(), *lenient(given)]), resolve=False
+    )
+    for section in ("launcher", "cluster"):
+        if not isinstance(own, dict) or whole.get(section) != own.get(section):
+            raise UserError(f"{section}: {NOT_OF_A_FILE}{_experiment(overrides)}")
 
 
 def _experiment(overrides: Sequence[str]) -> str:
@@ -207,7 +227,7 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
     except ValidationError as error:
         raise UserError(_explain(error, overrides)) from None
     try:
-        return config.model_copy(
+        checked = config.model_copy(
             update={
                 "data": check(config.data, "data", PROVIDED_TO_DATA, _BASES["data"]),
                 "model": check(config.model, "model", PROVIDED_TO_MODEL, _BASES["model"]),
@@ -217,9 +237,11 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
                 },
             }
         )
+        check_devices(checked.model, checked.device.devices)
     except UserError as error:
         key = str(error).partition(":")[0]
         raise UserError(f"{error}{_place(key.split('.'), overrides)}") from None
+    return checked
 
 
 def _explain(error: ValidationError, overrides: Sequence[str] | None) -> str:

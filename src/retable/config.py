@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from retable import locations
 from retable.errors import UserError
 
 REQUIRED: Any = ...
@@ -232,7 +233,8 @@ class RunConfig(Section):
     def _of_a_cluster(self) -> RunConfig:
         device, slurm = self.device, self.launcher.name == "slurm"
         if slurm and self.cluster is None:
-            raise ValueError("launcher: slurm needs cluster=<profile>, a file of conf/cluster/")
+            names = ", ".join(locations.config_names("cluster"))
+            raise ValueError(f"launcher: slurm needs cluster=<profile>, of conf/cluster/ ({names})")
         if slurm and device.accelerator == "gpu" and self.resources.gpus == 0:
             raise ValueError("device.accelerator: gpu needs resources.gpus=1 on a cluster")
         if slurm and device.accelerator == "cpu" and self.resources.gpus:

@@ -20,6 +20,11 @@ from retable.locations import shown
 _MAX_DEPTH = 40
 _MAX_NODES = 50_000  # the largest shipped table has 3,000
 _HEADER = "# @package _global_"
+_OF_LAUNCH = ("launcher", "cluster")
+NOT_OF_A_FILE = (
+    "belongs on the command line or into a file of conf/launcher or conf/cluster, not here: a"
+    " profile's lines are run by a shell"
+)
 _OF_HYDRA = re.compile(r"(?:^|[\s/@:])hydra(?:[./@:]|$)")
 # The C version is about ten times faster; not every build of PyYAML has it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -147,6 +152,14 @@ def references(overrides: Sequence[str]) -> Iterator[tuple[str, str]]:
                 ]
 
 
+def of_launch(key: str) -> str | None:
+    """The section about launching that a key, an override or a choice of configs sets."""
+    name = key.partition("=")[0].strip().removeprefix("override ").lstrip("+~/ ")
+    group, _, package = name.partition("@")
+    parts = {re.split(r"[./:]", group)[0], *re.split(r"[./:]", package)}
+    return next((section for section in _OF_LAUNCH if section in parts), None)
+
+
 def check_files(overrides: Sequence[str]) -> None:
     """Refuse experiment files that say what is none of their business.
 
@@ -160,6 +173,9 @@ def check_files(overrides: Sequence[str]) -> None:
         for entry, texts in _defaults(node):
             if any(_OF_HYDRA.search(text) for pair in texts for text in pair):
                 raise _of_hydra(file, entry)
+            for what, name in texts:
+                if section := of_launch(what or name):
+                    raise _of_launch(file, entry, f"defaults: {section}")
             for wanted, name in _named(group, texts):
                 names = locations.config_names("experiment")
                 if wanted == "experiment" and "/" in entry.value and name not in names:
@@ -184,6 +200,8 @@ def _check_experiment(file: Path, node: yaml.Node | None) -> None:
             )
         if re.match(r"hydra\b", str(key.value)):
             raise _of_hydra(file, key)
+        if section := of_launch(str(key.value)):
+            raise _of_launch(file, key, section)
         if key.value == "defaults" and not isinstance(value, yaml.SequenceNode):
             raise UserError(
                 f"{shown(file)}, line {key.start_mark.line + 1}: defaults must be a list"
@@ -197,6 +215,11 @@ def _leading_comments(lines: Sequence[str]) -> int:
             break
         count += bool(line)
     return count
+
+
+def _of_launch(file: Path, node: yaml.Node, section: str) -> UserError:
+    line = node.start_mark.line + 1
+    return UserError(f"{shown(file)}, line {line}: {section}: {NOT_OF_A_FILE}")
 
 
 def _of_hydra(file: Path, node: yaml.Node) -> UserError:

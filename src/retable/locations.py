@@ -24,6 +24,12 @@ def conf_dir() -> Path:
     return root / "_conf" if root == PACKAGE else root / "conf"
 
 
+def slurm_dir() -> Path:
+    """Templates of the scripts that SLURM is given."""
+    root = project_root()
+    return root / "_slurm" if root == PACKAGE else root / "slurm"
+
+
 def extra_root() -> Path | None:
     """``$RETABLE_EXTRA``: a folder with ``conf/`` and ``papers/`` kept outside the repository."""
     value = os.environ.get("RETABLE_EXTRA")

@@ -109,6 +109,9 @@ class Record(BaseModel):
     peak_memory_mb: float
     device: str
     threads: int
+    devices: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="that a batch was split over; memory and CPU time are the first's"
+    )
     workers: int = Field(description="runs that the launcher kept going at once")
     weights_sha256: str | None = None
     history_sha256: str | None = None
@@ -135,6 +138,16 @@ class Record(BaseModel):
             "weights": self.weights_sha256,
             "history": self.history_sha256,
         }
+
+
+def device_of(record: Any) -> str:
+    """Type of the device a record is of, and how many where a batch was split over several."""
+    return several(record.device, record.devices)
+
+
+def several(device: str, count: int) -> str:
+    """Devices in words: ``cuda``, ``cuda x 2``."""
+    return device if count == 1 else f"{device} x {count}"
 
 
 def dump(record: Record) -> str:

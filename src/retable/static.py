@@ -165,6 +165,24 @@ def derives_from(definition: Definition, base: str) -> bool:
     return False
 
 
+@cache
+def constant(definition: Definition, name: str) -> object:
+    """A literal that a class gives to a name in its body, or inherits; None where there is none."""
+    if not isinstance(definition.node, ast.ClassDef):
+        return None
+    for node in definition.node.body:
+        targets = node.targets if isinstance(node, ast.Assign) else ()
+        targets = (node.target,) if isinstance(node, ast.AnnAssign) else targets
+        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+            value = getattr(node, "value", None)
+            return value.value if isinstance(value, ast.Constant) else None
+    for base in definition.node.bases:
+        found = _resolve(definition.module, base)
+        if found is not None and (value := constant(found, name)) is not None:
+            return value
+    return None
+
+
 def _signature(definition: Definition, seen: frozenset[tuple[str, str]]) -> Signature:
     key = (definition.module, definition.node.name)
     if key in seen:

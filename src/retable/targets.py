@@ -120,6 +120,19 @@ def check(
     return {key: out[key] for key in node if key in out}
 
 
+def check_devices(model: dict[str, Any], devices: int) -> None:
+    """Refuse several devices for a method whose batches cannot be split over them.
+
+    Raises:
+        UserError: where the model's class does not say that they can.
+    """
+    target = str(model["_target_"])
+    if devices > 1 and static.constant(definition(target, "model"), "splits") is not True:
+        raise UserError(
+            f"device.devices: must be 1 here, a batch of {target} cannot be split over {devices}"
+        )
+
+
 def definition(target: str, where: str) -> static.Definition:
     """Find an allowed target in the sources.
 

@@ -164,3 +164,15 @@ def test_what_a_sweeper_gets_back(runs):
         [values] = multirun.launch_jobs([["experiment=digits/smoke", "seed=0"]])
     record = json.loads((run.folder / "record.json").read_text())
     assert values == {r["metric"]: r["value"] for r in record["results"]}
+
+
+def test_hydra_does_not_compose_every_job_once_more(monkeypatch, runs):
+    """It would take a minute for a thousand jobs, and all have been validated."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.plugins.sweeper import Sweeper
+
+    usual = Sweeper.validate_batch_is_legal
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", pytest.fail)
+    multirun.sweep(["experiment=digits/smoke", "seed=0,1"])
+    assert len(all_records(runs)) == 2
+    assert Sweeper.validate_batch_is_legal is usual

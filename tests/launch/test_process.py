@@ -92,3 +92,52 @@ thread.join()
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == 7
+
+
+DEAF = """
+import os, signal, sys
+from retable.launch.process import end_children_with_me, stop_on_sigterm
+both = {signal.SIGTERM, signal.SIGUSR2}
+stop = stop_on_sigterm(time_limit=signal.SIGUSR2)
+end_children_with_me(both if "deaf" in sys.argv else ())
+read, write = os.pipe()
+pid = os.fork()
+if pid == 0:
+    for number in both:  # as torch's loading processes do
+        signal.signal(number, signal.SIG_DFL)
+    os.write(write, b"x")
+    signal.pause()
+os.read(read, 1)
+mine = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+assert not mine & both, mine
+for number in both:
+    os.kill(pid, number)
+ended = os.waitpid(pid, os.WNOHANG if "deaf" in sys.argv else 0)[0]
+assert bool(ended) != ("deaf" in sys.argv)
+signal.raise_signal(signal.SIGUSR2)
+assert stop.is_set() and stop.time_limit
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["deaf"]])
+def test_what_is_sent_to_all_of_a_job_ends_no_child_of_a_run(words):
+    done = subprocess.run([sys.executable, "-c", DEAF, *words], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_first_reason_to_stop_stays():
+    script = """
+import signal
+from retable.launch.process import stop_on_sigterm
+stop = stop_on_sigterm(grace_s=60, time_limit=signal.SIGUSR2)
+signal.raise_signal(signal.{})
+signal.raise_signal(signal.{})
+print(stop.is_set(), stop.time_limit, signal.getitimer(signal.ITIMER_REAL)[0] > 50)
+"""
+    for first, second, said in (
+        ("SIGTERM", "SIGUSR2", "True False True"),
+        ("SIGUSR2", "SIGTERM", "True True True"),
+        ("SIGUSR2", "SIGUSR2", "True True False"),  # whoever sends it sees to the end
+    ):
+        command = [sys.executable, "-c", script.format(first, second)]
+        assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == said

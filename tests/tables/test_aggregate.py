@@ -94,6 +94,8 @@ def test_marks_of_code_devices_and_grades(grid):
     assert "stale" in cell.marks
     cell = cell_of(grid, [record(first, 0.9), record(third, 0.9, device="cuda")])
     assert "mixed devices" in cell.marks
+    cell = cell_of(grid, [record(first, 0.9), record(third, 0.9, devices=2)])
+    assert "mixed devices" in cell.marks
     # A diverged run's device and code say nothing about the number.
     diverged = record(third, None, device="cuda", fingerprint="old", status=Status.DIVERGED)
     marks = cell_of(grid, [record(first, 0.9), record(second, 0.9), diverged]).marks

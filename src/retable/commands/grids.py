@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retable import locations
+from retable.commands.cluster import Wait, refuse_without_cluster
 from retable.commands.options import STOPPED, Json, print_json, warn
 
 app = typer.Typer()
@@ -24,8 +25,11 @@ def train(
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="lists, globs, ranges")
     ] = False,
+    wait: Wait = False,
 ) -> None:
     """One run, or with -m a Hydra multirun, of an experiment.
+
+    With launcher=slurm cluster=<profile> it submits, says how to follow, and returns.
 
     Example: retable train -m experiment=risk_parity/random data.n_assets=25,50 seed=0,1,2
     """
@@ -33,15 +37,17 @@ def train(
     from retable.report import listing
 
     if multirun:
-        summary = multi.sweep(overrides)
+        summary = multi.sweep(overrides, wait=wait)
     else:
         from retable.compose import check_overrides
         from retable.launch.engine import launch
 
         check_overrides(overrides, sweep=False)
         runs = multi.freeze_jobs([overrides])
-        summary = launch(runs)
-        typer.echo(listing.run_text(runs[0]))
+        refuse_without_cluster(runs[0].config, wait=wait)
+        summary = launch(runs, orders=multi.orders_of(runs, wait=wait))
+        if not summary.pending:
+            typer.echo(listing.run_text(runs[0]))
     typer.echo(listing.summary_text(summary), err=True)
     raise typer.Exit(STOPPED if summary.stopped else 0 if summary.ok else 1)
 

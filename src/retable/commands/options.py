@@ -13,7 +13,8 @@ from retable.errors import UserError, nearest
 STOPPED = 130  # what shells say of a command that Ctrl-C ended
 
 
-def _table_names(incomplete: str) -> list[str]:
+def table_names(incomplete: str) -> list[str]:
+    """What completes the name of a table or a paper."""
     names = locations.config_names("table")
     papers = {name.partition("/")[0] for name in names}
     return [name for name in sorted({*names, *papers}) if name.startswith(incomplete)]
@@ -21,7 +22,7 @@ def _table_names(incomplete: str) -> list[str]:
 
 Name = Annotated[
     str,
-    typer.Argument(help="paper/table, or a paper for all its tables", autocompletion=_table_names),
+    typer.Argument(help="paper/table, or a paper for all its tables", autocompletion=table_names),
 ]
 Protocol = Annotated[str, typer.Option(help="paper, or another that `retable list` shows")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]

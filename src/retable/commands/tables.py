@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from retable import locations
+from retable.commands.cluster import Prepare, Publish, Wait, is_cluster, orders_of_tables
 from retable.commands.options import (
     STOPPED,
     Columns,
@@ -96,10 +97,14 @@ def run(
     max_seeds: Annotated[
         int | None, typer.Option("--max-seeds", help="at most so many (20), with --until-decided")
     ] = None,
+    wait: Wait = False,
+    prepare: Prepare = False,
+    publish: Publish = False,
 ) -> None:
     """Do what a table still needs, then print it. Finished runs are never repeated.
 
     With --until-decided it looks at 3, 5, 10, 20, 40 ... seeds, and goes on with what is open.
+    With launcher=slurm cluster=<profile> it submits, says how to follow, and returns.
 
     Example: retable run risk_parity/iterations launcher.workers=2
     """
@@ -117,13 +122,18 @@ def run(
         raise UserError("--until-decided: is for whole tables, without --row, --column and --seeds")
     again = retry == "diverged"
     planned = plan_grids(name, protocol, row, column, seeds, overrides or [])
+    part = {"row": row, "column": column, "seeds": [str(seeds)] if seeds else None}
+    chores = {"wait": wait, "prepare": prepare, "publish": publish}
+    orders = orders_of_tables(name, protocol, planned, part=part, again=again, **chores)
     if until_decided:
+        if is_cluster(planned) and not wait:
+            raise UserError("--until-decided: looks at results, so on a cluster it needs --wait")
         ok, planned = run_until_decided(
-            planned, max_seeds, lambda grids: _launch_once(grids, retry_diverged=again)
+            planned, max_seeds, lambda grids: _launch_once(grids, again, orders)
         )
     else:
         refuse_beside_looks(planned)
-        ok, planned = launch_grids(planned, retry_diverged=again)
+        ok, planned = launch_grids(planned, retry_diverged=again, orders=orders)
     # Whole tables, however little was asked for: what is missing has to show as missing.
     whole = plan_grids(name, protocol) if row or column or seeds else planned
     tables = judged_tables(name, [build(grid, collect.from_runs(grid, warn)) for grid in whole])
@@ -248,32 +258,44 @@ def plan_grids(
     ]
 
 
-def launch_grids(grids: list[Any], *, retry_diverged: bool = False) -> tuple[bool, list[Any]]:
+def launch_grids(
+    grids: list[Any], *, retry_diverged: bool = False, orders: Any = None
+) -> tuple[bool, list[Any]]:
     """Launch all runs of some tables together; says how it went.
 
-    Where settings are chosen by tuning runs, the runs of the chosen ones follow.
+    Where settings are chosen by tuning runs, the runs of the chosen ones follow. What is left to a
+    cluster ends the command.
 
     Returns:
         Whether all is well, and the tables with the choices that were made.
     """
+    from dataclasses import replace
+
     from retable.tables import collect
     from retable.tables.select import is_undecided
 
-    ok = _launch_once(grids, retry_diverged=retry_diverged)
     waiting = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
+    if waiting and orders is not None and orders.publish:
+        if not orders.wait:
+            raise UserError("--publish: settings are to be chosen first; it needs --wait here")
+        ok = _launch_once(grids, retry_diverged, replace(orders, publish=False))
+    else:
+        ok = _launch_once(grids, retry_diverged, orders)
     if not waiting:
         return ok, grids
     grids = [collect.decided_by_runs(grid) for grid in grids]
     left = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
     say(f"settings of {waiting - left} of {waiting} cells are chosen")
     if left < waiting:
-        ok = _launch_once(grids, retry_diverged=retry_diverged) and ok
+        later = orders and replace(orders, prepare=None)  # the data is there by now
+        ok = _launch_once(grids, retry_diverged, later) and ok
     return ok and not left, grids
 
 
-def _launch_once(grids: list[Any], *, retry_diverged: bool) -> bool:
+def _launch_once(grids: list[Any], retry_diverged: bool, orders: Any = None) -> bool:
     from retable.launch.engine import launch
     from retable.report import listing
+    from retable.tables.select import is_undecided
 
     names: dict[str, str] = {}
     for grid in grids:
@@ -286,8 +308,13 @@ def _launch_once(grids: list[Any], *, retry_diverged: bool) -> bool:
         [run for grid in grids for run in grid.runs()],
         retry_diverged=retry_diverged,
         label=lambda r: f"{names.get(r.with_seed(0).key, r.key[:8])} s{r.config.seed}",
+        orders=orders,
     )
     typer.echo(listing.summary_text(summary), err=True)
+    if summary.pending and any(is_undecided(c) for grid in grids for c in grid.cells.values()):
+        say("some settings are chosen by these runs: run the same command again when they are done")
     if summary.stopped:
         raise typer.Exit(STOPPED)
+    if summary.pending:
+        raise typer.Exit(0)
     return summary.ok

@@ -66,10 +66,22 @@ class Attempt:
             peak_memory_mb=round(usage.ru_maxrss / 1024, 1),
             device=config.device.accelerator,
             threads=config.device.threads,
+            devices=config.device.devices,
             workers=self.launched.workers,
             fingerprint=self.run.fingerprint,
             provenance=self.launched.provenance,
         )
+
+
+def identity_of(run: FrozenRun, device: str) -> dict[str, str]:
+    """What a checkpoint has to carry for a run to go on from it bit for bit.
+
+    Args:
+        run: the run.
+        device: type of the device that it is done on now.
+    """
+    where = records.several(device, run.config.device.devices)
+    return {"key": run.key, "fingerprint": run.fingerprint, "device": where}
 
 
 def new_attempt(folder: Path) -> Path:

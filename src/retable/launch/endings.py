@@ -9,11 +9,12 @@ from pathlib import Path
 
 from retable import provenance, records
 from retable.launch import frozen
+from retable.launch.attempt import Launched, new_attempt
 from retable.launch.frozen import FrozenRun
 from retable.launch.job import Exit
-from retable.launch.lease import read_holder
+from retable.launch.lease import Lease, read_holder
 from retable.launch.local import Ended
-from retable.records import Record, RecordError, Status
+from retable.records import Provenance, Record, RecordError, Status
 
 
 def newest(run: FrozenRun, status: Status) -> Record | None:
@@ -37,12 +38,13 @@ def first_line(run: FrozenRun, record: Record) -> str:
     return f"{(record.error or record.status).splitlines()[0]} ({folder})"
 
 
-def failure(ended: Ended, workers: int) -> str:
+def failure(ended: Ended, workers: int, known: Provenance | None = None) -> str:
     """Why a job failed, in one line; leaves a record for a process that could not.
 
     Args:
         ended: the job.
         workers: runs that the launch keeps going at once, for the record.
+        known: provenance, for the record; collected where None.
     """
     if ended.error:
         return ended.error
@@ -58,30 +60,78 @@ def failure(ended: Ended, workers: int) -> str:
         reason = " (out of memory, or killed by someone)" if name == "SIGKILL" else ""
         message = f"killed by {name}{reason}"
     with suppress(OSError, RecordError):
-        record = _record_death(ended, message, workers)
+        record = record_death(ended, message, workers, known)
         return first_line(ended.run, record) if record else message
     return message
 
 
-def _record_death(ended: Ended, message: str, workers: int) -> Record | None:
+def give_up(run: FrozenRun, message: str, launched: Launched) -> None:
+    """Leave a record that says why a run is not attempted any more; none where others hold it.
+
+    Raises:
+        OSError: where it cannot be written.
+    """
+    lease = Lease.acquire(run.folder, run.config.launcher.lease_s)
+    if lease is None:
+        return
+    try:
+        attempt = new_attempt(run.folder)
+        known, workers = launched.provenance, launched.workers
+        record = _record(run, attempt, Status.FAILED, message, workers, known)
+        records.write_attempt(attempt, record)
+    finally:
+        lease.release()
+
+
+def record_death(
+    ended: Ended,
+    message: str,
+    workers: int,
+    known: Provenance | None = None,
+    status: Status = Status.FAILED,
+) -> Record | None:
     """Leave a record for an attempt whose process could not write one itself.
 
     Only while the dead process's lease is in place: else another runner has gone on already, and
     the newest attempt is its own.
+
+    Args:
+        ended: the dead process.
+        message: why it died.
+        workers: runs that the launch keeps going at once.
+        known: provenance; collected where None.
+        status: what its attempt comes to.
+
+    Raises:
+        OSError: where it cannot be written.
     """
     run = ended.run
     attempt = next(iter(records.attempts(run.folder)), None)
     if attempt is None or not holds(ended) or (attempt / records.RUN_RECORD).exists():
         return None
+    known = known or provenance.collect(Path(run.config.paths.runs))
+    record = _record(run, attempt, status, message, workers, known)
+    records.write_attempt(attempt, record)
+    return record
+
+
+def _record(
+    run: FrozenRun,
+    attempt: Path,
+    status: Status,
+    message: str,
+    workers: int,
+    known: Provenance,
+) -> Record:
     config = run.config
-    record = Record(
+    return Record(
         key=run.key,
         paper=config.paper,
         experiment=config.experiment,
         protocol=config.protocol,
         seed=config.seed,
         config=frozen.recorded(config),
-        status=Status.FAILED,
+        status=status,
         error=message,
         attempt=int(attempt.name),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,7 +142,5 @@ def _record_death(ended: Ended, message: str, workers: int) -> Record | None:
         threads=config.device.threads,
         workers=workers,
         fingerprint=run.fingerprint,
-        provenance=provenance.collect(Path(config.paths.runs)),
+        provenance=known,
     )
-    records.write_attempt(attempt, record)
-    return record

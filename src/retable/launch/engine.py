@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from retable import provenance, records
 from retable.data.prepare import check_mirror
@@ -27,12 +29,18 @@ from retable.launch.local import Ended, Forkserver
 from retable.launch.progress import Progress
 from retable.records import Record, Status
 
+if TYPE_CHECKING:
+    from retable.launch.slurm.submit import Orders
+
 _WAIT_FOR_OTHERS_S = 2.0
 
 
 @dataclass
 class Summary:
-    """What a launch did. ``failed`` holds each failed run with the first line of its error."""
+    """What a launch did. ``failed`` holds each failed run with the first line of its error.
+
+    On a cluster, ``queued`` were submitted now and ``already`` are being seen to by others.
+    """
 
     done: int = 0
     skipped: int = 0
@@ -41,6 +49,8 @@ class Summary:
     interrupted: int = 0
     elsewhere: int = 0
     stopped: bool = False
+    queued: int = 0
+    already: int = 0
 
     @classmethod
     def of(cls, parts: Sequence[Summary]) -> Summary:
@@ -53,12 +63,19 @@ class Summary:
             interrupted=sum(p.interrupted for p in parts),
             elsewhere=sum(p.elsewhere for p in parts),
             stopped=any(p.stopped for p in parts),
+            queued=sum(p.queued for p in parts),
+            already=sum(p.already for p in parts),
         )
 
     @property
     def ok(self) -> bool:
-        """Whether every run has come to its end."""
+        """Whether nothing has gone wrong so far."""
         return not (self.failed or self.diverged or self.interrupted or self.stopped)
+
+    @property
+    def pending(self) -> bool:
+        """Whether runs are left to a cluster, so that there are no results yet."""
+        return bool(self.queued or self.already)
 
 
 def is_settled(record: Record | None, *, retry_diverged: bool = False) -> bool:
@@ -78,16 +95,19 @@ def launch(
     *,
     retry_diverged: bool = False,
     label: Callable[[FrozenRun], str] = lambda run: run.label,
+    orders: Orders | None = None,
 ) -> Summary:
     """Do every run that has no good record; one that fails never stops the others.
 
     Ctrl-C tells the running ones to leave at the end of their epoch and waits ``grace_s``; a
-    second one kills them. Both leave everything resumable.
+    second one kills them. Both leave everything resumable. With ``launcher=slurm`` the runs are
+    put into the queue of a cluster instead.
 
     Args:
         runs: frozen runs; the same key twice is done once.
         retry_diverged: start diverged runs again as well.
         label: what the progress display calls a run.
+        orders: what a cluster's launcher is told besides.
 
     Raises:
         UserError: before anything is written, where the runs cannot be launched together.
@@ -98,6 +118,7 @@ def launch(
     check_together(unique)
     summary = Summary()
     todo: deque[FrozenRun] = deque()
+    took: list[tuple[FrozenRun, float]] = []
     for run in unique:
         record, broken = None, list[str]()
         with suppress(OSError):  # what cannot be read will not be written either, and then fails
@@ -109,24 +130,41 @@ def launch(
             continue
         summary.skipped += 1
         assert record is not None
+        if record.status is Status.DONE:
+            took.append((run, record.wall_s))
         lost = broken or not (run.folder / records.RUN_RECORD).exists()
         if record.status is Status.DONE and lost:
             with suppress(OSError, UserError):  # what was found there has been said
                 republish(run)
-    if todo:
+    if todo and todo[0].config.launcher.name == "slurm":
+        from retable.launch.slurm import submit
+
+        submit.launch(list(todo), summary, _expected(took), label, orders or submit.Orders())
+    elif todo:
         _Engine(todo, summary, label).go()
     return summary
+
+
+def _expected(took: Sequence[tuple[FrozenRun, float]]) -> Callable[[FrozenRun], float | None]:
+    """Seconds that a run takes, by those of its setting, else of the launch, that are done."""
+    known: dict[str, list[float]] = {}
+    for run, seconds in took:
+        known.setdefault(run.keys([0])[0], []).append(seconds)
+    means = {setting: fmean(seconds) for setting, seconds in known.items()}
+    rest = fmean(seconds for _, seconds in took) if took else None
+    return lambda run: means.get(run.keys([0])[0], rest)
 
 
 def check_together(runs: Sequence[FrozenRun]) -> None:
     """Refuse runs that one launch cannot do.
 
     Raises:
-        UserError: where launcher or paths differ, or the folder of runs cannot be written.
+        UserError: where launcher, paths or cluster differ, the folder of runs cannot be written, or
+            this machine cannot do what the launch is to do here.
     """
     first = runs[0].config
     for run in runs:
-        for section in ("launcher", "paths"):
+        for section in ("launcher", "paths", "cluster"):
             if getattr(run.config, section) != getattr(first, section):
                 raise UserError(f"{section}: differs between runs of one launch; it may not")
     check_mirror(first.paths.mirror)
@@ -134,6 +172,8 @@ def check_together(runs: Sequence[FrozenRun]) -> None:
     existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"paths.runs: {folder.absolute()} cannot be written to")
+    if first.launcher.name == "slurm":
+        return  # what there is here says nothing about a cluster's nodes
     if any(run.config.device.accelerator == "gpu" for run in runs) and provenance.gpu()[0] is None:
         raise UserError("device.accelerator=gpu: there is no NVIDIA GPU here; auto or cpu would do")
 
@@ -144,7 +184,7 @@ def workers_of(run: FrozenRun) -> int:
     if config.launcher.workers is not None:
         return config.launcher.workers
     cores = len(os.sched_getaffinity(0))
-    return max(1, cores // config.device.threads)
+    return max(1, cores // (config.device.threads * config.device.devices))
 
 
 class _Engine:

@@ -44,7 +44,7 @@ def export(recorded: Recorded, file: Path) -> str:
         raise UserError(f"{record.paper}: its networks have no form for export")
     # A record that was re-blessed is of older code, and so are its checkpoints.
     fingerprint = record.blessings[0].was if record.blessings else record.fingerprint
-    identity = {"key": record.key, "fingerprint": fingerprint, "device": record.device}
+    identity = {"key": record.key, "fingerprint": fingerprint, "device": records.device_of(record)}
     found = find_resume(records.attempts(recorded.folder), identity, lambda _: None)
     if found is None or not found.fitted:
         raise UserError(f"{recorded.folder}: has no checkpoint of the trained network any more")

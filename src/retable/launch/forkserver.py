@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from retable.errors import UserError, brief
-from retable.launch import job
+from retable.launch import job, ranks
 from retable.launch.attempt import launched_from
 from retable.launch.failures import line_of
 from retable.launch.process import end_children_with_me, end_with_parent, stop_on_sigterm
+
+SUPERVISED = "supervised"
+TERMINATED, TIME_LIMIT = signal.SIGTERM, signal.SIGUSR2
+TO_A_JOB = frozenset({TERMINATED, TIME_LIMIT})
+"""What a cluster sends to every process of a job. A supervised server starts with them blocked."""
 
 
 def preload(targets: list[str]) -> None:
@@ -40,8 +45,14 @@ def preload(targets: list[str]) -> None:
         definition(target, "_target_")
 
 
-def serve(replies: int) -> None:
-    """Fork a job per command line on stdin; report ends on the descriptor ``replies``."""
+def serve(replies: int, *, supervised: bool = False) -> None:
+    """Fork a job per command line on stdin; report ends on the descriptor ``replies``.
+
+    Args:
+        replies: written to, a JSON line for each.
+        supervised: by a job of a cluster: the signals that reach all of its processes are for
+            the runs, which know what to do with them.
+    """
     read_end, write_end = os.pipe()
     for end in (read_end, write_end):
         os.set_blocking(end, False)
@@ -61,10 +72,10 @@ def serve(replies: int) -> None:
                 return
             *lines, commands = (commands + chunk).split(b"\n")
             for line in lines:
-                _command(json.loads(line), replies, (read_end, write_end))
+                _command(json.loads(line), replies, (read_end, write_end), supervised)
 
 
-def _command(command: dict[str, Any], replies: int, own: tuple[int, int]) -> None:
+def _command(command: dict[str, Any], replies: int, own: tuple[int, int], supervised: bool) -> None:
     if "preload" in command:
         preload(command["preload"])
         _send(replies, {"ready": os.getpid()})
@@ -82,13 +93,18 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int]) -> Non
             os.close(end)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
-        stop = stop_on_sigterm(command["grace_s"])
+        stop = stop_on_sigterm(command["grace_s"], time_limit=TIME_LIMIT if supervised else None)
+        if supervised:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_A_JOB)
         # Told to stop when the server dies, so that no orphan keeps a lease.
         end_with_parent(signal.SIGTERM)
         if os.getppid() != server:
             stop.set()  # it died just before
-        end_children_with_me()
-        ending = job.attempt(folder, launched_from(command["launched"]), stop)
+        end_children_with_me(TO_A_JOB if supervised else ())
+        if "follow" in command:
+            ending = job.Ending(job.Exit(ranks.follow_as_told(command["follow"], stop)))
+        else:
+            ending = job.attempt(folder, launched_from(command["launched"]), stop)
     except UserError as error:
         ending = job.Ending(job.Exit.REFUSED, error=str(error))
     except BaseException as error:
@@ -125,4 +141,6 @@ def _send(replies: int, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), supervised=SUPERVISED in sys.argv[2:])
+    sys.stderr.flush()
+    os._exit(0)  # taking torch apart would cost a second or two

@@ -22,11 +22,18 @@ from pathlib import Path
 from retable import records
 from retable.errors import UserError
 from retable.identity import fingerprint, targets_of
-from retable.launch import frozen
-from retable.launch.attempt import Attempt, Launched, new_attempt
+from retable.launch import frozen, ranks
+from retable.launch.attempt import Attempt, Launched, identity_of, new_attempt
 from retable.launch.failures import line_of
 from retable.launch.lease import Lease
-from retable.launch.process import log, log_to, resolved_device, set_threads, stop_on_sigterm
+from retable.launch.process import (
+    StopSign,
+    log,
+    log_to,
+    resolved_device,
+    set_threads,
+    stop_on_sigterm,
+)
 from retable.records import Record, ResultRow, Status
 
 
@@ -169,6 +176,9 @@ def _attempt(
         if elsewhere:
             error = f"{record.error}: another runner has taken the run over"
             record = record.model_copy(update={"error": error})
+        elif exit_code is Exit.INTERRUPTED and isinstance(stop, StopSign) and stop.time_limit:
+            error = f"{record.error}, before the time limit"
+            record = record.model_copy(update={"status": Status.TIMEOUT, "error": error})
         if exit_code is Exit.FAILED:
             _drop_halves(path)
         try:
@@ -204,23 +214,27 @@ def _execute(
     from retable.resume import find_resume
 
     run = attempt.run
-    device = resolved_device(run.config.device.accelerator)
-    identity = {"key": run.key, "fingerprint": run.fingerprint, "device": device}
     history = attempt.folder / "history.jsonl"
 
     def on_epoch(rows: list[dict[str, float]]) -> None:
         records.write_atomic(history, records.history_text(rows))
 
     try:
-        set_threads(run.config.device.threads)
-        resume = find_resume(previous, identity, log)
-        if resume is not None:
-            attempt.resumed = resume.epoch
-            log(f"resuming after {resume.epoch} epochs from {resume.path}")
-        elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
-            log("starting anew: no earlier checkpoint is whole and of this code and device")
-        context = runner.Context(attempt.folder, identity, resume, should_stop, on_epoch)
-        outcome = runner.execute(run.config.model_dump(mode="json"), context)
+        with ranks.Leader(attempt.folder, run.config.device.devices, should_stop) as leader:
+            set_threads(run.config.device.threads)
+            device = resolved_device(run.config.device.accelerator)
+            identity = identity_of(run, device)
+            resume = find_resume(previous, identity, log)
+            if resume is not None:
+                attempt.resumed = resume.epoch
+                log(f"resuming after {resume.epoch} epochs from {resume.path}")
+            elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
+                log("starting anew: no earlier checkpoint is whole and of this code and device")
+            with leader.together(resume, device) as trainer:
+                context = runner.Context(
+                    attempt.folder, identity, resume, leader.should_stop, on_epoch, trainer
+                )
+                outcome = runner.execute(run.config.model_dump(mode="json"), context)
         text = records.history_text(outcome.history)
         if outcome.history:
             records.write_atomic(history, text)
@@ -228,6 +242,8 @@ def _execute(
         return attempt.record(Status.DIVERGED, str(error)), Exit.DIVERGED
     except runner.Interrupted as error:
         return attempt.record(Status.INTERRUPTED, str(error)), Exit.INTERRUPTED
+    except ranks.Lost as error:
+        return attempt.record(Status.FAILED, str(error)), Exit.FAILED
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and should_stop():
             # SIGTERM came while Lightning's own handler was in place, which ends the process.

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from retable.errors import UserError
-from retable.launch import snapshot
+from retable.launch import forkserver, snapshot
 from retable.launch.attempt import Launched, launched_json
 from retable.launch.frozen import FrozenRun
 
@@ -49,10 +49,13 @@ class Forkserver:
     Args:
         targets: everything the runs will build, loaded once.
         source: folder put first on the module path; the checkout's own where None.
+        supervised: by a job of a cluster, whose processes all get its signals; see
+            ``forkserver.serve``.
     """
 
     targets: Sequence[str]
     source: Path | None = None
+    supervised: bool = False
     running: dict[int, FrozenRun] = field(default_factory=dict[int, FrozenRun])
     _starting: dict[str, FrozenRun] = field(default_factory=dict[str, FrozenRun])
     _last: dict[int, dict[str, Any]] = field(default_factory=dict[int, dict[str, Any]])
@@ -78,10 +81,16 @@ class Forkserver:
                 environment["RETABLE_EXTRA"] = str(self.source / snapshot.EXTRA)
             options = ["-P"]  # the current folder may hold the package too
         # Ctrl-C reaches the whole process group, and only the launch itself is to act on it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        deaf_to = {signal.SIGINT}
+        arguments: list[str] = []
+        if self.supervised:
+            deaf_to |= forkserver.TO_A_JOB
+            arguments = [forkserver.SUPERVISED]
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, deaf_to)
         try:
+            server = [*options, "-m", "retable.launch.forkserver", str(server_end), *arguments]
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, *options, "-m", "retable.launch.forkserver", str(server_end)],
+                [sys.executable, *server],
                 stdin=subprocess.PIPE,
                 pass_fds=(server_end,),
                 env=environment,
@@ -101,18 +110,24 @@ class Forkserver:
 
     def start(self, run: FrozenRun, launched: Launched) -> None:
         """Fork a process that performs a frozen run already written to its folder."""
+        self._begin(run, {"launched": launched_json(launched)})
+
+    def follow(self, run: FrozenRun, part: dict[str, Any]) -> None:
+        """Fork a process that does a part of a run that another process performs.
+
+        Args:
+            run: the run.
+            part: what ``ranks.follow_as_told`` takes.
+        """
+        self._begin(run, {"follow": part})
+
+    def _begin(self, run: FrozenRun, command: dict[str, Any]) -> None:
         if self._process.poll() is not None:
             self._close()
             self._open()
         folder = str(run.folder.absolute())
         self._starting[folder] = run
-        self._send(
-            {
-                "folder": folder,
-                "launched": launched_json(launched),
-                "grace_s": run.config.launcher.grace_s,
-            }
-        )
+        self._send({"folder": folder, "grace_s": run.config.launcher.grace_s, **command})
 
     @property
     def busy(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from retable import locations, records
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
 
+    from retable.launch.slurm.submit import Orders
+
 _summaries: list[Summary] = []
+_waiting: list[bool] = [False]  # Hydra's plugin is given no arguments of ours
 # What needs no validating; anything else, such as 007, is for the schema to judge.
 _SEED = re.compile(r"0|[1-9][0-9]{0,17}")
 
@@ -110,7 +114,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 def launch_jobs(jobs: Sequence[Sequence[str]]) -> list[dict[str, float]]:
     """Launch the jobs of a sweep; returns each one's results for a sweeper that optimises."""
     runs = freeze_jobs(jobs)
-    _summaries.append(launch(runs))
+    _summaries.append(launch(runs, orders=orders_of(runs, wait=_waiting[0])))
     out: list[dict[str, float]] = []
     for run in runs:
         record = records.read_run(run.folder, lambda _: None)
@@ -118,10 +122,24 @@ def launch_jobs(jobs: Sequence[Sequence[str]]) -> list[dict[str, float]]:
     return out
 
 
-def sweep(overrides: Sequence[str]) -> Summary:
+def orders_of(runs: Sequence[FrozenRun], *, wait: bool) -> Orders | None:
+    """What a launch of runs that are no table's tells a cluster; None where it is none."""
+    if runs[0].config.launcher.name != "slurm":
+        return None
+    from retable.launch.slurm.submit import Orders
+
+    names = dict.fromkeys(run.config.experiment or run.config.paper for run in runs)
+    return Orders(label=", ".join(names), wait=wait)
+
+
+def sweep(overrides: Sequence[str], *, wait: bool = False) -> Summary:
     """Run a multirun through Hydra's sweeper and its launcher plugin.
 
     Everything that can be wrong is found before Hydra creates a folder.
+
+    Args:
+        overrides: as given on the command line.
+        wait: on a cluster, follow until the runs have ended.
     """
     # As hydra.main does, but for its last step: that prints a traceback of whatever is wrong.
     from hydra._internal.hydra import Hydra
@@ -129,8 +147,12 @@ def sweep(overrides: Sequence[str]) -> Summary:
     from hydra.core.global_hydra import GlobalHydra
 
     overrides = match_configs(overrides)
-    check_together(freeze_jobs(expand(overrides)))
+    runs = freeze_jobs(expand(overrides))
+    if wait and runs[0].config.launcher.name != "slurm":
+        raise UserError("--wait: is for launcher=slurm cluster=<profile>")
+    check_together(runs)
     _summaries.clear()
+    _waiting[0] = wait
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra2(
@@ -138,11 +160,32 @@ def sweep(overrides: Sequence[str]) -> Summary:
         )
         given = [*search_path(), *lenient(overrides)]
         _check_hydra(hydra, given)
-        hydra.multirun("run", _not_called, given, with_log_configuration=False)
+        with _composed_once():
+            hydra.multirun("run", _not_called, given, with_log_configuration=False)
     finally:
         GlobalHydra.instance().clear()
     # A sweeper may launch in several batches.
     return Summary.of(_summaries)
+
+
+@contextmanager
+def _composed_once() -> Generator[None]:
+    """Keep Hydra's sweepers from composing every job only to see whether it can be composed.
+
+    That takes a minute for a thousand jobs; they are all composed and validated here anyway,
+    before the first is launched.
+    """
+    from hydra.plugins.sweeper import Sweeper
+
+    def not_again(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+        del self, batch
+
+    usual = Sweeper.validate_batch_is_legal
+    Sweeper.validate_batch_is_legal = not_again
+    try:
+        yield
+    finally:
+        Sweeper.validate_batch_is_legal = usual
 
 
 def _check_hydra(hydra: Hydra, overrides: list[str]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,20 +19,30 @@ def end_with_parent(number: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
-def end_children_with_me() -> None:
+def end_children_with_me(deaf_to: Collection[signal.Signals] = ()) -> None:
     """Have every process that this one will fork killed when this one dies.
 
     torch's loading processes look for their parent every few seconds, but take whoever is their
     parent when they begin for it: killed between the fork and that moment, it leaves orphans that
     stay for ever.
+
+    Args:
+        deaf_to: signals that are blocked in those processes, because they are sent to all of a
+            job and meant for this one. Ignoring them would not do: torch's loading processes
+            set handlers of their own.
     """
     parent = 0
+    masks = threading.local()
 
     def remember() -> None:
         nonlocal parent
         # The signal comes when the forking thread ends, and others may end before the process.
         main = threading.current_thread() is threading.main_thread()
         parent = os.getpid() if main else 0
+        masks.mine = signal.pthread_sigmask(signal.SIG_BLOCK, deaf_to)
+
+    def hear_again() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.mine)
 
     def follow() -> None:
         if parent:
@@ -39,7 +50,7 @@ def end_children_with_me() -> None:
             if os.getppid() != parent:  # it died just before
                 os._exit(1)
 
-    os.register_at_fork(before=remember, after_in_child=follow)
+    os.register_at_fork(before=remember, after_in_parent=hear_again, after_in_child=follow)
 
 
 def resolved_device(accelerator: str) -> str:
@@ -101,18 +112,41 @@ def _discard(number: int) -> None:
     os.close(null)
 
 
-def stop_on_sigterm(grace_s: float | None = None) -> threading.Event:
+class StopSign(threading.Event):
+    """Set when the process should leave at the end of the epoch.
+
+    Attributes:
+        time_limit: because its job comes to its time limit.
+    """
+
+    time_limit = False
+
+
+def stop_on_sigterm(
+    grace_s: float | None = None, *, time_limit: signal.Signals | None = None
+) -> StopSign:
     """Event that SIGTERM sets: leave at the end of the epoch.
 
     Args:
         grace_s: seconds after which a process that has not left is ended; None: never.
+        time_limit: the signal that says that the job comes to its time limit, and sets the event
+            too; whoever sends it sees to the end.
     """
-    stop = threading.Event()
+    stop = StopSign()
+    timed = False
 
-    def handle(*_: object) -> None:
-        if grace_s is not None and not stop.is_set():
+    def terminate(*_: object) -> None:
+        nonlocal timed
+        if grace_s is not None and not timed:
+            timed = True
             signal.setitimer(signal.ITIMER_REAL, grace_s)  # SIGALRM, which nobody handles
         stop.set()
 
-    signal.signal(signal.SIGTERM, handle)
+    def end_of_time(*_: object) -> None:
+        stop.time_limit = stop.time_limit or not stop.is_set()
+        stop.set()
+
+    signal.signal(signal.SIGTERM, terminate)
+    if time_limit is not None:
+        signal.signal(time_limit, end_of_time)
     return stop

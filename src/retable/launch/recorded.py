@@ -51,22 +51,11 @@ def find(text: str) -> Recorded:
     Raises:
         UserError: where there is none, or several.
     """
-    folder = Path(text)
-    if folder.is_dir():
-        return _from_folder(folder)
-    match = re.fullmatch(r"(?:(\w+)/)?([0-9a-f]{4,64})", text, re.ASCII)
-    if match is None:
-        raise UserError(
-            f"run '{brief(text)}': is neither a run's folder nor the first {_MIN_PREFIX} or more"
-            " characters of its key"
-        )
-    runs = locations.runs_folder()
-    paper, prefix = match[1] or "*", match[2]
-    folders = [p for p in sorted(runs.glob(f"{paper}/{prefix}*")) if _is_run(p)]
-    if len(folders) > 1:
-        raise _ambiguous(text, [p.name for p in folders])
+    folders, match = _named(text)
     if folders:
         return _from_folder(folders[0])
+    assert match is not None
+    prefix = match[2]
     from retable.report import parquet
 
     published = parquet.find(prefix)
@@ -75,7 +64,41 @@ def find(text: str) -> Recorded:
     for record, history, file in published.values():
         if match[1] in (None, record.paper):
             return Recorded(record, history, None, file)
+    runs = locations.runs_folder()
     raise UserError(f"run '{text}': there is none, neither in {runs} nor among the published")
+
+
+def find_folder(text: str) -> Path:
+    """The folder of a run here, which may have no record yet; see :func:`find`.
+
+    Raises:
+        UserError: where there is none, or several.
+    """
+    folders, _ = _named(text)
+    if not folders:
+        raise UserError(f"run '{text}': there is none in {locations.runs_folder()}")
+    folder = folders[0].absolute()
+    if not _is_run(folder):
+        raise UserError(f"{folder}: is no run's folder, <runs>/<paper>/<key>")
+    return folder
+
+
+def _named(text: str) -> tuple[list[Path], re.Match[str] | None]:
+    """The run's folder among those here, if any; the paper and the key's beginning, if given."""
+    folder = Path(text)
+    if folder.is_dir():
+        return [folder], None
+    match = re.fullmatch(r"(?:(\w+)/)?([0-9a-f]{4,64})", text, re.ASCII)
+    if match is None:
+        raise UserError(
+            f"run '{brief(text)}': is neither a run's folder nor the first {_MIN_PREFIX} or more"
+            " characters of its key"
+        )
+    paper, prefix = match[1] or "*", match[2]
+    found = [p for p in sorted(locations.runs_folder().glob(f"{paper}/{prefix}*")) if _is_run(p)]
+    if len(found) > 1:
+        raise _ambiguous(text, [p.name for p in found])
+    return found, match
 
 
 def _is_run(folder: Path) -> bool:
@@ -115,7 +138,7 @@ def refreeze(record: Record, runs: Path) -> FrozenRun:
     """The same run for the present code, to be done below another folder.
 
     Args:
-        record: what was recorded; threads and device type are taken from it.
+        record: what was recorded; threads and devices are taken from it.
         runs: folder of all runs.
 
     Raises:
@@ -123,11 +146,12 @@ def refreeze(record: Record, runs: Path) -> FrozenRun:
             does not know the config.
     """
     accelerator = "cpu" if record.device == "cpu" else "auto"
+    device = {"accelerator": accelerator, "threads": record.threads, "devices": record.devices}
     values: dict[str, Any] = {
         **record.config,
         "experiment": record.experiment,
         "protocol": record.protocol,
-        "device": {"accelerator": accelerator, "threads": record.threads},
+        "device": device,
         "paths": {**locations.default_paths(), "runs": str(runs)},
         "logger": {"name": "none"},
         "launcher": {"name": "local"},

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from retable.errors import UserError, nearest
-from retable.records import Record
+from retable.records import Record, device_of
 from retable.report import notes, text
 from retable.report.data import finite, judged_json
 from retable.tables.aggregate import Cell, Table
@@ -67,7 +67,7 @@ class Explanation:
                     "recorded": record.value(address.metric, address.result_row, address.step),
                     "status": record.status.value,
                     "error": record.error,
-                    "device": record.device,
+                    "device": device_of(record),
                     "commit": record.provenance.commit,
                     "dirty": record.provenance.dirty is not None,
                     "started": record.started,

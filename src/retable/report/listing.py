@@ -119,8 +119,10 @@ def run_text(run: FrozenRun) -> str:
 
 def summary_text(summary: Summary) -> str:
     """How a launch went; what failed was named when it did."""
-    parts = [f"{summary.done} run", f"{summary.skipped} already done"]
+    first = (summary.queued, "submitted") if summary.pending else (summary.done, "run")
+    parts = [f"{count} {word}" for count, word in (first, (summary.skipped, "already done"))]
     for count, word in (
+        (summary.already, "already queued or being done"),
         (summary.elsewhere, "done by another runner"),
         (summary.diverged, "diverged"),
         (len(summary.failed), "failed"),
@@ -129,6 +131,6 @@ def summary_text(summary: Summary) -> str:
         if count:
             parts.append(f"{count} {word}")
     lines = [", ".join(parts)]
-    if summary.stopped:
+    if summary.stopped and not summary.pending:
         lines.append("stopped; the same command goes on from here")
     return "\n".join(lines)

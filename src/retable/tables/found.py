@@ -135,7 +135,8 @@ class Found(Mapping[str, Record]):
             dirty=any(a.dirty for a in abouts),
             cpus=sorted({a.cpu for a in abouts}),
             accelerators=sorted(
-                {a.accelerator for a in abouts if a.device == "cuda"}, key=lambda name: name or ""
+                {a.accelerator for a in abouts if a.device.startswith("cuda")},
+                key=lambda name: name or "",
             ),
             threads=sorted({a.threads for a in abouts}),
             workers=sorted({a.workers for a in abouts}),

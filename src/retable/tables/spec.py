@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from retable import locations
-from retable.documents import not_yaml, parsed
+from retable.documents import NOT_OF_A_FILE, not_yaml, of_launch, parsed
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
 from retable.tables.checks import problems
@@ -238,6 +238,8 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             if any(text.lstrip("+~").startswith("seed=") for text in part.overrides):
                 path = [kind, name, "overrides"]
                 raise refuse(file, path, "the table's seeds are in 'seeds'; leave it out")
+            if section := next(filter(None, map(of_launch, part.overrides)), None):
+                raise refuse(file, [kind, name, "overrides"], f"{section}: {NOT_OF_A_FILE}")
     for name, column in spec.columns.items():
         known(["columns", name, "metric"], column.metric, list(spec.metrics), "metric")
         kinds = (

@@ -20,7 +20,7 @@ import yaml
 from retable import locations, records
 from retable.errors import UserError, nearest
 from retable.identity import fingerprint, targets_of
-from retable.records import Record, RecordError, Status
+from retable.records import Record, RecordError, Status, device_of
 from retable.tables.aggregate import mean_std
 from retable.tables.flat import flatten, text_of, varying
 
@@ -283,7 +283,7 @@ def _group(
         seeds=sorted(m.record.seed for m in done),
         statuses=Counter(m.record.status for m in members),
         stale=sum(m.stale for m in done),
-        devices=Counter(m.record.device for m in done),
+        devices=Counter(device_of(m.record) for m in done),
         mixed_times=len({_circumstances(record) for record in timed}) > 1,
         statistics=statistics,
     )
@@ -301,7 +301,7 @@ def _circumstances(record: Record) -> tuple[object, ...]:
     """What a time depends on besides the question."""
     machine = record.provenance
     processor = machine.accelerator if record.device == "cuda" else machine.cpu
-    return record.device, processor, record.threads, record.workers
+    return device_of(record), processor, record.threads, record.workers
 
 
 def _natural(value: Any) -> tuple[Any, ...]:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -168,16 +169,32 @@ class Submission:
                 found.append(value)
         return found
 
+    def cancelled(self) -> set[tuple[int, int]]:
+        """Array and number of every task that a user has cancelled."""
+        try:
+            lines = (self.folder / "cancelled").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return set()
+        found = (re.fullmatch(r"([0-9]{1,9}) ([0-9]{1,9})", line) for line in lines)
+        return {(int(match[1]), int(match[2])) for match in found if match}
+
+    def cancel(self, tasks: Iterable[tuple[int, int]]) -> None:
+        """Note that a user has cancelled some tasks."""
+        text = "".join(f"{array} {task}\n" for array, task in tasks)
+        with (self.folder / "cancelled").open("a", encoding="utf-8") as file:
+            file.write(text)
+
     def say(self, array: int, task: int, event: str, **about: Any) -> None:
         """Append an event of a task; from its job only.
 
         Args:
             array: number of the array.
             task: number of the task.
-            event: one of ``started`` (a job begins; ``job``, ``restart``, ``node``), ``stopping``
-                (``why``: terminated | time limit), ``ended`` (``run``, ``status``, ``error``),
-                ``killed`` (a run's process; ``run``), ``gave up`` (``run``, ``error``),
-                ``refused`` (``run``, ``error``), ``requeued``, ``left`` (``code``).
+            event: one of ``started`` (a job begins; ``job``, its own ``id``, ``restart``,
+                ``node``), ``stopping`` (``why``: terminated | time limit), ``ended`` (``run``,
+                ``status``, ``error``), ``killed`` (a run's process; ``run``), ``gave up``
+                (``run``, ``error``), ``refused`` (``run``, ``error``), ``requeued``, ``left``
+                (``code``).
             about: further facts, of JSON.
         """
         folder = self.folder / "events"

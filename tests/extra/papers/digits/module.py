@@ -14,6 +14,7 @@ from torch import nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from retable import parallel
 from retable.papers.base import PaperModule, StepOutput
 
 # isort: split
@@ -45,7 +46,7 @@ class Perceptron(PaperModule):
         sleep: float = 0.0,
         test_sleep: float = 0.0,
         results: int = 0,
-        fail: Literal["no", "raise", "diverge", "late", "exit", "kill", "oom"] = "no",
+        fail: Literal["no", "raise", "diverge", "late", "exit", "kill", "oom", "elsewhere"] = "no",
         exit_code: int = 9,
     ) -> None:
         self.hidden, self.dropout, self.sleep, self.fail = hidden, dropout, sleep, fail
@@ -81,6 +82,8 @@ class Perceptron(PaperModule):
             time.sleep(self.sleep)
         if self.fail == "raise":
             raise RuntimeError("asked to <b>fail</b>")
+        if self.fail == "elsewhere" and parallel.axes():
+            raise RuntimeError("asked to fail, but not in the first process")
         if self.fail == "exit":
             os._exit(self.exit_code)
         if self.fail == "kill":

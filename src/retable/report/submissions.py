@@ -1,0 +1,74 @@
+"""All that is submitted and going on, as people and programs read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retable.launch.slurm.client import Queued
+from retable.launch.slurm.overview import Local, Overview, Submitted
+from retable.launch.slurm.status import State
+from retable.report.status import states_text
+
+
+def overview_text(found: Overview) -> str:
+    """A line per submission, and one per run without a job."""
+    lines = [_submitted(one) for one in found.submitted]
+    lines += [_local(one) for one in found.local]
+    if not lines:
+        lines = [f"nothing is submitted and nothing runs below {found.runs}"]
+    return "\n".join([*lines, *found.notes])
+
+
+def _submitted(one: Submitted) -> str:
+    header = one.submission.header
+    jobs = ", ".join(array.job for array in header.arrays if array.job) or "none yet"
+    state = "open" if one.open else "over"
+    chores = "".join(f"; {name}: {_chore(*about)}" for name, about in one.chores.items())
+    return (
+        f"{state}  {header.label}  {header.created[:16].replace('T', ' ')} by {header.user} on"
+        f" {header.host}, cluster {header.cluster}: {sum(one.counts.values())} runs,"
+        f" {states_text(one.counts)}; jobs {jobs}{chores}"
+    )
+
+
+def _chore(job: str, queued: Queued | None) -> str:
+    return f"job {job} {'over' if queued is None else queued.state}"
+
+
+def _local(one: Local) -> str:
+    how = f": {one.epoch.text()}" if one.epoch and (one.epoch.of or one.epoch.done) else ""
+    return f"here  {one.name}{how}, on {one.host}, process {one.pid}"
+
+
+def overview_json(found: Overview) -> dict[str, Any]:
+    """Plain values."""
+    return {
+        "folder": str(found.runs),
+        "submissions": [
+            {
+                "id": one.submission.folder.name,
+                **one.submission.header.model_dump(include={"label", "created", "user", "host"}),
+                "cluster": one.submission.header.cluster,
+                "open": one.open,
+                "runs": {state.value: one.counts[state] for state in State},
+                "jobs": [array.job for array in one.submission.header.arrays if array.job],
+                "chores": {
+                    name: {"job": job, "state": queued.state if queued else None}
+                    for name, (job, queued) in one.chores.items()
+                },
+            }
+            for one in found.submitted
+        ],
+        "local": [
+            {
+                "folder": str(one.folder),
+                "label": one.name,
+                "host": one.host,
+                "pid": one.pid,
+                "epoch": one.epoch.done if one.epoch else None,
+                "epochs": one.epoch.of if one.epoch else None,
+            }
+            for one in found.local
+        ],
+        "notes": found.notes,
+    }

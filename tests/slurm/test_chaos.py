@@ -1,0 +1,97 @@
+"""Two minutes of chaos on a real cluster: every run ends once, with the undisturbed result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from chaos_support import Chaos, done_attempts, epochs_repeated, settled, unsettled
+from retable import locations, records
+from slurm_support import SAVED, new_cluster, until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+SEED = int(os.environ.get("RETABLE_CHAOS_SEED", "0"))
+RUNS, EPOCHS, SECONDS = 60, 12, 120
+SWEEP = [
+    "experiment=digits/smoke",
+    f"seed=range(0,{RUNS})",
+    f"trainer.max_epochs={EPOCHS}",
+    "model.sleep=0.4",  # long enough to be hit in an epoch, without a share of the cores
+    "data.num_workers=0",
+]
+
+
+def train(folder: Path, *overrides: str, **env: str) -> str:
+    """A multirun of the command line; returns what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "retable", "train", "-m", *SWEEP, *overrides],
+        env=os.environ | {"RETABLE_RUNS": str(folder)} | env,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_run_ends_once_with_the_result_of_an_undisturbed_one(tmp_path, capsys):
+    plain, runs = tmp_path / "plain", tmp_path / "runs"
+    train(plain, "launcher.workers=12")
+    with new_cluster() as cluster:
+        cluster.script("up")
+        daemons = Counter(cluster.processes().values())
+        environment = {"SLURM_CONF": str(cluster.root / "slurm.conf")}
+        slurm = ["launcher=slurm", "cluster=dev", "launcher.lease_s=10", "launcher.grace_s=5"]
+        train(runs, *slurm, "launcher.runs_per_job=5", **environment)
+        time.sleep(SAVED)
+        chaos = Chaos(cluster, runs, SEED)
+        chaos.go_on(SECONDS)
+        assert settled(runs)["done"] < RUNS, "over before the chaos was"
+
+        def drained() -> bool:
+            return not cluster.slurm("squeue", "--noheader", "--format=%i %T")
+
+        until(drained, 420, "the queue drains")
+        requeues = sum(
+            state in {"REQUEUED", "PREEMPTED", "NODE_FAIL"} for state in cluster.accounted("1")
+        )
+        events = Counter(
+            json.loads(line)["event"]
+            for path in runs.glob("_slurm/*/events/*.jsonl")
+            for line in path.read_text().splitlines()
+            if line.startswith("{")
+        )
+        until(lambda: Counter(cluster.processes().values()) <= daemons, 20, "no process is left")
+
+    folders = list(locations.run_folders(runs))
+    repeated = [epochs_repeated(folder) for folder in folders]
+    attempts = sum(len(records.attempts(folder)) for folder in folders)
+    with capsys.disabled():
+        about = ", ".join(f"{count} {what}" for what, count in sorted(chaos.counts.items()))
+        print(f"\nchaos with seed {SEED}: {about}")
+        print(f"{RUNS} runs in {attempts} attempts; {requeues} requeues, {events['requeued']} own;")
+        print(f"{sum(lost for _, lost in repeated)} epochs in flight lost and repeated")
+    assert settled(runs) == {"done": RUNS}, unsettled(runs)
+    assert len(folders) == RUNS
+    for folder in folders:
+        mine = records.read(folder / records.RUN_RECORD)
+        other = records.read(plain / "digits" / folder.name / records.RUN_RECORD)
+        assert mine is not None
+        assert other is not None
+        assert mine.substance() == other.substance()
+        assert done_attempts(folder) == 1, "it ran twice to completion"
+        left = {p.name for p in folder.iterdir()} - {"attempts", "config.yaml", "record.json"}
+        assert not left, "a lease or a temporary file is left"
+    assert sum(finished for finished, _ in repeated) == 0, "an epoch was finished twice"
+    assert len(chaos.counts) == 5, "something did not happen"
+    assert attempts > RUNS
+    shutil.rmtree(runs)

@@ -1,0 +1,67 @@
+"""Runs submitted to a rehearsal cluster of the tests' own, and what is in its queue."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from engine_support import freeze
+from retable.launch.slurm.submission import all_of
+from retable.launch.slurm.submit import Orders
+from slurm_support import new_cluster, until
+
+ON = ("launcher=slurm", "cluster=dev")
+HELD = "cluster.options={hold: true}"  # such jobs stay in the queue
+
+
+@pytest.fixture(scope="module")
+def place():
+    """A cluster for the tests of a file."""
+    with new_cluster() as cluster:
+        cluster.script("up")
+        yield cluster
+
+
+@pytest.fixture
+def cluster(place, monkeypatch):
+    """Up, without jobs, and the one that is meant."""
+    place.script("up")
+    for name in [n for n in os.environ if n.startswith(("SLURM", "SBATCH"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_CONF", str(place.root / "slurm.conf"))
+    yield place
+    place.slurm("scancel", "--user", str(os.getuid()), "--quiet")
+    until(lambda: not place.slurm("squeue", "--noheader"), 30, "the queue is empty")
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def orders(said):
+    return Orders(say=said.append)
+
+
+def some(n, *overrides):
+    first = freeze(*ON, *overrides)
+    return [first.with_seed(seed) for seed in range(n)]
+
+
+def queued(cluster, what="%i"):
+    """A field of all jobs in the queue, as squeue shows them, tasks of arrays together."""
+    return sorted(cluster.slurm("squeue", "--noheader", f"--format={what}").splitlines())
+
+
+def submitted(runs):
+    """How often each run is in the tasks of a submission."""
+    return Counter(
+        entry.folder
+        for made in all_of(runs)
+        for array in made.header.arrays
+        for task in made.tasks(array.number).tasks
+        for entry in task
+    )
