@@ -132,8 +132,7 @@ def node() -> int:
             return 0
         _bury(layout, daemon)
         daemons.start(layout, daemon)
-        ready = {options.name, "controller"}.isdisjoint
-        daemons.wait(options.name, lambda: ready(_nodes_down(layout)), SECONDS)
+        _wait_for_node(layout, options.name)
         say(f"{options.name} is back")
     return 0
 
@@ -240,15 +239,36 @@ def _faults_of_accounting(layout: Layout) -> list[str]:
     return ["sacct does not answer"] if call(layout, "sacct", "--noheader").returncode else []
 
 
+def _resume(layout: Layout, down: dict[str, str]) -> None:
+    """Puts nodes back to work that answer but were taken out, such as for a task not ended."""
+    for name, why in down.items():
+        if why.startswith(("down", "drain")) and "*" not in why.split()[0]:
+            call(layout, "scontrol", "update", f"NodeName={name}", "State=RESUME")
+
+
+def _wait_for_node(layout: Layout, name: str) -> None:
+    """Waits until a node takes jobs."""
+    fault = ""
+
+    def ready() -> bool:
+        nonlocal fault
+        down = {n: why for n, why in _nodes_down(layout).items() if n in (name, "controller")}
+        _resume(layout, down)
+        fault = "; ".join(down.values())
+        return not down
+
+    try:
+        daemons.wait(name, ready, SECONDS)
+    except Failed as error:
+        raise Failed(f"{error}: {fault}\n{daemons.tail(layout, 'slurmctld')}") from None
+
+
 def _wait_until_whole(layout: Layout) -> None:
     """Waits for nodes and accounting; nodes that were drained or down are resumed."""
     faults: list[str] = []
 
     def whole() -> bool:
-        down = _nodes_down(layout)
-        for name, why in down.items():
-            if why.startswith(("down", "drain")) and "*" not in why.split()[0]:
-                call(layout, "scontrol", "update", f"NodeName={name}", "State=RESUME")
+        _resume(layout, _nodes_down(layout))
         faults[:] = _faults_of_nodes(layout) + _faults_of_accounting(layout)
         return not faults
 

@@ -16,6 +16,12 @@ from retable.launch.slurm import client
 from retable.launch.slurm.client import Partition, Queued, Shape
 
 
+@pytest.fixture(autouse=True)
+def _no_cluster_is_meant(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("SLURM", "SBATCH"))]:
+        monkeypatch.delenv(name)
+
+
 def test_squeue_tells_tasks_of_arrays_and_jobs_in_one_call(fake_slurm):
     fake_slurm.answer(
         "squeue",
