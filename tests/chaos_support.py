@@ -144,8 +144,10 @@ def epochs_repeated(folder: Path) -> tuple[int, int]:
         log, history = attempt / "log.txt", attempt / "history.jsonl"
         text = log.read_text() if log.exists() else ""
         said = re.search(r"resuming after (\d+) epochs", text)
-        finished += max(0, before - (int(said[1]) if said else 0))
-        before = max(before, len(history.read_text().splitlines()) if history.exists() else 0)
+        rows = len(history.read_text().splitlines()) if history.exists() else 0
+        if rows:  # else it was gone before it had finished one
+            finished += max(0, before - (int(said[1]) if said else 0))
+        before = max(before, rows)
         record = records.read(attempt / records.RUN_RECORD)
         ended = record is not None and "after epoch" in (record.error or "after epoch")
         lost += not ended

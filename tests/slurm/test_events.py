@@ -21,7 +21,7 @@ from retable.records import Status
 from slurm_support import Cluster, new_cluster, until
 from task_support import checkpoints, holder_of, record_of
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SETTING = ["experiment=digits/base", "seed=0", "data.train_size=600"]
 SLURM = ["launcher=slurm", "cluster=dev", "launcher.lease_s=8", "launcher.grace_s=8"]
@@ -135,7 +135,6 @@ def test_a_fault_fails_the_job_and_not_its_siblings_and_a_job_started_again_exit
     assert left["time"] - started["time"] < 1.5
 
 
-@pytest.mark.slow
 def test_a_preempted_job_resumes_and_when_started_once_more_exits_at_once(
     submit, cluster, tmp_path
 ):
@@ -157,7 +156,6 @@ def test_a_preempted_job_resumes_and_when_started_once_more_exits_at_once(
     assert one.restarts() == list(range(len(one.restarts())))
 
 
-@pytest.mark.slow
 def test_a_run_on_a_node_that_fails_goes_on_elsewhere(submit, cluster, tmp_path):
     one = submit("model.sleep=1", "trainer.max_epochs=9", "cluster.options.exclude=n3")
     (run,) = one.runs
@@ -175,7 +173,6 @@ def test_a_run_on_a_node_that_fails_goes_on_elsewhere(submit, cluster, tmp_path)
     assert_undisturbed(run, tmp_path)
 
 
-@pytest.mark.slow
 def test_a_killed_process_is_started_again_and_the_second_time_the_run_has_failed(submit, tmp_path):
     one = submit("model.sleep=1", "trainer.max_epochs=6", on("n3"))
     two = submit("model.sleep=1", "trainer.max_epochs=7", on("n3"))
@@ -195,7 +192,6 @@ def test_a_killed_process_is_started_again_and_the_second_time_the_run_has_faile
     assert one.restarts() == two.restarts() == [0]
 
 
-@pytest.mark.slow
 def test_nobody_acts_on_a_cancel_and_the_next_submission_goes_on(submit, cluster, tmp_path):
     setting = ("model.sleep=1", "trainer.max_epochs=4", "data.num_workers=2", on("n2"))
     one = submit(*setting)
@@ -212,7 +208,6 @@ def test_nobody_acts_on_a_cancel_and_the_next_submission_goes_on(submit, cluster
     assert_undisturbed(run, tmp_path)
 
 
-@pytest.mark.slow
 def test_before_the_time_limit_a_run_ends_its_epoch_and_the_job_goes_on_in_the_next(
     submit, tmp_path
 ):

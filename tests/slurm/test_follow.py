@@ -13,7 +13,7 @@ import pytest
 from retable.launch.lease import read_holder
 from slurm_support import new_cluster, until
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 NAME = "digits/lives"
 TABLE = """\
@@ -117,7 +117,6 @@ def test_what_is_queued_and_cancelled(place, calls, retable, status, runs):
     assert calls.taken() == ["squeue", "scancel", "squeue", "sacct"]
 
 
-@pytest.mark.slow
 def test_the_lives_of_a_table(place, calls, retable, status, runs):
     on = [*ON, "launcher.lease_s=6", "launcher.grace_s=5"]
     retable("run", NAME, *on, RETABLE_RUNS=runs)

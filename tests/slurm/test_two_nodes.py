@@ -21,7 +21,7 @@ from retable.records import Status
 from slurm_support import Cluster, new_cluster, until
 from task_support import checkpoints, record_of
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 SETTING = ["experiment=digits/base", "seed=0", "data.train_size=600", "data.batch_size=77"]
 TWO = ["device.devices=2", "cluster.options.nodes=2-2", "launcher.lease_s=8", "launcher.grace_s=8"]
@@ -143,7 +143,6 @@ def test_what_goes_wrong_on_the_other_node_is_what_the_record_says(submit):
     assert len(one.events("started")) == 1
 
 
-@pytest.mark.slow
 def test_a_process_killed_on_the_other_node_fails_the_run(submit):
     one = submit("model.sleep=0.5", "trainer.max_epochs=50")
     until(lambda: checkpoints(one.run), 60, "an epoch is done")
@@ -154,7 +153,6 @@ def test_a_process_killed_on_the_other_node_fails_the_run(submit):
     assert error == "process 1: killed by SIGKILL (out of memory, or by someone)"
 
 
-@pytest.mark.slow
 def test_a_preempted_run_resumes_bit_for_bit(submit, cluster, tmp_path):
     one = submit("model.sleep=0.5", "trainer.max_epochs=12")
     until(lambda: checkpoints(one.run), 60, "an epoch is done")
@@ -168,7 +166,6 @@ def test_a_preempted_run_resumes_bit_for_bit(submit, cluster, tmp_path):
     assert one.wait() in ("COMPLETED", "")
 
 
-@pytest.mark.slow
 def test_a_run_whose_other_node_fails_goes_on_elsewhere(submit, cluster, tmp_path):
     one = submit("model.sleep=0.5", "trainer.max_epochs=12")
     until(lambda: checkpoints(one.run), 60, "an epoch is done")
