@@ -33,6 +33,11 @@ def last(done):
             "error: --wait: is for launcher=slurm cluster=<profile>",
         ),
         (
+            (*RUN, *ON, "model.hidden=64"),
+            "error: override 'model.hidden=64': would change what digits/accuracy runs, which its"
+            " file fixes; use `retable train -m` for other settings",
+        ),
+        (
             (*RUN, *ON, "--until-decided"),
             "error: --until-decided: looks at results, so on a cluster it needs --wait",
         ),

@@ -133,7 +133,9 @@ def cancel(
         cancelling.carry_out(found)
         typer.echo("cancelled")
     else:
-        typer.echo("nothing cancelled" + ("" if sys.stdin.isatty() else "; say --yes"))
+        if not sys.stdin.isatty():
+            raise UserError("nothing cancelled: nobody can be asked here; say --yes")
+        typer.echo("nothing cancelled")
 
 
 @app.command()

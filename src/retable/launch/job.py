@@ -70,7 +70,8 @@ def verify_code(run: frozen.FrozenRun) -> None:
     if now != run.fingerprint:
         raise UserError(
             f"{run.folder}: the code changed since launch (fingerprint {run.fingerprint[:12]},"
-            f" now {now[:12]}); launch it again"
+            f" now {now[:12]}); launch it again, with launcher.snapshot=true"
+            " to go on editing"
         )
 
 

@@ -52,10 +52,14 @@ def _details(table: TableStatus, key: str) -> str:
 
 
 def _trouble(table: TableStatus, run: Run) -> str:
-    seen = table.seen[run.key]
+    return trouble(table.seen[run.key])
+
+
+def trouble(seen: Seen) -> str:
+    """What has gone wrong with a run, and where to read more."""
     job = f"job {seen.assigned.id}; " if seen.assigned and seen.assigned.id else ""
     traced = traceback_of(seen)
-    where = f"traceback: {traced}" if traced else f"{job}retable logs {run.key[:8]}"
+    where = f"traceback: {traced}" if traced else f"{job}retable logs {seen.folder.name[:8]}"
     return f"{brief(seen.why or seen.state)} ({where})"
 
 

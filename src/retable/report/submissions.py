@@ -7,27 +7,46 @@ from typing import Any
 from retable.launch.slurm.client import Queued
 from retable.launch.slurm.overview import Local, Overview, Submitted
 from retable.launch.slurm.status import State
-from retable.report.status import states_text
+from retable.report.status import open_text, states_text, trouble
+
+LISTED = 5
+"""Runs of a submission and state that are named."""
 
 
 def overview_text(found: Overview) -> str:
-    """A line per submission, and one per run without a job."""
-    lines = [_submitted(one) for one in found.submitted]
+    """A line per submission, with some of its runs below it, and one per run without a job."""
+    lines: list[str] = []
+    for one in found.submitted:
+        lines += [_submitted(one), *_runs(one)]
     lines += [_local(one) for one in found.local]
     if not lines:
         lines = [f"nothing is submitted and nothing runs below {found.runs}"]
     return "\n".join([*lines, *found.notes])
 
 
+def _runs(one: Submitted) -> list[str]:
+    """What runs, and what has gone wrong, by the keys that the other commands take."""
+    lines: list[str] = []
+    for state in (State.RUNNING, State.FAILED, State.LOST, State.DIVERGED):
+        found = [seen for seen in one.seen if seen.state is state]
+        for seen in found[:LISTED]:
+            about = open_text(seen, None) if state is State.RUNNING else trouble(seen)
+            lines.append(f"    {state}: {seen.folder.name[:8]}: {about}")
+        if len(found) > LISTED:
+            lines.append(f"    {state}: {len(found) - LISTED} more")
+    return lines
+
+
 def _submitted(one: Submitted) -> str:
     header = one.submission.header
-    jobs = ", ".join(array.job for array in header.arrays if array.job) or "none yet"
+    ids = [array.job for array in header.arrays if array.job]
+    jobs = f"job{'s' * (len(ids) > 1)} {', '.join(ids)}" if ids else "no job yet"
     state = "open" if one.open else "over"
     chores = "".join(f"; {name}: {_chore(*about)}" for name, about in one.chores.items())
     return (
         f"{state}  {header.label}  {header.created[:16].replace('T', ' ')} by {header.user} on"
         f" {header.host}, cluster {header.cluster}: {sum(one.counts.values())} runs,"
-        f" {states_text(one.counts)}; jobs {jobs}{chores}"
+        f" {states_text(one.counts)}; {jobs}{chores}"
     )
 
 

@@ -9,6 +9,7 @@ from retable import locations
 from retable.bulk import Place
 from retable.compose import compose
 from retable.composed import planning
+from retable.documents import of_launch
 from retable.errors import UserError, nearest
 from retable.launch.frozen import FrozenRun, freeze
 from retable.tables import spec as specs
@@ -265,8 +266,9 @@ def _freeze(
         return plain
     run = freeze(compose([*own, f"seed={seed}", *overrides]))
     if run.key != plain.key:
+        launching = [text for text in overrides if of_launch(text)]  # they need each other
         for text in overrides:
-            if freeze(compose([*own, f"seed={seed}", text])).key != plain.key:
+            if freeze(compose([*own, f"seed={seed}", *launching, text])).key != plain.key:
                 raise UserError(
                     f"override '{text}': would change what {name} runs, which its file fixes;"
                     " use `retable train -m` for other settings"

@@ -130,6 +130,16 @@ def test_a_controller_that_hangs_is_dead_too(tmp_path, monkeypatch):
         client.squeue(["1"])
 
 
+def test_where_no_slurm_is_configured_it_is_said_what_to_set(fake_slurm):
+    error = (
+        "squeue: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\n"
+        "squeue: fatal: Could not establish a configuration source\n"
+    )
+    fake_slurm.answer("squeue", error=error, code=1)
+    with pytest.raises(UserError, match=r"squeue: no SLURM is configured here; is SLURM_CONF set"):
+        client.squeue(["1"])
+
+
 def test_a_missing_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"squeue: no such command here; .*login node"):

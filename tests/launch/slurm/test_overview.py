@@ -51,14 +51,18 @@ def test_a_line_per_submission_and_per_run_without_a_job(runs, grid, slurm):
     lines = overview_text(found).splitlines()
     assert lines[0] == (
         "open  digits/fates  2026-01-01 00:00 by ada on login, cluster dev: 3 runs, 1 running,"
-        " 1 queued, 1 diverged; jobs 12"
+        " 1 queued, 1 diverged; job 12"
     )
-    assert lines[1] == (
+    assert lines[1].startswith(f"    running: {six[2].key[:8]}: ")
+    assert lines[2].startswith(f"    diverged: {six[4].key[:8]}: loss is nan (")
+    assert lines[3] == (
         "over  digits/old  2026-01-01 00:00 by ada on login, cluster dev: 2 runs, 1 done, 1 lost;"
-        " jobs 5"
+        " job 5"
     )
-    assert lines[2].startswith(f"here  digits/base s2 {six[5].key[:8]}: epoch 1 of 4, val/loss 0.5")
-    assert len(lines) == 3
+    assert lines[4].startswith(f"    lost: {six[1].key[:8]}: ")
+    assert lines[4].endswith(f"retable logs {six[1].key[:8]})")
+    assert lines[5].startswith(f"here  digits/base s2 {six[5].key[:8]}: epoch 1 of 4, val/loss 0.5")
+    assert len(lines) == 6
     assert found.goes_on
     assert [call[0] for call in slurm.calls()] == ["squeue", "sacct"]
     plain = overview_json(found)
@@ -101,7 +105,7 @@ def test_jobs_before_and_after_are_told(runs, grid, slurm):
         f"20|N/A|PENDING||30:00|Dependency|retable {name} publish\n",
     )
     assert overview_text(survey(runs)).endswith(
-        "jobs 12; prepare: job 11 over; publish: job 20 PENDING"
+        "job 12; prepare: job 11 over; publish: job 20 PENDING"
     )
 
 

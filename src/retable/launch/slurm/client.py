@@ -274,6 +274,8 @@ def _call(command: Sequence[str], environment: dict[str, str] | None = None) -> 
                 f"slurmctld does not answer ({brief(dead)}); try again when `scontrol ping` says"
                 " that it is up"
             )
+        if any("configuration source" in line for line in lines):
+            raise UserError(f"{name}: no SLURM is configured here; is SLURM_CONF set?")
         first = brief(lines[0], 300) if lines else f"ended with exit code {done.returncode}"
         raise _Refused(f"{name}: {first}", said)
     return done.stdout

@@ -20,7 +20,7 @@ from retable.launch.lease import read_holder
 from retable.launch.slurm import follow
 from retable.launch.slurm.accounting import Accounting
 from retable.launch.slurm.client import Queued
-from retable.launch.slurm.follow import Known, View, name_of
+from retable.launch.slurm.follow import Known, Seen, View, name_of
 from retable.launch.slurm.status import OPEN, State
 from retable.launch.slurm.submission import Entry, Submission, all_of
 from retable.records import Status
@@ -40,14 +40,19 @@ class Submitted:
     Attributes:
         submission: the folder.
         open: whether any of its jobs is in the queue.
-        counts: its runs by state.
+        seen: its runs.
         chores: jobs before and after, by name: id, and the job in the queue while it is there.
     """
 
     submission: Submission
     open: bool
-    counts: Counter[State]
+    seen: list[Seen]
     chores: dict[str, tuple[str, Queued | None]]
+
+    @property
+    def counts(self) -> Counter[State]:
+        """Its runs by state."""
+        return Counter(seen.state for seen in self.seen)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def survey(runs: Path, accounting: Accounting) -> Overview:
         Submitted(
             submission,
             submission.folder in open_,
-            Counter(view.runs[name_of(entry)].state for entry in entries[submission.folder]),
+            [view.runs[name_of(entry)] for entry in entries[submission.folder]],
             {
                 name: (job, view.queue.chores.get((submission.folder.name, name)))
                 for name, job in submission.header.chores.items()
