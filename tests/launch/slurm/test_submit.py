@@ -269,7 +269,9 @@ def test_who_submits_waits_for_who_is_submitting_into_the_same_folder(
     released = []
 
     def release():
-        time.sleep(0.6)
+        end = time.monotonic() + 60
+        while not said and time.monotonic() < end:
+            time.sleep(0.05)
         released.append(fake_slurm.calls("sbatch"))
         lease.release()
 
