@@ -330,3 +330,15 @@ def test_any_override_gives_a_config_or_one_clear_line(hydra, override):
     except UserError:
         return
     assert isinstance(config, RunConfig)
+
+
+def test_what_records_keep_holds_nothing_private(monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "hunter2hunter2")
+    planted = ["experiment=digits/smoke", "seed=0", "best_epoch.monitor=val/hunter2hunter2"]
+    planted = [*planted, "best_epoch.mode=min"]
+    with hydra_ready():
+        with pytest.raises(UserError, match=r"best_epoch\.monitor: holds a secret") as refused:
+            compose(planted)
+        assert "hunter2" not in str(refused.value)
+        monkeypatch.delenv("MY_TOKEN")
+        assert compose(planted).best_epoch.monitor == "val/hunter2hunter2"

@@ -40,20 +40,21 @@ def test_mirror(monkeypatch, tmp_path):
 
 
 def test_login(monkeypatch, tmp_path):
+    key = "0123456789" * 4
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert finding("wandb").state == "missing"
-    (tmp_path / "netrc").write_text("not a netrc file\n")
-    assert finding("wandb").state == "missing"
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
-    check = finding("wandb")
-    assert check.state == "ok"
-    assert "secret" not in check.finding + check.remedy
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert finding("wandb").state == "missing"
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    check = finding("wandb")
+    assert (check.state, check.finding) == ("missing", "no login for wandb.example.org")
+    (tmp_path / "netrc").write_text(f"machine wandb.example.org login user password {key}\n")
     check = finding("wandb")
     assert check.state == "ok"
-    assert "secret" not in check.finding + check.remedy
+    assert key not in check.finding + check.remedy
+    monkeypatch.setenv("WANDB_BASE_URL", "https://other.example.org")
+    assert finding("wandb").state == "missing"
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    check = finding("wandb")
+    assert check.state == "ok"
+    assert key not in check.finding + check.remedy
 
 
 def test_disk(monkeypatch, tmp_path):

@@ -53,6 +53,7 @@ class About(NamedTuple):
     accelerator: str | None
     torch: str
     day: str
+    pulled: bool
 
     @classmethod
     def of(cls, record: Record) -> About:
@@ -69,6 +70,7 @@ class About(NamedTuple):
             where.accelerator,
             where.torch,
             record.started[:10],
+            record.pulled is not None,
         )
 
 

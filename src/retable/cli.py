@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from retable import __version__
-from retable.commands import clean, grids, jobs, runs, site, tables, verdicts
+from retable.commands import clean, grids, jobs, runs, site, tables, verdicts, wandb, watch
 from retable.errors import UserError, one_line
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.add_typer(runs.app)
 app.add_typer(grids.app)
 app.add_typer(clean.app)
 app.add_typer(site.app)
+app.add_typer(watch.app)
+app.add_typer(wandb.app)
 
 
 @app.callback(invoke_without_command=True)

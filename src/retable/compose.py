@@ -12,10 +12,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from retable import composed, locations
-from retable.config import RunConfig, is_keyed, sections
+from retable.config import RunConfig, is_keyed, keyed_part, sections
 from retable.documents import NOT_OF_A_FILE, check_files, choice, files_of, not_yaml, of_launch
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
+from retable.scrub import private_at
 from retable.targets import check, check_devices
 from retable.words import USE_MULTIRUN, in_words, refuse_unreadable
 
@@ -125,6 +126,10 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     values = _values(overrides) if known is None else known
     config = from_values(values, overrides)
     if known is None:
+        path = private_at(keyed_part(config))
+        if path is not None:  # the value itself is not to be shown
+            what = "a secret of the environment, an e-mail address or the home folder"
+            raise UserError(f"{'.'.join(path)}: holds {what}, and records keep it")
         composed.keep(overrides, values)
     return config
 

@@ -65,6 +65,12 @@ def _word(value: str) -> str:
     return value
 
 
+def _project(value: str) -> str:
+    if wrong := sorted(set(_word(value)) & set("/\\#?%:")):
+        raise ValueError(f"has {wrong[0]}, which W&B does not take in a project's name")
+    return value
+
+
 def _option(value: str) -> str:
     if not (value.isascii() and value.replace("-", "").isalnum() and not value.startswith("-")):
         raise ValueError("must be the long name of an option of sbatch, without dashes before it")
@@ -74,6 +80,7 @@ def _option(value: str) -> str:
 Slug = Annotated[str, AfterValidator(_slug)]
 Line = Annotated[str, AfterValidator(_line)]
 Word = Annotated[str, AfterValidator(_word)]
+Project = Annotated[str, AfterValidator(_project)]
 Option = Annotated[str, AfterValidator(_option)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -142,7 +149,15 @@ class PathsConfig(Section):
 class LoggerConfig(Section):
     """Where metrics go besides the run's own history."""
 
-    name: Literal["none"] = unkeyed(REQUIRED, "kind of logger")
+    name: Literal["none", "wandb"] = unkeyed(REQUIRED, "kind of logger")
+    project: Project = unkeyed("retable", "project in W&B")
+    entity: Word | None = unkeyed(None, "user or team in W&B; null: the default of the login")
+    mode: Literal["online", "offline", "auto"] = unkeyed(
+        "auto", "auto: offline where there is no login or no network"
+    )
+    wait_s: PositiveFloat = unkeyed(
+        30.0, "seconds that a run which has its result waits for W&B at most"
+    )
 
 
 class LauncherConfig(Section):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import netrc
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ from typing import Literal
 
 from retable import locations
 from retable.provenance import cpu_model, gpu
+from retable.tracking.modes import Inquiry
 
 _NEEDED_GB = 5
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "wandb", "datasets")
@@ -111,14 +111,13 @@ def _slurm() -> Check:
 
 
 def _wandb() -> Check:
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
-    try:
-        login = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
-        login = None
-    if os.environ.get("WANDB_API_KEY") or login:
-        return Check("wandb", "ok", f"a login for {host} is there")
-    return Check("wandb", "missing", f"no login for {host}", "wandb login; nothing here needs it")
+    found = Inquiry(online=False).answer()
+    if found.missing:
+        return Check("wandb", "broken", found.missing, "uv sync; only logger=wandb needs it")
+    if found.login:
+        return Check("wandb", "ok", f"a login for {found.host} is there")
+    why = "wandb login; logger.mode=offline needs none"
+    return Check("wandb", "missing", f"no login for {found.host}", why)
 
 
 def _mirror() -> Check:

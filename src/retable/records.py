@@ -121,6 +121,9 @@ class Record(BaseModel):
         default={}, description="val/... of the epoch that was tested; what a choice may go by"
     )
     blessings: list[Blessing] = []
+    pulled: str | None = Field(
+        default=None, description="entity/project/id in W&B, where the run was made elsewhere"
+    )
 
     def value(self, metric: str, row: str = "", step: int | None = None) -> float | None:
         """The number at an address, None where the run did not give it."""

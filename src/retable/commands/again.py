@@ -41,6 +41,7 @@ def retry_tables(
     from retable.launch.slurm.accounting import Accounting
     from retable.report import listing
     from retable.tables.followed import survey
+    from retable.tables.tagged import write_tags
 
     def planned(given: Sequence[str]) -> list[Any]:
         return plan_grids(name, protocol, part["row"], part["column"], None, list(given))
@@ -77,6 +78,7 @@ def retry_tables(
             runs,
             label=lambda run: names[run.key],
             orders=replace(orders, runs=home) if orders else None,
+            before=lambda: write_tags(grids, warn),
         )
 
     plain = [run for key, run in settings.items() if chosen[key][1] != "stale"]

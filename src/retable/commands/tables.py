@@ -296,6 +296,7 @@ def _launch_once(grids: list[Any], retry_diverged: bool, orders: Any = None) -> 
     from retable.launch.engine import launch
     from retable.report import listing
     from retable.tables.select import is_undecided
+    from retable.tables.tagged import write_tags
 
     names: dict[str, str] = {}
     for grid in grids:
@@ -309,6 +310,7 @@ def _launch_once(grids: list[Any], retry_diverged: bool, orders: Any = None) -> 
         retry_diverged=retry_diverged,
         label=lambda r: f"{names.get(r.with_seed(0).key, r.key[:8])} s{r.config.seed}",
         orders=orders,
+        before=lambda: write_tags(grids, warn),
     )
     typer.echo(listing.summary_text(summary), err=True)
     if summary.pending and any(is_undecided(c) for grid in grids for c in grid.cells.values()):

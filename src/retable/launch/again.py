@@ -224,8 +224,11 @@ def refresh(runs: Sequence[FrozenRun], say: Callable[[str], None]) -> Refreshed:
 
 
 def _aside(run: FrozenRun, side: Path) -> FrozenRun:
-    paths = run.config.paths.model_copy(update={"runs": str(side)})
-    return FrozenRun(run.config.model_copy(update={"paths": paths}), run.key, run.fingerprint)
+    config = run.config
+    paths = config.paths.model_copy(update={"runs": str(side)})
+    logger = config.logger.model_copy(update={"name": "none"})  # its curves are the run's own
+    config = config.model_copy(update={"paths": paths, "logger": logger})
+    return FrozenRun(config, run.key, run.fingerprint)
 
 
 def _launch_aside(pairs: Sequence[tuple[FrozenRun, Record]], side: Path) -> Summary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import time
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from retable import records
 from retable.launch.frozen import FrozenRun, recorded
 from retable.records import Provenance, Record, Status
+from retable.scrub import scrub
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Attempt:
             seed=config.seed,
             config=recorded(config),
             status=status,
-            error=error and without_home(error)[:2000],
+            error=error and scrub(error)[:2000],
             attempt=self.number,
             resumed_from_epoch=self.resumed,
             started=self.started,
@@ -97,9 +97,3 @@ def new_attempt(folder: Path) -> Path:
             number += 1
             continue
         return path
-
-
-def without_home(text: str) -> str:
-    """A message as it may be published: without the name of somebody's home."""
-    home = os.environ.get("HOME", "").rstrip("/")
-    return text.replace(home, "~") if home else text

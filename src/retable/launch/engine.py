@@ -28,6 +28,7 @@ from retable.launch.lease import is_held
 from retable.launch.local import Ended, Forkserver
 from retable.launch.progress import Progress
 from retable.records import Record, Status
+from retable.tracking.modes import Followed
 
 if TYPE_CHECKING:
     from retable.launch.slurm.submit import Orders
@@ -90,12 +91,17 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def launch(
     runs: Sequence[FrozenRun],
     *,
     retry_diverged: bool = False,
     label: Callable[[FrozenRun], str] = lambda run: run.label,
     orders: Orders | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Do every run that has no good record; one that fails never stops the others.
 
@@ -108,6 +114,7 @@ def launch(
         retry_diverged: start diverged runs again as well.
         label: what the progress display calls a run.
         orders: what a cluster's launcher is told besides.
+        before: done once it is clear that there is something to do, before any of it is.
 
     Raises:
         UserError: before anything is written, where the runs cannot be launched together.
@@ -136,9 +143,12 @@ def launch(
         if record.status is Status.DONE and lost:
             with suppress(OSError, UserError):  # what was found there has been said
                 republish(run)
+    if todo:
+        before()
     if todo and todo[0].config.launcher.name == "slurm":
         from retable.launch.slurm import submit
 
+        Followed(todo).settle(_say, on_nodes=True)
         submit.launch(list(todo), summary, _expected(took), label, orders or submit.Orders())
     elif todo:
         _Engine(todo, summary, label).go()
@@ -199,6 +209,7 @@ class _Engine:
         self.waiting: deque[FrozenRun] = deque()
         self.stop_at: float | None = None
         self.interrupts = 0
+        self.followed = Followed(todo)
 
     def go(self) -> None:
         runs_folder = Path(self.config.paths.runs)
@@ -223,6 +234,7 @@ class _Engine:
             Progress(len(self.todo), shown=self.config.progress) as self.progress,
             Forkserver(targets, source) as self.server,  # Ctrl-C before a run has started: leave
         ):
+            self.followed.settle(self.progress.say)
             previous = signal.signal(signal.SIGINT, self._interrupt)
             try:
                 self._loop(launched)
@@ -259,7 +271,7 @@ class _Engine:
 
     def _start(self, run: FrozenRun, launched: Launched) -> None:
         try:
-            frozen.write(run)
+            frozen.write(self.followed.frozen(run))
         except OSError as error:
             self._fail(run, f"{run.folder}: cannot be written ({error.strerror})")
             return

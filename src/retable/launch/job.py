@@ -22,19 +22,20 @@ from pathlib import Path
 from retable import records
 from retable.errors import UserError
 from retable.identity import fingerprint, targets_of
-from retable.launch import frozen, ranks
+from retable.launch import frozen, process, ranks
 from retable.launch.attempt import Attempt, Launched, identity_of, new_attempt
 from retable.launch.failures import line_of
 from retable.launch.lease import Lease
 from retable.launch.process import (
     StopSign,
-    log,
     log_to,
     resolved_device,
     set_threads,
     stop_on_sigterm,
 )
 from retable.records import Record, ResultRow, Status
+from retable.scrub import scrub
+from retable.tracking.tracker import Tracker
 
 
 class Exit(IntEnum):
@@ -169,10 +170,13 @@ def _attempt(
         if not (folder / frozen.FILE).exists():
             gone = os.strerror(errno.ENOENT)
             raise FileNotFoundError(errno.ENOENT, gone, str(folder / frozen.FILE))
+        return in_a_hurry()
+
+    def in_a_hurry() -> bool:
         return stop.is_set() or lease.lost.is_set()
 
-    with log_to(path / "log.txt"):
-        record, exit_code = _execute(attempt, previous, should_stop)
+    with log_to(path / "log.txt"), Tracker(attempt, in_a_hurry) as tracker:
+        record, exit_code = _execute(attempt, previous, should_stop, tracker)
         elsewhere = exit_code is Exit.INTERRUPTED and lease.lost.is_set()
         if elsewhere:
             error = f"{record.error}: another runner has taken the run over"
@@ -200,6 +204,11 @@ def _attempt(
         return Ending(exit_code, elsewhere)
 
 
+def log(text: str) -> None:
+    """A line for the attempt's log, as it may be shown to anybody."""
+    process.log(scrub(text))
+
+
 def _drop_halves(attempt: Path) -> None:
     """Remove what could not be written whole: on a full disk the record needs the space."""
     with suppress(OSError):
@@ -208,7 +217,7 @@ def _drop_halves(attempt: Path) -> None:
 
 
 def _execute(
-    attempt: Attempt, previous: list[Path], should_stop: Callable[[], bool]
+    attempt: Attempt, previous: list[Path], should_stop: Callable[[], bool], tracker: Tracker
 ) -> tuple[Record, Exit]:
     # Late, so that a job that has nothing to do does not pay for torch.
     from retable import run as runner
@@ -219,6 +228,7 @@ def _execute(
 
     def on_epoch(rows: list[dict[str, float]]) -> None:
         records.write_atomic(history, records.history_text(rows))
+        tracker.epoch()
 
     try:
         with ranks.Leader(attempt.folder, run.config.device.devices, should_stop) as leader:
@@ -231,6 +241,7 @@ def _execute(
                 log(f"resuming after {resume.epoch} epochs from {resume.path}")
             elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
                 log("starting anew: no earlier checkpoint is whole and of this code and device")
+            tracker.start(None if resume is None else resume.path.parents[1])
             with leader.together(resume, device) as trainer:
                 context = runner.Context(
                     attempt.folder, identity, resume, leader.should_stop, on_epoch, trainer
@@ -249,7 +260,7 @@ def _execute(
         if isinstance(error, SystemExit) and should_stop():
             # SIGTERM came while Lightning's own handler was in place, which ends the process.
             return attempt.record(Status.INTERRUPTED, "stopped"), Exit.INTERRUPTED
-        text = traceback.format_exc()
+        text = scrub(traceback.format_exc())
         with suppress(OSError):
             (attempt.folder / "traceback.txt").write_text(text, encoding="utf-8")
         log(text)

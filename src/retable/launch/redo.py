@@ -100,8 +100,11 @@ def tidy(home: Path, runs: Collection[FrozenRun], queued: Callable[[str], bool])
 
 
 def _aside(run: FrozenRun, side: Path) -> FrozenRun:
-    paths = run.config.paths.model_copy(update={"runs": str(side)})
-    return FrozenRun(run.config.model_copy(update={"paths": paths}), run.key, run.fingerprint)
+    config = run.config
+    paths = config.paths.model_copy(update={"runs": str(side)})
+    logger = config.logger.model_copy(update={"name": "none"})  # its curves are the run's own
+    config = config.model_copy(update={"paths": paths, "logger": logger})
+    return FrozenRun(config, run.key, run.fingerprint)
 
 
 def _remove_empty(side: Path) -> None:

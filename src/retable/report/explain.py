@@ -23,6 +23,7 @@ _MARKS = {
     "selection stale": "the setting was chosen by runs of another state of the code",
     "not selected yet": "the tuning runs that choose the setting have not all ended",
     "mixed devices": "the runs below are of several types of devices",
+    "pulled": "runs below were made elsewhere; their records come from W&B",
     "unverified": "neither the paper nor its authors' material vouches for the reported value here",
     "n assumed": "how many runs are behind the reported value is not reported",
     "equal spread assumed": "only one side has a spread; the other is taken to vary alike",
@@ -72,6 +73,7 @@ class Explanation:
                     "dirty": record.provenance.dirty is not None,
                     "started": record.started,
                     "stale": key in self.stale,
+                    "pulled": record.pulled,
                 }
             )
         return out
@@ -196,6 +198,7 @@ class Explanation:
             dirty = " with changes" if run["dirty"] else ""
             line += f", {run['device']}, {commit}{dirty}, {run['started'][:10]}"
             line += ", stale" if run["stale"] else ""
+            line += f", pulled from {run['pulled']}" if run["pulled"] else ""
             if self.cell.raw and run["value"] is not None:
                 line += f", enters the mean as {run['value']:.6g}"
             elif recorded is not None and recorded != run["value"]:

@@ -223,6 +223,8 @@ def _cell(
         marks.append("stale")
     if len({about.device for about in abouts}) > 1:
         marks.append("mixed devices")
+    if any(about.pulled for about in abouts):
+        marks.append("pulled")
     if reported is not None:
         marks += _reported_marks(reported)
     return Cell(

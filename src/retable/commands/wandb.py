@@ -1,0 +1,146 @@
+"""Commands about runs in W&B: sync, pull, dashboard."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from retable.commands import wandb_dashboard
+from retable.commands.options import STOPPED, Name, Protocol, say, table_names
+from retable.errors import UserError
+
+app = typer.Typer()
+group = typer.Typer(
+    help="Runs in W&B: upload, get records from there, dashboards. Example: retable wandb sync"
+)
+app.add_typer(group, name="wandb")
+
+Entity = Annotated[
+    str | None, typer.Option(help="user or team in W&B, instead of the runs' or the login's own")
+]
+Project = Annotated[str | None, typer.Option(help="project in W&B, instead of the runs' own")]
+
+
+@group.command()
+def sync(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="paper/table, or a paper for all its tables; all runs here where it is left out",
+            autocompletion=table_names,
+        ),
+    ] = None,
+    protocol: Protocol = "paper",
+    workers: Annotated[int, typer.Option(min=1, help="uploads at once")] = 4,
+    entity: Entity = None,
+    project: Project = None,
+) -> None:
+    """Upload runs that W&B followed offline, or only in part.
+
+    What is done is remembered, so it can be stopped and called again. Whatever was interrupted on
+    the way is put together from the runs' own files, each step once. Exit code 1 where a run could
+    not be uploaded.
+
+    Example: retable wandb sync risk_parity/iterations
+    """
+    from retable import locations
+    from retable.tracking import api
+    from retable.tracking import sync as syncing
+    from retable.tracking.progress import Uploads
+
+    _check(entity, project)
+    if name is None:
+        folders = list(locations.run_folders(locations.runs_folder()))
+    else:
+        folders = _folders(name, protocol)
+    found = syncing.find(folders)
+    for text in found.broken:
+        say(f"cannot be read: {text}")
+    for text in found.running:
+        say(f"still running, left alone: {text}")
+    if found.unfinished:
+        say(f"{found.unfinished} without a record yet, left alone: killed before they had ended")
+    if not found.locals:
+        say("nothing to sync: no run here that has ended was followed by W&B (logger=wandb)")
+        raise typer.Exit(1 if found.broken else 0)
+    target = syncing.Target(api.connect(say), entity, project)
+    with Uploads(len(found.locals), say) as shown:
+        outcome = syncing.sync(
+            found.locals, target, workers=workers, say=shown.say, ended=shown.ended
+        )
+    for text in outcome.lacking:
+        say(f"incomplete: {text}")
+    for text in outcome.failed:
+        say(f"not synced: {text}")
+    typer.echo(f"{outcome.synced} synced, {outcome.already} already, {len(outcome.failed)} not")
+    if outcome.stopped:
+        say("stopped; the same command goes on with the rest")
+        raise typer.Exit(STOPPED)
+    raise typer.Exit(1 if outcome.failed or found.broken else 0)
+
+
+@group.command()
+def pull(
+    name: Name,
+    protocol: Protocol = "paper",
+    entity: Entity = None,
+    project: Annotated[str | None, typer.Option(help="project in W&B; retable if left out")] = None,
+) -> None:
+    """Get records of a table's runs that were made elsewhere.
+
+    They come from the runs' summaries in W&B, and are checked: schema, key, history. Nothing here
+    is overwritten. What is pulled is marked so beside every number.
+
+    Example: retable wandb pull risk_parity/iterations --entity someone
+    """
+    from retable.tracking import api
+    from retable.tracking import pull as pulling
+
+    _check(entity, project)
+    grids = _grids(name, protocol)
+    server = api.connect(say, doing="pull")
+    outcome = pulling.pull(
+        [run for grid in grids for run in grid.runs()],
+        server,
+        entity=server.owner(entity),
+        project=project or pulling.PROJECT,
+        say=say,
+    )
+    typer.echo(outcome.text())
+    raise typer.Exit(1 if outcome.refused else 0)
+
+
+group.command("dashboard")(wandb_dashboard.dashboard)
+
+
+def _check(entity: str | None, project: str | None) -> None:
+    for option, value in (("--entity", entity), ("--project", project)):
+        if value is not None and (not value or set(value) & set("/\\#?%: ")):
+            raise UserError(f"{option} {value!r}: is no name in W&B; give entity and project apart")
+
+
+def _grids(name: str, protocol: str) -> list[Any]:
+    from retable.commands.tables import plan_grids
+
+    return plan_grids(name, protocol)
+
+
+def _folders(name: str, protocol: str) -> list[Any]:
+    """Folders of the runs of some tables; their tags are brought up to date."""
+    from pathlib import Path
+
+    from retable import locations
+    from retable.tables.tagged import tags_of
+    from retable.tracking import tags
+
+    grids = _grids(name, protocol)
+    runs = locations.runs_folder()
+    for grid in grids:
+        try:
+            tags.write(runs, grid.name, grid.protocol, tags_of(grid))
+        except OSError as error:
+            raise UserError(f"{runs}: cannot be written ({error.strerror})") from None
+    found = {key: Path(base) / key for grid in grids for key, base in grid.run_folders().items()}
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""A table's runs as they go on, on a terminal."""

@@ -1,0 +1,56 @@
+"""What a run is called in W&B: id, name, group and project. Pure functions of what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from retable.config import RunConfig
+
+FOLDER = "_wandb"
+"""Folder below the runs with everything that belongs to W&B."""
+
+KEY_CHARACTERS = 12
+CODE_CHARACTERS = 6
+
+
+def folder(runs: Path) -> Path:
+    """Folder of W&B's own files; the library makes ``wandb/`` with one folder a segment in it."""
+    return runs / FOLDER
+
+
+def run_id(key: str, fingerprint: str, generation: int = 0) -> str:
+    """Id of a run in W&B.
+
+    The same for all attempts that go on from each other's checkpoints; another one where the code
+    has changed, and where an attempt starts anew although an earlier one has logged something.
+
+    Args:
+        key: the run's key.
+        fingerprint: of the code that computes it.
+        generation: how often it was started anew.
+    """
+    base = f"{key[:KEY_CHARACTERS]}{fingerprint[:CODE_CHARACTERS]}"
+    return f"{base}g{generation}" if generation else base
+
+
+def generation_of(identifier: str) -> int:
+    """How often the run of an id was started anew."""
+    return int(identifier[KEY_CHARACTERS + CODE_CHARACTERS + 1 :] or 0)
+
+
+def display_name(config: RunConfig) -> str:
+    """``paper experiment s3``; just ``paper s3`` for a run that has no named experiment."""
+    experiment = (config.experiment or "").removeprefix(f"{config.paper}/")
+    return " ".join(part for part in (config.paper, experiment, f"s{config.seed}") if part)
+
+
+def group(config: RunConfig) -> str:
+    """The experiment; runs without one are grouped by their paper."""
+    return config.experiment or config.paper
+
+
+def path(entity: str | None, project: str) -> str:
+    """``entity/project`` as W&B's API takes it; without an entity the login's default is meant."""
+    return f"{entity}/{project}" if entity else project

@@ -1,0 +1,188 @@
+"""Upload what lies here of runs in W&B, several at once; what is done is remembered."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retable.errors import UserError
+from retable.launch import frozen
+from retable.launch.lease import is_held
+from retable.tracking import ledger, local, naming, synced
+from retable.tracking.api import WAITS_S, Refused, Server, Stopped, Unreachable, patiently
+from retable.tracking.local import Local
+from retable.tracking.synced import Synced
+from retable.tracking.upload import Place, upload
+
+
+@dataclass
+class Found:
+    """What there is to be uploaded.
+
+    Attributes:
+        locals: runs of W&B.
+        running: names of runs that go on, which are left alone.
+        unfinished: how many have no record: they were killed, and another attempt may follow.
+        broken: why runs cannot be read.
+    """
+
+    locals: list[Local] = field(default_factory=list[Local])
+    running: list[str] = field(default_factory=list[str])
+    unfinished: int = 0
+    broken: list[str] = field(default_factory=list[str])
+
+
+@dataclass
+class Outcome:
+    """What a sync did.
+
+    Attributes:
+        synced: uploaded now.
+        already: were uploaded before, and nothing has changed.
+        failed: names, each with the reason.
+        lacking: names of what was uploaded, each with what W&B still lacks of it.
+        stopped: whether it was told to stop before all was done.
+    """
+
+    synced: int = 0
+    already: int = 0
+    failed: list[str] = field(default_factory=list[str])
+    lacking: list[str] = field(default_factory=list[str])
+    stopped: bool = False
+
+
+def find(folders: Iterable[Path]) -> Found:
+    """Look at the files of some runs.
+
+    Args:
+        folders: of runs, whether W&B was told of them or not.
+    """
+    found = Found()
+    for folder in folders:
+        if not ledger.of_run(folder):
+            continue
+        try:
+            run = frozen.read(folder)
+            if is_held(folder, run.config.launcher.lease_s):
+                found.running.append(run.label)
+                continue
+            for one in local.of_run(folder):
+                if isinstance(one, Local):
+                    found.locals.append(one)
+                else:
+                    found.unfinished += 1
+        except UserError as error:
+            found.broken.append(str(error))
+    return found
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where runs go.
+
+    Attributes:
+        server: W&B's.
+        entity: instead of the runs' own; None to keep them.
+        project: instead of the runs' own; None to keep them.
+    """
+
+    server: Server
+    entity: str | None = None
+    project: str | None = None
+
+    def place_of(self, run: Local) -> Place:
+        """Where a run goes."""
+        logger = run.run.config.logger
+        entity = self.server.owner(self.entity or logger.entity)
+        return Place(entity, self.project or logger.project)
+
+    def mark_of(self, run: Local) -> Synced:
+        """What is remembered of it."""
+        place = self.place_of(run)
+        return synced.of(run, f"{self.server.host}/{place.entity}/{place.project}")
+
+
+def sync(
+    runs: Sequence[Local],
+    target: Target,
+    *,
+    workers: int = 4,
+    waits: Sequence[float] = WAITS_S,
+    say: Callable[[str], None],
+    ended: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Upload runs of W&B that have changed since they were.
+
+    Args:
+        runs: what there is here, all of one folder.
+        target: where it goes.
+        workers: uploads at once.
+        waits: seconds before each new attempt where the network fails.
+        say: told of pauses.
+        ended: called for each run that is done with, whatever came of it.
+
+    Raises:
+        UserError: where another sync is going on.
+    """
+    marks = {run.id: target.mark_of(run) for run in runs}
+    todo = [run for run in runs if not synced.is_current(run.runs, marks[run.id])]
+    outcome = Outcome(already=len(runs) - len(todo))
+    for _ in range(outcome.already):
+        ended()
+    stop = threading.Event()
+
+    def do(run: Local) -> int:
+        def once() -> int:
+            return upload(run, target.server, target.place_of(run), stop, lock)
+
+        lacking = patiently(once, waits, lambda text: say(f"{run.name}: {text}"), stop)
+        marks[run.id].write(run.runs)  # at once: a kill loses no more than what is under way
+        return lacking
+
+    pool = ThreadPoolExecutor(workers)
+    lock = _lock(todo[0].runs) if todo else None
+    futures: dict[Future[int], Local] = {pool.submit(do, run): run for run in todo}
+    try:
+        for future in as_completed(futures):
+            try:
+                lacking = future.result()
+                outcome.synced += 1
+                if lacking:
+                    outcome.lacking.append(f"{futures[future].name}: {_lacks(lacking)}")
+            except (Refused, Unreachable, OSError) as error:
+                outcome.failed.append(f"{futures[future].name}: {error}")
+            ended()
+    except (KeyboardInterrupt, Stopped):
+        outcome.stopped = True
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+        if lock is not None:
+            os.close(lock)
+    return outcome
+
+
+def _lacks(steps: int) -> str:
+    return f"{steps} of its steps are not in W&B, which has later ones and takes no earlier ones"
+
+
+def _lock(runs: Path) -> int:
+    """One sync at a time, of all processes: two would append the same steps.
+
+    The processes that upload have the lock too, and keep it until they end where this one is
+    killed.
+    """
+    folder = naming.folder(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "sync.lock", os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"wandb sync: another one of {runs} is going on; wait for it") from None
+    return descriptor

@@ -1,0 +1,98 @@
+"""Tags of a planned table's runs, and that launching writes them for runs that W&B follows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine_support import fake  # noqa: F401
+from mini_support import NAME, extra_root
+from retable.commands.tables import _launch_once, plan_grids
+from retable.records import Status
+from retable.tables.grid import plan
+from retable.tables.tagged import tags_of, write_tags
+from retable.tracking import tags
+
+
+def test_a_run_has_its_table_and_the_cells_that_it_stands_behind():
+    grid = plan("digits/accuracy")
+    found = tags_of(grid)
+    slow = grid.cells["slow", "accuracy"]
+    assert set(found) == {run.key for run in grid.runs()}
+    for key in grid.cell_keys(slow):
+        assert found[key] == [
+            "digits/accuracy", "digits/accuracy: slow, accuracy", "digits/accuracy: slow, loss",
+        ]  # fmt: skip
+
+
+def test_runs_that_choose_a_setting_say_so_and_stand_behind_no_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("RETABLE_EXTRA", str(extra_root(tmp_path)))
+    grid = plan(NAME)
+    found = tags_of(grid)
+    tuning = {run.key for run in grid.tuning_runs()}
+    assert tuning
+    assert {key for key, some in found.items() if some == [NAME, "tuning"]} == tuning
+
+
+def test_only_tables_whose_runs_are_followed_are_written(runs):
+    write_tags([plan("digits/accuracy")], pytest.fail)
+    assert not runs.exists()
+    grid = plan("digits/accuracy", overrides=["logger=wandb"])
+    write_tags([grid], pytest.fail)
+    for key, expected in tags_of(grid).items():
+        assert tags.read(runs, "digits", key) == expected
+
+
+def test_tags_that_cannot_be_written_are_a_warning(runs):
+    runs.mkdir()
+    (runs / "_wandb").write_text("in the way")
+    said = []
+    write_tags([plan("digits/accuracy", overrides=["logger=wandb"])], said.append)
+    assert len(said) == 1
+    assert "_wandb" in said[0]
+    assert "runs of digits/accuracy have no tags" in said[0]
+
+
+@pytest.mark.parametrize("logger", ["none", "wandb"])
+def test_launching_a_table_writes_them_before_the_first_run(fake, runs, logger):
+    file = runs / "_wandb" / "tags" / "digits" / "accuracy-smoke.json"
+    there = []
+
+    def look(run, pid):
+        there.append(file.is_file())
+        return 0
+
+    fake.script = look
+    grids = plan_grids("digits/accuracy", "smoke", overrides=[f"logger={logger}"])
+    _launch_once(grids, retry_diverged=False)
+    assert there == [logger == "wandb"] * 2
+
+
+def test_where_nothing_is_to_do_nothing_is_written(fake, runs):
+    grids = plan_grids("digits/accuracy", "smoke", overrides=["logger=none"])
+    assert _launch_once(grids, retry_diverged=False)
+    followed = plan_grids("digits/accuracy", "smoke", overrides=["logger=wandb"])
+    assert _launch_once(followed, retry_diverged=False)
+    assert len(fake.log) == 2
+    assert not (runs / "_wandb").exists()
+
+
+def test_starting_failed_runs_again_writes_them_too(fake, runs):
+    from retable.commands.again import retry_tables
+    from retable.launch import frozen
+    from retable.launch.job import new_attempt
+
+    (grid,) = plan_grids("digits/accuracy", "smoke", overrides=["logger=none"])
+    for run in grid.runs():
+        frozen.write(run)
+        attempt = new_attempt(run.folder)
+        from mini_support import record
+
+        failed = record(run, {}, status=Status.FAILED, error="broken")
+        (attempt / "record.json").write_text(failed.model_dump_json())
+    part = {"row": None, "column": None}
+    retry_tables("digits/accuracy", "smoke", part, ["logger=wandb"], {"failed"}, wait=False)
+    assert len(fake.log) == 2
+    written = json.loads((runs / "_wandb" / "tags" / "digits" / "accuracy-smoke.json").read_text())
+    assert set(written) == {run.key for run in grid.runs()}

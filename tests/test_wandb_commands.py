@@ -1,0 +1,107 @@
+"""`retable wandb sync` and `retable wandb pull` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from retable.launch import frozen
+from retable.tables.grid import plan
+from retable.tracking import naming
+from sync_support import attempt, server
+
+__all__ = ["server"]
+TABLE = ["digits/accuracy", "--protocol", "smoke"]
+
+
+@pytest.fixture
+def table_runs():
+    """The runs of a table, followed offline and done."""
+    followed = list(plan("digits/accuracy", "smoke", overrides=["logger=wandb"]).runs())
+    for run in followed:
+        frozen.write(run)
+        attempt(run, 1)
+    return followed
+
+
+def test_a_table_goes_to_a_server_and_comes_back_elsewhere(retable, server, table_runs, tmp_path):
+    first = retable("wandb", "sync", *TABLE)
+    assert first.stdout == "2 synced, 0 already, 0 not\n"
+    assert first.stderr == ""
+    for run in table_runs:
+        stored = server.run(naming.run_id(run.key, run.fingerprint))
+        assert "digits/accuracy" in stored.about["tags"]
+        assert any(tag.startswith("digits/accuracy: ") for tag in stored.about["tags"])
+        # Nothing of this machine, of its user or of their folders.
+        seen = json.dumps([stored.about, stored.config, stored.summary, stored.history])
+        uploads = "".join(str(data) for data in stored.uploads.values())
+        for secret in (str(tmp_path), server.environment["WANDB_API_KEY"], "someone@"):
+            assert secret not in seen + uploads
+        assert "requirements.txt" not in stored.uploads
+    assert retable("wandb", "sync").stdout == "0 synced, 2 already, 0 not\n"
+
+    elsewhere = tmp_path / "elsewhere"
+    there = {"RETABLE_RUNS": elsewhere}
+    assert retable("wandb", "pull", *TABLE, **there).stdout.startswith("2 pulled, 0 here already")
+    again = retable("wandb", "pull", *TABLE, "--entity", "someone", **there)
+    assert again.stdout.startswith("0 pulled, 2 here already")
+    table = retable("table", *TABLE, **there).stdout
+    assert "pulled in all cells: some runs were made elsewhere" in table
+    explained = retable("table", *TABLE, "--explain", "slow,accuracy", **there).stdout
+    [slow] = [run for run in table_runs if run.key[:12] in explained]
+    identifier = naming.run_id(slow.key, slow.fingerprint)
+    assert f"pulled from someone/retable/{identifier}" in explained
+    assert "pulled" not in retable("table", *TABLE).stdout
+    assert "2 done" in retable("plan", *TABLE, **there).stdout
+    assert not list(tmp_path.glob("wandb"))  # no logs in the user's folder
+
+
+def test_what_could_not_be_synced_is_listed(retable, server, table_runs):
+    server.fault = lambda what: 403 if what == "UpsertBucket" else None
+    done = retable("wandb", "sync", code=1)
+    assert done.stdout == "0 synced, 0 already, 2 not\n"
+    assert done.stderr.count("not synced: digits smoke s0") == 2
+
+
+def test_a_login_is_asked_for_before_anything_else(retable, table_runs):
+    for command in ("sync", "pull"):
+        refused = retable("wandb", command, *TABLE, code=2, WANDB_BASE_URL="http://127.0.0.1:9")
+        # What is here is not asked for there.
+        assert refused.stderr == (
+            f"error: wandb {command}: nobody is logged in at 127.0.0.1; run 'wandb login', or set"
+            " WANDB_API_KEY\n"
+        )
+
+
+def test_a_login_that_is_refused_is_said_once(retable, server, table_runs):
+    server.fault = lambda _: 401
+    for command in ("sync", "pull"):
+        refused = retable("wandb", command, *TABLE, code=2)
+        assert "127.0.0.1 refuses the login (HTTP 401" in refused.stderr
+        assert "wandb login --relogin" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_a_name_that_wandb_does_not_take_is_refused(retable):
+    for option in ("--entity", "--project"):
+        refused = retable("wandb", "sync", option, "some/one", code=2)
+        assert f"{option} 'some/one': is no name in W&B" in refused.stderr
+
+
+def test_every_command_shows_an_example(retable):
+    for command in ("sync", "pull", "dashboard"):
+        assert f"Example: retable wandb {command} " in retable("wandb", command, "-h").stdout
+
+
+def test_with_nothing_to_do_it_says_so(retable):
+    done = retable("wandb", "sync", WANDB_BASE_URL="http://127.0.0.1:9")
+    assert "nothing to sync" in done.stderr
+    assert "logger=wandb" in done.stderr
+
+
+def test_a_table_that_is_not_there_gets_a_hint(retable):
+    for command in ("sync", "pull"):
+        refused = retable("wandb", command, "digits/acuracy", code=2)
+        assert "did you mean 'digits/accuracy'?" in refused.stderr
+    assert "no protocol 'x'" in retable("wandb", "sync", "digits", "--protocol", "x", code=2).stderr

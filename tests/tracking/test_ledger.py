@@ -1,0 +1,78 @@
+"""Which run of W&B an attempt is, and from which step it goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from retable.tracking import ledger
+from retable.tracking.ledger import Ledger
+
+KEY, CODE = "0123456789ab" + "c" * 52, "fedcba" + "9" * 58
+ID = "0123456789abfedcba"
+
+
+@pytest.fixture
+def attempts(tmp_path):
+    """Folders of attempts with the ledgers given, None where W&B was told nothing."""
+
+    def make(*ledgers):
+        folders = []
+        for number, own in enumerate(ledgers, 1):
+            folders.append(tmp_path / "attempts" / str(number))
+            folders[-1].mkdir(parents=True)
+            if own is not None:
+                own.write(folders[-1])
+        return folders
+
+    return make
+
+
+def test_the_first_attempt_begins_a_run():
+    assert ledger.begin(KEY, CODE, [], None, "offline") == Ledger(ID, "offline")
+
+
+def test_one_that_resumes_goes_on_with_the_same_run(attempts):
+    first, second = attempts(Ledger(ID, "online", "s", upto=3), Ledger(ID, "offline", upto=3))
+    told = ledger.begin(KEY, CODE, [second, first], second, "offline")
+    assert told == Ledger(ID, "offline", None, upto=3)
+
+
+def test_no_step_is_told_twice_whichever_checkpoint_it_resumes_from(attempts):
+    """The newest one may be broken; what was told of it stays told."""
+    first, second = attempts(Ledger(ID, "offline", upto=3), Ledger(ID, "offline", upto=9))
+    assert ledger.begin(KEY, CODE, [second, first], first, "offline").upto == 9
+
+
+def test_one_that_starts_anew_is_another_run_where_the_last_has_curves(attempts):
+    folders = attempts(Ledger(ID, "offline", upto=3), Ledger(f"{ID}g1", "offline", upto=1))
+    assert ledger.begin(KEY, CODE, folders[:1], None, "offline").id == f"{ID}g1"
+    assert ledger.begin(KEY, CODE, folders, None, "offline").id == f"{ID}g2"
+
+
+def test_an_id_without_curves_is_used_again(attempts):
+    folders = attempts(Ledger(ID, "offline", "s"))
+    assert ledger.begin(KEY, CODE, folders, None, "offline") == Ledger(ID, "offline")
+
+
+def test_other_code_does_not_count(attempts):
+    folders = attempts(Ledger("0123456789ab000000", "offline", upto=3))
+    assert ledger.begin(KEY, CODE, folders, folders[0], "offline") == Ledger(ID, "offline")
+
+
+def test_one_that_goes_on_from_an_attempt_that_was_not_followed_tells_all(attempts):
+    folders = attempts(None)
+    assert ledger.begin(KEY, CODE, folders, folders[0], "offline") == Ledger(ID, "offline")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "x"}', '{"id": "x", "no": 1}'])
+def test_a_broken_ledger_is_none(attempts, text):
+    [folder] = attempts(Ledger(ID, "offline"))
+    assert ledger.read(folder) == Ledger(ID, "offline")
+    (folder / ledger.FILE).write_text(text)
+    assert ledger.read(folder) is None
+
+
+def test_those_of_a_run_come_in_order(attempts, tmp_path):
+    folders = attempts(Ledger(ID, "offline", upto=1), None, Ledger(ID, "offline", upto=2))
+    assert [told.upto for _, told in ledger.of_run(tmp_path)] == [1, 2]
+    assert [path for path, _ in ledger.of_run(tmp_path)] == [folders[0], folders[2]]
