@@ -1,0 +1,1 @@
+"""R-learning as inverse-variance weighting of pseudo-outcomes (Fisher 2024)."""

@@ -1,0 +1,1 @@
+"""Learners that estimate the nuisances and the effect."""
