@@ -108,7 +108,7 @@ def test_every_table_plans_in_every_protocol(name):
     table = spec.load(name)
     for protocol in table.protocols():
         planned = grid.plan(name, protocol)
-        assert planned.cells
+        assert planned.cells or not any(row.run for row in table.rows.values())
         for cell in planned.cells.values():
             assert cell.setting.config.paper == table.paper
 

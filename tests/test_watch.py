@@ -157,6 +157,18 @@ def test_without_a_table_it_is_what_ran_last(table, retable, grid):
     assert retable("watch").stdout.startswith("digits/accuracy, protocol paper")
 
 
+def test_runs_of_no_table_have_a_line_each(retable, runs, grid):
+    setting = next(iter(grid.cells.values())).setting
+    trainer = setting.config.trainer.model_copy(update={"max_epochs": 77})
+    run = frozen.freeze(setting.config.model_copy(update={"trainer": trainer}))
+    frozen.write(run)
+    begun(run, {"epoch": 0, "val/accuracy": 0.5})
+    hold(run.folder)
+    shown = retable("watch").stdout
+    assert f"digits/base s0 {run.key[:8]}: epoch 1 of 77, val/accuracy 0.5" in shown
+    assert "belongs to no table" in retable("watch", "--protocol", "smoke", code=2).stderr
+
+
 def test_mistakes_are_one_line(retable):
     assert retable("watch", "digits/fatse", code=2).stderr.count("\n") == 1
     assert (

@@ -52,7 +52,7 @@ def status(
 
     if watch and as_json:
         raise UserError("--watch: is for people; --json says it once")
-    look = _look_at_all if name is None else _look_at_tables(name, protocol)
+    look = look_at_all if name is None else _look_at_tables(name, protocol)
     accounting = Accounting()
     if watch:
         from retable.report.watch import watch as go_on
@@ -70,7 +70,8 @@ Look = tuple[str, bool, "Callable[[], Any]"]
 """What is seen: as text, whether it goes on, as plain values."""
 
 
-def _look_at_all(accounting: Accounting) -> Look:
+def look_at_all(accounting: Accounting) -> Look:
+    """How all that goes on is doing, tables or not."""
     from retable.launch.slurm import overview
     from retable.report import submissions
 

@@ -27,7 +27,8 @@ def watch(
 ) -> None:
     """A sweep as it goes on: cells that fill in, curves of what runs, failures.
 
-    It ends when nothing goes on any more. Where the output is no terminal, it is printed once.
+    It ends when nothing goes on any more. Runs of no table have a line each. Where the output is
+    no terminal, it is printed once.
 
     Example: retable watch risk_parity/iterations
     """
@@ -36,15 +37,35 @@ def watch(
     from retable.report.live import find, loop
     from retable.report.live.look import Looker
 
+    console = Console(soft_wrap=False)
+    once = once or not console.is_terminal or console.is_dumb_terminal
     if name is None:
-        grids = find.tables(locations.runs_folder(), protocol)
+        try:
+            grids = find.tables(locations.runs_folder(), protocol)
+        except find.NoTable:
+            if protocol is not None:
+                raise
+            _watch_sweep(once=once)
+            return
     else:
         from retable.commands.tables import plan_grids
 
         grids = plan_grids(name, protocol or "paper")
-    console = Console(soft_wrap=False)
     looker = Looker(grids)
-    if once or not console.is_terminal or console.is_dumb_terminal:
+    if once:
         loop.once(looker, console)
     else:
         loop.follow(looker, console)
+
+
+def _watch_sweep(*, once: bool) -> None:
+    """Runs that no table has, such as those of ``train -m``: a line each."""
+    from retable.commands.jobs import look_at_all
+    from retable.launch.slurm.accounting import Accounting
+    from retable.report.watch import watch as go_on
+
+    accounting = Accounting()
+    if once:
+        typer.echo(look_at_all(accounting)[0])
+    else:
+        go_on(lambda: look_at_all(accounting)[:2])

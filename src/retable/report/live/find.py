@@ -15,6 +15,11 @@ from retable.launch.slurm.status import OPEN
 from retable.tables import collect, spec
 from retable.tables.grid import Grid, plan
 
+
+class NoTable(UserError):
+    """What goes on belongs to no table: a sweep of an experiment."""
+
+
 READ = 50
 """Runs whose configs are read at most, to find the tables that they belong to."""
 
@@ -27,7 +32,8 @@ def tables(runs: Path, protocol: str | None) -> list[Grid]:
         protocol: only of this one; None: of any.
 
     Raises:
-        UserError: where there is none, which says what to do.
+        NoTable: where runs go on that no table has.
+        UserError: where there is nothing, which says what to do.
     """
     found = overview.survey(runs, Accounting())
     going = [local.folder for local in found.local]
@@ -37,7 +43,7 @@ def tables(runs: Path, protocol: str | None) -> list[Grid]:
     if grids:
         return grids
     if going:
-        raise UserError("what goes on belongs to no table: retable status shows it")
+        raise NoTable("what goes on belongs to no table: retable status shows it")
     newest = max(locations.run_folders(runs), key=_touched, default=None)
     grids = _of([newest], protocol) if newest else []
     if not grids:
