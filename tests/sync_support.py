@@ -182,13 +182,14 @@ def server(monkeypatch):
         wandb.teardown()  # its settings are read once in a process
 
 
-def synced(runs, waits=(0.0,), said=None):
+def synced(runs, waits=(0.0,), said=None, **more):
     """Sync all runs of a folder, in this process."""
     found = sync.find(locations.run_folders(runs))
     assert not found.broken
     with_login = api.connect(pytest.fail)
     say = pytest.fail if said is None else said.append
-    return sync.sync(found.locals, sync.Target(with_login), workers=2, waits=waits, say=say)
+    target = sync.Target(with_login)
+    return sync.sync(found.locals, target, workers=2, waits=waits, say=say, **more)
 
 
 def uploads(served):

@@ -27,7 +27,8 @@ def table_runs():
 
 def test_a_table_goes_to_a_server_and_comes_back_elsewhere(retable, server, table_runs, tmp_path):
     first = retable("wandb", "sync", *TABLE)
-    assert first.stdout == "2 synced, 0 already, 0 not\n"
+    where = f"{server.environment['WANDB_BASE_URL']}/someone/retable"
+    assert first.stdout == f"2 synced, 0 already, 0 not; {where}\n"
     assert first.stderr == ""
     for run in table_runs:
         stored = server.run(naming.run_id(run.key, run.fingerprint))
@@ -39,11 +40,15 @@ def test_a_table_goes_to_a_server_and_comes_back_elsewhere(retable, server, tabl
         for secret in (str(tmp_path), server.environment["WANDB_API_KEY"], "someone@"):
             assert secret not in seen + uploads
         assert "requirements.txt" not in stored.uploads
-    assert retable("wandb", "sync").stdout == "0 synced, 2 already, 0 not\n"
+    second = retable("wandb", "sync")
+    assert second.stdout == f"0 synced, 2 already, 0 not; {where}\n"
+    assert "--again" in second.stderr
+    assert retable("wandb", "sync", "--again").stdout.startswith("2 synced, 0 already, 0 not")
 
     elsewhere = tmp_path / "elsewhere"
     there = {"RETABLE_RUNS": elsewhere}
-    assert retable("wandb", "pull", *TABLE, **there).stdout.startswith("2 pulled, 0 here already")
+    back = retable("wandb", "pull", *TABLE, **there).stdout
+    assert back == f"2 pulled, 0 here already, 0 not in W&B, 0 refused; {where}\n"
     again = retable("wandb", "pull", *TABLE, "--entity", "someone", **there)
     assert again.stdout.startswith("0 pulled, 2 here already")
     table = retable("table", *TABLE, **there).stdout
@@ -60,8 +65,29 @@ def test_a_table_goes_to_a_server_and_comes_back_elsewhere(retable, server, tabl
 def test_what_could_not_be_synced_is_listed(retable, server, table_runs):
     server.fault = lambda what: 403 if what == "UpsertBucket" else None
     done = retable("wandb", "sync", code=1)
-    assert done.stdout == "0 synced, 0 already, 2 not\n"
+    assert done.stdout.startswith("0 synced, 0 already, 2 not; http")
     assert done.stderr.count("not synced: digits smoke s0") == 2
+
+
+def test_a_run_whose_history_is_gone_is_not_synced(retable, server, table_runs):
+    (table_runs[0].folder / "attempts" / "1" / "history.jsonl").unlink()
+    done = retable("wandb", "sync", code=1)
+    assert done.stdout.startswith("1 synced, 0 already, 1 not")
+    assert "its history is gone" in done.stderr
+    assert len(server.runs) == 1
+
+
+def test_what_is_left_when_the_server_goes_away_is_counted(retable, server, table_runs):
+    def gone(what):
+        if what == "UpsertBucket":
+            server.http.server_close()
+            return 503
+        return None
+
+    server.fault = gone
+    done = retable("wandb", "sync", "--workers", "1", code=1)
+    assert done.stdout.startswith("0 synced, 0 already, 1 not")
+    assert "1 left: the server cannot be reached; the same command goes on" in done.stderr
 
 
 def test_a_login_is_asked_for_before_anything_else(retable, table_runs):
@@ -71,6 +97,11 @@ def test_a_login_is_asked_for_before_anything_else(retable, table_runs):
         assert refused.stderr == (
             f"error: wandb {command}: nobody is logged in at 127.0.0.1; run 'wandb login', or set"
             " WANDB_API_KEY\n"
+        )
+        there = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "abc"}
+        refused = retable("wandb", command, *TABLE, code=2, **there)
+        assert refused.stderr == (
+            f"error: wandb {command}: WANDB_API_KEY is no valid key of 127.0.0.1\n"
         )
 
 
@@ -98,6 +129,16 @@ def test_with_nothing_to_do_it_says_so(retable):
     done = retable("wandb", "sync", WANDB_BASE_URL="http://127.0.0.1:9")
     assert "nothing to sync" in done.stderr
     assert "logger=wandb" in done.stderr
+
+
+def test_with_nothing_else_to_do_it_does_not_deny_what_runs(retable, table_runs):
+    for run in table_runs:
+        (run.folder / "record.json").unlink()
+        (run.folder / "attempts" / "1" / "record.json").unlink()
+    done = retable("wandb", "sync")
+    assert "2 without a record yet, left alone" in done.stderr
+    assert "nothing else to sync" in done.stderr
+    assert "no run here" not in done.stderr
 
 
 def test_a_table_that_is_not_there_gets_a_hint(retable):

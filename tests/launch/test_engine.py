@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from engine_support import dies, fake, freeze, newest  # noqa: F401 - fake is a fixture
+from retable import records
 from retable.errors import UserError
 from retable.launch import engine, frozen
 from retable.launch.engine import Summary, launch
 from retable.launch.job import Exit, new_attempt, perform
 from retable.launch.lease import Lease
 from retable.records import Status
+from retable.tracking import ledger
 
 
 def test_done_is_skipped_and_not_touched(fake):
@@ -200,6 +203,33 @@ def test_a_broken_record_is_named_and_done_again(fake, capsys):
     assert launch([run]) == Summary(done=1)
     assert f"warning: {run.folder}/record.json: broken record" in capsys.readouterr().err
     assert newest(run).attempt == 2
+
+
+def test_runs_that_w_and_b_lacks_something_of_are_counted_at_the_end(fake, capsys):
+    """As after a follower or W&B's service was killed, or the disk was full."""
+
+    def lose(run, pid):
+        code = perform(run.folder, engine.Launched(engine.provenance.collect(runs[0].folder)))
+        attempt = records.attempts(run.folder)[0]
+        if run in incomplete:
+            replace(ledger.read(attempt), finished=False).write(attempt)
+        elif run in untold:
+            (attempt / ledger.FILE).unlink()
+        return code
+
+    wandb = ["logger=wandb", "logger.mode=offline"]
+    runs = [freeze(*wandb, seed=seed) for seed in range(3)]
+    incomplete, untold, fake.script = runs[:1], [], lose
+    assert launch([*runs[:2], freeze(seed=9)]).done == 3  # the last one is not followed
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "W&B: 1 run is incomplete there; 'retable wandb sync' completes it"
+    )
+    incomplete, untold = [], runs[2:]
+    launch(runs)
+    err = capsys.readouterr().err
+    assert "incomplete" not in err
+    assert "W&B: 1 run is not there, and cannot be synced; wandb.log of its attempt says why" in err
 
 
 def test_summaries_of_batches_add_up():

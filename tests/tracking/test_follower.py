@@ -50,7 +50,7 @@ def test_a_followed_run_is_in_w_and_b_s_file_as_it_is_in_ours(runs):
     assert file.steps == [row["epoch"] for row in history] == list(range(EPOCHS))
     assert file.rows == history
     assert file.run["run_id"] == f"{run.key[:12]}{run.fingerprint[:6]}"
-    assert file.run["display_name"] == "digits base s0"
+    assert file.run["display_name"] == f"digits base s0 {run.key[:8]}"
     assert (file.run["project"], file.run["run_group"]) == ("retable", "digits/base")
     assert file.tags == ["digits/accuracy", "a cell"]
     config = file.run["config"]["update"]
@@ -103,8 +103,8 @@ def test_a_killed_run_goes_on_as_the_same_one_and_no_step_is_there_twice(server)
     assert ended(server) == [-signal.SIGKILL]
     wait_for(lambda: not is_alive(process), 10)  # by itself
     [first] = files_of(run)
-    assert first.of("preempting"), first.entries
-    assert first.exit_code == 1
+    assert (first.exit_code, first.summary["status"]) == (1, "killed")
+    assert not first.of("preempting")  # nobody but its launcher knows whether it goes on
     assert first.rows == history_of(run)  # whatever had a checkpoint
     start(server, run)
     assert ended(server) == [Exit.DONE]
@@ -256,7 +256,8 @@ def test_online_the_server_has_it_as_it_is_in_our_history(service):
     assert told.steps == list(range(EPOCHS))
     rows = [{k: v for k, v in row.items() if k[0] != "_"} for row in told.history]
     assert rows == history_of(run)
-    assert (told.state, told.about["displayName"]) == ("finished", "digits base s0")
+    assert told.state == "finished"
+    assert told.about["displayName"] == f"digits base s0 {run.key[:8]}"
     assert told.summary["test/accuracy"] == record_of(run).value("test/accuracy")
     assert (ledger_of(run).mode, ledger_of(run).finished) == ("online", True)
 
@@ -269,6 +270,7 @@ def test_online_no_step_is_logged_that_the_server_has(service, monkeypatch):
     perform(run.folder, LAUNCHED)  # all epochs, and no record
     told = service.run(ledger_of(run).id)
     assert (told.steps, told.exit_code) == (list(range(EPOCHS)), 1)
+    assert told.summary["status"] == "failed"  # it said that it ended
     (attempt_of(run) / ledger.FILE).unlink()
     monkeypatch.setattr(records, "write_attempt", original)
     assert perform(run.folder, LAUNCHED) is Exit.DONE

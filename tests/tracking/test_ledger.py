@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
+from retable import records
+from retable.launch.engine import launch
+from retable.records import Status
 from retable.tracking import ledger
 from retable.tracking.ledger import Ledger
 
@@ -76,3 +80,44 @@ def test_those_of_a_run_come_in_order(attempts, tmp_path):
     folders = attempts(Ledger(ID, "offline", upto=1), None, Ledger(ID, "offline", upto=2))
     assert [told.upto for _, told in ledger.of_run(tmp_path)] == [1, 2]
     assert [path for path, _ in ledger.of_run(tmp_path)] == [folders[0], folders[2]]
+
+
+@pytest.mark.parametrize(
+    ("told", "online", "lacks"),
+    [
+        (Ledger(ID, "online", "s", upto=4, finished=True), True, None),
+        (Ledger(ID, "offline", "s", upto=4, finished=True), False, None),
+        (Ledger(ID, "offline", "s", upto=4, finished=True), True, True),  # the server was gone
+        (Ledger(ID, "offline", "s", upto=4), False, True),
+        (None, False, False),
+    ],
+)
+def test_what_w_and_b_lacks_of_a_run_that_is_done(fake, told, online, lacks):
+    run = freeze()
+    launch([run])
+    if told is not None:
+        told.write(run.folder / "attempts" / "1")
+    assert ledger.lacks(run.folder, online=online) is lacks
+
+
+@pytest.mark.parametrize(
+    ("status", "lacks"),
+    [
+        (Status.FAILED, True),
+        (Status.DIVERGED, True),
+        (Status.INTERRUPTED, None),
+        (Status.TIMEOUT, None),
+    ],
+)
+def test_a_run_that_is_to_go_on_lacks_nothing_yet(fake, status, lacks):
+    run = freeze()
+    launch([run])
+    [folder] = records.attempts(run.folder)
+    record = records.read(folder / "record.json").model_copy(
+        update={"status": status, "results": [], "error": "e"}
+    )
+    (folder / "record.json").unlink()
+    assert ledger.lacks(run.folder, online=False) is None
+    (folder / "record.json").write_text(records.dump(record))
+    Ledger(ID, "offline", "s").write(folder)
+    assert ledger.lacks(run.folder, online=False) is lacks

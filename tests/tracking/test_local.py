@@ -80,6 +80,22 @@ def test_what_was_told_online_to_the_end_is_not_told_again():
     assert len(found(run)) == 1
 
 
+def test_a_history_that_is_not_the_records_is_a_flaw():
+    run = followed()
+    path = attempt(run, 1)
+    assert found(run)[0].flaw() is None
+    kept = (path / local.HISTORY).read_text()
+    (path / local.HISTORY).write_text(records.history_text(rows(2)))
+    assert "not the one" in found(run)[0].flaw()
+    (path / local.HISTORY).unlink()
+    assert found(run)[0].flaw() == "its history is gone"
+    # A later attempt, which was killed, has gone on with it.
+    (path / local.HISTORY).write_text(kept)
+    attempt(run, 2, begin=3, end=5, status=None, closed=False)
+    assert found(run)[0].epochs == [0, 1, 2, 3, 4]
+    assert found(run)[0].flaw() is None
+
+
 def test_a_run_that_nobody_followed_has_nothing():
     run = followed()
     assert found(run) == []

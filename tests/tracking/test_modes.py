@@ -43,7 +43,7 @@ def closed_port():
     [
         ("auto", HERE, "online", "login"),
         ("auto", Found(login=False, reachable=True, host="h"), "offline", "no valid login for h"),
-        ("auto", Found(login=True, reachable=False, host="h"), "offline", "h cannot be reached"),
+        ("auto", Found(login=True, address="h:1"), "offline", "h:1 cannot be reached"),
         ("auto", Found(login=True, reachable=True, set_to="offline"), "offline", "'offline'"),
         ("auto", Found(login=True, reachable=True, set_to="disabled"), None, "'disabled'"),
         ("offline", HERE, "offline", "logger.mode=offline"),
@@ -71,6 +71,7 @@ def test_a_key_in_the_environment_is_a_login_and_the_server_is_asked(alone, monk
         found = Inquiry(online=False).answer()
     assert (found.login, found.reachable, found.entity) == (True, True, ENTITY)
     assert found.app == server.url
+    assert (found.host, found.address) == ("127.0.0.1", server.url.removeprefix("http://"))
 
 
 def test_a_netrc_entry_of_the_server_is_a_login(alone, monkeypatch):
@@ -150,11 +151,22 @@ def test_it_is_said_once_and_written_for_the_jobs(settled):
 def test_online_it_says_where(settled):
     run = followed("logger.project=mine", mode="auto")
     assert settled([run], HERE)[0] == ["W&B: online, https://a/me/mine"]
-    unknown = Found(login=True, reachable=False, host="h", app="https://a")
+    unknown = Found(login=True, reachable=True, host="h", app="https://a")
     run = followed(mode="online")
-    assert settled([run], unknown)[0] == [
-        "W&B: online, https://a, project retable; offline while h cannot be reached"
+    assert settled([run], unknown)[0] == ["W&B: online, https://a, project retable"]
+
+
+def test_online_with_a_server_that_cannot_be_reached_says_what_happens(settled):
+    found = Found(login=True, reachable=False, address="127.0.0.1:9", app="https://a")
+    assert settled([followed(mode="online")], found)[0] == [
+        "W&B: online, but 127.0.0.1:9 cannot be reached now; runs that begin before it can be"
+        " are kept offline, and 'retable wandb sync' uploads them"
     ]
+
+
+def test_the_name_of_a_server_holds_no_password():
+    assert modes._address("https://me:secret@h:8080/path") == "h:8080"
+    assert modes._address("https://api.wandb.ai") == "api.wandb.ai"
 
 
 def test_online_without_a_login_is_refused(settled):
@@ -192,6 +204,18 @@ def test_refused_before_anything_is_launched(alone, fake, runs):
         launch([run])
     assert fake.log == []
     assert not list(runs.rglob("attempts"))
+
+
+def test_online_runs_that_were_kept_offline_are_counted_at_the_end(
+    alone, fake, monkeypatch, capsys
+):
+    address = f"127.0.0.1:{closed_port()}"
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://{address}")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert launch([followed(mode="online", seed=seed) for seed in (0, 1)]).done == 2
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"W&B: online, but {address} cannot be reached now")
+    assert last == "W&B: 2 runs are incomplete there; 'retable wandb sync' completes them"
 
 
 def test_a_sweep_without_the_library_warns_once(fake, tmp_path, runs, monkeypatch, capsys):

@@ -22,12 +22,12 @@ def test_a_generation_is_read_back(generation):
     assert naming.generation_of(naming.run_id(KEY, CODE, generation)) == generation
 
 
-def test_a_name_is_paper_experiment_and_seed():
+def test_a_name_is_paper_experiment_seed_and_short_key():
     config = followed(seed=7).config
-    assert naming.display_name(config) == "digits base s7"
+    assert naming.display_name(config, KEY) == "digits base s7 01234567"
     assert naming.group(config) == "digits/base"
     unnamed = config.model_copy(update={"experiment": None})
-    assert naming.display_name(unnamed) == "digits s7"
+    assert naming.display_name(unnamed, KEY) == "digits s7 01234567"
     assert naming.group(unnamed) == "digits"
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from fault_support import wait_for
-from retable import records
+from retable import locations, records
 from retable.errors import UserError
 from retable.launch.lease import Lease
 from retable.records import Status
@@ -48,7 +48,7 @@ def test_whole_and_broken_segments_are_uploaded_and_remembered(server, runs):
     stored = check_whole(server, whole, 3)
     assert stored.about["tags"] == ["digits/accuracy", "cell"]
     assert stored.about["groupName"] == "digits/smoke"
-    assert stored.about["displayName"] == "digits smoke s0"
+    assert stored.about["displayName"] == naming.display_name(whole.config, whole.key)
     assert stored.config["model"]["value"]["hidden"] == whole.config.model["hidden"]
     record = records.parse(stored.summary[payload.RECORD], "summary")
     assert record == records.read(whole.folder / "record.json")
@@ -188,6 +188,47 @@ def test_without_a_server_nothing_is_lost(server, runs):
         api.connect(said.append, waits=())
 
 
+@pytest.mark.slow
+def test_when_the_server_goes_away_the_rest_does_not_wait_for_it(server, runs):
+    for seed in range(3):
+        attempt(followed(seed), 1)
+    found = sync.find(locations.run_folders(runs))
+    target = sync.Target(api.connect(pytest.fail))
+    server.http.server_close()
+    server.http.shutdown()
+    said = []
+    outcome = sync.sync(found.locals, target, workers=1, waits=(0.0,), say=said.append)
+    assert outcome.unreachable
+    assert (outcome.synced, len(outcome.failed)) == (0, 1)
+    assert (outcome.left, outcome.stopped) == (2, False)
+    # One pause of the one that failed; the next one may have been at its own by then.
+    assert len(said) <= 2
+
+
+def test_what_was_deleted_on_the_server_is_uploaded_again_if_asked_for(server, runs):
+    run = followed()
+    attempt(run, 1)
+    assert synced(runs).synced == 1
+    server.runs.clear()
+    assert synced(runs).already == 1
+    assert server.runs == {}
+    assert synced(runs, again=True).synced == 1
+    check_whole(server, run, 3)
+    # What is there is not uploaded twice.
+    assert synced(runs, again=True).synced == 1
+    check_whole(server, run, 3)
+
+
+def test_servers_on_two_ports_are_two_places(server, runs):
+    attempt(followed(), 1)
+    [one] = sync.find(locations.run_folders(runs)).locals
+    target = sync.Target(api.connect(pytest.fail))
+    address = server.environment["WANDB_BASE_URL"].removeprefix("http://")
+    assert address.startswith("127.0.0.1:")
+    assert target.mark_of(one).where == f"{address}/someone/retable"
+    assert target.page_of(one) == f"http://{address}/someone/retable"
+
+
 def test_two_at_once_are_refused(server, runs):
     run = followed()
     attempt(run, 1)
@@ -250,7 +291,7 @@ def test_ctrl_c_ends_it_and_what_it_started(server, runs):
     server.fault = interrupt
     out, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert out == "0 synced, 0 already, 0 not\n"
+    assert out.startswith("0 synced, 0 already, 0 not; http")
     assert "goes on with the rest" in said
     server.fault = lambda _: None
     assert synced(runs).synced == 1  # nothing holds the lock any more

@@ -34,14 +34,18 @@ def sync(
     ] = None,
     protocol: Protocol = "paper",
     workers: Annotated[int, typer.Option(min=1, help="uploads at once")] = 4,
+    again: Annotated[
+        bool, typer.Option("--again", help="upload also what is remembered as done")
+    ] = False,
     entity: Entity = None,
     project: Project = None,
 ) -> None:
     """Upload runs that W&B followed offline, or only in part.
 
-    What is done is remembered, so it can be stopped and called again. Whatever was interrupted on
-    the way is put together from the runs' own files, each step once. Exit code 1 where a run could
-    not be uploaded.
+    What is done is remembered, so it can be stopped and called again; --again asks the server about
+    all runs, such as after one was deleted there. Whatever was interrupted on the way is put
+    together from the runs' own files, each step once. Exit code 1 where a run could not be
+    uploaded.
 
     Example: retable wandb sync risk_parity/iterations
     """
@@ -63,22 +67,36 @@ def sync(
     if found.unfinished:
         say(f"{found.unfinished} without a record yet, left alone: killed before they had ended")
     if not found.locals:
-        say("nothing to sync: no run here that has ended was followed by W&B (logger=wandb)")
+        if found.broken or found.running or found.unfinished:
+            say("nothing else to sync")
+        else:
+            say("nothing to sync: no run here that has ended was followed by W&B (logger=wandb)")
         raise typer.Exit(1 if found.broken else 0)
     target = syncing.Target(api.connect(say), entity, project)
     with Uploads(len(found.locals), say) as shown:
         outcome = syncing.sync(
-            found.locals, target, workers=workers, say=shown.say, ended=shown.ended
+            found.locals,
+            target,
+            workers=workers,
+            again=again,
+            say=shown.say,
+            ended=shown.ended,
         )
     for text in outcome.lacking:
         say(f"incomplete: {text}")
     for text in outcome.failed:
         say(f"not synced: {text}")
-    typer.echo(f"{outcome.synced} synced, {outcome.already} already, {len(outcome.failed)} not")
+    typer.echo(outcome.text())
+    if outcome.already:
+        say("already: so it is remembered here; --again asks the server about those too")
+    if outcome.unreachable:
+        say(
+            f"{outcome.left} left: the server cannot be reached; the same command goes on with them"
+        )
     if outcome.stopped:
         say("stopped; the same command goes on with the rest")
         raise typer.Exit(STOPPED)
-    raise typer.Exit(1 if outcome.failed or found.broken else 0)
+    raise typer.Exit(1 if outcome.failed or outcome.left or found.broken else 0)
 
 
 @group.command()

@@ -240,6 +240,7 @@ class _Engine:
                 self._loop(launched)
             finally:
                 signal.signal(signal.SIGINT, previous)
+            self.followed.report(self.progress.say)
 
     def _interrupt(self, *_: object) -> None:
         self.interrupts += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -88,6 +89,10 @@ class Server:
     Args:
         found: what :func:`retable.tracking.modes.look` says of here.
 
+    Attributes:
+        host: its name.
+        address: its name, and its port where the URL has one.
+
     Raises:
         Refused: where it does not take the login.
         Unreachable: where it does not answer.
@@ -99,6 +104,8 @@ class Server:
         settings: dict[str, Any] = {f"x_graphql_{k}": v for k, v in RETRIES.items()}
         wandb.setup(wandb.Settings(**settings, silent=True))
         self.host = found.host
+        self.address = found.address
+        self._app = found.app
         self._lock = threading.Lock()
         self._api: Any = self._asked(wandb.Api)
         self._entity: str | None = self._asked(lambda: self._api.default_entity)
@@ -113,6 +120,10 @@ class Server:
         if not entity:
             raise UserError(f"{self.host} does not say whom the login is of; give --entity")
         return entity
+
+    def page(self, entity: str, project: str) -> str:
+        """Address of a project, for people."""
+        return f"{self._app or self.address}/{entity}/{project}"
 
     def seen(self, entity: str, project: str, identifier: str) -> Seen:
         """What the server has of a run.
@@ -223,6 +234,8 @@ def connect(
     found = modes.look()
     if found.missing is not None:
         raise UserError(f"wandb {doing}: {found.missing}")
+    if not found.login and os.environ.get("WANDB_API_KEY"):
+        raise UserError(f"wandb {doing}: WANDB_API_KEY is no valid key of {found.host}")
     if not found.login:
         raise UserError(
             f"wandb {doing}: nobody is logged in at {found.host}; run 'wandb login', or set"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from retable import records
-from retable.records import Record, RecordError
+from retable.records import Record, RecordError, Status
 from retable.tracking import ledger, naming, tags, wandb_run
 from retable.tracking.ledger import Ledger
 from retable.tracking.wandb_run import Opening
@@ -73,6 +73,7 @@ class Channel:
         self._buffer = b""
         self._news = threading.Event()
         self._over = threading.Event()
+        self.told = False  # that it has ended; else it is just gone
         self.limit_s = 10.0
 
     def orders(self) -> Orders | None:
@@ -104,6 +105,7 @@ class Channel:
         while self._hears():
             *lines, self._buffer = self._buffer.split(b"\n")
             if ENDED.encode() in lines:
+                self.told = True
                 break
             if lines:
                 self._news.set()
@@ -176,7 +178,8 @@ def follow(attempt: Path, orders: Orders, channel: Channel) -> None:
         record = _record(attempt)
         if record is None and mode == "online" and _is_superseded(attempt):
             os._exit(0)  # unfinished: how the run ends there is the newer attempt's to say
-        wandb_run.end(run, record)
+        without = Status.FAILED.value if channel.told else wandb_run.KILLED
+        wandb_run.end(run, record, without)
     except BaseException:
         traceback.print_exc()
         end_in(min(10.0, orders.limit_s))  # W&B's service may have gone, and not answer any more

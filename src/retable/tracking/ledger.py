@@ -10,9 +10,12 @@ from pathlib import Path
 
 from retable import records
 from retable.files import write_atomic
+from retable.records import Status
 from retable.tracking import naming
 
 FILE = "wandb.json"
+
+_ENDS = {Status.DONE, Status.DIVERGED, Status.FAILED}
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,35 @@ def begin(
     # An id that nothing was logged under can be used again.
     used = [naming.generation_of(found.id) for found in earlier if found.upto or found.finished]
     return Ledger(naming.run_id(key, fingerprint, max(used, default=-1) + 1), mode)
+
+
+def lacks(folder: Path, *, online: bool) -> bool | None:
+    """Whether W&B lacks something of a run that has come to its end.
+
+    Args:
+        folder: of the run.
+        online: whether it was to be followed online.
+
+    Returns:
+        None where nothing is missing, or the run has not ended but for an interruption. True where
+        a sync can complete it; False where W&B was told nothing, so that a sync knows of nothing.
+
+    Raises:
+        OSError: where the folder cannot be read.
+    """
+    newest = next(iter(records.attempts(folder)), None)
+    if newest is None:
+        return None
+    told = read(newest)
+    if told is not None and told.finished and (told.mode == "online" or not online):
+        return None
+    try:
+        record = records.read(newest / records.RUN_RECORD)
+    except records.RecordError:
+        return None
+    if record is None or record.status not in _ENDS:
+        return None
+    return bool(of_run(folder))
 
 
 def of_run(folder: Path) -> list[tuple[Path, Ledger]]:

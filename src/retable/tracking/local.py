@@ -43,7 +43,7 @@ class Local:
     @property
     def name(self) -> str:
         """Short name for people."""
-        return f"{naming.display_name(self.run.config)} ({self.id})"
+        return f"{naming.display_name(self.run.config, self.run.key)} ({self.id})"
 
     @property
     def runs(self) -> Path:
@@ -58,6 +58,17 @@ class Local:
     def rows(self) -> list[dict[str, float]]:
         """The history."""
         return [json.loads(line) for line in self.history.splitlines()]
+
+    def flaw(self) -> str | None:
+        """Why it cannot be uploaded whole: its history is not what it was; None where it can."""
+        wanted = self.record.history_sha256
+        if wanted is None or records.text_sha256(self.history) == wanted:
+            return None
+        try:  # a later attempt, which was killed, may have gone on with it
+            own = hashlib.sha256((self.attempt / HISTORY).read_bytes()).hexdigest()
+        except OSError:
+            return "its history is gone"
+        return None if own == wanted else "its history is not the one that its record hashes"
 
     def digest(self) -> str:
         """SHA-256 of all that W&B is to have: it is uploaded again where this has changed."""

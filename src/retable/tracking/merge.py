@@ -25,7 +25,7 @@ def opening_of(local: Local) -> Opening:
     config = local.run.config
     return Opening(
         id=local.id,
-        name=naming.display_name(config),
+        name=naming.display_name(config, local.run.key),
         group=naming.group(config),
         project=config.logger.project,
         entity=config.logger.entity,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from retable.errors import UserError, brief
+from retable.tracking import ledger
 from retable.tracking.wandb_run import environment
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Found:
         reachable: whether that server takes a connection.
         set_to: mode that W&B's own settings or ``WANDB_MODE`` ask for.
         host: name of the server.
+        address: its name, and its port where the URL has one.
         app: address of its pages.
         entity: default one of the login, where it is known.
     """
@@ -49,6 +51,7 @@ class Found:
     reachable: bool = False
     set_to: str = "online"
     host: str = "W&B"
+    address: str = "W&B"
     app: str = ""
     entity: str | None = None
 
@@ -79,7 +82,7 @@ def decide(wanted: str, found: Found) -> Decision:
     if not found.login:
         return Decision("offline", f"there is no valid login for {found.host}")
     if not found.reachable:
-        return Decision("offline", f"{found.host} cannot be reached")
+        return Decision("offline", f"{found.address} cannot be reached")
     return Decision("online", f"there is a login for {found.host}")
 
 
@@ -104,7 +107,13 @@ def look(*, online: bool = False) -> Found:
     key = None
     with suppress(Exception):  # what is no key is no login
         key = auth.authenticate_session(host=url, source="", prompt=False, update_session=False)
-    found = Found(login=key is not None, set_to=mode, host=urlsplit(url).hostname or url, app=app)
+    found = Found(
+        login=key is not None,
+        set_to=mode,
+        host=urlsplit(url).hostname or url,
+        address=_address(url),
+        app=app,
+    )
     if key is None or not (online or mode == "online") or not _reachable(url):
         return found
     entity = None
@@ -120,6 +129,11 @@ def answers() -> bool:
 
     settings: Any = wandb_setup.singleton().settings
     return _reachable(str(settings.base_url))
+
+
+def _address(url: str) -> str:
+    """Name and port, without a user's name or password."""
+    return urlsplit(url).netloc.rpartition("@")[2] or url
 
 
 def _line(error: Exception) -> str:
@@ -193,6 +207,7 @@ class Followed:
             if logger.name == "wandb"
         }
         self._decisions: dict[str, Decision] = {}
+        self._runs = [run for run in runs if run.config.logger.name == "wandb"]
         modes = {logger.mode for logger in self._loggers.values()}
         self._inquiry = Inquiry(online="online" in modes) if modes else None
 
@@ -231,6 +246,28 @@ class Followed:
         config = run.config.model_copy(update={"logger": logger.model_copy(update=update)})
         return replace(run, config=config)
 
+    def report(self, say: Callable[[str], None]) -> None:
+        """Say of how many runs that have come to their end W&B does not have all.
+
+        Args:
+            say: told of it, where there are any.
+        """
+        modes = {logger: decision.mode for logger, decision in self._decisions.items()}
+        lacking: list[bool] = []
+        for run in self._runs:
+            mode = modes.get(run.config.logger.mode)
+            lacks = None
+            with suppress(OSError):  # what cannot be read has been said to be
+                lacks = ledger.lacks(run.folder, online=mode == "online") if mode else None
+            if lacks is not None:
+                lacking.append(lacks)
+        if told := sum(lacking):
+            are, them = ("run is", "it") if told == 1 else ("runs are", "them")
+            say(f"W&B: {told} {are} incomplete there; 'retable wandb sync' completes {them}")
+        if untold := len(lacking) - sum(lacking):
+            are, its = ("run is", "its attempt") if untold == 1 else ("runs are", "their attempts")
+            say(f"W&B: {untold} {are} not there, and cannot be synced; wandb.log of {its} says why")
+
 
 _heard: set[str] = set()
 
@@ -245,8 +282,12 @@ def _said(logger: LoggerConfig, decision: Decision, found: Found, *, on_nodes: b
     entity = logger.entity or found.entity
     place = "/".join(part for part in (found.app, entity, logger.project if entity else "") if part)
     project = "" if entity else f", project {logger.project}"
-    later = "" if found.reachable else f"; offline while {found.host} cannot be reached"
-    return f"W&B: online, {place}{project}{later}"
+    if not found.reachable:
+        return (
+            f"W&B: online, but {found.address} cannot be reached now; runs that begin before it can"
+            " be are kept offline, and 'retable wandb sync' uploads them"
+        )
+    return f"W&B: online, {place}{project}"
 
 
 def main() -> None:

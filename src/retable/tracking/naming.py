@@ -13,6 +13,7 @@ FOLDER = "_wandb"
 
 KEY_CHARACTERS = 12
 CODE_CHARACTERS = 6
+SHORT_KEY = 8
 
 
 def folder(runs: Path) -> Path:
@@ -40,10 +41,18 @@ def generation_of(identifier: str) -> int:
     return int(identifier[KEY_CHARACTERS + CODE_CHARACTERS + 1 :] or 0)
 
 
-def display_name(config: RunConfig) -> str:
-    """``paper experiment s3``; just ``paper s3`` for a run that has no named experiment."""
+def display_name(config: RunConfig, key: str) -> str:
+    """``paper experiment s3 3f2a91c0``; without the experiment for a run that has none.
+
+    The key is what tells rows of a table apart: they are one experiment with other settings.
+
+    Args:
+        config: of the run.
+        key: its key, of which the first characters are used.
+    """
     experiment = (config.experiment or "").removeprefix(f"{config.paper}/")
-    return " ".join(part for part in (config.paper, experiment, f"s{config.seed}") if part)
+    parts = (config.paper, experiment, f"s{config.seed}", key[:SHORT_KEY])
+    return " ".join(part for part in parts if part)
 
 
 def group(config: RunConfig) -> str:

@@ -42,6 +42,7 @@ class Outcome:
         here: runs that have a record here already.
         absent: runs that W&B does not have, or not with a result.
         refused: why records were not taken.
+        where: address of the project.
     """
 
     pulled: int = 0
@@ -49,13 +50,14 @@ class Outcome:
     here: int = 0
     absent: int = 0
     refused: list[str] = field(default_factory=list[str])
+    where: str = ""
 
     def text(self) -> str:
         """In a line, and one for each that was refused."""
         without = f" ({self.without_history} without history)" if self.without_history else ""
         line = (
             f"{self.pulled} pulled{without}, {self.here} here already, {self.absent} not in W&B,"
-            f" {len(self.refused)} refused"
+            f" {len(self.refused)} refused; {self.where}"
         )
         return "\n".join([line, *(f"refused: {text}" for text in self.refused)])
 
@@ -95,7 +97,7 @@ def pull(
     Raises:
         UserError: where the server refuses, or does not answer.
     """
-    outcome = Outcome()
+    outcome = Outcome(where=server.page(entity, project))
     wanted: dict[str, FrozenRun] = {}
     for run in {run.key: run for run in runs}.values():
         if _is_here(run.folder):

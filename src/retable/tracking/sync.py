@@ -6,14 +6,14 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.lease import is_held
-from retable.tracking import ledger, local, naming, synced
+from retable.tracking import ledger, local, modes, naming, synced
 from retable.tracking.api import WAITS_S, Refused, Server, Stopped, Unreachable, patiently
 from retable.tracking.local import Local
 from retable.tracking.synced import Synced
@@ -46,14 +46,25 @@ class Outcome:
         already: were uploaded before, and nothing has changed.
         failed: names, each with the reason.
         lacking: names of what was uploaded, each with what W&B still lacks of it.
+        left: how many were not done with when it ended early.
         stopped: whether it was told to stop before all was done.
+        unreachable: whether it ended early since the server had gone away.
+        where: addresses of the projects.
     """
 
     synced: int = 0
     already: int = 0
     failed: list[str] = field(default_factory=list[str])
     lacking: list[str] = field(default_factory=list[str])
+    left: int = 0
     stopped: bool = False
+    unreachable: bool = False
+    where: list[str] = field(default_factory=list[str])
+
+    def text(self) -> str:
+        """In a line."""
+        places = "; " + ", ".join(self.where) if self.where else ""
+        return f"{self.synced} synced, {self.already} already, {len(self.failed)} not{places}"
 
 
 def find(folders: Iterable[Path]) -> Found:
@@ -104,7 +115,12 @@ class Target:
     def mark_of(self, run: Local) -> Synced:
         """What is remembered of it."""
         place = self.place_of(run)
-        return synced.of(run, f"{self.server.host}/{place.entity}/{place.project}")
+        return synced.of(run, f"{self.server.address}/{place.entity}/{place.project}")
+
+    def page_of(self, run: Local) -> str:
+        """Address of the project that it goes to."""
+        place = self.place_of(run)
+        return self.server.page(place.entity, place.project)
 
 
 def sync(
@@ -112,16 +128,21 @@ def sync(
     target: Target,
     *,
     workers: int = 4,
+    again: bool = False,
     waits: Sequence[float] = WAITS_S,
     say: Callable[[str], None],
     ended: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Upload runs of W&B that have changed since they were.
 
+    Where a run has failed for good because of the network and the server takes no connection
+    either, the rest is left, since every one of them would wait for nothing.
+
     Args:
         runs: what there is here, all of one folder.
         target: where it goes.
         workers: uploads at once.
+        again: ask the server also about those that are remembered as done.
         waits: seconds before each new attempt where the network fails.
         say: told of pauses.
         ended: called for each run that is done with, whatever came of it.
@@ -129,10 +150,16 @@ def sync(
     Raises:
         UserError: where another sync is going on.
     """
-    marks = {run.id: target.mark_of(run) for run in runs}
-    todo = [run for run in runs if not synced.is_current(run.runs, marks[run.id])]
-    outcome = Outcome(already=len(runs) - len(todo))
-    for _ in range(outcome.already):
+    flaws = {run.id: flaw for run in runs if (flaw := run.flaw())}
+    whole = [run for run in runs if run.id not in flaws]
+    marks = {run.id: target.mark_of(run) for run in whole}
+    todo = [run for run in whole if again or not synced.is_current(run.runs, marks[run.id])]
+    outcome = Outcome(
+        already=len(whole) - len(todo),
+        failed=[f"{run.name}: {flaws[run.id]}" for run in runs if run.id in flaws],
+        where=sorted({target.page_of(run) for run in runs}),
+    )
+    for _ in range(len(runs) - len(todo)):
         ended()
     stop = threading.Event()
 
@@ -149,22 +176,37 @@ def sync(
     futures: dict[Future[int], Local] = {pool.submit(do, run): run for run in todo}
     try:
         for future in as_completed(futures):
-            try:
-                lacking = future.result()
-                outcome.synced += 1
-                if lacking:
-                    outcome.lacking.append(f"{futures[future].name}: {_lacks(lacking)}")
-            except (Refused, Unreachable, OSError) as error:
-                outcome.failed.append(f"{futures[future].name}: {error}")
+            reached = _count(outcome, futures.pop(future), future)
             ended()
-    except (KeyboardInterrupt, Stopped):
+            if futures and not reached and not modes.answers():
+                outcome.unreachable = True
+                break
+    except KeyboardInterrupt:
         outcome.stopped = True
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
         if lock is not None:
             os.close(lock)
+    for future, run in futures.items():
+        _count(outcome, run, future)
     return outcome
+
+
+def _count(outcome: Outcome, run: Local, future: Future[int]) -> bool:
+    """Count a run that is done with; whether it was not the network that failed it."""
+    try:
+        lacking = future.result()
+    except (Stopped, CancelledError):
+        outcome.left += 1
+    except (Refused, Unreachable, OSError) as error:
+        outcome.failed.append(f"{run.name}: {error}")
+        return not isinstance(error, Unreachable)
+    else:
+        outcome.synced += 1
+        if lacking:
+            outcome.lacking.append(f"{run.name}: {_lacks(lacking)}")
+    return True
 
 
 def _lacks(steps: int) -> str:

@@ -20,7 +20,7 @@ class Synced:
 
     Attributes:
         id: in W&B.
-        where: server, entity and project.
+        where: server with its port, entity and project.
         steps: how many.
         digest: of history, record and tags; see :meth:`retable.tracking.local.Local.digest`.
         at: time of the upload.

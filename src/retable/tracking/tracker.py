@@ -105,7 +105,7 @@ class Tracker:
             fingerprint=run.fingerprint,
             paper=run.config.paper,
             opening={
-                "name": naming.display_name(run.config),
+                "name": naming.display_name(run.config, run.key),
                 "group": naming.group(run.config),
                 "project": self._logger.project,
                 "entity": self._logger.entity,

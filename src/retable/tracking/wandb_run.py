@@ -24,6 +24,9 @@ PREEMPTED = {Status.INTERRUPTED, Status.TIMEOUT}
 GOES_ON = "resumed"
 """Tag in the place of one of these, where there are no others."""
 
+KILLED = "killed"
+"""Status in W&B of an attempt whose process was gone before it had a record."""
+
 _KEPT = {
     "WANDB_API_KEY",
     "WANDB_APP_URL",
@@ -169,19 +172,25 @@ def log(run: Any, row: Mapping[str, float]) -> None:
     run.log(dict(row), step=int(row["epoch"]), commit=True)
 
 
-def end(run: Any, record: Record | None) -> None:
+def end(run: Any, record: Record | None, without: str = KILLED) -> None:
     """Say how a run ended, and finish it.
 
     Args:
         run: of W&B.
-        record: of its attempt; None where it was killed. One that will go on is marked as
+        record: of its attempt; None where it left none. One that will go on is marked as
             preempted.
+        without: what the status is where there is no record.
 
     Raises:
         TimeoutError: where not all could be uploaded in time.
     """
-    status = record.status if record is not None else Status.INTERRUPTED
-    if record is None or status in PREEMPTED:
+    if record is None:
+        # Whether it goes on, and what is recorded of it, is its launcher's to say, later.
+        run.summary.update({"status": without})
+        run.finish(exit_code=1)
+        return
+    status = record.status
+    if status in PREEMPTED:
         run.summary.update({"status": status.value})
         run.mark_preempting()
     else:
