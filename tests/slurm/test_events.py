@@ -143,7 +143,9 @@ def test_a_preempted_job_resumes_and_when_started_once_more_exits_at_once(
     until(lambda: checkpoints(run), 120, "an epoch is done")
     cluster.submit("sleep 2", "-p", "high", "--nodelist=n1", "--ntasks=2", "--nodes=1")
     until(lambda: one.events("left"), 60, "it has left")
-    assert [e["event"] for e in one.events()] == ["started", "stopping", "ended", "left"]
+    first, *others, last = [e["event"] for e in one.events()]
+    # The run is told by the same signal, and may be at an epoch's end just then.
+    assert (first, sorted(others), last) == ("started", ["ended", "stopping"], "left")
     assert one.events("stopping")[0]["why"] == "terminated"
     assert record_of(run, 1).status is Status.INTERRUPTED
     until(lambda: record_of(run), 120, "it is done")

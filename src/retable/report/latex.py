@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Sequence
 
 from retable.report import claims, notes, text
 from retable.report.escape import escape, url
 from retable.tables.aggregate import Cell, Table
-from retable.tables.judged import VerdictKind
+from retable.tables.judged import JudgedClaim, VerdictKind
 
 _NOTES = 2500
 """Characters of notes that still fit below a table on its page."""
 
 _LONG = 16
 """Lines of a table beyond which it is printed in several parts."""
+
+_WIDTH, _HEIGHT = 80, 36
+"""Characters in a line of a claim's statement, and lines of claims on a page."""
 
 _COLOUR: dict[VerdictKind, str] = {
     "reproduced": "teal",
@@ -167,25 +171,51 @@ def _notes(table: Table, marks: list[notes.MarkNote]) -> list[str]:
 
 
 def _claims(table: Table) -> list[str]:
-    """Two lines a claim: the statement across the page, below it the numbers."""
-    shown = [claims.cells(claim) for claim in table.claims]
+    """Floats of claims, two lines a claim: the statement across the page, below it the numbers."""
     kept = [i for i in claims.columns(table.claims) if i >= 3]
-    body: list[str] = []
-    for claim, cells in zip(table.claims, shown, strict=True):
-        where = f" ({escape(cells[2])})" if cells[2] else ""
-        # What the number columns take is known to nobody before they are set, a page's width is.
-        statement = rf"\parbox[t]{{0.85\linewidth}}{{\raggedright {escape(cells[1])}{where}}}"
-        across = rf"\multicolumn{{{len(kept)}}}{{l@{{}}}}{{{statement}}}"
-        colour = _CLAIM_COLOUR.get(claim.verdict, "orange")
-        verdict = rf"\textcolor{{{colour}}}{{{escape(cells[3])}}}"
-        numbers = [verdict, *(escape(cells[i]) for i in kept if i > 3)]
-        body += [_line(escape(cells[0]), [across]), r"\addlinespace[2pt]", _line("", numbers)]
-        body.append(r"\addlinespace")
     columns = "l" + "".join("r" if i in claims.NUMBERS else "l" for i in kept)
-    grid = _tabular(columns, [escape(claims.HEADINGS[i]) for i in kept], body)
+    headings = [escape(claims.HEADINGS[i]) for i in kept]
     said = text.claims_tally(table.tally) if table.tally is not None else ""
     below = [escape(line) for line in (said, claims.legend(table.claims)) if line]
     for claim in table.claims:
         if details := claims.details(claim):
             below.append(f"{escape(claim.id)}: {escape('. '.join(details))}")
-    return _float(f"Claims: {escape(table.spec.title)}", f"{_label(table)}-claims", grid, below)
+    pages = _pages(table.claims)
+    lines: list[str] = []
+    for index, shown in enumerate(pages):
+        more = f" (part {index + 1} of {len(pages)})" if len(pages) > 1 else ""
+        caption = f"Claims: {escape(table.spec.title)}{more}"
+        label = f"{_label(table)}-claims" + (f"-{index + 1}" if index else "")
+        body = [line for claim in shown for line in _claim(claim, kept)]
+        notes_below = below if index == len(pages) - 1 else []
+        grid = _tabular(columns, headings, body)
+        lines += ["", *_float(caption, label, grid, notes_below, again=index > 0)]
+    return lines[1:]
+
+
+def _claim(claim: JudgedClaim, kept: list[int]) -> list[str]:
+    cells = claims.cells(claim)
+    where = f" ({escape(cells[2])})" if cells[2] else ""
+    # What the number columns take is known to nobody before they are set, a page's width is.
+    statement = rf"\parbox[t]{{0.85\linewidth}}{{\raggedright {escape(cells[1])}{where}}}"
+    across = rf"\multicolumn{{{len(kept)}}}{{l@{{}}}}{{{statement}}}"
+    colour = _CLAIM_COLOUR.get(claim.verdict, "orange")
+    verdict = rf"\textcolor{{{colour}}}{{{escape(cells[3])}}}"
+    numbers = [verdict, *(escape(cells[i]) for i in kept if i > 3)]
+    above = [_line(escape(cells[0]), [across]), r"\addlinespace[2pt]"]
+    return [*above, _line("", numbers), r"\addlinespace"]
+
+
+def _pages(shown: Sequence[JudgedClaim]) -> list[list[JudgedClaim]]:
+    """Claims that fit a page each, by the lines that their statements take."""
+    pages: list[list[JudgedClaim]] = [[]]
+    filled = 0
+    for claim in shown:
+        cells = claims.cells(claim)
+        needs = 2 + (len(cells[1]) + len(cells[2])) // _WIDTH
+        if pages[-1] and filled + needs > _HEIGHT:
+            pages.append([])
+            filled = 0
+        pages[-1].append(claim)
+        filled += needs
+    return pages
