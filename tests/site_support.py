@@ -15,7 +15,8 @@ from retable.report.site.build import Built, build
 from retable.report.site.sources import History, Source
 from retable.tables.aggregate import build as build_table
 from retable.tables.grid import Grid, plan
-from retable.tables.parts import Claim, Figure, Panel
+from retable.tables.figure import Figure, Panel
+from retable.tables.parts import Claim
 from retable.tables.spec import TableSpec
 
 HURT = "<img src=x onerror=hurt()>"

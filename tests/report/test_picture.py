@@ -10,12 +10,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mini_support import extra_root, planned
 from retable.report import picture
 from retable.report.axes import axis, extent
 from retable.tables.aggregate import Table, build
-from retable.tables.parts import Figure
+from retable.tables.figure import Figure
 
 NS = "{http://www.w3.org/2000/svg}"
 finite = st.floats(-1e6, 1e6, allow_nan=False)
@@ -156,3 +157,80 @@ def test_wide_bands_do_not_dwarf_the_lines(middles, ends):
         assert max(kept) - min(kept) <= 2 * span * (1 + 1e-9) + 1e-9
     if min(middles) >= 0:
         assert min(kept) >= 0
+
+
+def test_lines_of_a_group_look_alike_and_have_one_entry(table):
+    panels = [{"points": {"accuracy": 1.0, "drift": 2.0}, "only": [r]} for r in ("same", "close")]
+    alone = drawn(table, panels=panels)
+    both = drawn(table, panels=panels, groups={"One & all": ["same", "close"]})
+
+    def colours(root: ET.Element) -> list[str]:
+        return [p.get("class", "") for g in root.iter(f"{NS}g") for p in g.iter(f"{NS}polyline")]
+
+    def names(root: ET.Element) -> list[str]:
+        return [t.text or "" for t in root.iter(f"{NS}text")]
+
+    assert colours(alone) == ["c0", "c1"]
+    assert colours(both) == ["c0", "c0"]
+    assert names(both).count("One & all") == 1
+    assert not {"Same", "Close"} & set(names(both))
+
+
+def test_two_lines_of_a_group_cannot_stand_in_one_panel():
+    content = {
+        "x": "rate",
+        "groups": {"g": ["same", "close"]},
+        "panels": [{"points": {"accuracy": 1.0}}],
+    }
+    with pytest.raises(ValidationError, match="draws 'same' and 'close' of 'g'"):
+        Figure.model_validate(content)
+    content["panels"] = [{"points": {"accuracy": 1.0}, "only": ["same"]}]
+    Figure.model_validate(content)
+    with pytest.raises(ValidationError, match="'same' stands in two"):
+        Figure.model_validate({**content, "groups": {"g": ["same"], "h": ["same"]}})
+
+
+def test_a_band_of_standard_errors_is_narrower_by_the_root_of_n(table):
+    def height(band: str) -> float:
+        panel = {"points": {"accuracy": 1.0, "drift": 2.0}, "only": ["close"]}
+        root = drawn(table, band=band, panels=[panel, {**panel, "only": ["unsure"]}])
+        points = [p.get("points", "").split() for p in root.iter(f"{NS}polygon")]
+        first = [tuple(map(float, p.split(","))) for p in points[0]]
+        return first[3][1] - first[0][1]
+
+    n = table.cells["close", "accuracy"].n
+    figure = Figure.model_validate({"x": "x", "panels": [{"points": {"a": 1}}], "band": "sem95"})
+    assert figure.half(2.0, n) == pytest.approx(2 * 1.96 / math.sqrt(n))
+    assert figure.half(None, 1) == 0
+    # The axis follows the narrower band, so heights compare only roughly.
+    assert height("sem95") != height("std")
+
+
+def test_panels_abreast_share_an_axis_row_by_row(table):
+    def panel(row: str) -> dict:
+        return {"points": {"accuracy": 1.0}, "only": [row]}
+
+    rows = [panel(r) for r in ("same", "close", "unsure", "better")]
+    root = drawn(table, share="row", across=2, panels=rows)
+    labels = [
+        [t.text for t in g.iter(f"{NS}text") if t.get("text-anchor") == "end"]
+        for g in root.iter(f"{NS}g")
+    ]
+    assert labels[0] == labels[1]
+    assert labels[2] == labels[3]
+    assert labels[0] != labels[2]
+    places = [g.get("transform", "") for g in root.iter(f"{NS}g")]
+    assert len({p.split()[0] for p in places}) == 2
+    assert len({p.split()[1] for p in places}) == 2
+
+
+def test_ticks_stand_at_the_points_where_asked(table):
+    points = {"accuracy": 250.0, "drift": 500.0, "cost": 1000.0}
+    root = drawn(table, ticks="points", panels=[{"points": points}])
+    texts = [t.text for t in root.iter(f"{NS}text") if t.get("text-anchor") == "middle"]
+    assert texts[:3] == ["250", "500", "1000"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.2, 0.6), (0.31, 0.44), (3.0, 8.0), (1.0, 900.0)])
+def test_a_logarithmic_axis_has_two_ticks_or_more(low, high):
+    assert len(axis([low, high], log=True).ticks) >= 2

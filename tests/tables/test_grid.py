@@ -145,3 +145,37 @@ def test_keys_and_folders_are_those_of_the_runs(table):
             assert grid.cell_keys(cell) == [run.key for run in grid.cell_runs(cell)]
         keys = [key for setting, seeds in grid.settings() for key in setting.keys(seeds)]
         assert sorted(keys) == sorted(run.key for run in runs)
+
+
+def test_a_column_or_row_may_have_fewer_seeds(table):
+    name = table(("title: Loss,", "title: Loss, seeds: {paper: 1},"))
+    grid = plan(name)
+    counts = {place: len(grid.cell_seeds(cell)) for place, cell in grid.cells.items()}
+    assert counts == {("slow", "accuracy"): 3, ("slow", "loss"): 1,
+                      ("fast", "accuracy"): 3, ("fast", "loss"): 1}  # fmt: skip
+    assert len(list(grid.runs())) == 6  # the settings are those of the other column
+    only = plan(name, columns=["loss"])
+    assert [run.config.seed for run in only.runs()] == [0, 0]
+    assert len(only.run_folders()) == 2
+    fast = plan(
+        table(
+            ("overrides: [model.optimizer.lr=0.1]", "overrides: [model.optimizer.lr=0.1], seeds: 2")
+        )
+    )
+    assert len(fast.cell_keys(fast.cells["fast", "loss"])) == 2
+    assert [run.config.seed for run in fast.runs()] == [0, 0, 1, 1, 2]
+    assert len(list(plan("digits/made", n_seeds=1).runs())) == 2
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("4", "columns.loss.seeds: 4, and the table has 3 seeds"),
+        ("{paper: 4}", "columns.loss.seeds.paper: 4, and the table has 3 seeds"),
+        ("{papr: 1}", "columns.loss.seeds.papr: no protocol 'papr'; did you mean 'paper'?"),
+        ("0", "columns.loss.seeds"),
+        ("[0, 1]", "columns.loss.seeds"),
+    ],
+)
+def test_seeds_of_a_column_that_the_table_does_not_have(table, seeds, message):
+    assert message in refusal(table(("title: Loss,", f"title: Loss, seeds: {seeds},")))

@@ -45,7 +45,8 @@ def axis(values: Sequence[float], *, log: bool, pad: bool = False) -> Axis:
     if log:
         return _log_axis(low, high, pad=pad)
     if high - low <= 1e-9 * max(abs(low), abs(high)):  # as good as one value
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+        half = max(abs(low), abs(high), 1e-300) / 2 if low or high else 0.5
+        low, high = low - half, high + half
     if not pad and 0 <= low < 0.35 * high:  # an axis that nearly begins at zero does
         low = 0.0
     step = _step(high - low)
@@ -55,11 +56,7 @@ def axis(values: Sequence[float], *, log: bool, pad: bool = False) -> Axis:
     else:
         low = math.floor(low / step + 1e-9) * step
         high = math.ceil(high / step - 1e-9) * step
-    first = math.ceil(low / step - 1e-9)
-    count = math.floor(high / step + 1e-9) - first
-    return Axis(
-        low, high, [float(f"{(first + i) * step:.12g}") for i in range(count + 1)], log=False
-    )
+    return Axis(low, high, _multiples(low, high, step), log=False)
 
 
 def extent(middles: Sequence[float], ends: Sequence[float], *, log: bool) -> list[float]:
@@ -104,5 +101,13 @@ def _log_axis(low: float, high: float, *, pad: bool) -> Axis:
     factors = (
         (1,) if high / low > 10**3 else (1, 2, 5) if not pad or high / low > 10 else (1, 2, 3, 5, 7)
     )
-    ticks = [f * 10.0**d for d in decades for f in factors]
-    return Axis(low, high, [float(f"{t:.3g}") for t in ticks if low <= t <= high], log=True)
+    ticks = [float(f"{f * 10.0**d:.3g}") for d in decades for f in factors]
+    ticks = [t for t in ticks if low <= t <= high]
+    if len(ticks) < 2:  # a range too small for that: ticks as on a linear axis
+        ticks = _multiples(low, high, _step(high - low))
+    return Axis(low, high, ticks, log=True)
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]

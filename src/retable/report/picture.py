@@ -7,12 +7,12 @@ machine into their files, and one file has to be readable on light and dark page
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from retable.report.axes import Axis, axis, extent
 from retable.tables.aggregate import Cell, Table
-from retable.tables.parts import Figure, Panel
+from retable.tables.figure import Figure, Panel
 
 Scale = Callable[[float], float]
 
@@ -21,7 +21,7 @@ _HEIGHT = 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 48, 52
 _LEGEND = 22
 _MARGIN = 14
-_PER_ROW = 2
+_NARROW = 250  # height of panels in three columns or more
 
 # Okabe and Ito's colours, told apart by people who confuse red and green; lighter on dark pages.
 _COLOURS = (
@@ -57,17 +57,18 @@ def render(table: Table) -> str:
     assert figure is not None
     names = _lines(table, figure)
     keys, height_of_legend = _legend(table, figure, names)
-    rows = -(-len(figure.panels) // _PER_ROW)
-    columns = min(len(figure.panels), _PER_ROW)
+    rows = -(-len(figure.panels) // figure.across)
+    columns = min(len(figure.panels), figure.across)
     width = (_WIDTH - 2 * _MARGIN) / columns
-    height = 2 * _MARGIN + height_of_legend + rows * _HEIGHT
+    tall = _HEIGHT if columns <= 2 else _NARROW
+    height = 2 * _MARGIN + height_of_legend + rows * tall
     axes = _axes(table, figure, names)
     body: list[str] = []
     for index, panel in enumerate(figure.panels):
-        x = _MARGIN + index % _PER_ROW * width
-        y = _MARGIN + height_of_legend + index // _PER_ROW * _HEIGHT
+        x = _MARGIN + index % figure.across * width
+        y = _MARGIN + height_of_legend + index // figure.across * tall
         body.append(f'<g transform="translate({x:g} {y:g})">')
-        body += _panel(table, figure, panel, names, width, axes[index])
+        body += _panel(table, figure, panel, names, (width, tall), axes[index])
         body.append("</g>")
     light, dark = (
         "".join(f".c{i}{{stroke:{c[k]};color:{c[k]}}}" for i, c in enumerate(_COLOURS))
@@ -93,7 +94,8 @@ def render(table: Table) -> str:
 def _about(table: Table) -> str:
     has = any(cell.reported is not None for cell in table.cells.values())
     reported = "; open marks: reported" if has else ""
-    ours = "Lines with filled marks: ours, band ± one standard deviation over seeds"
+    assert table.spec.figure is not None
+    ours = f"Lines with filled marks: ours, band ± {table.spec.figure.band_text}"
     return f"{ours}{reported}; protocol {table.protocol}"
 
 
@@ -121,7 +123,8 @@ def _extent(figure: Figure, lines: Iterable[list[_Point]]) -> list[float]:
     for cell in (point.cell for points in lines for point in points):
         if cell.mean is not None:
             middles.append(cell.mean)
-            ends += [cell.mean - (cell.std or 0), cell.mean + (cell.std or 0)]
+            half = figure.half(cell.std, cell.n)
+            ends += [cell.mean - half, cell.mean + half]
         if cell.reported is not None:
             middles.append(float(cell.reported.value))
     return extent(middles, ends, log="y" in figure.log)
@@ -133,22 +136,43 @@ def _metric(table: Table, figure: Figure, panel: Panel) -> str:
 
 
 def _axes(table: Table, figure: Figure, names: list[str]) -> list[Axis]:
-    """A y axis for each panel: one for all where the metric and the sizes allow to compare."""
-    log = "y" in figure.log
+    """A y axis for each panel: one for those that share it, where they can be compared."""
     lines = [[_points(table, figure, p, n) for n in names] for p in figure.panels]
-    own = [axis(_extent(figure, points), log=log) for points in lines]
-    joint = axis(_extent(figure, [p for points in lines for p in points]), log=log)
+    size = figure.across if figure.share == "row" else len(lines)
+    starts = range(0, len(lines), size)
+    return [a for i in starts for a in _shared(table, figure, slice(i, i + size), lines)]
+
+
+def _shared(
+    table: Table, figure: Figure, part: slice, lines: list[list[list[_Point]]]
+) -> list[Axis]:
+    log, chosen = "y" in figure.log, lines[part]
+    own = [axis(_extent(figure, points), log=log) for points in chosen]
+    joint = axis(_extent(figure, [p for points in chosen for p in points]), log=log)
     comparable = all(abs(joint.share(a.high) - joint.share(a.low)) > 0.4 for a in own)
-    same = len({_metric(table, figure, panel) for panel in figure.panels}) == 1
-    return [joint] * len(own) if same and comparable else own
+    same = len({_metric(table, figure, panel) for panel in figure.panels[part]}) == 1
+    # Panels abreast are asked to be compared, however flat one of them gets.
+    return [joint] * len(own) if same and (comparable or figure.share == "row") else own
+
+
+def _x_axis(figure: Figure, panel: Panel) -> Axis:
+    at = sorted(set(panel.points.values()))
+    x = axis(at, log="x" in figure.log, pad=True)
+    return x if figure.ticks == "round" else replace(x, ticks=at)
 
 
 def _panel(
-    table: Table, figure: Figure, panel: Panel, names: list[str], width: float, y: Axis
+    table: Table,
+    figure: Figure,
+    panel: Panel,
+    names: list[str],
+    size: tuple[float, int],
+    y: Axis,
 ) -> list[str]:
     points = {name: _points(table, figure, panel, name) for name in names}
-    x = axis(list(panel.points.values()), log="x" in figure.log, pad=True)
-    right, bottom = width - _RIGHT, _HEIGHT - _BOTTOM
+    styles = _styles(figure, names)
+    x = _x_axis(figure, panel)
+    right, bottom = size[0] - _RIGHT, size[1] - _BOTTOM
 
     def px(value: float) -> float:
         return _LEFT + x.share(value) * (right - _LEFT)
@@ -180,16 +204,28 @@ def _panel(
         f'<text x="{middle:.1f}" y="{bottom + 37}" text-anchor="middle">{escape(figure.x)}</text>'
     )
     out.append(f'<text class="s" x="{_LEFT}" y="{_TOP - 13}">{escape(y_title)}</text>')
-    for layer in (_band, _line, _open):
-        for index, name in enumerate(names):
-            out += layer(index, points[name], px, py, y)
+    for name in names:
+        out += _band(figure, styles[name], points[name], px, py, y)
+    for layer in (_line, _open):
+        for name in names:
+            out += layer(styles[name], points[name], px, py, y)
     return out
 
 
-def _band(index: int, points: list[_Point], px: Scale, py: Scale, y: Axis) -> list[str]:
+def _styles(figure: Figure, names: list[str]) -> dict[str, int]:
+    """Number of the colour, dash and mark of each line; the lines of a group have one."""
+    group = {name: title for title, members in figure.groups.items() for name in members}
+    look = {name: (name in group, group.get(name, name)) for name in names}
+    order = list(dict.fromkeys(look.values()))
+    return {name: order.index(look[name]) for name in names}
+
+
+def _band(
+    figure: Figure, index: int, points: list[_Point], px: Scale, py: Scale, y: Axis
+) -> list[str]:
     out: list[str] = []
     for run in _runs(points):
-        spread = [(p.x, p.cell.mean or 0.0, p.cell.std or 0.0) for p in run]
+        spread = [(p.x, p.cell.mean or 0.0, figure.half(p.cell.std, p.cell.n)) for p in run]
         if not any(s for _, _, s in spread) or len(spread) < 2:
             continue
         upper = [f"{px(x):.1f},{py(y.inside(m + s)):.1f}" for x, m, s in spread]
@@ -266,8 +302,10 @@ def _legend(table: Table, figure: Figure, names: list[str]) -> tuple[list[str], 
     parts = table.spec.rows if figure.lines == "rows" else table.spec.columns
     out: list[str] = []
     x, y = float(_MARGIN + 12), _MARGIN + 12
-    entries = [(i, parts[name].title or name) for i, name in enumerate(names)]
-    for index, title in entries:
+    titles = {name: title for title, members in figure.groups.items() for name in members}
+    styles = _styles(figure, names)
+    entries = {styles[n]: titles.get(n, parts[n].title or n) for n in reversed(names)}
+    for index, title in sorted(entries.items()):
         needed = 44 + 6.2 * len(title)
         if x + needed > _WIDTH - _MARGIN and x > _MARGIN + 12:
             x, y = float(_MARGIN + 12), y + _LEGEND

@@ -23,6 +23,8 @@ _COMPARES_ROWS = {"ordering", "all_of", "not_worse", "interaction", "ratio"}
 def problems(spec: TableSpec) -> Iterator[Problem]:
     """Numbers and claims that nothing could be said of, whatever the runs give."""
     yield from _without_margin(spec)
+    yield from _of_seeds(spec)
+    yield from _of_figure(spec)
     for index, claim in enumerate(spec.claims):
         for part in claim.each():
             for key, message in _of_claim(spec, part):
@@ -48,6 +50,44 @@ def _without_margin(spec: TableSpec) -> Iterator[Problem]:
                     " difference that would not matter, n_test (of a proportion), or positive: true"
                     " (5 % of the reported value)",
                 )
+
+
+def _of_seeds(spec: TableSpec) -> Iterator[Problem]:
+    """Rows and columns with more seeds than there are, or of a protocol that there is not."""
+    parts = [("rows", spec.rows), ("columns", spec.columns)]
+    for kind, name, part in ((kind, name, p) for kind, all_ in parts for name, p in all_.items()):
+        own = part.seeds
+        if own is None:
+            continue
+        limits = own if isinstance(own, dict) else dict.fromkeys(spec.protocols(), own)
+        for protocol, count in limits.items():
+            if protocol not in spec.protocols():
+                hint = nearest(protocol, spec.protocols())
+                yield [kind, name, "seeds", protocol], f"no protocol '{protocol}'{hint}"
+            elif isinstance(own, dict) and count > len(spec.seed_list(protocol)):
+                most = len(spec.seed_list(protocol))
+                yield [kind, name, "seeds", protocol], f"{count}, and the table has {most} seeds"
+        if isinstance(own, int) and all(own > len(spec.seed_list(p)) for p in limits):
+            most = max(len(spec.seed_list(p)) for p in limits)
+            yield [kind, name, "seeds"], f"{own}, and the table has {most} seeds"
+
+
+def _of_figure(spec: TableSpec) -> Iterator[Problem]:
+    """Names in a figure that are none of the table."""
+    if spec.figure is None:
+        return
+    across = spec.figure.lines == "rows"
+    lines, points = (spec.rows, spec.columns) if across else (spec.columns, spec.rows)
+    line, point = ("row", "column") if across else ("column", "row")
+    named = [(["groups", title], g, lines, line) for title, g in spec.figure.groups.items()]
+    for index, panel in enumerate(spec.figure.panels):
+        named.append((["panels", str(index), "points"], list(panel.points), points, point))
+        named.append((["panels", str(index), "only"], panel.only or [], lines, line))
+    for path, names, known, what in named:
+        for name in names:
+            if name not in known:
+                key = [name] if path[-1] == "points" else []
+                yield ["figure", *path, *key], f"no {what} '{name}'{nearest(name, known)}"
 
 
 def _of_claim(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:

@@ -193,7 +193,8 @@ def plan(
     # A number that is relative to another row needs that row's runs too.
     places |= {(spec.reference(c) or r, c) for r, c in places}
     chosen = {place: cell for place, cell in cells.items() if place in places}
-    return Grid(name, spec, protocol, seeds, chosen)
+    limits = {place: n for place in chosen if (n := spec.n_seeds(*place, protocol)) < len(seeds)}
+    return Grid(name, spec, protocol, seeds, chosen, limits)
 
 
 def _cells(

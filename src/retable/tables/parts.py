@@ -69,6 +69,9 @@ Words = Annotated[str, Field(min_length=1)]
 SeedList = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
 
 
+SeedLimit = PositiveInt | dict[str, PositiveInt] | None
+
+
 class Part(BaseModel):
     """Part of a table file."""
 
@@ -139,6 +142,9 @@ class Column(Part):
     step: NonNegativeInt | None = None
     result_row: str | None = None
     margin: PositiveFloat | None = Field(None, description="in place of the metric's")
+    seeds: SeedLimit = Field(
+        None, description="only so many of the table's seeds, where a run costs more; by protocol"
+    )
 
 
 class Row(Part):
@@ -151,6 +157,7 @@ class Row(Part):
     columns: list[str] | None = Field(
         None, description="columns that the row is run in; all where left out"
     )
+    seeds: SeedLimit = Field(None, description="as of a column; the smaller number holds")
     quoted: str | None = Field(None, description="work that the paper quotes this row from")
     note: str | None = None
 
@@ -203,27 +210,6 @@ class Reported(Part):
         if (self.spread is None) != (self.spread_kind is None):
             raise ValueError("spread and spread_kind: give both or neither")
         return self
-
-
-class Panel(Part):
-    """One coordinate system of a figure."""
-
-    title: str = ""
-    points: dict[str, float] = Field(
-        min_length=1,
-        description="position on the x axis by column (by row where lines are columns)",
-    )
-    only: list[str] | None = Field(None, description="lines that are drawn; all where left out")
-
-
-class Figure(Part):
-    """How a table whose cells are points of a figure is drawn."""
-
-    x: Words = Field(description="title of the x axis")
-    y: str | None = Field(None, description="title of the y axis; the metric's where left out")
-    lines: Literal["rows", "columns"] = "rows"
-    log: list[Literal["x", "y"]] = []
-    panels: list[Panel] = Field(min_length=1)
 
 
 class Why(Part):

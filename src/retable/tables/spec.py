@@ -14,10 +14,10 @@ from retable.documents import NOT_OF_A_FILE, not_yaml, of_launch, parsed
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
 from retable.tables.checks import problems
+from retable.tables.figure import Figure
 from retable.tables.parts import (
     Claim,
     Column,
-    Figure,
     Metric,
     Part,
     Reported,
@@ -71,6 +71,12 @@ class TableSpec(Part):
         """Seeds of a protocol."""
         seeds = self.seeds.get(protocol, 1) if isinstance(self.seeds, dict) else self.seeds
         return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+
+    def n_seeds(self, row: str, column: str, protocol: str) -> int:
+        """How many of the seeds of a protocol a cell is run with."""
+        own = [self.rows[row].seeds, self.columns[column].seeds]
+        limits = [each.get(protocol) if isinstance(each, dict) else each for each in own]
+        return min([len(self.seed_list(protocol)), *(n for n in limits if n is not None)])
 
     def selects(self, row: str) -> Select | None:
         """How a row's settings are chosen, None where they are given."""
@@ -276,15 +282,6 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             known([*path, "better" if name == claim.better else "than"], name, rows, "row")
         for name in claim.columns():
             known([*path, "on"], name, columns, "column")
-    for index, panel in enumerate(spec.figure.panels if spec.figure else []):
-        path = ["figure", "panels", str(index)]
-        across = spec.figure is not None and spec.figure.lines == "rows"
-        for name in panel.points:
-            known(
-                [*path, "points", name], name, *((columns, "column") if across else (rows, "row"))
-            )
-        for name in panel.only or []:
-            known([*path, "only"], name, *((rows, "row") if across else (columns, "column")))
     for index, why in enumerate(spec.why):
         path = ["why", str(index)]
         if why.row is not None:

@@ -8,10 +8,11 @@ from typing import Any
 
 from retable.report.site.sources import History, Source
 from retable.tables.aggregate import Cell, mean_std
-from retable.tables.parts import Panel
+from retable.tables.figure import Figure, Panel
 
 Chart = dict[str, Any]
-"""title, x, y (axis titles), log (axes), lines; a line has name, kind, x, y and sd or None."""
+"""title, x, y (axis titles), log (axes), band (of a figure: what it is), lines; a line has
+name, kind, x, y and sd or None."""
 
 _DIGITS = 6
 
@@ -62,19 +63,24 @@ def _panel(source: Source, panel: Panel) -> Chart:
             (source.table.cells[place], x) for place, x in places if place in source.table.cells
         ]
         units += [_axis(source, cell) for cell, _ in cells]
-        lines += _lines(part.title or name, cells)
+        lines += _lines(shape, part.title or name, cells)
     return {
         "title": panel.title,
         "x": shape.x,
         "y": shape.y or (units[0] if units else ""),
         "log": list(shape.log),
+        "band": shape.band_text,
         "lines": lines,
     }
 
 
-def _lines(name: str, cells: list[tuple[Cell, float]]) -> list[dict[str, Any]]:
+def _lines(shape: Figure, name: str, cells: list[tuple[Cell, float]]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    ours = [(x, c.mean, c.std) for c, x in cells if c.mean is not None]
+    ours = [
+        (x, c.mean, None if c.std is None else shape.half(c.std, c.n))
+        for c, x in cells
+        if c.mean is not None
+    ]
     if ours:
         xs, ys, sd = zip(*ours, strict=True)
         found.append(_line(name, "ours", xs, ys, sd))
