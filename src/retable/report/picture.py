@@ -10,39 +10,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from html import escape
 
+from retable.report import scatter
 from retable.report.axes import Axis, axis, extent
+from retable.report.drawing import MARGIN, WIDTH, colour, dash, legend, mark, page
 from retable.tables.aggregate import Cell, Table
-from retable.tables.figure import Figure, Panel
+from retable.tables.figure import Figure, Panel, Scatter
 
 Scale = Callable[[float], float]
 
-_WIDTH = 860
 _HEIGHT = 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 48, 52
-_LEGEND = 22
-_MARGIN = 14
 _NARROW = 250  # height of panels in three columns or more
-
-# Okabe and Ito's colours, told apart by people who confuse red and green; lighter on dark pages.
-_COLOURS = (
-    ("#0072b2", "#56b4e9"),
-    ("#d55e00", "#ff9a4d"),
-    ("#009e73", "#3fcf9f"),
-    ("#b2568f", "#e69ac6"),
-    ("#8a6d00", "#e0c23f"),
-    ("#555555", "#b8b8b8"),
-)
-_DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 4", "1 4")
-_STYLE = (
-    "text{{font:12px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#3d444d}}"
-    ".h{{font-weight:600;fill:#1f2328}}.s{{font-size:11px}}"
-    ".bg{{fill:#fff;stroke:#d1d9e0}}.g{{stroke:#e4e8ec}}.a{{stroke:#818b98}}"
-    "polyline{{fill:none;stroke-width:1.8;stroke-linejoin:round}}.b{{stroke:none;opacity:.16}}"
-    ".o{{fill:#fff;stroke-width:1.5}}{light}"
-    "@media(prefers-color-scheme:dark){{text{{fill:#b7bdc8}}.h{{fill:#f0f6fc}}"
-    ".bg{{fill:#0d1117;stroke:#3d444d}}.g{{stroke:#21262d}}.a{{stroke:#656c76}}.o{{fill:#0d1117}}"
-    ".b{{opacity:.24}}{dark}}}"
-)
 
 
 @dataclass(frozen=True)
@@ -55,47 +33,30 @@ def render(table: Table) -> str:
     """SVG of a table with ``spec.figure``: ours with a band, reported points as open marks."""
     figure = table.spec.figure
     assert figure is not None
+    if isinstance(figure, Scatter):
+        return scatter.render(table, figure)
     names = _lines(table, figure)
-    keys, height_of_legend = _legend(table, figure, names)
+    keys, height_of_legend = legend(_entries(table, figure, names), _about(table, figure))
     rows = -(-len(figure.panels) // figure.across)
     columns = min(len(figure.panels), figure.across)
-    width = (_WIDTH - 2 * _MARGIN) / columns
+    width = (WIDTH - 2 * MARGIN) / columns
     tall = _HEIGHT if columns <= 2 else _NARROW
-    height = 2 * _MARGIN + height_of_legend + rows * tall
+    height = 2 * MARGIN + height_of_legend + rows * tall
     axes = _axes(table, figure, names)
     body: list[str] = []
     for index, panel in enumerate(figure.panels):
-        x = _MARGIN + index % figure.across * width
-        y = _MARGIN + height_of_legend + index // figure.across * tall
+        x = MARGIN + index % figure.across * width
+        y = MARGIN + height_of_legend + index // figure.across * tall
         body.append(f'<g transform="translate({x:g} {y:g})">')
         body += _panel(table, figure, panel, names, (width, tall), axes[index])
         body.append("</g>")
-    light, dark = (
-        "".join(f".c{i}{{stroke:{c[k]};color:{c[k]}}}" for i, c in enumerate(_COLOURS))
-        for k in (0, 1)
-    )
-    title, about = escape(table.spec.title), escape(_about(table))
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:g}"'
-            f' width="{_WIDTH}" height="{height:g}" role="img" aria-labelledby="t d">',
-            f'<title id="t">{title}</title>',
-            f'<desc id="d">{about}</desc>',
-            f"<style>{_STYLE.format(light=light, dark=dark)}</style>",
-            f'<rect class="bg" x=".5" y=".5" width="{_WIDTH - 1}" height="{height - 1:g}" rx="6"/>',
-            *keys,
-            *body,
-            "</svg>",
-            "",
-        ]
-    )
+    return page(table.spec.title, _about(table, figure), height, [*keys, *body])
 
 
-def _about(table: Table) -> str:
+def _about(table: Table, figure: Figure) -> str:
     has = any(cell.reported is not None for cell in table.cells.values())
     reported = "; open marks: reported" if has else ""
-    assert table.spec.figure is not None
-    ours = f"Lines with filled marks: ours, band ± {table.spec.figure.band_text}"
+    ours = f"Lines with filled marks: ours, band ± {figure.band_text}"
     return f"{ours}{reported}; protocol {table.protocol}"
 
 
@@ -231,7 +192,7 @@ def _band(
         upper = [f"{px(x):.1f},{py(y.inside(m + s)):.1f}" for x, m, s in spread]
         lower = [f"{px(x):.1f},{py(y.inside(m - s)):.1f}" for x, m, s in reversed(spread)]
         out.append(
-            f'<polygon class="b c{_colour(index)}" fill="currentColor"'
+            f'<polygon class="b c{colour(index)}" fill="currentColor"'
             f' points="{" ".join(upper + lower)}"/>'
         )
     return out
@@ -243,14 +204,14 @@ def _line(index: int, points: list[_Point], px: Scale, py: Scale, y: Axis) -> li
         at = [(px(p.x), py(y.inside(p.cell.mean or 0.0))) for p in run]
         if len(at) > 1:
             joined = " ".join(f"{a:.1f},{b:.1f}" for a, b in at)
-            out.append(f'<polyline class="c{_colour(index)}"{_dash(index)} points="{joined}"/>')
-        out += [_mark(index, a, b, 2.4, filled=True) for a, b in at]
+            out.append(f'<polyline class="c{colour(index)}"{dash(index)} points="{joined}"/>')
+        out += [mark(index, a, b, 2.4, filled=True) for a, b in at]
     return out
 
 
 def _open(index: int, points: list[_Point], px: Scale, py: Scale, y: Axis) -> list[str]:
     reported = [(p.x, float(p.cell.reported.value)) for p in points if p.cell.reported]
-    return [_mark(index, px(x), py(y.inside(v)), 3.9, filled=False) for x, v in reported]
+    return [mark(index, px(x), py(y.inside(v)), 3.9, filled=False) for x, v in reported]
 
 
 def _runs(points: list[_Point]) -> list[list[_Point]]:
@@ -264,59 +225,9 @@ def _runs(points: list[_Point]) -> list[list[_Point]]:
     return [run for run in runs if run]
 
 
-def _colour(index: int) -> int:
-    return index % len(_COLOURS)
-
-
-def _dash(index: int) -> str:
-    dash = (
-        _DASHES[index // len(_COLOURS) % len(_DASHES)] if index >= len(_COLOURS) else _DASHES[index]
-    )
-    return f' stroke-dasharray="{dash}"' if dash else ""
-
-
-def _mark(index: int, x: float, y: float, size: float, *, filled: bool) -> str:
-    """Circle, square, diamond, triangle, triangle downwards by line: not colour alone."""
-    style = (
-        f'class="c{_colour(index)}" fill="currentColor"'
-        if filled
-        else f'class="o c{_colour(index)}"'
-    )
-    s, d, t = size, 1.3 * size, 1.2 * size
-    match index % 5:
-        case 0:
-            return f'<circle {style} cx="{x:.1f}" cy="{y:.1f}" r="{s:g}"/>'
-        case 1:
-            path = f"m{-s:g} {-s:g}h{2 * s:g}v{2 * s:g}h{-2 * s:g}z"
-        case 2:
-            path = f"m0 {-d:g}l{d:g} {d:g}l{-d:g} {d:g}l{-d:g} {-d:g}z"
-        case 3:
-            path = f"m0 {-t:g}l{t:g} {1.75 * t:g}h{-2 * t:g}z"
-        case _:
-            path = f"m0 {t:g}l{t:g} {-1.75 * t:g}h{-2 * t:g}z"
-    return f'<path {style} d="M{x:.1f} {y:.1f}{path}"/>'
-
-
-def _legend(table: Table, figure: Figure, names: list[str]) -> tuple[list[str], int]:
-    """Keys of the lines, wrapped, and their height in all."""
+def _entries(table: Table, figure: Figure, names: list[str]) -> dict[int, str]:
+    """Titles of the legend by number of the look."""
     parts = table.spec.rows if figure.lines == "rows" else table.spec.columns
-    out: list[str] = []
-    x, y = float(_MARGIN + 12), _MARGIN + 12
     titles = {name: title for title, members in figure.groups.items() for name in members}
     styles = _styles(figure, names)
-    entries = {styles[n]: titles.get(n, parts[n].title or n) for n in reversed(names)}
-    for index, title in sorted(entries.items()):
-        needed = 44 + 6.2 * len(title)
-        if x + needed > _WIDTH - _MARGIN and x > _MARGIN + 12:
-            x, y = float(_MARGIN + 12), y + _LEGEND
-        out.append(
-            f'<polyline class="c{_colour(index)}"{_dash(index)}'
-            f' points="{x:.1f},{y - 4} {x + 26:.1f},{y - 4}"/>'
-        )
-        out.append(_mark(index, x + 13, y - 4, 2.8, filled=True))
-        out.append(f'<text x="{x + 32:.1f}" y="{y}">{escape(title)}</text>')
-        x += needed + 10
-    out.append(
-        f'<text class="s" x="{_MARGIN + 12}" y="{y + _LEGEND}">{escape(_about(table))}</text>'
-    )
-    return out, y + _LEGEND + 8 - _MARGIN
+    return {styles[n]: titles.get(n, parts[n].title or n) for n in reversed(names)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retable import static
 from retable.errors import nearest
+from retable.tables.figure import Scatter
 from retable.tables.parts import Claim, Metric
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def _of_figure(spec: TableSpec) -> Iterator[Problem]:
     """Names in a figure that are none of the table."""
     if spec.figure is None:
         return
+    if isinstance(spec.figure, Scatter):
+        yield from _of_scatter(spec, spec.figure)
+        return
     across = spec.figure.lines == "rows"
     lines, points = (spec.rows, spec.columns) if across else (spec.columns, spec.rows)
     line, point = ("row", "column") if across else ("column", "row")
@@ -88,6 +92,18 @@ def _of_figure(spec: TableSpec) -> Iterator[Problem]:
             if name not in known:
                 key = [name] if path[-1] == "points" else []
                 yield ["figure", *path, *key], f"no {what} '{name}'{nearest(name, known)}"
+
+
+def _of_scatter(spec: TableSpec, figure: Scatter) -> Iterator[Problem]:
+    for key, names in (("only", figure.only or []), ("guides", figure.guides)):
+        for name in names:
+            if name not in spec.rows:
+                yield ["figure", key], f"no row '{name}'{nearest(name, spec.rows)}"
+    for index, pair in enumerate(figure.panels):
+        for key, name in (("x", pair.x), ("y", pair.y)):
+            if name not in spec.columns:
+                path = ["figure", "panels", str(index), key]
+                yield path, f"no column '{name}'{nearest(name, spec.columns)}"
 
 
 def _of_claim(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,7 @@ from retable.documents import NOT_OF_A_FILE, not_yaml, of_launch, parsed
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
 from retable.tables.checks import problems
-from retable.tables.figure import Figure
+from retable.tables.figure import AnyFigure, Figure
 from retable.tables.parts import (
     Claim,
     Column,
@@ -42,7 +42,7 @@ class TableSpec(Part):
     select: Select | None = None
     reported: dict[str, dict[str, Reported]] = Field({})
     claims: list[Claim] = Field([])
-    figure: Figure | None = Field(None, description="draw the table as this figure")
+    figure: AnyFigure | None = Field(None, description="draw the table as this figure")
     why: list[Why] = Field([], description="causes of differences, each with the run that tests it")
     differs: str | None = None
     notes: list[str] = Field([])
@@ -210,7 +210,7 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
 
 def _is_union_member(part: int | str) -> bool:
     text = str(part)
-    return text in {"int", "str", "constrained-int"} or "[" in text
+    return text in {"int", "str", "constrained-int", "curves", "scatter"} or "[" in text
 
 
 def _fields(path: list[str]) -> list[str]:

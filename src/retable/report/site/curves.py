@@ -39,17 +39,15 @@ def _line(
 
 
 def figure(source: Source) -> list[Chart]:
-    """The table as the figure that it is in the paper; empty where it is none."""
-    spec = source.table.spec
-    if spec.figure is None:
+    """The table as the curves that it is in the paper; empty where it is none."""
+    shape = source.table.spec.figure
+    if not isinstance(shape, Figure):
         return []
-    return [_panel(source, panel) for panel in spec.figure.panels]
+    return [_panel(source, shape, panel) for panel in shape.panels]
 
 
-def _panel(source: Source, panel: Panel) -> Chart:
+def _panel(source: Source, shape: Figure, panel: Panel) -> Chart:
     spec = source.table.spec
-    shape = spec.figure
-    assert shape is not None
     by_row = shape.lines == "rows"
     names = spec.rows if by_row else spec.columns
     points = sorted(panel.points.items(), key=lambda point: point[1])

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from retable.report import notes, text
+from retable.report import notes, picture, text
 from retable.report.site import cells, curves, words
 from retable.report.site.cells import CellView, Place
 from retable.report.site.curves import Bands, Chart
 from retable.report.site.render import Files, environment, given, page
 from retable.report.site.sources import Source
+from retable.tables.figure import Scatter
 
 
 def claims_page(paper: str) -> str:
@@ -34,6 +35,7 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
     columns = {name: column.title or name for name, column in spec.columns.items()}
     down, across = (columns, rows) if spec.transposed else (rows, columns)
     charts = curves.figure(source)
+    scattered = isinstance(spec.figure, Scatter)
     learning = dict(_learning(source, bands))
     yield page(
         f"tables/{source.stem}.html",
@@ -54,6 +56,7 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
             "provenance": text.provenance(table),
             "figure": charts,
             "figure_data": f"curves/{source.stem}/figure.js",
+            "picture": f"curves/{source.stem}/figure.svg" if scattered else "",
             "learning": [(name, title) for name, (title, _) in learning.items()],
             "url": words.link(spec.source.code),
             "chips": _chips(views),
@@ -62,6 +65,8 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
     )
     if charts:
         yield f"curves/{source.stem}/figure.js", given(charts)
+    if scattered:
+        yield f"curves/{source.stem}/figure.svg", picture.render(table)
     for name, (_, content) in learning.items():
         yield name, given(content)
     for setting, found in bands.items():
