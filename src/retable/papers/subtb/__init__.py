@@ -1,0 +1,1 @@
+"""Learning GFlowNets from partial episodes (arXiv 2209.12782)."""
