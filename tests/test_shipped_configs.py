@@ -71,6 +71,12 @@ def generated(tmp_path, monkeypatch):
         match config.data["_target_"].rpartition(".")[2]:
             case "Prices":
                 return [f"data.sha256={sha256}"]
+            case "Simulated":
+                # One step is a whole run there: few units and a small learner.
+                learner = config.model["learner"]
+                small = {"n_candidates": 2, "trees": "[1,3]", "max_epochs": 2, "steps": 2}
+                fewer = [f"model.learner.{k}={v}" for k, v in small.items() if k in learner]
+                return ["data.n=60", "data.n_test=50", *fewer]
             case "ImageData":
                 out = [f"data.checksum={images[config.data['dataset']]}", "data.n_validation=20"]
                 if config.experiment != "binary_connect/cifar10":

@@ -56,15 +56,16 @@ def test_the_winner_and_the_evaluations_are_those_of_brute_force(seed, size, n_f
     burn_in = min(5, n_folds)
     calls = ([], [])
 
-    def asked(i):
-        def loss(fold, j):
-            calls[i].append((fold, j))
-            return table[fold, j]
+    def losses(fold, chosen):
+        calls[0].extend((fold, int(j)) for j in chosen)
+        return table[fold, chosen]
 
-        return loss
+    def loss(fold, j):
+        calls[1].append((fold, j))
+        return table[fold, j]
 
-    winner = race(asked(0), size, n_folds, burn_in)
-    assert winner == literal_race(asked(1), size, n_folds, burn_in, 0.05)
+    winner = race(losses, size, n_folds, burn_in)
+    assert winner == literal_race(loss, size, n_folds, burn_in, 0.05)
     assert calls[0] == calls[1]
     assert len(set(calls[0])) == len(calls[0])
 
@@ -72,8 +73,8 @@ def test_the_winner_and_the_evaluations_are_those_of_brute_force(seed, size, n_f
 def test_nobody_is_dropped_before_the_burn_in_and_one_left_ends_the_race():
     table = np.random.default_rng(0).exponential(1.0, (10, 3)) + np.array([0.0, 50, 90])
     seen = []
-    assert race(lambda i, j: seen.append((i, j)) or table[i, j], 3, 10, burn_in=5) == 0
-    assert seen == [(i, j) for i in range(5) for j in range(3)]
+    assert race(lambda i, j: seen.append((i, *j)) or table[i, j], 3, 10, burn_in=5) == 0
+    assert seen == [(i, 0, 1, 2) for i in range(5)]
 
 
 def test_a_tie_goes_to_the_first():
@@ -111,3 +112,12 @@ def test_losses_by_hand():
     assert squared_loss(p, y, None) == pytest.approx((1 + 0.5625 + 1) / 3)
     assert squared_loss(p, y, w) == pytest.approx((1 + 2 * 0.5625 + 0.5) / 3)
     assert squared_loss(p, y, 7 * w) == pytest.approx(7 * squared_loss(p, y, w))  # not normalised
+
+
+def test_losses_of_many_predictions_are_those_of_each_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    p, w = rng.random((7, 93)), rng.random(93)
+    a = (rng.random(93) < 0.5) * 1.0
+    for measure, y in ((squared_loss, rng.standard_normal(93)), (log_loss, a)):
+        for weights in (None, w):
+            assert (measure(p, y, weights) == [measure(each, y, weights) for each in p]).all()

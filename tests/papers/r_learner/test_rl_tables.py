@@ -141,10 +141,21 @@ def test_columns_are_set_ups_by_size_and_rows_result_rows(name):
         setup, n = column.split("_n")
         assert table.columns[column].overrides == [f"data.setup={setup}", f"data.n={n}"]
         small = ["paper", "reduced", "smoke"] if n == "250" and name in CATE else ["paper"]
+        small = ["scikit", "smoke"] if name == "random_forest" else small
         assert [p for p in small if table.experiment(column, p)] == small
         assert name not in CATE or (table.experiment(column, "reduced") is None) == (n != "250")
     for row, part in table.rows.items():
         assert not part.run or (part.result_row == row and row in ROWS)
+
+
+def test_forests_are_run_by_a_protocol_of_their_own():
+    """scikit-learn's trees are not the authors', so their numbers are never the paper's."""
+    table = load("random_forest")
+    assert table.protocols() == ["scikit", "smoke"]
+    assert all(row.run for row in table.rows.values())
+    runs = list(plan("r_learner/random_forest", "scikit").runs())
+    assert len({run.key for run in runs}) == len(runs) == 50 * 18
+    assert {run.config.protocol for run in runs} == {"scikit"}
 
 
 def test_rows_of_the_nuisance_table_are_its_settings():

@@ -17,8 +17,14 @@ from retable.papers.r_learner.crossfit import (
     tune_nuisances,
 )
 from retable.papers.r_learner.learners.base import Array, Fitted, Learner
-from retable.papers.r_learner.por import CLIP, fit_weighted_por, pseudo_outcome, weight
-from retable.papers.r_learner.rows import parse
+from retable.papers.r_learner.por import (
+    CLIP,
+    fit_r_learner,
+    fit_weighted_por,
+    pseudo_outcome,
+    weight,
+)
+from retable.papers.r_learner.rows import R_LEARNER, parse
 from retable.seeds import derive_seed
 
 NLL_CAP = 100.0
@@ -71,9 +77,13 @@ def estimate(
         if row is None:
             effects[name] = t_learner(units, learner, settings)
             continue
-        g = pseudo_outcome(row.pseudo, seen.y, seen.a, cross.nuisances)
-        w = weight(row.weight, seen.a, cross.nuisances.pi, cross.nuisances.kappa)
+        n = cross.nuisances
         rng = np.random.default_rng(derive_seed(seed, "effect", name))
+        if row == R_LEARNER:
+            effects[name] = fit_r_learner(seen.x, seen.y, seen.a, n.pi, n.m, learner, rng, groups)
+            continue
+        g = pseudo_outcome(row.pseudo, seen.y, seen.a, n)
+        w = weight(row.weight, seen.a, n.pi, n.kappa)
         effects[name] = fit_weighted_por(seen.x, g, w, learner, rng, groups)
     return Estimates(effects, cross)
 

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from retable.papers.r_learner.learners.base import Array, Fitted, Learner, Role, Task
+from retable.papers.r_learner.learners.base import (
+    Array,
+    Fitted,
+    Learner,
+    RLossLearner,
+    Role,
+    Task,
+)
 from retable.papers.r_learner.rows import Pseudo, Weight
 
 CLIP = 0.01
@@ -143,6 +150,45 @@ def fit_weighted_por(
     task, role = Task.REGRESSION, Role.EFFECT
     setting = learner.tune(x, g, task=task, role=role, rng=rng, weights=w, groups=groups)
     return learner.fit(setting, x, g, task=task, weights=w)
+
+
+def fit_r_learner(
+    x: Array,
+    y: Array,
+    a: Array,
+    pi: Array,
+    m: Array,
+    learner: Learner,
+    rng: np.random.Generator,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> Fitted:
+    """Tune and fit ``argmin_t sum_i [(Y_i - m_i) - (A_i - pi_i) t(x_i)]^2``: R-learning.
+
+    A learner that can is given the R-loss itself; any other, the regression of U with weights
+    ``(A - pi)^2``, which has the same minimiser.
+
+    Args:
+        x: ``(n, p)`` covariates, without the treatment.
+        y: ``(n,)`` outcomes.
+        a: ``(n,)`` treatments.
+        pi: ``(n,)`` propensities, clipped, so that ``A - pi`` is never 0.
+        m: ``(n,)`` means of the outcome.
+        learner: chooses its hyperparameters for this fit.
+        rng: for the learner's tuning.
+        groups: ``(n,)`` unit of each row, where a unit has several.
+
+    Raises:
+        ValueError: as :func:`fit_weighted_por`.
+    """
+    if not isinstance(learner, RLossLearner):
+        g, w = pseudo_u(y, a, pi, m), weight(Weight.U_AX, a, pi, 1 - pi)
+        return fit_weighted_por(x, g, w, learner, rng, groups)
+    residual, contrast = y - m, a - pi
+    if not (np.isfinite(residual).all() and np.isfinite(contrast).all()):
+        raise ValueError("an outcome or a nuisance is not finite")
+    if not contrast.any():
+        raise ValueError("every treatment is its propensity: there is nothing to learn from")
+    return learner.fit_r_loss(x, residual, contrast, rng=rng, groups=groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,10 @@ class Row:
         return f"{self.pseudo}-{self.weight}"
 
 
+R_LEARNER = Row(Pseudo.U, Weight.U_AX)
+"""The row whose loss is the R-loss."""
+
+
 def parse(name: str) -> Row | None:
     """The row of that name; ``None`` for the T-learner.
 

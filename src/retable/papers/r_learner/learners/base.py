@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -67,4 +67,32 @@ class Learner(Protocol):
         self, setting: Any, x: Array, y: Array, *, task: Task, weights: Array | None = None
     ) -> Fitted:
         """Fit with a setting that :meth:`tune` gave; the arguments are those of ``tune``."""
+        ...
+
+
+@runtime_checkable
+class RLossLearner(Learner, Protocol):
+    """A learner that minimises the R-loss as it is, without the division of its weighted form."""
+
+    def fit_r_loss(
+        self,
+        x: Array,
+        residual: Array,
+        contrast: Array,
+        *,
+        rng: np.random.Generator,
+        groups: npt.NDArray[np.int64] | None = None,
+    ) -> Fitted:
+        """Tune and fit ``argmin_t sum_i (residual_i - contrast_i t(x_i))^2``.
+
+        The same minimiser as that of ``tune`` and ``fit`` with outcomes ``residual / contrast`` and
+        weights ``contrast^2``, given the same ``rng``.
+
+        Args:
+            x: ``(n, p)``.
+            residual: ``(n,)``, ``Y - m``.
+            contrast: ``(n,)``, ``A - pi``.
+            rng: as for :meth:`Learner.tune`.
+            groups: as for :meth:`Learner.tune`.
+        """
         ...

@@ -41,17 +41,26 @@ def draw_folds(
     return rng.permutation(np.arange(n_units) % min(n_folds, n_units))[unit].astype(np.int64)
 
 
-def squared_loss(prediction: Array, y: Array, weights: Array | None) -> float:
-    """Mean over rows of ``w (prediction - y)^2``; the weights are not normalised."""
+def squared_loss(prediction: Array, y: Array, weights: Array | None) -> Array:
+    """Mean over rows of ``w (prediction - y)^2``; the weights are not normalised.
+
+    Args:
+        prediction: ``(..., n)``.
+        y: ``(n,)``.
+        weights: ``(n,)``, or ``None`` for 1 each.
+
+    Returns:
+        ``(...)``.
+    """
     losses = (prediction - y) ** 2
-    return float(np.mean(losses if weights is None else weights * losses))
+    return np.asarray(np.mean(losses if weights is None else weights * losses, axis=-1))
 
 
-def log_loss(prediction: Array, y: Array, weights: Array | None) -> float:
-    """Mean over rows of ``w min(100, -log p(y))``, for ``y`` 0 or 1."""
+def log_loss(prediction: Array, y: Array, weights: Array | None) -> Array:
+    """Mean over rows of ``w min(100, -log p(y))``, for ``y`` 0 or 1; as :func:`squared_loss`."""
     with np.errstate(divide="ignore"):
         losses = np.minimum(MAX_NLL, -np.log(np.where(y == 1, prediction, 1.0 - prediction)))
-    return float(np.mean(losses if weights is None else weights * losses))
+    return np.asarray(np.mean(losses if weights is None else weights * losses, axis=-1))
 
 
 def worse(best: Array, others: Array) -> Array:
@@ -78,7 +87,7 @@ def worse(best: Array, others: Array) -> Array:
 
 
 def race(
-    loss: Callable[[int, int], float],
+    losses_of: Callable[[int, Indices], Array],
     n_candidates: int,
     n_folds: int,
     burn_in: int = 5,
@@ -90,7 +99,8 @@ def race(
     ``burn_in``-th on, those that :func:`worse` finds worse than the best so far are dropped.
 
     Args:
-        loss: gives the loss of (fold, candidate); is called once for each pair that is needed.
+        losses_of: gives the losses in a fold of some candidates, ``(m,)`` for their numbers
+            ``(m,)``; is called once for each fold, with those that are left.
         n_candidates: number of candidates.
         n_folds: number of folds.
         burn_in: folds before the first test, at least 2.
@@ -103,8 +113,7 @@ def race(
     alive = np.arange(n_candidates)
     best = 0
     for fold in range(n_folds):
-        for j in alive:
-            losses[fold, j] = loss(fold, int(j))
+        losses[fold, alive] = losses_of(fold, alive)
         seen = losses[: fold + 1, alive]
         best = int(alive[np.argmin(seen.mean(axis=0))])
         if fold + 1 >= burn_in:

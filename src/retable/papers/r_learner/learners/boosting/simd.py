@@ -1,0 +1,150 @@
+"""Vectors of numbers as values within compiled functions: one row of a histogram each.
+
+LLVM's own vectors, which numba does not offer. An operation on them is done for all lanes, in as
+few instructions as the processor allows; the results in each lane are those of plain numbers.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, overload, register_model
+
+
+class Vector(types.Type):
+    """``width`` numbers of double precision."""
+
+    def __init__(self, width: int, item: ir.Type | None = None) -> None:
+        self.width = width
+        self.of = ir.VectorType(item or ir.DoubleType(), width)
+        super().__init__(name=f"Vector({self.of})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """A vector is one value of LLVM's."""
+
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.of)
+
+
+def _mask(vector: Vector) -> Vector:
+    return Vector(vector.width, ir.IntType(1))
+
+
+def _place(context: Any, builder: Any, array: Any, data: Any, k: Any, vector: Vector) -> Any:
+    """Pointer to the vector that begins at item ``k`` of an array."""
+    items = context.make_array(array)(context, builder, data).data
+    return builder.bitcast(builder.gep(items, [k]), vector.of.as_pointer())
+
+
+@intrinsic
+def load(_: Any, array: Any, k: Any, lanes: Any) -> Any:
+    """The vector at item ``k`` of an array, as wide as the tuple ``lanes``."""
+    vector = Vector(len(lanes))
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _place(context, builder, array, args[0], args[1], vector)
+        return builder.load(place, align=8)
+
+    return vector(array, types.intp, lanes), emit
+
+
+@intrinsic
+def store(_: Any, array: Any, k: Any, vector: Any) -> Any:
+    """Write a vector at item ``k`` of an array."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _place(context, builder, array, args[0], args[1], vector)
+        builder.store(args[2], place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), emit
+
+
+@intrinsic
+def splat(_: Any, value: Any, lanes: Any) -> Any:
+    """A vector with ``value`` in every lane."""
+    vector = Vector(len(lanes))
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        empty = ir.Constant(vector.of, ir.Undefined)
+        one = builder.insert_element(empty, args[0], ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.width), [0] * vector.width)
+        return builder.shuffle_vector(one, empty, zeros)
+
+    return vector(types.float64, lanes), emit
+
+
+@intrinsic
+def floor(_: Any, vector: Any) -> Any:
+    """Greatest whole numbers below."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(vector.of, [vector.of])
+        name = f"llvm.floor.v{vector.width}f64"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return vector(vector), emit
+
+
+@intrinsic
+def at_least(_: Any, left: Any, right: Any) -> Any:
+    """Mask of the lanes with ``left >= right``."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fcmp_ordered(">=", *args)
+
+    return _mask(left)(left, right), emit
+
+
+@intrinsic
+def choose(_: Any, mask: Any, left: Any, right: Any) -> Any:
+    """``left`` where the mask is set, ``right`` elsewhere."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return left(mask, left, right), emit
+
+
+@intrinsic
+def some(_: Any, mask: Any) -> Any:
+    """Whether a mask is set anywhere."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(mask.width))
+        return builder.icmp_unsigned("!=", bits, bits.type(0))
+
+    return types.boolean(mask), emit
+
+
+def _operation(symbol: Callable[..., Any], instruction: str) -> None:
+    """Let a Python operator on two vectors (or masks) be an instruction of LLVM's."""
+
+    @intrinsic
+    def apply(_: Any, left: Any, right: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args)
+
+        return left(left, right), emit
+
+    @overload(symbol, strict=False)
+    def operate(left: Any, right: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
+        if isinstance(left, Vector) and left == right:
+            return lambda left, right: apply(left, right)
+        return None
+
+
+for _symbol, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+    (operator.and_, "and_"),
+):
+    _operation(_symbol, _instruction)
