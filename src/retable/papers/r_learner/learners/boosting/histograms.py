@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from retable.papers.r_learner.learners.base import Array
 from retable.papers.r_learner.learners.boosting.bins import Entries, Index, Lanes
-from retable.papers.r_learner.learners.boosting.kernel import kernel
+from retable.papers.r_learner.learners.boosting.kernel import inner
 from retable.papers.r_learner.learners.boosting.simd import (
     at_least,
     choose,
@@ -36,7 +36,7 @@ _MIN_CURVATURE = 1e-3
 _SLACK = 1e-12
 
 
-@kernel
+@inner
 def add_rows(entries: Entries, rows: Entries, g: Array, h: Array, out: Array) -> None:
     """Sum up the gradients ``g (n,)`` and curvatures ``h (n,)`` of some rows, in their order."""
     out[:] = 0.0
@@ -50,7 +50,7 @@ def add_rows(entries: Entries, rows: Entries, g: Array, h: Array, out: Array) ->
             out_h[k] += row_h
 
 
-@kernel
+@inner
 def fill_rest(table: Array, g: float, h: float, rest: Index, work: Array, lanes: Lanes) -> None:
     """Set the entries ``rest`` to the leaf's totals ``g``, ``h`` less all other bins, upwards."""
     width = len(lanes)
@@ -68,14 +68,14 @@ def fill_rest(table: Array, g: float, h: float, rest: Index, work: Array, lanes:
             table_g[rest[f]], table_h[rest[f]] = tail_g[f], tail_h[f]
 
 
-@kernel
+@inner
 def subtract(table: Array, other: Array) -> None:
     """``table -= other``."""
     for k in range(len(table)):
         table[k] -= other[k]
 
 
-@kernel
+@inner
 def _scan(
     table: Array, f: int, g: float, h: float, n: float, least: float, right_g: Array,
     right_h: Array, gain: Array, top: Array, lanes: Lanes,
@@ -117,7 +117,7 @@ def _scan(
     return end
 
 
-@kernel
+@inner
 def _exact(
     g: float, h: float, right_g: Array, right_h: Array, gain: Array, low: float, k: int, end: int,
     width: int,
@@ -134,7 +134,7 @@ def _exact(
     return best, where
 
 
-@kernel
+@inner
 def best_cut(
     table: Array, g: float, h: float, n: int, least: int, min_gain: float, open_: Mask, work: Array,
     lanes: Lanes,

@@ -10,7 +10,18 @@ from numba import njit
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
+
+
 def kernel(function: F) -> F:
     """Compile, without any change of the arithmetic: no fused or reordered operations."""
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": False}
-    return cast(F, njit(**options)(function))
+    return cast(F, njit(**_OPTIONS)(function))
+
+
+def inner(function: F) -> F:
+    """As :func:`kernel`, for what is called very often.
+
+    References to arrays are not counted, which would take longer than some of the functions do. So
+    such a function cannot make an array: those that it is given outlive it.
+    """
+    return cast(F, njit(**_OPTIONS, _nrt=False)(function))

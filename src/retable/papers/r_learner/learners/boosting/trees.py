@@ -22,7 +22,7 @@ from retable.papers.r_learner.learners.boosting.histograms import (
     fill_rest,
     subtract,
 )
-from retable.papers.r_learner.learners.boosting.kernel import kernel
+from retable.papers.r_learner.learners.boosting.kernel import inner, kernel
 
 
 class Rule(NamedTuple):
@@ -90,7 +90,7 @@ def _no_leaves(leaves: int, lanes: Lanes) -> Leaves:
     )
 
 
-@kernel
+@inner
 def _part(entries: Entries, f: int, cut: int, rows: Entries, spare: Entries) -> int:
     """Move rows right of a cut behind the others, both in their order; the number of the others."""
     left = right = 0
@@ -105,7 +105,7 @@ def _part(entries: Entries, f: int, cut: int, rows: Entries, spare: Entries) -> 
     return left
 
 
-@kernel
+@inner
 def _split(leaves: Leaves, a: int, b: int, table: Table, space: Space, lanes: Lanes) -> None:
     """Cut leaf ``a``: its left part keeps the number, the right one is ``b``."""
     f = leaves.cut[a] % len(lanes)
@@ -126,7 +126,7 @@ def _split(leaves: Leaves, a: int, b: int, table: Table, space: Space, lanes: La
     leaves.gain[a] = leaves.gain[b] = 0.0
 
 
-@kernel
+@inner
 def _sum_up(
     leaves: Leaves, j: int, table: Table, space: Space, g: Array, h: Array, lanes: Lanes
 ) -> None:
@@ -137,7 +137,7 @@ def _sum_up(
         fill_rest(out, leaves.g[j], leaves.h[j], table.rest, space.work, lanes)
 
 
-@kernel
+@inner
 def _look(leaves: Leaves, j: int, space: Space, rule: Rule, lanes: Lanes) -> None:
     """Find the best cut of a leaf that has a histogram."""
     n = leaves.end[j, 0] - leaves.begin[j, 0]
@@ -149,7 +149,7 @@ def _look(leaves: Leaves, j: int, space: Space, rule: Rule, lanes: Lanes) -> Non
     )  # fmt: skip
 
 
-@kernel
+@inner
 def _next(leaves: Leaves, count: int, lanes: Lanes) -> int:
     """The leaf with the greatest gain; of equals the one with the lowest covariate."""
     best = 0
@@ -162,7 +162,7 @@ def _next(leaves: Leaves, count: int, lanes: Lanes) -> int:
     return best
 
 
-@kernel
+@inner
 def _grow(
     leaves: Leaves, usable: Mask, table: Table, space: Space, g: Array, h: Array, rule: Rule,
     lanes: Lanes,
@@ -172,7 +172,8 @@ def _grow(
     leaves.begin[0] = 0
     leaves.end[0, 0], leaves.end[0, 1] = n, len(space.held)
     leaves.slot[0] = 0
-    leaves.open_[0] = usable
+    for f in range(len(usable)):
+        leaves.open_[0, f] = usable[f]
     leaves.gain[0] = total_g = total_h = 0.0
     for i in range(n):
         space.seen[i] = i
@@ -197,7 +198,8 @@ def _grow(
         small, large = (a, b) if n_a < n_b else (b, a)
         parent = leaves.slot[a]
         leaves.slot[small], leaves.slot[large] = b, parent
-        leaves.open_[b] = leaves.open_[a]
+        for f in range(len(usable)):
+            leaves.open_[b, f] = leaves.open_[a, f]
         _sum_up(leaves, small, table, space, g, h, lanes)
         subtract(space.tables[parent], space.tables[b])
         _look(leaves, a, space, rule, lanes)
@@ -216,7 +218,7 @@ def _start(y: Array, w: Array, probability: bool) -> float:
     return math.log(mean / (1.0 - mean)) if probability else mean
 
 
-@kernel
+@inner
 def _gradients(
     score: Array, y: Array, w: Array, probability: bool, g: Array, h: Array
 ) -> None:
