@@ -1,0 +1,1 @@
+"""Superhuman fairness: decisions that dominate reference decisions (Memarrast et al. 2023)."""
