@@ -3,9 +3,9 @@
     uv run --all-extras scripts/bench_r_learner.py [--setups a c e] [--sizes 250] [--seeds 1 2]
 
 Literal (`tests/rl_literal_support.py`): one `lightgbm.train` for each candidate and fold on a data
-set built anew, and one of scipy's tests for each candidate. Fast: the learner as it is shipped. Both
-do all that a run does: tune and cross-fit the nuisances, tune and fit all 14 rows, predict at
-10,000 test units. One thread, the two in turn on each seed, each first in its turn; counted are CPU
+set built anew, and one of scipy's tests for each candidate. Fast: the learner as it is shipped.
+Both do all that a run does: tune and cross-fit the nuisances, tune and fit all 14 rows, predict at
+10,000 test units. One thread, the two in turn on each seed, each first in its turn. Counted are CPU
 seconds, which a busy machine inflates less than those of the clock (in brackets). What numba
 compiles is compiled before. Exit code 1 where a setting, hence an effect, differs.
 """
@@ -35,7 +35,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import rl_literal_support as literal
-
 from retable.papers.r_learner.crossfit import Units
 from retable.papers.r_learner.estimate import estimate
 from retable.papers.r_learner.learners import lightgbm as fast

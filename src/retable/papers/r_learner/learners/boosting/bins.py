@@ -29,7 +29,7 @@ class Table(NamedTuple):
     """Rows by bin; bins are numbered from the highest value down, as histograms are read.
 
     Attributes:
-        seen: ``(n, p)`` entry of each row and covariate in a histogram, ``bin * lanes + covariate``.
+        seen: ``(n, p)`` a row's entry in a histogram, ``bin * lanes + covariate``.
         held: ``(k, p)`` the same of the rows held out.
         counts: ``(bins, lanes)`` rows of ``seen``; ``bins`` is the greatest number of a covariate.
         rest: ``(lanes,)`` entry that is found as the total less all others, -1 for none.

@@ -219,9 +219,7 @@ def _start(y: Array, w: Array, probability: bool) -> float:
 
 
 @inner
-def _gradients(
-    score: Array, y: Array, w: Array, probability: bool, g: Array, h: Array
-) -> None:
+def _gradients(score: Array, y: Array, w: Array, probability: bool, g: Array, h: Array) -> None:
     """First and second derivatives of the loss in each row's score, in single precision."""
     for i in range(len(y)):
         if probability:
