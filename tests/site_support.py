@@ -14,8 +14,8 @@ from retable.report.site import sources
 from retable.report.site.build import Built, build
 from retable.report.site.sources import History, Source
 from retable.tables.aggregate import build as build_table
-from retable.tables.grid import Grid, plan
 from retable.tables.figure import Figure, Panel
+from retable.tables.grid import Grid, plan
 from retable.tables.parts import Claim
 from retable.tables.spec import TableSpec
 

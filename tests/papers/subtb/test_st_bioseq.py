@@ -216,7 +216,7 @@ def test_files_of_the_seh_task(tmp_path):
     path.write_text("{}")
     with pytest.raises(UserError, match="is no file of fragments"):
         molecule_data.read_fragments(path)
-    with pytest.raises(UserError, match="is no TorchScript module"):
+    with pytest.raises(UserError, match=r"is no program of torch\.export"):
         molecule_data.read_proxy(path, 10.0)
 
 

@@ -42,6 +42,7 @@ def batch(lengths, seed=0, pad=0, dtype=torch.float64, scale=1.0):
 
 def residuals(flow, pf, pb, lengths):
     """All subtrajectories: (trajectory, length, squared residual), by three loops."""
+    flow, pf, pb = (x.detach() for x in (flow, pf, pb))
     found = []
     for b, n in enumerate(lengths.tolist()):
         for m in range(n):

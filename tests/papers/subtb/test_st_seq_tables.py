@@ -64,7 +64,7 @@ def test_word_lengths_of_the_reduced_table_divide_its_strings():
         assert (load("bitseq").experiment(column, "reduced") is not None) == (32 % k == 0)
         if load("bitseq").experiment(column, "smoke"):
             assert k in {1, 2}
-    assert {c.partition("_k")[2] for c in load("bitseq").columns} == set("1 2 4 6 8 10".split())
+    assert {c.partition("_k")[2] for c in load("bitseq").columns} == {"1", "2", "4", "6", "8", "10"}
 
 
 def test_settings_of_the_paper_protocol():

@@ -17,7 +17,7 @@ from retable.papers.subtb.molecules import TYPE, Fragments
 from retable.seeds import derive_seed
 
 FRAGMENTS_FILE = "subtb/blocks_PDB_105.json"
-PROXY_FILE = "subtb/seh_proxy.pt"
+PROXY_FILE = "subtb/seh_proxy.pt2"
 TOY = Fragments((3, 2, 2, 1, 1))
 """A branching fragment, two links and two caps."""
 
@@ -59,7 +59,7 @@ class ToyReward:
 
 @dataclass(frozen=True)
 class ProxyReward:
-    """``(max(proxy, r_min) / norm)^exponent`` of a TorchScript module of states.
+    """``(max(proxy, r_min) / norm)^exponent`` of a program of torch.export.
 
     Args:
         module: maps ``(B, blocks, 4)`` int64 to ``(B,)``.
@@ -92,7 +92,7 @@ def find(name: str, *, mirror: Path | None, cache: Path) -> Path:
     what = {
         FRAGMENTS_FILE: "mols/data/blocks_PDB_105.json of github.com/GFNOrg/gflownet",
         PROXY_FILE: "the sEH proxy of github.com/GFNOrg/gflownet (mols/data/pretrained_proxy) as a"
-        " TorchScript module that maps states (B, blocks, 4) to (B,)",
+        " program of torch.export that maps states (B, blocks, 4) to (B,)",
     }[name]
     raise DataUnavailable(
         f"{name}: is neither in the mirror nor in the cache, and cannot be fetched. It is {what};"
@@ -132,10 +132,10 @@ def read_proxy(path: Path, exponent: float) -> ProxyReward:
     """The user's proxy.
 
     Raises:
-        UserError: where the file is no TorchScript module.
+        UserError: where the file is no program of torch.export.
     """
     try:
-        module = cast("Any", torch.jit).load(str(path), map_location="cpu")
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{path}: is no TorchScript module ({error})") from None
-    return ProxyReward(module.eval(), exponent)
+        module = torch.export.load(path).module()
+    except Exception as error:
+        raise UserError(f"{path}: is no program of torch.export ({error})") from None
+    return ProxyReward(module, exponent)

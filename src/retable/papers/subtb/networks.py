@@ -63,12 +63,8 @@ class MLP(nn.Module):
             raise ValueError(f"widths: {list(widths)} has to be one or more positive numbers")
         self.height, self.slope = height, slope
         sizes = [n_dims * height, *widths, n_outputs]
-        self.weights = nn.ParameterList(
-            _uniform(a, (a, b)) for a, b in pairwise(sizes)
-        )
-        self.biases = nn.ParameterList(
-            _uniform(a, (b,)) for a, b in pairwise(sizes)
-        )
+        self.weights = nn.ParameterList(_uniform(a, (a, b)) for a, b in pairwise(sizes))
+        self.biases = nn.ParameterList(_uniform(a, (b,)) for a, b in pairwise(sizes))
         self.register_buffer("offsets", height * torch.arange(n_dims), persistent=False)
         self.offsets: Tensor
 

@@ -1,0 +1,70 @@
+"""The paper in the harness: a run by the command line, its tables, and a small training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from retable.papers.subtb.hypergrid import HyperGrid, l1
+from retable.papers.subtb.networks import MLP
+from retable.papers.subtb.objectives import Objective
+from retable.papers.subtb.rollout import GridPolicy
+from retable.tables.spec import load
+
+
+def records(runs: Path) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(runs.glob("subtb/*/record.json"))]
+
+
+def test_a_smoke_run_by_the_command_line_is_done_once(retable, runs):
+    command = (
+        *("train", "experiment=subtb/hypergrid_smoke", "seed=3", "model.objective=tb"),
+        *("data.updates=5", "trainer.max_epochs=2", "model.widths=[16]"),
+    )
+    assert "1 run" in retable(*command).stderr
+    assert "1 already done" in retable(*command).stderr
+    (record,) = records(runs)
+    assert record["status"] == "done"
+    found = {r["metric"] for r in record["results"]}
+    assert {"test/l1_exact", "test/log_l1_area", "curve/l1_exact"} <= found
+
+
+def trained(objective, updates, seed=0, **grid):
+    torch.manual_seed(seed)
+    made = GridPolicy(HyperGrid(**grid), MLP(2, grid["height"], [256, 256], 6))
+    log_z = torch.nn.Parameter(torch.zeros(()))
+    groups = [{"params": list(made.parameters())}, {"params": [log_z], "lr": 0.1}]
+    optimizer = torch.optim.Adam(groups, lr=1e-3, fused=True)
+    for _ in range(updates):
+        optimizer.zero_grad()
+        objective.loss(made.evaluate(made.sample(16), log_z)).backward()
+        optimizer.step()
+    exact = made.grid.terminating_distribution(made.probabilities())
+    return l1(exact, made.grid.target())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["subtb", "tb", "db", "modified_db"])
+def test_every_objective_learns_the_easy_grid(name):
+    """E1-smoke: 8 x 8, R0 = 1e-3. The start is at 1.5 and more."""
+    assert trained(Objective(name), 700, n_dims=2, height=8, r0=1e-3) < 0.1
+
+
+@pytest.mark.slow
+def test_subtb_learns_a_sparse_grid_on_which_tb_stays_in_one_corner():
+    """E1-small: 16 x 16, R0 = 1e-4; 1.5 is one corner of four."""
+    grid = {"n_dims": 2, "height": 16, "r0": 1e-4}
+    assert trained(Objective("subtb"), 800, **grid) < 0.2
+    assert trained(Objective("tb"), 800, **grid) > 1.0
+
+
+@pytest.mark.parametrize("name", ["hypergrid", "hypergrid_long", "lambda_sweep", "gradients"])
+def test_tables_carry_their_claims_and_no_reported_number(name):
+    table = load(f"subtb/{name}")
+    assert not table.reported
+    assert table.claims
+    assert table.figure is not None
+    assert all(c.grade != "primary" or "third party" not in (c.where or "") for c in table.claims)
