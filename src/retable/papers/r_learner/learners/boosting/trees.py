@@ -64,16 +64,11 @@ class Leaves(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Memory that trees share: orders of rows, histograms by slot, room to work in.
-
-    Slots that are not needed any more are taken first, as they are still in the cache; ``free`` has
-    their numbers.
-    """
+    """Memory that trees share: orders of rows, histograms by slot, room to work in."""
 
     seen: Entries
     held: Entries
     spare: Entries
-    free: Index
     tables: Array
     work: Array
 
@@ -177,9 +172,6 @@ def _grow(
     leaves.begin[0] = 0
     leaves.end[0, 0], leaves.end[0, 1] = n, len(space.held)
     leaves.slot[0] = 0
-    for j in range(rule.leaves):
-        space.free[j] = rule.leaves - 1 - j
-    n_free = rule.leaves - 1
     for f in range(len(usable)):
         leaves.open_[0, f] = usable[f]
     leaves.gain[0] = total_g = total_h = 0.0
@@ -201,23 +193,17 @@ def _grow(
         _split(leaves, a, b, table, space, lanes)
         count += 1
         n_a, n_b = leaves.end[a, 0] - leaves.begin[a, 0], leaves.end[b, 0] - leaves.begin[b, 0]
-        parent = leaves.slot[a]
         if count == rule.leaves or max(n_a, n_b) < 2 * rule.least:
-            space.free[n_free] = parent
-            n_free += 1
             continue
         small, large = (a, b) if n_a < n_b else (b, a)
-        n_free -= 1
-        leaves.slot[small], leaves.slot[large] = space.free[n_free], parent
+        parent = leaves.slot[a]
+        leaves.slot[small], leaves.slot[large] = b, parent
         for f in range(len(usable)):
             leaves.open_[b, f] = leaves.open_[a, f]
         _sum_up(leaves, small, table, space, g, h, lanes)
-        subtract(space.tables[parent], space.tables[leaves.slot[small]])
-        for j in (a, b):
-            _look(leaves, j, space, rule, lanes)
-            if leaves.gain[j] <= 0.0:
-                space.free[n_free] = leaves.slot[j]
-                n_free += 1
+        subtract(space.tables[parent], space.tables[b])
+        _look(leaves, a, space, rule, lanes)
+        _look(leaves, b, space, rule, lanes)
     return count
 
 
@@ -293,7 +279,6 @@ def boost(
         np.empty(n, np.uint32),
         np.empty(n_held, np.uint32),
         np.empty(max(n, n_held), np.uint32),
-        np.empty(most, np.int64),
         np.empty((most, 2 * size)),
         np.empty((4, size + len(lanes))),
     )
