@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from retable.papers.subtb.gradients import cosine, per_trajectory, quality
 from retable.papers.subtb.losses import modified_db_loss, potential, subtb_loss, tb_loss
-from retable.papers.subtb.module_grid import GridGFlowNet
+from retable.papers.subtb.module import GridGFlowNet
 from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.trajectories import steps_within
 

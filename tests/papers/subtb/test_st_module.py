@@ -7,7 +7,7 @@ import torch
 
 from retable.compose import compose, hydra_ready
 from retable.errors import UserError
-from retable.papers.subtb.module_grid import GridGFlowNet
+from retable.papers.subtb.module import GridGFlowNet
 from retable.resume import find_resume
 from retable.run import Context, Interrupted, execute
 
