@@ -7,16 +7,15 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retable.papers.subtb import rollout
 from retable.papers.subtb.hypergrid import HyperGrid, l1, noise_floor
 from retable.papers.subtb.losses import subtb_loss
-from retable.papers.subtb.networks import MLP, Table
 from retable.papers.subtb.objectives import Objective
-from retable.papers.subtb.rollout import GridPolicy, trajectories, visits
+from retable.papers.subtb.rollout import trajectories, visits
+from subtb_support import dense, policy
 
 CHECKS = [  # D, H, R0, R1, R2, mode cells, log Z, mass of the mode cells
     (2, 8, 1e-1, 0.5, 2.0, 4, 3.10906, 0.46429),
@@ -57,17 +56,6 @@ def test_the_side_of_16_has_two_mode_coordinates_and_eight_outer_ones():
     reward = HyperGrid(1, 16, 1.0, 10.0, 100.0).log_reward.exp().round()
     assert int((reward >= 100).sum()) == 2
     assert int((reward >= 10).sum()) == 8
-
-
-def policy(d=2, h=5, seed=0, learned_pb=True, widths=(16, 8), table=False, dtype=torch.float64):
-    torch.manual_seed(seed)
-    grid = HyperGrid(d, h, 1e-2)
-    n = 2 * d + 2
-    network = Table(grid.size, n) if table else MLP(d, h, list(widths), n)
-    made = GridPolicy(grid, network, learned_pb=learned_pb).to(dtype)
-    if table:
-        torch.nn.init.normal_(network.weight)
-    return made
 
 
 def test_masks_leave_the_actions_that_exist():
@@ -191,31 +179,6 @@ def test_backward_probability_of_a_path_is_read_at_the_children():
     found = made.evaluate(visited_of(made.grid, [[0, 1, 2]]))
     assert found.log_pb[0].tolist() == pytest.approx([0, math.log(0.5), 0])
     assert found.log_flow[0, -1].item() == pytest.approx(float(made.grid.log_reward[3]))
-
-
-def dense(network, coordinates):
-    """The same perceptron, on one-hot vectors."""
-    h = F.one_hot(coordinates, network.height).flatten(1).to(network.weights[0].dtype)
-    for weight, bias in zip(network.weights[:-1], network.biases[:-1], strict=True):
-        h = F.leaky_relu(h @ weight + bias, network.slope)
-    return h @ network.weights[-1] + network.biases[-1]
-
-
-@pytest.mark.parametrize("widths", [(7,), (16, 8), (5, 6, 7)])
-def test_network_is_the_dense_one_with_its_gradient(widths):
-    made = policy(d=3, h=4, widths=widths)
-    network, cells = made.network, torch.tensor([0, 5, 63, 5, 17])
-    coordinates = made.grid.coordinates[cells]
-    found = network.outputs(cells, coordinates, network.hidden(coordinates))
-    expected = dense(network, coordinates)
-    torch.testing.assert_close(found, expected)
-    weigh = torch.randn_like(expected)
-    grads = [
-        torch.autograd.grad((weigh * x).sum(), list(network.parameters()), retain_graph=True)
-        for x in (found, expected)
-    ]
-    for a, b in zip(*grads, strict=True):
-        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("learned_pb", [True, False])
