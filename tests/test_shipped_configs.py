@@ -77,6 +77,16 @@ def generated(tmp_path, monkeypatch):
                 small = {"n_candidates": 2, "trees": "[1,3]", "max_epochs": 2, "steps": 2}
                 fewer = [f"model.learner.{k}={v}" for k, v in small.items() if k in learner]
                 return ["data.n=60", "data.n_test=50", *fewer]
+            case "Adult" | "Compas":
+                columns = config.model["in_features"]
+                return [
+                    "data._target_=retable.papers.superhuman_fairness.data.Generated",
+                    f"+data.columns={columns}",
+                    "model.n_references=4",
+                ]
+            case "Updates" | "Molecules" if config.model.get("reward") in {"proxy", "seh"}:
+                made_up = {"proxy": "motifs", "seh": "toy"}[config.model["reward"]]
+                return [f"model.reward={made_up}"]
             case "ImageData":
                 out = [f"data.checksum={images[config.data['dataset']]}", "data.n_validation=20"]
                 if config.experiment != "binary_connect/cifar10":

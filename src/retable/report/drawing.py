@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from textwrap import wrap
 
 WIDTH = 860
 MARGIN = 14
 _LEGEND = 22
+_LINE = 15
 
 # Okabe and Ito's colours, told apart by people who confuse red and green; lighter on dark pages.
 _COLOURS = (
@@ -99,5 +101,7 @@ def legend(entries: dict[int, str], about: str, *, lines: bool = True) -> tuple[
         out.append(mark(index, x + 13, y - 4, 2.8 if lines else 4.0, filled=True))
         out.append(f'<text x="{x + 32:.1f}" y="{y}">{escape(title)}</text>')
         x += needed + 10
-    out.append(f'<text class="s" x="{MARGIN + 12}" y="{y + _LEGEND}">{escape(about)}</text>')
-    return out, y + _LEGEND + 8 - MARGIN
+    for number, line in enumerate(wrap(about, 140)):
+        y += _LINE if number else _LEGEND
+        out.append(f'<text class="s" x="{MARGIN + 12}" y="{y}">{escape(line)}</text>')
+    return out, y + 8 - MARGIN

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from retable.papers.base import PaperModule, StepOutput
 from retable.papers.subtb.hypergrid import HyperGrid, l1, noise_floor
-from retable.papers.subtb.losses import Form, Weighting
 from retable.papers.subtb.networks import MLP, Table
-from retable.papers.subtb.objectives import Name, Objective
+from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.rollout import GridPolicy
 
 CURVE_POINTS = 20
@@ -80,10 +79,10 @@ class GridGFlowNet(PaperModule):
         r0: Annotated[float, Field(gt=0)] = 1e-3,
         r1: Annotated[float, Field(ge=0)] = 0.5,
         r2: Annotated[float, Field(ge=0)] = 2.0,
-        objective: Name = "subtb",
+        objective: Literal["subtb", "tb", "db", "modified_db"] = "subtb",
         lam: Annotated[float, Field(ge=0)] = 0.9,
-        weighting: Weighting = "within",
-        form: Form = "recursion",
+        weighting: Literal["within", "pooled", "geometric", "equal_within", "equal"] = "within",
+        form: Literal["recursion", "matrix"] = "recursion",
         max_length: Annotated[int, Field(ge=1)] | None = None,
         network: Literal["mlp", "table"] = "mlp",
         widths: list[int] | None = None,

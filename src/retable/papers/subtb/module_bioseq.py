@@ -11,8 +11,7 @@ from torch import Tensor
 from retable.data.base import DataPaths
 from retable.papers.subtb.bioproxy import proxy
 from retable.papers.subtb.bioseq import Motifs, Score, Task, mean_edit_distance, space_of, top
-from retable.papers.subtb.losses import Weighting
-from retable.papers.subtb.module_seq import SequenceGFlowNet, SequenceObjective
+from retable.papers.subtb.module_seq import SequenceGFlowNet
 from retable.papers.subtb.seq_model import sample
 from retable.papers.subtb.trajectories import Trajectories
 
@@ -44,7 +43,7 @@ class BioSequenceGFlowNet(SequenceGFlowNet):
         self,
         *,
         seed: int,
-        task: Task,
+        task: Literal["amp", "gfp"],
         reward: Literal["proxy", "motifs"] = "proxy",
         max_length: Annotated[int, Field(ge=3)] | None = None,
         min_length: Annotated[int, Field(ge=0)] = 0,
@@ -52,9 +51,9 @@ class BioSequenceGFlowNet(SequenceGFlowNet):
         floor: Annotated[float, Field(gt=0)] = 1e-6,
         test_samples: Annotated[int, Field(ge=2)] = 1000,
         best: Annotated[int, Field(ge=2)] = 100,
-        objective: SequenceObjective = "subtb",
+        objective: Literal["subtb", "tb", "db", "modified_db", "fm"] = "subtb",
         lam: Annotated[float, Field(ge=0)] = 1.9,
-        weighting: Weighting = "within",
+        weighting: Literal["within", "pooled", "geometric", "equal_within", "equal"] = "within",
         batch_size: Annotated[int, Field(ge=1)] = 16,
         random_action: Annotated[float, Field(ge=0, le=1)] = 0.01,
         layers: Annotated[int, Field(ge=1)] = 3,

@@ -13,12 +13,11 @@ from retable.data.base import DataPaths
 from retable.papers.base import PaperModule, StepOutput
 from retable.papers.subtb import molecule_data
 from retable.papers.subtb.bitseq import spearman
-from retable.papers.subtb.losses import Weighting
 from retable.papers.subtb.molecule_data import MoleculeReward, ToyReward
 from retable.papers.subtb.molecule_exact import key_of, log_likelihood, state_of
 from retable.papers.subtb.molecule_model import MoleculeModel, evaluate, sample
 from retable.papers.subtb.molecules import Fragments, MoleculeSpace
-from retable.papers.subtb.objectives import Name, Objective
+from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.trajectories import Trajectories
 from retable.seeds import derive_seed
 
@@ -63,9 +62,9 @@ class MoleculeGFlowNet(PaperModule):
         max_blocks: Annotated[int, Field(ge=2)] = 8,
         min_blocks: Annotated[int, Field(ge=1)] = 2,
         exponent: Annotated[float, Field(gt=0)] = 10.0,
-        objective: Name = "subtb",
+        objective: Literal["subtb", "tb", "db", "modified_db"] = "subtb",
         lam: Annotated[float, Field(ge=0)] = 1.0,
-        weighting: Weighting = "within",
+        weighting: Literal["within", "pooled", "geometric", "equal_within", "equal"] = "within",
         batch_size: Annotated[int, Field(ge=1)] = 4,
         random_action: Annotated[float, Field(ge=0, le=1)] = 0.05,
         width: Annotated[int, Field(ge=2)] = 256,
