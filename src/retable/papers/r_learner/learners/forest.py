@@ -3,13 +3,13 @@
 They stand for the authors' forests, which are those of R's ranger by way of parsnip. The same:
 number of trees and minimal node size are tuned, 25 candidates by the racing cross-validation that
 LightGBM has, with the weighted loss; every split looks at ``floor(sqrt(p))`` covariates; a tree has
-as many rows as the fit, drawn with replacement and, where there are weights, in proportion to these,
+as many rows as the fit, drawn with replacement and, where there are weights, in proportion to them,
 so that splits and leaves are unweighted; a probability is the mean of the leaves' shares.
 
 Assumed, and not checked against the R packages: that ranger takes weights so, and the ranges, 1 to
-2,000 trees and nodes of 2 to 40 rows. Not known: the design that the released run drew (a random Latin hypercube here) and the version of
-ranger. Different: trees are scikit-learn's, which go on to further covariates where those drawn
-allow no split.
+2,000 trees and nodes of 2 to 40 rows. Not known: the design that the released run drew (a random
+Latin hypercube here) and the version of ranger. Different: trees are scikit-learn's, which go on to
+further covariates where those drawn allow no split.
 """
 
 from __future__ import annotations
