@@ -82,6 +82,7 @@ def generated(tmp_path, monkeypatch):
                 return [
                     "data._target_=retable.papers.superhuman_fairness.data.Generated",
                     f"+data.columns={columns}",
+                    "+data.n=2000",
                     "model.n_references=4",
                 ]
             case "Updates" | "Molecules" if config.model.get("reward") in {"proxy", "seh"}:

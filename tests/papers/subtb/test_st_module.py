@@ -152,7 +152,7 @@ def test_other_objectives_have_no_log_z():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.weighting=batch", "within, pooled, geometric"),
+        ("model.weighting=batch", "'within', 'pooled', 'geometric'"),
         ("model.max_length=3", "model.form=matrix"),
         ("model.lam=-0.5", "model.lam: -0.5"),
         ("model.height=9000", "at most"),
