@@ -78,11 +78,9 @@ def generated(tmp_path, monkeypatch):
                 fewer = [f"model.learner.{k}={v}" for k, v in small.items() if k in learner]
                 return ["data.n=60", "data.n_test=50", *fewer]
             case "Adult" | "Compas":
-                columns = config.model["in_features"]
                 return [
                     "data._target_=retable.papers.superhuman_fairness.data.Generated",
-                    f"+data.columns={columns}",
-                    "+data.n=2000",
+                    "model.in_features=8",
                     "model.n_references=4",
                 ]
             case "Updates" | "Molecules" if config.model.get("reward") in {"proxy", "seh"}:
