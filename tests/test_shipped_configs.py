@@ -80,6 +80,7 @@ def generated(tmp_path, monkeypatch):
             case "Adult" | "Compas":
                 return [
                     "data._target_=retable.papers.superhuman_fairness.data.Generated",
+                    "+data.n=1500",
                     "model.in_features=8",
                     "model.n_references=4",
                 ]
