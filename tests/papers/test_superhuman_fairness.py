@@ -73,15 +73,6 @@ def test_the_reduced_protocol_is_never_shown_as_the_papers():
     assert reduced.model["optimizer"]["lr"] == pytest.approx(scaled, rel=1e-4)
 
 
-def test_the_corrected_centre_differs_in_nothing_else():
-    left, right = (composed(name).model_dump() for name in ("adult", "adult_correct"))
-    assert right["model"].pop("center") == "correct"
-    assert left["model"].pop("center") == "as_coded"
-    for config in (left, right):
-        del config["experiment"], config["paths"]
-    assert left == right
-
-
 @pytest.fixture
 def real(tmp_path):
     """Results of an experiment on the real data, by metric and row."""

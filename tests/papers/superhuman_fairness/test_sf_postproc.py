@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fairlearn import postprocessing as fairlearn
 
 from retable.papers.superhuman_fairness.baselines import postproc
 from retable.papers.superhuman_fairness.units import Units
-
-fairlearn = pytest.importorskip("fairlearn.postprocessing")
 
 
 def sample(n=600, seed=0) -> Units:
