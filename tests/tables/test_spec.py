@@ -104,6 +104,7 @@ CHANGES = [
      "why.0.runs.0: 'abc' is no key of a run", "why"),
     # Seeds.
     (SEEDS, "seeds: 0", "seeds: 0 is not valid: expected how many seeds", "seeds: 0"),
+    (SEEDS, "seeds: 9999999999999999999", "seeds: 9999999999999999999 is not valid", "seeds: 9"),
     (SEEDS, "seeds: []", "seeds: [] is not valid", "seeds: []"),
     (SEEDS, "seeds: [0, 0]", "seeds: a seed stands twice", "seeds: [0"),
     (SEEDS, "seeds: [-1]", "seeds: [-1] is not valid", "seeds: [-1"),

@@ -68,8 +68,10 @@ SpreadText = Annotated[NumberText, AfterValidator(_not_negative)]
 Words = Annotated[str, Field(min_length=1)]
 SeedList = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
 
+SeedCount = Annotated[int, Field(gt=0, le=100_000)]
+"""How many seeds; a larger number is a slip, and its list would fill the memory."""
 
-SeedLimit = PositiveInt | dict[str, PositiveInt] | None
+SeedLimit = SeedCount | dict[str, SeedCount] | None
 
 
 class Part(BaseModel):
@@ -176,7 +178,7 @@ class Select(Part):
     direction: Literal["min", "max"] | None = Field(
         None, description="of `by`; as of the table's test metric of that name where left out"
     )
-    seeds: PositiveInt | SeedList = Field(3, description="tuning seeds: how many, or which")
+    seeds: SeedCount | SeedList = Field(3, description="tuning seeds: how many, or which")
     rows: list[str] | None = Field(None, description="rows that choose; all where left out")
 
     def seed_list(self) -> list[int]:

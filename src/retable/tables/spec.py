@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from retable import locations
 from retable.documents import NOT_OF_A_FILE, not_yaml, of_launch, parsed
@@ -22,6 +22,7 @@ from retable.tables.parts import (
     Part,
     Reported,
     Row,
+    SeedCount,
     SeedList,
     Select,
     Source,
@@ -36,7 +37,7 @@ class TableSpec(Part):
     title: str
     source: Source
     metrics: dict[str, Metric] = Field(min_length=1)
-    seeds: PositiveInt | SeedList | dict[str, PositiveInt | SeedList]
+    seeds: SeedCount | SeedList | dict[str, SeedCount | SeedList]
     columns: dict[str, Column] = Field(min_length=1)
     rows: dict[str, Row] = Field(min_length=1)
     select: Select | None = None

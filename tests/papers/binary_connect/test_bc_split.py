@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from kill_support import MOMENTUM
-from ranks_support import NUMBERS, WEIGHTS, engine, in_one_and_in_several, largest_difference
+from ranks_support import engine, in_one_and_in_several, largest_difference
 
 EXPERIMENT = "binary_connect/mnist_smoke"
+
+WEIGHTS, NUMBERS = 1e-3, 1e-3
+"""As in `ranks_support`, wider: an activation near zero falls on the other side of it in another
+order of the sum (1e-4 seen), and norms of each process's own part differ by 20."""
 
 
 @pytest.fixture(scope="module")
@@ -37,4 +41,4 @@ def test_the_numbers_are_those_of_one_process(
     assert {a: found.pop(a) for a in shares} == pytest.approx(
         {a: expected.pop(a) for a in shares}, abs=1e-3
     )
-    assert found == pytest.approx(expected, rel=NUMBERS, abs=1e-9)
+    assert found == pytest.approx(expected, rel=NUMBERS, abs=1e-6)
