@@ -114,6 +114,16 @@ def test_min_gain_closes_a_covariate_for_all_descendants():
     assert (found[0] != found[2]).any()
 
 
+@pytest.mark.parametrize("kind", ["mse", "weighted"])
+@pytest.mark.parametrize("factor", [1e-6, 1e4])
+def test_far_from_zero_and_of_any_scale(kind, factor):
+    """What a leaf's gains have in common is far greater than what tells them apart."""
+    x, y, task, w = problem(kind, 5)
+    y = factor * (y + 1e3 * (x[:, 0] > 0.3))
+    assert_equal(short_grid(6, 6), x, y, task, w)
+    assert_equal(short_grid(7, 4), x, y, task, np.geomspace(1e-5, 1e5, len(x)))
+
+
 @pytest.mark.parametrize("setup", "abcdef")
 def test_on_the_papers_data(setup):
     sample = draw(setup, 250, np.random.default_rng(3))

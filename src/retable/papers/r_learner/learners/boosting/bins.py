@@ -13,12 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from retable.papers.r_learner.learners.base import Array
-from retable.papers.r_learner.learners.boosting.kernel import kernel
+from retable.papers.r_learner.learners.boosting.kernel import inner, kernel
 
 Index = npt.NDArray[np.int64]
 Entries = npt.NDArray[np.uint32]
-Lanes = tuple[int, ...]
 
+LANES = 4
+"""Covariates to a block of a histogram."""
+PAIR = 2 * LANES
+"""Numbers to a bin of a block: sums of gradients, then of curvatures."""
 _MAX_BINS = 255
 _MIN_ROWS = 3
 _ZERO = 1e-35
@@ -28,11 +31,14 @@ _SPARSE = 0.7
 class Table(NamedTuple):
     """Rows by bin; bins are numbered from the highest value down, as histograms are read.
 
+    The entry of a bin in a histogram is that of its sum of gradients.
+
     Attributes:
-        seen: ``(n, p)`` a row's entry in a histogram, ``bin * lanes + covariate``.
+        seen: ``(n, p)`` a row's entry in a histogram.
         held: ``(k, p)`` the same of the rows held out.
-        counts: ``(bins, lanes)`` rows of ``seen``; ``bins`` is the greatest number of a covariate.
-        rest: ``(lanes,)`` entry that is found as the total less all others, -1 for none.
+        counts: ``(bins, 4 * blocks)`` rows of ``seen``; ``bins`` is the greatest number of a
+            covariate.
+        rest: ``(4 * blocks,)`` entry that is found as the total less all others, -1 for none.
     """
 
     seen: Entries
@@ -115,11 +121,17 @@ def upper_bounds(column: Array) -> Array:
     return cuts[: n_cuts + 1]
 
 
+@inner
+def _entry(bin_: int, f: int, bins: int) -> int:
+    """Entry of a covariate's bin in a histogram."""
+    return (f // LANES * bins + bin_) * PAIR + f % LANES
+
+
 @kernel
-def tabulate(seen: Array, held: Array, lanes: Lanes) -> Table:
+def tabulate(seen: Array, held: Array) -> Table:
     """Bins of the rows ``seen (n, p)``, and which of them the rows ``held (k, p)`` fall into."""
-    width = len(lanes)
     n, p = seen.shape
+    width = -(-p // LANES) * LANES
     entries = np.empty((n, p), np.uint32)
     entries_held = np.empty((len(held), p), np.uint32)
     counts = np.zeros((_MAX_BINS, width), np.int64)
@@ -130,18 +142,22 @@ def tabulate(seen: Array, held: Array, lanes: Lanes) -> Table:
         bounds = upper_bounds(column)
         top = len(bounds) - 1
         most = max(most, top + 1)
-        bins = top - np.searchsorted(bounds, column)
-        for i in range(n):
-            entries[i, f] = bins[i] * width + f
-            counts[bins[i], f] += 1
-        bins = top - np.searchsorted(bounds, np.ascontiguousarray(held[:, f]))
-        for i in range(len(held)):
-            entries_held[i, f] = bins[i] * width + f
+        entries[:, f] = top - np.searchsorted(bounds, column)
+        entries_held[:, f] = top - np.searchsorted(bounds, np.ascontiguousarray(held[:, f]))
+        for bin_ in entries[:, f]:
+            counts[bin_, f] += 1
         # The bin of zero, or one that holds most rows; the lowest bin is not needed for any cut.
-        bin_ = top - np.searchsorted(bounds, 0.0)
+        zero = top - np.searchsorted(bounds, 0.0)
         fullest = np.argmax(counts[: top + 1, f])
         if counts[fullest, f] >= _SPARSE * n:
-            bin_ = fullest
-        if bin_ < top:
-            rest[f] = bin_ * width + f
+            zero = fullest
+        if zero < top:
+            rest[f] = zero
+    for f in range(p):
+        for i in range(n):
+            entries[i, f] = _entry(entries[i, f], f, most)
+        for i in range(len(held)):
+            entries_held[i, f] = _entry(entries_held[i, f], f, most)
+        if rest[f] >= 0:
+            rest[f] = _entry(rest[f], f, most)
     return Table(entries, entries_held, counts[:most], rest)

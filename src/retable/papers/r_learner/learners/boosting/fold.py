@@ -59,10 +59,9 @@ def predictions(
     Returns:
         ``(m, k)`` means, or probabilities.
     """
-    lanes = (0,) * (4 * -(-seen.shape[1] // 4))
     w = np.empty(0) if weights is None else weights
     return boost(
-        tabulate(np.ascontiguousarray(seen), np.ascontiguousarray(held), lanes),
+        tabulate(np.ascontiguousarray(seen), np.ascontiguousarray(held)),
         y.astype(np.float32).astype(np.float64),
         w.astype(np.float32).astype(np.float64),
         task is Task.PROBABILITY,
@@ -71,5 +70,4 @@ def predictions(
         np.array([c.leaves for c in candidates]),
         np.array([c.min_data for c in candidates]),
         np.array([c.min_gain for c in candidates]),
-        lanes,
     )

@@ -1,9 +1,9 @@
 """Histograms of a leaf and the best cut that they show.
 
-A histogram is a table of bins by covariates, from the highest bin down, kept flat: entry ``bin *
-lanes + covariate``, first all sums of gradients, then all of curvatures. Covariates are padded to
-a multiple of four, and the search for the best cut takes four of them at a time in one vector: sums
-over the bins above each cut, gains, the greatest gain so far.
+A histogram has four covariates to a block, from the highest bin down: of a bin first the four sums
+of gradients, then the four of curvatures. The search for the best cut takes the four at a time in
+one vector: sums over the bins above each cut, gains, the greatest gain so far. A block and what the
+search notes of it fit into the nearest cache together.
 
 The gain of a cut is ``G_l^2 / H_l + G_r^2 / H_r`` less that of the leaf, with the sums G of
 gradients and H of curvatures on the left and right. Cuts are compared from the right and the first
@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from retable.papers.r_learner.learners.base import Array
-from retable.papers.r_learner.learners.boosting.bins import Entries, Index, Lanes
+from retable.papers.r_learner.learners.boosting.bins import LANES, PAIR, Entries, Index
 from retable.papers.r_learner.learners.boosting.kernel import inner
 from retable.papers.r_learner.learners.boosting.simd import (
     at_least,
     choose,
     floor,
+    fused,
+    larger,
     load,
     some,
     splat,
@@ -33,39 +35,57 @@ FOUR = (0, 0, 0, 0)
 Mask = npt.NDArray[np.bool_]
 TINY = 1e-15  # keeps curvatures from zero; LightGBM adds it in these places
 _MIN_CURVATURE = 1e-3
-_SLACK = 1e-12
+_SLACK = 1e-11
 
 
 @inner
 def add_rows(entries: Entries, rows: Entries, g: Array, h: Array, out: Array) -> None:
     """Sum up the gradients ``g (n,)`` and curvatures ``h (n,)`` of some rows, in their order."""
     out[:] = 0.0
-    size = len(out) // 2
-    out_g, out_h = out[:size], out[size:]
     for row in rows:
         row_g, row_h = g[row], h[row]
         for f in range(entries.shape[1]):
             k = entries[row, f]
-            out_g[k] += row_g
-            out_h[k] += row_h
+            out[k] += row_g
+            out[k + LANES] += row_h
 
 
 @inner
-def fill_rest(table: Array, g: float, h: float, rest: Index, work: Array, lanes: Lanes) -> None:
+def _less_all(table: Array, a: int, b: int, size: int, g: float, h: float, out: Array) -> None:
+    """Totals less all bins, upwards, of the blocks that begin at ``a`` and at ``b``.
+
+    Two blocks at once, since each subtraction waits for the one before.
+    """
+    g_a, h_a = splat(g, FOUR), splat(h, FOUR)
+    g_b, h_b = g_a, h_a
+    for k in range(size - PAIR, -1, -PAIR):
+        g_a = g_a - load(table, a + k, FOUR)
+        h_a = h_a - load(table, a + k + LANES, FOUR)
+        g_b = g_b - load(table, b + k, FOUR)
+        h_b = h_b - load(table, b + k + LANES, FOUR)
+    store(out, 0, g_a)
+    store(out, LANES, h_a)
+    store(out, 2 * LANES, g_b)
+    store(out, 3 * LANES, h_b)
+
+
+@inner
+def fill_rest(table: Array, g: float, h: float, rest: Index, work: Array) -> None:
     """Set the entries ``rest`` to the leaf's totals ``g``, ``h`` less all other bins, upwards."""
-    width = len(lanes)
-    size = len(table) // 2
-    table_g, table_h, tail_g, tail_h = table[:size], table[size:], work[0], work[1]
-    for f in range(width):
+    blocks = len(rest) // LANES
+    size = len(table) // blocks
+    for f in range(len(rest)):
         if rest[f] >= 0:
-            table_g[rest[f]] = table_h[rest[f]] = 0.0
-        tail_g[size + f], tail_h[size + f] = g, h
-    for k in range(size - 1, -1, -1):
-        tail_g[k] = tail_g[k + width] - table_g[k]
-        tail_h[k] = tail_h[k + width] - table_h[k]
-    for f in range(width):
-        if rest[f] >= 0:
-            table_g[rest[f]], table_h[rest[f]] = tail_g[f], tail_h[f]
+            table[rest[f]] = table[rest[f] + LANES] = 0.0
+    for a in range(0, blocks, 2):
+        b = min(a + 1, blocks - 1)
+        _less_all(table, a * size, b * size, size, g, h, work)
+        for i in range(LANES):
+            k, m = rest[a * LANES + i], rest[b * LANES + i]
+            if k >= 0:
+                table[k], table[k + LANES] = work[i], work[i + LANES]
+            if b > a and m >= 0:
+                table[m], table[m + LANES] = work[i + 2 * LANES], work[i + 3 * LANES]
 
 
 @inner
@@ -77,103 +97,120 @@ def subtract(table: Array, other: Array) -> None:
 
 @inner
 def _scan(
-    table: Array, f: int, g: float, h: float, n: float, least: float, right_g: Array,
-    right_h: Array, gain: Array, top: Array, lanes: Lanes,
+    block: Array, g: float, h: float, n: float, least: float, right_g: Array, right_h: Array,
+    score: Array, top: Array,
 ) -> int:  # fmt: skip
-    """Sums right of each cut of covariates ``f`` to ``f + 3``, and gains up to rounding.
+    """Sums right of each cut of a block's covariates, and scores that order the gains.
 
-    Gains are -1 where a side is too small. Rows are not counted but estimated, bin by bin, from the
-    curvatures, which is exact where all curvatures are equal.
+    A gain is ``h d^2 / (h_l h_r)`` with ``d = g_r - h_r g / h``; its score is ``d^2 / (h_l h_r)``,
+    up to rounding, and -1 where a side is too small. Rows are not counted but estimated, bin by
+    bin, from the curvatures, which is exact where all curvatures are equal.
 
     Returns:
-        The entry at which no further cut leaves enough rows; ``top (4,)`` has the greatest gains.
+        Where in ``score`` no further cut leaves enough rows; ``top (4,)`` has the greatest scores.
     """
-    width, size = len(lanes), len(table) // 2
-    all_g, all_h, none = splat(g, FOUR), splat(h, FOUR), splat(-1.0, FOUR)
+    size = len(block) // 2
+    all_h, mean, none = splat(h, FOUR), splat(-g / h, FOUR), splat(-1.0, FOUR)
     few, many = splat(least, FOUR), splat(n - least, FOUR)
     rows_per_h, half, flat = splat(n / h, FOUR), splat(0.5, FOUR), splat(_MIN_CURVATURE, FOUR)
     g_r, h_r, rows, best = splat(0.0, FOUR), splat(TINY, FOUR), splat(0.0, FOUR), none
-    end = size
-    for k in range(f, size, width):
-        curvature = load(table, size + k, FOUR)
-        g_r = g_r + load(table, k, FOUR)
+    k = 0
+    while k < size:
+        curvature = load(block, 2 * k + LANES, FOUR)
+        g_r = g_r + load(block, 2 * k, FOUR)
         h_r = h_r + curvature
         rows = rows + floor(curvature * rows_per_h + half)
+        if some(at_least(rows, few)):
+            break
+        store(score, k, none)
+        k += LANES
+    while k < size:
+        left = at_least(many, rows)
+        if not some(left):
+            break
         store(right_g, k, g_r)
         store(right_h, k, h_r)
-        here = none
-        if some(at_least(rows, few)):
-            left = at_least(many, rows)
-            if not some(left):
-                end = k
-                break
-            g_l, h_l = all_g - g_r, all_h - h_r
-            allowed = at_least(rows, few) & left & at_least(h_r, flat) & at_least(h_l, flat)
-            here = (g_l * g_l * h_r + g_r * g_r * h_l) / (h_l * h_r)
-            here = choose(allowed, here, none)
-            best = choose(at_least(here, best), here, best)
-        store(gain, k, here)
+        h_l = all_h - h_r
+        allowed = at_least(rows, few) & left & at_least(h_r, flat) & at_least(h_l, flat)
+        d = fused(h_r, mean, g_r)
+        here = choose(allowed, d * d / (h_l * h_r), none)
+        best = larger(here, best)
+        store(score, k, here)
+        k += LANES
+        curvature = load(block, 2 * k + LANES, FOUR)
+        g_r = g_r + load(block, 2 * k, FOUR)
+        h_r = h_r + curvature
+        rows = rows + floor(curvature * rows_per_h + half)
     store(top, 0, best)
-    return end
+    return k
 
 
 @inner
 def _exact(
-    g: float, h: float, right_g: Array, right_h: Array, gain: Array, low: float, k: int, end: int,
-    width: int,
-) -> tuple[float, int]:  # fmt: skip
+    g: float, h: float, right_g: Array, right_h: Array, score: Array, low: float, k: int, end: int
+) -> tuple[float, int]:
     """Of a covariate's cuts with about the greatest gain the best one, to the last bit."""
     best, where = 0.0, -1
     while k < end:
-        if gain[k] >= low:
+        if score[k] >= low:
             g_l, h_l = g - right_g[k], h - right_h[k]
             value = g_l * g_l / h_l + right_g[k] * right_g[k] / right_h[k]
             if value > best:
                 best, where = value, k
-        k += width
+        k += LANES
     return best, where
 
 
 @inner
 def best_cut(
-    table: Array, g: float, h: float, n: int, least: int, min_gain: float, open_: Mask, work: Array,
-    lanes: Lanes,
-) -> tuple[float, int, float, float]:  # fmt: skip
+    table: Array, other: Array, g: float, h: float, n: int, least: int, min_gain: float,
+    open_: Mask, work: Array,
+) -> tuple[float, int, int, float, float]:  # fmt: skip
     """The best cut of a leaf.
 
     Args:
-        table: its histogram.
+        table: its histogram, or its parent's; then it becomes its own.
+        other: its sibling's where ``table`` is the parent's, else empty.
         g: its sum of gradients.
         h: its sum of curvatures.
         n: its rows.
         least: least number of rows on a side.
         min_gain: what a gain has to exceed.
-        open_: ``(lanes,)`` covariates to look at; those without a cut are closed, also for the
+        open_: ``(4 * blocks,)`` covariates to look at; those without a cut are closed, also for the
             leaf's descendants.
-        work: ``(4, (bins + 1) * lanes)`` to work in.
-        lanes: a tuple as long as histograms are wide.
+        work: ``(4, at least 4 * (bins + 1))`` to work in.
 
     Returns:
-        The gain, 0 if there is no cut; the entry just right of the cut; the sums of gradients and
-        curvatures left of it.
+        The gain, 0 if there is no cut; the covariate; the entry just right of the cut; the sums of
+        gradients and curvatures left of it.
     """
-    width = len(lanes)
-    right_g, right_h, gain, top = work[0], work[1], work[2], work[3]
+    size = len(table) // (len(open_) // LANES)
+    right_g, right_h, score, top = work[0], work[1], work[2], work[3]
     h = h + 2 * TINY
-    shift = g * g / h + min_gain
-    best, cut, end = 0.0, -1, 0
-    for f in range(width):
-        if f % 4 == 0 and open_[f : f + 4].any():
-            end = _scan(table, f, g, h, n, least, right_g, right_h, gain, top, lanes)
+    leaf = g * g / h
+    shift = leaf + min_gain
+    slack = _SLACK * (1.0 + h)
+    best, left_g, left_h = 0.0, 0.0, 0.0
+    feature, cut, end = -1, -1, 0
+    for f in range(len(open_)):
+        if f % LANES == 0 and open_[f : f + LANES].any():
+            begin = f // LANES * size
+            block = table[begin : begin + size]
+            if len(other):
+                subtract(block, other[begin : begin + size])
+            end = _scan(block, g, h, n, least, right_g, right_h, score, top)
         if not open_[f]:
             continue
-        low, high = top[f % 4] * (1 - _SLACK), top[f % 4] * (1 + _SLACK)
-        open_[f] = high > shift
+        greatest = top[f % LANES]
+        about = leaf + h * greatest
+        low, high = about * (1 - slack), about * (1 + slack)
+        open_[f] = greatest >= 0.0 and high > shift
         if open_[f] and (low <= shift or high - shift > best):
-            value, k = _exact(g, h, right_g, right_h, gain, low, f, end, width)
+            low = max(greatest - 3 * slack * about / h, 0.0)
+            value, k = _exact(g, h, right_g, right_h, score, low, f % LANES, end)
             open_[f] = value > shift
             if open_[f] and value - shift > best:
-                best, cut = value - shift, k
-    if cut < 0:
-        return best, cut, 0.0, 0.0
-    return best, cut, g - right_g[cut], h - right_h[cut]
+                best, feature = value - shift, f
+                cut = f // LANES * size + 2 * k - f % LANES
+                left_g, left_h = g - right_g[k], h - right_h[k]
+    return best, feature, cut, left_g, left_h

@@ -98,6 +98,18 @@ def floor(_: Any, vector: Any) -> Any:
 
 
 @_instruction
+def fused(_: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``, rounded once or twice, whichever is quicker."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(a.of, [a.of] * 3)
+        name = f"llvm.fmuladd.v{a.width}f64"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return a(a, b, c), emit
+
+
+@_instruction
 def at_least(_: Any, left: Any, right: Any) -> Any:
     """Mask of the lanes with ``left >= right``."""
 
@@ -115,6 +127,16 @@ def choose(_: Any, mask: Any, left: Any, right: Any) -> Any:
         return builder.select(*args)
 
     return left(mask, left, right), emit
+
+
+@_instruction
+def larger(_: Any, left: Any, right: Any) -> Any:
+    """The larger number of each lane."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return left(left, right), emit
 
 
 @_instruction

@@ -13,14 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from retable.papers.r_learner.learners.base import Array
-from retable.papers.r_learner.learners.boosting.bins import Entries, Index, Lanes, Table
+from retable.papers.r_learner.learners.boosting.bins import LANES, Entries, Index, Table
 from retable.papers.r_learner.learners.boosting.histograms import (
     TINY,
     Mask,
     add_rows,
     best_cut,
     fill_rest,
-    subtract,
 )
 from retable.papers.r_learner.learners.boosting.kernel import inner, kernel
 
@@ -42,12 +41,13 @@ class Leaves(NamedTuple):
         g: sum of gradients.
         h: sum of curvatures.
         gain: of its best cut; 0 where it is not to be cut.
-        cut: entry of a histogram just right of that cut.
+        feature: the covariate of that cut.
+        cut: entry of a histogram just right of it.
         left_g: sum of gradients left of it.
         left_h: sum of curvatures left of it.
         value: what the leaf adds to a score, before the learning rate.
         slot: number of its histogram.
-        open_: ``(leaves, lanes)`` covariates that may be cut.
+        open_: ``(leaves, 4 * blocks)`` covariates that may be cut.
     """
 
     begin: Index
@@ -55,6 +55,7 @@ class Leaves(NamedTuple):
     g: Array
     h: Array
     gain: Array
+    feature: Index
     cut: Index
     left_g: Array
     left_h: Array
@@ -74,7 +75,7 @@ class Space(NamedTuple):
 
 
 @kernel
-def _no_leaves(leaves: int, lanes: Lanes) -> Leaves:
+def _no_leaves(leaves: int, width: int) -> Leaves:
     return Leaves(
         np.empty((leaves, 2), np.int64),
         np.empty((leaves, 2), np.int64),
@@ -82,11 +83,12 @@ def _no_leaves(leaves: int, lanes: Lanes) -> Leaves:
         np.empty(leaves),
         np.empty(leaves),
         np.empty(leaves, np.int64),
+        np.empty(leaves, np.int64),
         np.empty(leaves),
         np.empty(leaves),
         np.empty(leaves),
         np.empty(leaves, np.int64),
-        np.empty((leaves, len(lanes)), np.bool_),
+        np.empty((leaves, width), np.bool_),
     )
 
 
@@ -106,9 +108,9 @@ def _part(entries: Entries, f: int, cut: int, rows: Entries, spare: Entries) -> 
 
 
 @inner
-def _split(leaves: Leaves, a: int, b: int, table: Table, space: Space, lanes: Lanes) -> None:
+def _split(leaves: Leaves, a: int, b: int, table: Table, space: Space) -> None:
     """Cut leaf ``a``: its left part keeps the number, the right one is ``b``."""
-    f = leaves.cut[a] % len(lanes)
+    f = leaves.feature[a]
     for kind in range(2):
         begin, end = leaves.begin[a, kind], leaves.end[a, kind]
         if kind == 0:
@@ -127,36 +129,36 @@ def _split(leaves: Leaves, a: int, b: int, table: Table, space: Space, lanes: La
 
 
 @inner
-def _sum_up(
-    leaves: Leaves, j: int, table: Table, space: Space, g: Array, h: Array, lanes: Lanes
-) -> None:
+def _sum_up(leaves: Leaves, j: int, table: Table, space: Space, g: Array, h: Array) -> None:
     """Make the histogram of a leaf from its rows."""
     out = space.tables[leaves.slot[j]]
     add_rows(table.seen, space.seen[leaves.begin[j, 0] : leaves.end[j, 0]], g, h, out)
     if table.rest.max() >= 0:
-        fill_rest(out, leaves.g[j], leaves.h[j], table.rest, space.work, lanes)
+        fill_rest(out, leaves.g[j], leaves.h[j], table.rest, space.work[0])
 
 
 @inner
-def _look(leaves: Leaves, j: int, space: Space, rule: Rule, lanes: Lanes) -> None:
-    """Find the best cut of a leaf that has a histogram."""
+def _look(leaves: Leaves, j: int, other: Array, space: Space, rule: Rule) -> None:
+    """Find the best cut of a leaf that has a histogram, or its parent's and its sibling's."""
     n = leaves.end[j, 0] - leaves.begin[j, 0]
     if n < 2 * rule.least:
         return
-    leaves.gain[j], leaves.cut[j], leaves.left_g[j], leaves.left_h[j] = best_cut(
-        space.tables[leaves.slot[j]], leaves.g[j], leaves.h[j], n, rule.least, rule.min_gain,
-        leaves.open_[j], space.work, lanes,
+    gain, feature, cut, left_g, left_h = best_cut(
+        space.tables[leaves.slot[j]], other, leaves.g[j], leaves.h[j], n, rule.least,
+        rule.min_gain, leaves.open_[j], space.work,
     )  # fmt: skip
+    leaves.gain[j], leaves.feature[j], leaves.cut[j] = gain, feature, cut
+    leaves.left_g[j], leaves.left_h[j] = left_g, left_h
 
 
 @inner
-def _next(leaves: Leaves, count: int, lanes: Lanes) -> int:
+def _next(leaves: Leaves, count: int) -> int:
     """The leaf with the greatest gain; of equals the one with the lowest covariate."""
     best = 0
     for j in range(1, count):
         better = leaves.gain[j] > leaves.gain[best]
         if leaves.gain[j] == leaves.gain[best] > 0.0:
-            better = leaves.cut[j] % len(lanes) < leaves.cut[best] % len(lanes)
+            better = leaves.feature[j] < leaves.feature[best]
         if better:
             best = j
     return best
@@ -164,11 +166,10 @@ def _next(leaves: Leaves, count: int, lanes: Lanes) -> int:
 
 @inner
 def _grow(
-    leaves: Leaves, usable: Mask, table: Table, space: Space, g: Array, h: Array, rule: Rule,
-    lanes: Lanes,
-) -> int:  # fmt: skip
+    leaves: Leaves, usable: Mask, table: Table, space: Space, g: Array, h: Array, rule: Rule
+) -> int:
     """Grow one tree; the number of its leaves."""
-    n = len(g)
+    n, nothing = len(g), space.tables[0, :0]
     leaves.begin[0] = 0
     leaves.end[0, 0], leaves.end[0, 1] = n, len(space.held)
     leaves.slot[0] = 0
@@ -183,27 +184,25 @@ def _grow(
         space.held[i] = i
     leaves.g[0], leaves.h[0] = total_g, total_h
     if n >= 2 * rule.least:
-        _sum_up(leaves, 0, table, space, g, h, lanes)
-        _look(leaves, 0, space, rule, lanes)
+        _sum_up(leaves, 0, table, space, g, h)
+        _look(leaves, 0, nothing, space, rule)
     count = 1
     while count < rule.leaves:
-        a, b = _next(leaves, count, lanes), count
+        a, b = _next(leaves, count), count
         if leaves.gain[a] <= 0.0:
             break
-        _split(leaves, a, b, table, space, lanes)
+        _split(leaves, a, b, table, space)
         count += 1
         n_a, n_b = leaves.end[a, 0] - leaves.begin[a, 0], leaves.end[b, 0] - leaves.begin[b, 0]
         if count == rule.leaves or max(n_a, n_b) < 2 * rule.least:
             continue
         small, large = (a, b) if n_a < n_b else (b, a)
-        parent = leaves.slot[a]
-        leaves.slot[small], leaves.slot[large] = b, parent
+        leaves.slot[small], leaves.slot[large] = b, leaves.slot[a]
         for f in range(len(usable)):
             leaves.open_[b, f] = leaves.open_[a, f]
-        _sum_up(leaves, small, table, space, g, h, lanes)
-        subtract(space.tables[parent], space.tables[b])
-        _look(leaves, a, space, rule, lanes)
-        _look(leaves, b, space, rule, lanes)
+        _sum_up(leaves, small, table, space, g, h)
+        _look(leaves, small, nothing, space, rule)
+        _look(leaves, large, space.tables[b], space, rule)
     return count
 
 
@@ -252,7 +251,7 @@ def _usable(counts: Index, least: int) -> Mask:
 @kernel
 def boost(
     table: Table, y: Array, w: Array, probability: bool, n_trees: Index, rates: Array,
-    n_leaves: Index, least: Index, min_gain: Array, lanes: Lanes,
+    n_leaves: Index, least: Index, min_gain: Array,
 ) -> Array:  # fmt: skip
     """Fit candidates to the rows seen and predict the rows held out.
 
@@ -266,7 +265,6 @@ def boost(
         n_leaves: ``(m,)`` greatest number of leaves of a tree.
         least: ``(m,)`` least number of rows in a leaf.
         min_gain: ``(m,)`` least gain of a cut.
-        lanes: a tuple as long as histograms are wide.
 
     Returns:
         ``(m, k)`` means or probabilities.
@@ -274,13 +272,13 @@ def boost(
     n, n_held = len(y), len(table.held)
     size = table.counts.size
     most = n_leaves.max()
-    leaves = _no_leaves(most, lanes)
+    leaves = _no_leaves(most, table.counts.shape[1])
     space = Space(
         np.empty(n, np.uint32),
         np.empty(n_held, np.uint32),
         np.empty(max(n, n_held), np.uint32),
         np.empty((most, 2 * size)),
-        np.empty((4, size + len(lanes))),
+        np.empty((4, (len(table.counts) + 1) * LANES)),
     )
     start = _start(y, w, probability)
     g, h = np.empty(n), np.ones(n)
@@ -294,7 +292,7 @@ def boost(
         usable = _usable(table.counts, least[c])
         for _ in range(n_trees[c]):
             _gradients(score, y, w, probability, g, h)
-            count = _grow(leaves, usable, table, space, g, h, rule, lanes)
+            count = _grow(leaves, usable, table, space, g, h, rule)
             if count == 1:
                 break
             for j in range(count):
