@@ -169,4 +169,4 @@ def test_compiled_code_is_kept_by_the_state_of_all_sources():
     sources = b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))
     kept = Path(tabulate._cache.cache_path)  # numba has no public name for it
     assert hashlib.sha256(sources).hexdigest()[:16] in kept.parts
-    assert numba.config.CACHE_DIR == os.environ.get("NUMBA_CACHE_DIR", "")
+    assert os.environ.get("NUMBA_CACHE_DIR", "") == numba.config.CACHE_DIR
