@@ -51,6 +51,17 @@ def add_rows(entries: Entries, rows: Entries, g: Array, h: Array, out: Array) ->
 
 
 @inner
+def add_gradients(entries: Entries, g: Array, curvatures: Array, out: Array) -> None:
+    """As :func:`add_rows` of all rows, where the sums of curvatures are known."""
+    for k in range(len(out)):  # a slice would be copied first
+        out[k] = curvatures[k]
+    for row in range(len(g)):
+        row_g = g[row]
+        for f in range(entries.shape[1]):
+            out[entries[row, f]] += row_g
+
+
+@inner
 def _less_all(table: Array, a: int, b: int, size: int, g: float, h: float, out: Array) -> None:
     """Totals less all bins, upwards, of the blocks that begin at ``a`` and at ``b``.
 
@@ -89,60 +100,60 @@ def fill_rest(table: Array, g: float, h: float, rest: Index, work: Array) -> Non
 
 
 @inner
-def subtract(table: Array, other: Array) -> None:
-    """``table -= other``."""
-    for k in range(len(table)):
-        table[k] -= other[k]
+def _subtract(block: Array, other: Array) -> None:
+    for k in range(len(other)):
+        block[k] -= other[k]
 
 
 @inner
 def _scan(
-    block: Array, g: float, h: float, n: float, least: float, right_g: Array, right_h: Array,
-    score: Array, top: Array,
+    block: Array, other: Array, g: float, h: float, n: float, least: float, right_g: Array,
+    right_h: Array, score: Array, top: Array,
 ) -> int:  # fmt: skip
     """Sums right of each cut of a block's covariates, and scores that order the gains.
 
     A gain is ``h d^2 / (h_l h_r)`` with ``d = g_r - h_r g / h``; its score is ``d^2 / (h_l h_r)``,
     up to rounding, and -1 where a side is too small. Rows are not counted but estimated, bin by
-    bin, from the curvatures, which is exact where all curvatures are equal.
+    bin, from the curvatures, which is exact where all curvatures are equal. ``other``, where it is
+    not empty, is subtracted from the block.
 
     Returns:
         Where in ``score`` no further cut leaves enough rows; ``top (4,)`` has the greatest scores.
     """
-    size = len(block) // 2
+    size, minus = len(block) // 2, len(other) > 0
     all_h, mean, none = splat(h, FOUR), splat(-g / h, FOUR), splat(-1.0, FOUR)
     few, many = splat(least, FOUR), splat(n - least, FOUR)
     rows_per_h, half, flat = splat(n / h, FOUR), splat(0.5, FOUR), splat(_MIN_CURVATURE, FOUR)
     g_r, h_r, rows, best = splat(0.0, FOUR), splat(TINY, FOUR), splat(0.0, FOUR), none
-    k = 0
-    while k < size:
-        curvature = load(block, 2 * k + LANES, FOUR)
-        g_r = g_r + load(block, 2 * k, FOUR)
+    end = size
+    for k in range(0, size, LANES):
+        gradient, curvature = load(block, 2 * k, FOUR), load(block, 2 * k + LANES, FOUR)
+        if minus:
+            gradient = gradient - load(other, 2 * k, FOUR)
+            curvature = curvature - load(other, 2 * k + LANES, FOUR)
+            store(block, 2 * k, gradient)
+            store(block, 2 * k + LANES, curvature)
+        g_r = g_r + gradient
         h_r = h_r + curvature
         rows = rows + floor(curvature * rows_per_h + half)
+        here = none
         if some(at_least(rows, few)):
-            break
-        store(score, k, none)
-        k += LANES
-    while k < size:
-        left = at_least(many, rows)
-        if not some(left):
-            break
-        store(right_g, k, g_r)
-        store(right_h, k, h_r)
-        h_l = all_h - h_r
-        allowed = at_least(rows, few) & left & at_least(h_r, flat) & at_least(h_l, flat)
-        d = fused(h_r, mean, g_r)
-        here = choose(allowed, d * d / (h_l * h_r), none)
-        best = larger(here, best)
+            left = at_least(many, rows)
+            if not some(left):
+                end = k
+                break
+            store(right_g, k, g_r)
+            store(right_h, k, h_r)
+            h_l = all_h - h_r
+            allowed = at_least(rows, few) & left & at_least(h_r, flat) & at_least(h_l, flat)
+            d = fused(h_r, mean, g_r)
+            here = choose(allowed, d * d / (h_l * h_r), none)
+            best = larger(here, best)
         store(score, k, here)
-        k += LANES
-        curvature = load(block, 2 * k + LANES, FOUR)
-        g_r = g_r + load(block, 2 * k, FOUR)
-        h_r = h_r + curvature
-        rows = rows + floor(curvature * rows_per_h + half)
+    if minus and end < size:
+        _subtract(block[2 * (end + LANES) :], other[2 * (end + LANES) :])
     store(top, 0, best)
-    return k
+    return end
 
 
 @inner
@@ -191,26 +202,30 @@ def best_cut(
     shift = leaf + min_gain
     slack = _SLACK * (1.0 + h)
     best, left_g, left_h = 0.0, 0.0, 0.0
-    feature, cut, end = -1, -1, 0
-    for f in range(len(open_)):
-        if f % LANES == 0 and open_[f : f + LANES].any():
-            begin = f // LANES * size
-            block = table[begin : begin + size]
-            if len(other):
-                subtract(block, other[begin : begin + size])
-            end = _scan(block, g, h, n, least, right_g, right_h, score, top)
-        if not open_[f]:
+    feature, cut = -1, -1
+    for a in range(0, len(open_), LANES):
+        if not open_[a : a + LANES].any():
             continue
-        greatest = top[f % LANES]
-        about = leaf + h * greatest
-        low, high = about * (1 - slack), about * (1 + slack)
-        open_[f] = greatest >= 0.0 and high > shift
-        if open_[f] and (low <= shift or high - shift > best):
-            low = max(greatest - 3 * slack * about / h, 0.0)
-            value, k = _exact(g, h, right_g, right_h, score, low, f % LANES, end)
-            open_[f] = value > shift
-            if open_[f] and value - shift > best:
-                best, feature = value - shift, f
-                cut = f // LANES * size + 2 * k - f % LANES
-                left_g, left_h = g - right_g[k], h - right_h[k]
+        begin = a // LANES * size
+        block = table[begin : begin + size]
+        minus = other[begin : begin + size]
+        end = _scan(block, minus, g, h, n, least, right_g, right_h, score, top)
+        first = top[:LANES].argmax()
+        for i in range(LANES):
+            # The most promising first, so that most others need not be looked at closely.
+            lane = (first + i) % LANES
+            f = a + lane
+            if not open_[f]:
+                continue
+            about = leaf + h * top[lane]
+            low, high = about * (1 - slack), about * (1 + slack)
+            open_[f] = top[lane] >= 0.0 and high > shift
+            if open_[f] and (low <= shift or high - shift > best):
+                low = max(top[lane] - 3 * slack * about / h, 0.0)
+                value, k = _exact(g, h, right_g, right_h, score, low, lane, end)
+                open_[f] = value > shift
+                gain = value - shift
+                if open_[f] and (gain > best or (gain == best and f < feature)):
+                    best, feature, cut = gain, f, begin + 2 * k - lane
+                    left_g, left_h = g - right_g[k], h - right_h[k]
     return best, feature, cut, left_g, left_h

@@ -17,6 +17,7 @@ from retable.papers.r_learner.learners.boosting.bins import LANES, Entries, Inde
 from retable.papers.r_learner.learners.boosting.histograms import (
     TINY,
     Mask,
+    add_gradients,
     add_rows,
     best_cut,
     fill_rest,
@@ -65,12 +66,17 @@ class Leaves(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Memory that trees share: orders of rows, histograms by slot, room to work in."""
+    """Memory that trees share: orders of rows, histograms by slot, room to work in.
+
+    ``root`` has the curvatures of the first leaf's histogram where they are the same for all trees,
+    and is empty where they are not.
+    """
 
     seen: Entries
     held: Entries
     spare: Entries
     tables: Array
+    root: Array
     work: Array
 
 
@@ -132,7 +138,11 @@ def _split(leaves: Leaves, a: int, b: int, table: Table, space: Space) -> None:
 def _sum_up(leaves: Leaves, j: int, table: Table, space: Space, g: Array, h: Array) -> None:
     """Make the histogram of a leaf from its rows."""
     out = space.tables[leaves.slot[j]]
-    add_rows(table.seen, space.seen[leaves.begin[j, 0] : leaves.end[j, 0]], g, h, out)
+    rows = space.seen[leaves.begin[j, 0] : leaves.end[j, 0]]
+    if len(rows) == len(g) and len(space.root):
+        add_gradients(table.seen, g, space.root, out)
+    else:
+        add_rows(table.seen, rows, g, h, out)
     if table.rest.max() >= 0:
         fill_rest(out, leaves.g[j], leaves.h[j], table.rest, space.work[0])
 
@@ -186,7 +196,7 @@ def _grow(
     if n >= 2 * rule.least:
         _sum_up(leaves, 0, table, space, g, h)
         _look(leaves, 0, nothing, space, rule)
-    count = 1
+    count = used = 1
     while count < rule.leaves:
         a, b = _next(leaves, count), count
         if leaves.gain[a] <= 0.0:
@@ -197,12 +207,14 @@ def _grow(
         if count == rule.leaves or max(n_a, n_b) < 2 * rule.least:
             continue
         small, large = (a, b) if n_a < n_b else (b, a)
-        leaves.slot[small], leaves.slot[large] = b, leaves.slot[a]
+        leaves.slot[small], leaves.slot[large] = used, leaves.slot[a]
         for f in range(len(usable)):
             leaves.open_[b, f] = leaves.open_[a, f]
         _sum_up(leaves, small, table, space, g, h)
         _look(leaves, small, nothing, space, rule)
-        _look(leaves, large, space.tables[b], space, rule)
+        _look(leaves, large, space.tables[used], space, rule)
+        if leaves.gain[small] > 0.0:
+            used += 1  # else the next may have its memory, which is near
     return count
 
 
@@ -278,12 +290,15 @@ def boost(
         np.empty(n_held, np.uint32),
         np.empty(max(n, n_held), np.uint32),
         np.empty((most, 2 * size)),
+        np.empty(0 if probability else 2 * size),
         np.empty((4, (len(table.counts) + 1) * LANES)),
     )
     start = _start(y, w, probability)
     g, h = np.empty(n), np.ones(n)
     if len(w):
         h[:] = w
+    if not probability:
+        add_rows(table.seen, np.arange(n, dtype=np.uint32), np.zeros(n), h, space.root)
     score = np.empty(n)
     out = np.full((len(n_trees), n_held), start)
     for c in range(len(n_trees)):
