@@ -21,6 +21,7 @@ from retable.papers.r_learner.crossfit import (
 )
 from retable.papers.r_learner.learners.base import Role, Task
 from retable.papers.r_learner.learners.kernel_ridge import KernelRidge
+from retable.papers.r_learner.learners.lightgbm import LightGBM
 from retable.papers.r_learner.learners.linear import Linear, basis
 from retable.papers.r_learner.por import Nuisances
 from retable.papers.r_learner.setups import draw
@@ -43,10 +44,12 @@ def rows_of(cross: CrossFit, chosen: np.ndarray) -> np.ndarray:
     return np.stack([getattr(cross.nuisances, name)[chosen] for name in NAMES])
 
 
-@pytest.fixture(params=["linear", "kernel_ridge"])
+@pytest.fixture(params=["linear", "kernel_ridge", "lightgbm"])
 def learner(request):
     if request.param == "linear":
         return Linear()
+    if request.param == "lightgbm":
+        return LightGBM(n_candidates=2, n_folds=3, burn_in=2)
     return KernelRidge(bandwidths=[1.0], ridges=[0.1, 1.0])
 
 

@@ -177,3 +177,20 @@ def test_a_wrong_setting_is_refused_before_anything_runs(override, message):
 
     with hydra_ready(), pytest.raises(UserError, match=f"(?s){message}"):
         compose(["experiment=r_learner/kernel_ridge", "seed=0", override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("engine=xgb", "engine.*compiled"),
+        ("n_candidates=0", "n_candidates"),
+        ("n_folds=1", "n_folds"),
+        ("burn_in=1", "burn_in"),
+        ("alpha=1", "alpha"),
+    ],
+)
+def test_a_wrong_option_of_the_papers_learner_is_refused(override, message):
+    from retable.compose import compose, hydra_ready
+
+    with hydra_ready(), pytest.raises(UserError, match=f"(?s)model.learner.{message}"):
+        compose(["experiment=r_learner/lightgbm", "seed=0", f"model.learner.{override}"])

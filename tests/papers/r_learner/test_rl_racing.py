@@ -121,3 +121,8 @@ def test_losses_of_many_predictions_are_those_of_each_to_the_last_bit():
     for measure, y in ((squared_loss, rng.standard_normal(93)), (log_loss, a)):
         for weights in (None, w):
             assert (measure(p, y, weights) == [measure(each, y, weights) for each in p]).all()
+
+
+def test_the_best_stays_whatever_the_level():
+    losses = np.random.default_rng(0).random((10, 4)) + np.array([0.5, 0.0, 0.4, 0.3])
+    assert race(lambda fold, some: losses[fold, some], 4, 10, alpha=0.9) == 1

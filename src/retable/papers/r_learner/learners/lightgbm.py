@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightgbm
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from retable.papers.r_learner.learners.base import Array, Fitted, Role, Task
 from retable.papers.r_learner.learners.grid import Candidate, draw_grid
@@ -124,11 +125,11 @@ class LightGBM:
             same and is slower.
     """
 
-    n_candidates: int = 25
-    n_folds: int = 10
-    burn_in: int = 5
-    alpha: float = 0.05
-    engine: Engine = "compiled"
+    n_candidates: Annotated[int, Field(ge=1)] = 25
+    n_folds: Annotated[int, Field(ge=2)] = 10
+    burn_in: Annotated[int, Field(ge=2)] = 5
+    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    engine: Literal["compiled", "lightgbm"] = "compiled"
 
     def tune(
         self,

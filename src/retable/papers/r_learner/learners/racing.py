@@ -117,7 +117,8 @@ def race(
         seen = losses[: fold + 1, alive]
         best = int(alive[np.argmin(seen.mean(axis=0))])
         if fold + 1 >= burn_in:
-            alive = alive[~(worse(losses[: fold + 1, best], seen) < alpha)]
+            # The best stays, whatever the level.
+            alive = alive[~(worse(losses[: fold + 1, best], seen) < alpha) | (alive == best)]
         if len(alive) == 1:
             break
     return best
