@@ -168,6 +168,17 @@ class TestRuns:
     def test_stored_compas_references_have_no_flipped_decisions(self):
         assert {config.model["flip_decisions"] for config in configs("compas_eps02")} == {False}
 
+    def test_decisions_are_flipped_as_the_stored_losses_say(self):
+        def flipped(name, row, column):
+            cell = plan(f"superhuman_fairness/{name}", "paper").cells[row, column]
+            return cell.setting.config.model.get("flip_decisions", True)
+
+        assert not flipped("table1", "ours", "adult_eps02")
+        assert flipped("table1", "ours", "adult_eps02_flipped")
+        assert not flipped("adult_eps02_table1", "post_proc_dp", "error")
+        assert flipped("adult_eps02_table1", "references_flipped", "error")
+        assert flipped("adult_eps02", "ours", "error")
+
     def test_table1_shares_its_runs_with_the_losses(self):
         own = {run.key for run in plan("superhuman_fairness/table1", "paper").runs()}
         for name in ("adult_eps02_table1", "compas_eps0", "compas_eps02"):
