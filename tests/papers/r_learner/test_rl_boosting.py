@@ -12,7 +12,13 @@ from retable.papers.r_learner.learners.boosting.fold import (
     within_reach,
 )
 from retable.papers.r_learner.learners.grid import Candidate, draw_grid, marginals
-from retable.papers.r_learner.learners.lightgbm import LightGBM, fold_losses, train_each
+from retable.papers.r_learner.learners.lightgbm import (
+    Compiled,
+    LightGBM,
+    fit_trees,
+    fold_losses,
+    train_each,
+)
 from retable.papers.r_learner.setups import draw
 from rl_literal_support import Literal, metric, train
 
@@ -150,6 +156,22 @@ def test_losses_of_a_fold_are_the_literal_ones(kind):
     for engine in ("compiled", "lightgbm"):
         found = fold_losses(grid, folds, x, y, task, w, engine)(2, chosen)
         assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fits_predictions_are_lightgbms(kind):
+    x, y, task, w = problem(kind, 3)
+    rows = np.random.default_rng(8).standard_normal((2000, x.shape[1]))
+    for candidate in short_grid(4, 4, 200):
+        found = LightGBM().fit(candidate, x, y, task=task, weights=w)
+        assert isinstance(found, Compiled)
+        expected = fit_trees(candidate, x, y, task, w)
+        assert (found.predict(rows) == expected.predict(rows)).all()
+        assert (found.predict(x) == expected.predict(x)).all()
+    rows[3, 2] = np.nan
+    assert (found.predict(rows) == expected.predict(rows)).all()
+    own = LightGBM(engine="lightgbm").fit(candidate, x, y, task=task, weights=w)
+    assert not isinstance(own, Compiled)
 
 
 @pytest.mark.parametrize("kind", KINDS)

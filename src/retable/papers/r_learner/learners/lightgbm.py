@@ -1,8 +1,8 @@
 """The paper's learner: LightGBM, tuned on a random grid by racing (extra ``r-learner``).
 
 Nearly all the time goes into the cross-validation, where each of thousands of fits takes longer to
-set up than to compute. By default it is done by :mod:`.boosting`, whose fits are those of LightGBM.
-The chosen candidate is always fitted by LightGBM itself.
+set up than to compute. By default it is done by :mod:`.boosting`, whose fits are those of LightGBM,
+and so are the chosen candidate's predictions.
 """
 
 from __future__ import annotations
@@ -51,6 +51,34 @@ class Boosted:
     def predict(self, x: Array) -> Array:
         """Means, or probabilities, ``(n,)``, at the rows of ``x``, ``(n, p)``."""
         return np.asarray(self.booster.predict(x, num_threads=1), np.float64)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A candidate and what it is fitted to: the trees are grown along with the rows to predict.
+
+    Attributes:
+        candidate: the setting.
+        x: ``(n, p)``.
+        y: ``(n,)``.
+        task: what is predicted.
+        weights: ``(n,)``, or ``None`` for 1 each.
+    """
+
+    candidate: Candidate
+    x: Array
+    y: Array
+    task: Task
+    weights: Array | None
+
+    def predict(self, x: Array) -> Array:
+        """As :meth:`Boosted.predict`, to the last bit."""
+        if not np.isfinite(x).all():
+            return fit_trees(self.candidate, self.x, self.y, self.task, self.weights).predict(x)
+        from retable.papers.r_learner.learners.boosting import fold as compiled
+
+        found = compiled.predictions([self.candidate], self.x, self.y, x, self.task, self.weights)
+        return found[0]
 
 
 def fit_trees(
@@ -158,4 +186,9 @@ class LightGBM:
         self, setting: Candidate, x: Array, y: Array, *, task: Task, weights: Array | None = None
     ) -> Fitted:
         """Fit the candidate on all rows. See ``Learner.fit``."""
+        if self.engine == "compiled":
+            from retable.papers.r_learner.learners.boosting import fold as compiled
+
+            if compiled.within_reach(x, y, task, weights):
+                return Compiled(setting, x, y, task, weights)
         return fit_trees(setting, x, y, task, weights)
