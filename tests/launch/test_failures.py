@@ -6,6 +6,8 @@ import errno
 import os
 
 import pytest
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
 from retable.launch.failures import line_of
 
@@ -75,3 +77,12 @@ def test_a_failure_of_the_cleaning_up_does_not_hide_the_first_one(tmp_path):
     except RuntimeError as error:
         said = line_of(error, tmp_path)
     assert said == "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed."
+
+
+def test_a_value_that_a_class_refuses_is_named_with_the_reason(tmp_path):
+    target = "retable.papers.r_learner.learners.kernel_ridge.KernelRidge"
+    with pytest.raises(InstantiationException) as caught:
+        instantiate({"_target_": target, "bandwidths": [0], "ridges": [1.0]}, _convert_="all")
+    said = line_of(caught.value, tmp_path)
+    assert said.startswith("KernelRidge: ValueError: bandwidths: [0] has to be positive")
+    assert line_of(InstantiationException("no more than this"), tmp_path).endswith("than this")

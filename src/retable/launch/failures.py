@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,17 @@ def line_of(error: BaseException, folder: Path) -> str:
             lines = str(cause).splitlines()
             said = f"{type(cause).__name__}{f': {lines[0]}' if lines else ''}"
             return f"out of memory ({said}); fewer runs at once (launcher.workers) need less"
-    return f"{type(error).__name__}: {error}".strip()
+    return _of_config(error) or f"{type(error).__name__}: {error}".strip()
+
+
+def _of_config(error: BaseException) -> str | None:
+    """A value that a class of the config refuses: Hydra says on its first line where, not why."""
+    cause = error.__cause__
+    if type(error).__name__ != "InstantiationException" or cause is None:
+        return None
+    target = re.search(r"target '([\w.]+)'", str(error))
+    where = f"{target[1].rpartition('.')[2]}: " if target else ""
+    return f"{where}{type(cause).__name__}: {cause}".strip()
 
 
 def _of_files(error: OSError, folder: Path) -> str | None:
