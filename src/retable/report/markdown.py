@@ -29,7 +29,7 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
         lines += [_plain(" ".join(text.tally(table.tally, table.protocol))), ""]
     if picture:
         spread = f" ± {spec.figure.band_text}" if spec.figure else ""
-        lines += [f"![{_plain(spec.title)}: ours{spread}, and reported]({picture})"]
+        lines += [f"![{_plain(spec.title)}: ours{spread}]({picture})"]
         lines += [""]
     marks = notes.mark_notes(table)
     lines += _grid(table, notes.letters_of(marks))

@@ -163,34 +163,22 @@ def test_rows_that_mean_nothing_are_refused(rows, message):
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("learner", "override", "message"),
     [
-        ("data.setup=g", "data.setup"),
-        ("data.n=5", "data.n"),
-        ("model.order=5", "model.order"),
-        ("model.clip=0.5", "model.clip"),
-        ("model.learner.ridge=1", "no argument 'ridge'.*ridges"),
+        ("kernel_ridge", "data.setup=g", "data.setup"),
+        ("kernel_ridge", "data.n=5", "data.n"),
+        ("kernel_ridge", "model.order=5", "model.order"),
+        ("kernel_ridge", "model.clip=0.5", "model.clip"),
+        ("kernel_ridge", "model.learner.ridge=1", "no argument 'ridge'.*ridges"),
+        ("lightgbm", "model.learner.engine=xgb", "model.learner.engine.*compiled"),
+        ("lightgbm", "model.learner.n_candidates=0", "model.learner.n_candidates"),
+        ("lightgbm", "model.learner.n_folds=1", "model.learner.n_folds"),
+        ("lightgbm", "model.learner.burn_in=1", "model.learner.burn_in"),
+        ("lightgbm", "model.learner.alpha=1", "model.learner.alpha"),
     ],
 )
-def test_a_wrong_setting_is_refused_before_anything_runs(override, message):
+def test_a_wrong_setting_is_refused_before_anything_runs(learner, override, message):
     from retable.compose import compose, hydra_ready
 
     with hydra_ready(), pytest.raises(UserError, match=f"(?s){message}"):
-        compose(["experiment=r_learner/kernel_ridge", "seed=0", override])
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("engine=xgb", "engine.*compiled"),
-        ("n_candidates=0", "n_candidates"),
-        ("n_folds=1", "n_folds"),
-        ("burn_in=1", "burn_in"),
-        ("alpha=1", "alpha"),
-    ],
-)
-def test_a_wrong_option_of_the_papers_learner_is_refused(override, message):
-    from retable.compose import compose, hydra_ready
-
-    with hydra_ready(), pytest.raises(UserError, match=f"(?s)model.learner.{message}"):
-        compose(["experiment=r_learner/lightgbm", "seed=0", f"model.learner.{override}"])
+        compose([f"experiment=r_learner/{learner}", "seed=0", override])
