@@ -42,10 +42,11 @@ from retable.papers.subtb.hypergrid import HyperGrid
 from retable.papers.subtb.losses import subtb_loss
 from retable.papers.subtb.networks import MLP
 from retable.papers.subtb.objectives import Objective
-from retable.papers.subtb.rollout import GridPolicy, Visited, visits
+from retable.papers.subtb.rollout import GridPolicy, visits
 from retable.papers.subtb.seq_model import SequenceModel
 from retable.papers.subtb.sequences import evaluation
 from retable.papers.subtb.trajectories import Trajectories
+from retable.papers.subtb.visited import Visited
 from retable.provenance import cpu_model
 
 TORCHGFN = "2.4.1"

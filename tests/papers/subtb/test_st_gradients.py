@@ -11,7 +11,8 @@ from retable.papers.subtb.hypergrid import HyperGrid
 from retable.papers.subtb.module_gradients import GradientGrid
 from retable.papers.subtb.networks import MLP, Table
 from retable.papers.subtb.objectives import Objective
-from retable.papers.subtb.rollout import GridPolicy, Visited
+from retable.papers.subtb.rollout import GridPolicy
+from retable.papers.subtb.visited import Visited
 from retable.run import Context, execute
 
 OBJECTIVES = {

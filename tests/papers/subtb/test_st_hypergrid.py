@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retable.papers.subtb import rollout
+from retable.papers.subtb import rollout, rollout_cpu
 from retable.papers.subtb.hypergrid import HyperGrid, l1, noise_floor
 from retable.papers.subtb.losses import subtb_loss
 from retable.papers.subtb.objectives import Objective
-from retable.papers.subtb.rollout import trajectories, visits
+from retable.papers.subtb.rollout import GridPolicy, trajectories, visits
 from subtb_support import dense, policy
 
 CHECKS = [  # D, H, R0, R1, R2, mode cells, log Z, mass of the mode cells
@@ -113,10 +113,25 @@ def test_exact_distribution_by_all_trajectories(d):
     assert float(found.sum()) == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize(("table_cells", "kind"), [(10**6, "table"), (0, "walk")])
-def test_samples_follow_the_exact_distribution(table_cells, kind, monkeypatch):
-    monkeypatch.setattr(rollout, "TABLE_CELLS", table_cells)
-    made = policy(d=3, h=4, dtype=torch.float32)
+@pytest.fixture(params=["compiled", "tensors"])
+def implementation(request, monkeypatch):
+    """Machine code, or the tensor operations that other devices use."""
+    if request.param == "tensors":
+        monkeypatch.setattr(rollout_cpu, "walk", by_tensors)
+        monkeypatch.setattr(rollout_cpu, "along", along_by_tensors)
+
+
+def by_tensors(grid, network, noise, scale):
+    return GridPolicy(grid, network)._walk(network, noise, scale)
+
+
+def along_by_tensors(out, visited, grid, log_reward, *, learned_pb):
+    return rollout._Along.apply(out, visited, grid, learned_pb, visited.lengths, log_reward)
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_samples_follow_the_exact_distribution(table, implementation):
+    made = policy(d=3, h=4, table=table, dtype=torch.float32)
     exact = made.grid.terminating_distribution(made.probabilities())
     n = 100_000
     objects = made.sample(n).objects(3)
@@ -126,12 +141,11 @@ def test_samples_follow_the_exact_distribution(table_cells, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"epsilon": 0.3}, {"temperature": 3.0}])
-@pytest.mark.parametrize("table_cells", [10**6, 0])
-def test_exploration_samples_the_policy_it_says(options, table_cells, monkeypatch):
-    monkeypatch.setattr(rollout, "TABLE_CELLS", table_cells)
-    made = policy(d=2, h=4, dtype=torch.float32)
-    for layer in made.network.weights:
-        layer.data.mul_(4)
+@pytest.mark.parametrize("table", [True, False])
+def test_exploration_samples_the_policy_it_says(options, table, implementation):
+    made = policy(d=2, h=4, table=table, dtype=torch.float32)
+    for parameters in [] if table else made.network.weights:
+        parameters.data.mul_(4)
     p = made.probabilities()
     valid = (made.grid.forward_mask == 0).double()
     if "epsilon" in options:
@@ -148,10 +162,9 @@ def test_exploration_samples_the_policy_it_says(options, table_cells, monkeypatc
     assert l1(shares, plain) > 4 * noise_floor(plain, n)
 
 
-@pytest.mark.parametrize("table_cells", [10**6, 0])
-def test_what_is_sampled_are_whole_trajectories(table_cells, monkeypatch):
-    monkeypatch.setattr(rollout, "TABLE_CELLS", table_cells)
-    made = policy(d=3, h=5)
+@pytest.mark.parametrize("table", [True, False])
+def test_what_is_sampled_are_whole_trajectories(table, implementation):
+    made = policy(d=3, h=5, table=table)
     found = made.sample(40)
     batch = trajectories(found, made.grid)
     assert (batch.size, batch.steps) == (40, int(batch.lengths.max()))
@@ -173,6 +186,53 @@ def test_what_is_sampled_are_whole_trajectories(table_cells, monkeypatch):
     )
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    d=st.integers(1, 4),
+    h=st.integers(2, 6),
+    n=st.integers(1, 40),
+    widths=st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    double=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_machine_code_does_what_the_tensor_operations_do(d, h, n, widths, double, seed):
+    """From the same noise the same trajectories, activations and gradients."""
+    dtype = torch.float64 if double else torch.float32
+    made = policy(d=d, h=h, widths=widths, seed=seed, dtype=dtype, learned_pb=seed % 2 == 0)
+    grid, network = made.grid, made.network
+    noise = rollout._gumbel(grid.max_steps, n, grid.n_actions, torch.device("cpu")).to(dtype)
+    scale = torch.rand(noise.shape[:2], dtype=dtype)
+    with torch.no_grad():
+        found = rollout_cpu.walk(grid, network, noise, scale)
+        expected = made._walk(network, noise, scale)
+    for name in ("cells", "owner", "time", "action", "last"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    for a, b in zip(found.hidden, expected.hidden, strict=True):
+        torch.testing.assert_close(a, b)
+    out = torch.randn(len(found.cells), 2 * d + 2, dtype=dtype, requires_grad=True)
+    log_reward = torch.randn(n)
+    results = [
+        rollout_cpu.along(out, found, grid, log_reward, learned_pb=made.learned_pb),
+        along_by_tensors(out, found, grid, log_reward, learned_pb=made.learned_pb),
+    ]
+    weights = [torch.randn_like(x) for x in results[0]]
+    grads = []
+    for result in results:
+        total = sum((w * x).sum() for w, x in zip(weights, result, strict=True))
+        grads.append(torch.autograd.grad(total, out)[0])
+    for a, b in (*zip(*results, strict=True), grads):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_network_gone_wrong_leads_nowhere_out_of_the_grid():
+    """NaN is never larger than anything: no action but those that exist is taken."""
+    made = policy(d=2, h=4)
+    made.network.biases[0].data.fill_(math.nan)
+    found = made.sample(5)
+    assert found.cells.max() < made.grid.size
+    assert found.lengths.tolist() == [1] * 5
+
+
 def test_backward_probability_of_a_path_is_read_at_the_children():
     """(0,0) -> (1,0) -> (1,1) -> stop with uniform P_B: log 1, log 1/2, log 1."""
     made = policy(h=2, learned_pb=False)
@@ -183,7 +243,7 @@ def test_backward_probability_of_a_path_is_read_at_the_children():
 
 @pytest.mark.parametrize("learned_pb", [True, False])
 @pytest.mark.parametrize("table", [True, False])
-def test_evaluation_by_loops_with_its_gradient(learned_pb, table):
+def test_evaluation_by_loops_with_its_gradient(learned_pb, table, implementation):
     made = policy(d=2, h=4, learned_pb=learned_pb, table=table)
     grid, paths = made.grid, [[0, 1, 1, 2], [2], [1, 0, 0, 0, 1, 1, 2]]
     found = made.evaluate(visited_of(grid, paths))

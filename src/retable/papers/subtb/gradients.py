@@ -17,7 +17,8 @@ from torch import Tensor
 from retable.papers.subtb.hypergrid import HyperGrid
 from retable.papers.subtb.networks import Table
 from retable.papers.subtb.objectives import Objective
-from retable.papers.subtb.rollout import GridPolicy, Visited
+from retable.papers.subtb.rollout import GridPolicy
+from retable.papers.subtb.visited import Visited
 
 
 class _PerVisit(Table):

@@ -7,7 +7,6 @@ trajectories differ in length by factors, and padding would be computed like any
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -19,42 +18,7 @@ from torch.autograd.function import once_differentiable
 from retable.papers.subtb.hypergrid import HyperGrid
 from retable.papers.subtb.networks import MLP, Table
 from retable.papers.subtb.trajectories import Evaluation, Trajectories
-
-TABLE_CELLS = 700
-"""Grids up to this size are evaluated whole, once, before sampling."""
-
-
-@dataclass(frozen=True)
-class Visited:
-    """The states that a batch of B trajectories acts in, ordered by time, flat.
-
-    Attributes:
-        cells: ``(N,)``; the first B are the start.
-        owner: ``(N,)``, the trajectory.
-        time: ``(N,)``.
-        action: ``(N,)``, taken in the state.
-        last: ``(N,)``, the action that led to it; D at the start.
-        size: B.
-        hidden: the network's activations there, without gradients; empty where not recorded.
-    """
-
-    cells: Tensor
-    owner: Tensor
-    time: Tensor
-    action: Tensor
-    last: Tensor
-    size: int
-    hidden: list[Tensor] = field(default_factory=list[Tensor])
-
-    @property
-    def lengths(self) -> Tensor:
-        """Transitions of each trajectory, ``(B,)``."""
-        return self.owner.bincount(minlength=self.size)
-
-    def objects(self, stop: int) -> Tensor:
-        """Cells that the trajectories end in, ``(B,)``."""
-        ends = self.action == stop
-        return self.cells.new_empty(self.size).scatter_(0, self.owner[ends], self.cells[ends])
+from retable.papers.subtb.visited import Visited
 
 
 class GridPolicy(nn.Module):
@@ -79,24 +43,25 @@ class GridPolicy(nn.Module):
             epsilon: probability, at each step, of a uniform choice among the actions that exist.
             temperature: logits are divided by it.
         """
-        noise = _gumbel(self.grid.max_steps, n, self.grid.n_actions, self.grid.moves.device)
+        grid, network = self.grid, self.network
+        noise = _gumbel(grid.max_steps, n, grid.n_actions, grid.moves.device)
         # Logits times 0 are those of the uniform distribution.
-        scale: Tensor | float = 1 / temperature
+        scale = noise.new_full(noise.shape[:2], 1 / temperature)
         if epsilon > 0:
-            explores = torch.rand(self.grid.max_steps, n, 1, device=noise.device) < epsilon
-            scale = torch.where(explores, 0.0, scale)
-        if self.grid.size <= TABLE_CELLS or isinstance(self.network, Table):
-            return self._look_up(n, noise, scale)
-        return self._walk(self.network, n, noise, scale)
+            scale[torch.rand_like(scale) < epsilon] = 0.0
+        if isinstance(network, Table):
+            return self._look_up(network, noise, scale)
+        if noise.device.type == "cpu":
+            # Imported here: numba takes its time to load.
+            from retable.papers.subtb import rollout_cpu
 
-    def _look_up(self, n: int, noise: Tensor, scale: Tensor | float) -> Visited:
-        """Sampling from the logits of all cells."""
-        grid, stop = self.grid, self.grid.n_dims
-        everywhere = torch.arange(grid.size, device=noise.device)
-        hidden = self.network.hidden(grid.coordinates)
-        logits = self.network.outputs(everywhere, grid.coordinates, hidden)[:, : stop + 1]
-        if isinstance(scale, float):
-            logits = logits * scale + grid.forward_mask
+            return rollout_cpu.walk(grid, network, noise, scale)
+        return self._walk(network, noise, scale)
+
+    def _look_up(self, table: Table, noise: Tensor, scale: Tensor) -> Visited:
+        """Sampling from a table of the logits of all cells."""
+        grid, stop, n = self.grid, self.grid.n_dims, noise.shape[1]
+        logits = table.weight[:, : stop + 1]
         # A trajectory that has ended stays in the last cell, where only the stop is left.
         cell = grid.moves.new_zeros(n)
         passed: list[Tensor] = []
@@ -104,9 +69,7 @@ class GridPolicy(nn.Module):
         running = torch.ones(n, dtype=torch.bool, device=noise.device)
         alive: list[Tensor] = []
         for step in range(grid.max_steps):
-            here = logits[cell]
-            if isinstance(scale, Tensor):
-                here = here * scale[step] + grid.forward_mask[cell]
+            here = logits[cell] * scale[step].unsqueeze(1) + grid.forward_mask[cell]
             action = here.add_(noise[step]).argmax(1)
             passed.append(cell)
             taken.append(action)
@@ -120,12 +83,11 @@ class GridPolicy(nn.Module):
         actions = torch.stack(taken)
         last = torch.cat([actions.new_full((1, n), stop), actions[:-1]])[time, owner]
         cells = torch.stack(passed)[time, owner]
-        kept = [h[cells] for h in hidden]
-        return Visited(cells, owner, time, actions[time, owner], last, n, kept)
+        return Visited(cells, owner, time, actions[time, owner], last, n)
 
-    def _walk(self, network: MLP, n: int, noise: Tensor, scale: Tensor | float) -> Visited:
+    def _walk(self, network: MLP, noise: Tensor, scale: Tensor) -> Visited:
         """Sampling step by step, the network on the running trajectories alone."""
-        grid, stop = self.grid, self.grid.n_dims
+        grid, stop, n = self.grid, self.grid.n_dims, noise.shape[1]
         # The bias goes into the rows of the first coordinate: one of them is in every sum.
         weights, biases = list(network.weights), list(network.biases)
         first = weights[0].clone()
@@ -150,10 +112,7 @@ class GridPolicy(nn.Module):
                 h = F.leaky_relu_(torch.addmm(bias, h, weight), network.slope)
                 hidden[i].append(h)
             logits = torch.addmm(head_bias, h, head)
-            if isinstance(scale, Tensor):
-                logits *= scale[step, :count]
-            elif scale != 1.0:
-                logits *= scale
+            logits *= scale[step, :count].unsqueeze(1)
             action = logits.add_(grid.forward_mask.index_select(0, cell)).add_(added).argmax(1)
             parts.append((cell, owner, action, last))
             cell = cell + grid.moves.index_select(0, action)
@@ -183,10 +142,17 @@ class GridPolicy(nn.Module):
         out = self.network.outputs(cells, coordinates, hidden)
         lengths = visited.lengths
         log_reward = grid.log_reward[visited.objects(grid.n_dims)]
-        log_pf, log_pb, log_flow = cast(
-            "tuple[Tensor, Tensor, Tensor]",
-            _Along.apply(out, visited, grid, self.learned_pb, lengths, log_reward),
-        )
+        if out.device.type == "cpu":
+            from retable.papers.subtb import rollout_cpu
+
+            log_pf, log_pb, log_flow = rollout_cpu.along(
+                out, visited, grid, log_reward, learned_pb=self.learned_pb
+            )
+        else:
+            log_pf, log_pb, log_flow = cast(
+                "tuple[Tensor, Tensor, Tensor]",
+                _Along.apply(out, visited, grid, self.learned_pb, lengths, log_reward),
+            )
         return Evaluation(
             log_flow=log_flow,
             log_pf=log_pf,
