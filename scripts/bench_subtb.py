@@ -175,21 +175,19 @@ class Grid(Setting):
         theirs = self.theirs.loss(self.env, drawn)
         return abs(ours.item() / theirs.item() - 1)
 
-    def matrix_work(self, rows: list[int]) -> float:
+    def matrix_work(self, rows: int) -> float:
         """CPU seconds of the matrix products alone that an update cannot do without.
 
-        Forward, one product per layer and time step with the rows that run; backward, two per
-        layer for all rows (the input layer's are no products: its input is one-hot).
+        One forward and two backward per layer, each for all rows at once (the input layer's are no
+        products: its input is one-hot).
         """
         weights = [w.detach() for w in self.ours.network.weights[1:]]
-        inputs = {n: [torch.randn(n, w.shape[0]) for w in weights] for n in {*rows, sum(rows)}}
-        grads = [torch.randn(sum(rows), w.shape[1]) for w in weights]
+        inputs = [torch.randn(rows, w.shape[0]) for w in weights]
+        grads = [torch.randn(rows, w.shape[1]) for w in weights]
 
         def work() -> None:
-            for n in rows:
-                for x, w in zip(inputs[n], weights, strict=True):
-                    torch.mm(x, w)
-            for x, w, g in zip(inputs[sum(rows)], weights, grads, strict=True):
+            for x, w, g in zip(inputs, weights, grads, strict=True):
+                torch.mm(x, w)
                 torch.mm(g, w.T)
                 torch.mm(x.T, g)
 
@@ -277,7 +275,7 @@ def parts(setting: Grid, seconds: float) -> None:
     """Print what a step of ours costs, and which share is the network's own matrix work."""
     torch.manual_seed(1)
     visited = setting.ours.sample(BATCH)
-    rows = visited.time.bincount().tolist()
+    rows, steps = len(visited.cells), int(visited.time[-1]) + 1
     cost = {
         "sampling": cpu_seconds(
             lambda: (torch.manual_seed(1), setting.ours.sample(BATCH)), seconds / 5
@@ -293,7 +291,7 @@ def parts(setting: Grid, seconds: float) -> None:
     cost["Adam"] = cpu_seconds(setting.our_optimizer.step, seconds / 5)
     total, matrices = sum(cost.values()), setting.matrix_work(rows)
     listed = ", ".join(f"{name} {1e3 * value:.2f}" for name, value in cost.items())
-    print(f"  a step of {sum(rows)} states in {len(rows)} time steps, ms: {listed}")
+    print(f"  a step of {rows} states in {steps} time steps, ms: {listed}")
     print(f"  matrix products alone: {1e3 * matrices:.2f} ms, {matrices / total:.0%} of the step")
 
 

@@ -172,7 +172,7 @@ def test_tb_by_hand():
     expected = 0.0
     for b, n in enumerate([2, 3]):
         total = 0.3 - float(log_reward[b])
-        total += sum(float(pf[b, i]) - float(pb[b, i]) for i in range(n))
+        total += sum(pf[b, i].item() - pb[b, i].item() for i in range(n))
         expected += total**2 / 2
     found = tb_loss(torch.tensor(0.3), pf, pb, log_reward, lengths)
     assert found.item() == pytest.approx(expected)
