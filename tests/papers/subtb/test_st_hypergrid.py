@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
+import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retable.papers import subtb
 from retable.papers.subtb import rollout, rollout_cpu
 from retable.papers.subtb.hypergrid import HyperGrid, l1, noise_floor
 from retable.papers.subtb.losses import subtb_loss
@@ -231,6 +234,14 @@ def test_a_network_gone_wrong_leads_nowhere_out_of_the_grid():
     found = made.sample(5)
     assert found.cells.max() < made.grid.size
     assert found.lengths.tolist() == [1] * 5
+
+
+def test_without_numba_the_extra_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "retable.papers.subtb.compiled")
+    monkeypatch.delattr(subtb, "compiled")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ImportError, match=r"needs numba; install the extra: retable\[subtb\]"):
+        importlib.reload(rollout_cpu)
 
 
 def test_backward_probability_of_a_path_is_read_at_the_children():
