@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from retable.launch.process import without_gpus
 
 # A run that forks a child as a DataLoader does and is killed; `early` delays the child as a busy
 # machine would, until its parent is gone and before anything of its own has run.
@@ -141,3 +144,31 @@ print(stop.is_set(), stop.time_limit, signal.getitimer(signal.ITIMER_REAL)[0] > 
     ):
         command = [sys.executable, "-c", script.format(first, second)]
         assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == said
+
+
+@pytest.mark.parametrize("before", [None, "1"])
+def test_gpus_are_hidden_from_a_run_on_the_cpu_and_from_no_other(before, monkeypatch):
+    name = "CUDA_VISIBLE_DEVICES"
+    monkeypatch.delenv(name, raising=False)
+    if before is not None:
+        monkeypatch.setenv(name, before)
+    with without_gpus("cpu"):
+        assert os.environ[name] == ""
+    assert os.environ.get(name) == before
+    with without_gpus("cuda"):
+        assert os.environ.get(name) == before
+    assert os.environ.get(name) == before
+
+
+def test_threads_are_pinned_of_libraries_that_are_loaded_later():
+    code = """
+    from retable.launch.process import set_threads
+    set_threads(1)
+    import scipy.linalg
+    from threadpoolctl import threadpool_info
+    print({pool["num_threads"] for pool in threadpool_info()})
+    """
+    left_alone = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, env=left_alone, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{1}"

@@ -32,6 +32,7 @@ from retable.launch.process import (
     resolved_device,
     set_threads,
     stop_on_sigterm,
+    without_gpus,
 )
 from retable.records import Record, ResultRow, Status
 from retable.scrub import scrub
@@ -246,7 +247,8 @@ def _execute(
                 context = runner.Context(
                     attempt.folder, identity, resume, leader.should_stop, on_epoch, trainer
                 )
-                outcome = runner.execute(run.config.model_dump(mode="json"), context)
+                with without_gpus(device):
+                    outcome = runner.execute(run.config.model_dump(mode="json"), context)
         text = records.history_text(outcome.history)
         if outcome.history:
             records.write_atomic(history, text)

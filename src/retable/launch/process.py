@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -62,11 +62,34 @@ def resolved_device(accelerator: str) -> str:
     return "cuda"
 
 
+@contextmanager
+def without_gpus(device: str) -> Generator[None]:
+    """Hide GPUs from a run on the CPU.
+
+    In every step an optimiser of torch asks for the number of GPUs, which takes a twentieth of a
+    small update where the driver's library has to be looked for each time.
+    """
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    if device == "cpu":
+        os.environ[name] = ""
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
+        elif device == "cpu":
+            os.environ.pop(name, None)
+
+
 def set_threads(threads: int) -> None:
-    """Pin the threads of torch and of the BLAS libraries that are loaded."""
+    """Pin the threads of torch and of the BLAS libraries, loaded by now or later."""
     import torch
     from threadpoolctl import threadpool_limits
 
+    # Read when a library is loaded, such as SciPy's OpenBLAS by the first compiled product.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
     torch.set_num_threads(threads)
     threadpool_limits(threads)
 

@@ -25,7 +25,14 @@ from retable.files import write_atomic
 from retable.launch import frozen
 from retable.launch.attempt import identity_of
 from retable.launch.failures import line_of
-from retable.launch.process import end_with_parent, log, log_to, resolved_device, set_threads
+from retable.launch.process import (
+    end_with_parent,
+    log,
+    log_to,
+    resolved_device,
+    set_threads,
+    without_gpus,
+)
 
 if TYPE_CHECKING:
     import threading
@@ -283,7 +290,8 @@ def _follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], ind
                 should_stop=lambda: parallel.anywhere(asked()),
                 trainer=trainer,
             )
-            runner.execute(run.config.model_dump(mode="json"), context)
+            with without_gpus(device):
+                runner.execute(run.config.model_dump(mode="json"), context)
     except Exception as error:
         if group.is_of_connection(error):
             raise Lost(str(error)) from error
