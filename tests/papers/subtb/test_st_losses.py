@@ -121,11 +121,22 @@ def test_gradient(lam, weighting, form):
 
 @pytest.mark.parametrize("limit", [1, 2, 4, 99])
 @pytest.mark.parametrize("lam", [0.0, 0.9, 1.9])
-@pytest.mark.parametrize("weighting", ["within", "geometric"])
+@pytest.mark.parametrize("weighting", ["within", "pooled", "geometric"])
 def test_truncated_sum(lam, limit, weighting):
     parts = batch([7, 3, 5])
     found = subtb_loss(*parts, lam, weighting, "matrix", limit)
     assert found.item() == pytest.approx(brute(parts, lam, weighting, limit), rel=1e-10)
+
+
+@pytest.mark.parametrize("weighting", ["within", "pooled", "geometric"])
+def test_truncated_sum_of_a_large_lambda_is_that_of_the_longest_that_count(weighting):
+    """Weights relative to the whole trajectory's, 1e4^-86 and less, would all be zero."""
+    parts = batch([90, 83])
+    found = subtb_loss(*parts, 1e4, weighting, "matrix", 4)
+    expected = brute(parts, 1e4, weighting, 4)
+    assert found.item() == pytest.approx(expected, rel=1e-10)
+    limit = subtb_loss(*parts, math.inf, weighting, "matrix", 4)
+    assert limit.item() == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -191,7 +202,7 @@ def test_within_is_the_mean_of_single_losses_and_pooled_is_not():
         subtb_loss(flow[b : b + 1], pf[b : b + 1], pb[b : b + 1], lengths[b : b + 1], 0.9)
         for b in (0, 1)
     ]
-    mean = float(single[0] + single[1]) / 2
+    mean = (single[0] + single[1]).item() / 2
     assert subtb_loss(flow, pf, pb, lengths, 0.9).item() == pytest.approx(mean)
     assert abs(subtb_loss(flow, pf, pb, lengths, 0.9, "pooled").item() / mean - 1) > 1e-2
 
@@ -312,3 +323,5 @@ def test_wrong_shapes_and_lengths_are_refused():
         subtb_loss(flow, pf, pb, torch.tensor([0, 4]), 0.9)
     with pytest.raises(ValueError, match=r"\(3,\) has to be \(2,\)"):
         subtb_loss(flow, pf, pb, torch.tensor([1, 2, 3]), 0.9)
+    with pytest.raises(ValueError, match="2 to 5 has to lie in 1 to 3"):
+        tb_loss(flow[:, 0], pf, pb, flow[:, -1], torch.tensor([2, 5]))

@@ -7,6 +7,7 @@ import torch
 
 from retable.compose import compose, hydra_ready
 from retable.errors import UserError
+from retable.papers.subtb.hypergrid import HyperGrid, noise_floor
 from retable.papers.subtb.module import GridGFlowNet
 from retable.resume import find_resume
 from retable.run import Context, Interrupted, execute
@@ -65,7 +66,7 @@ def test_seeds_differ(tmp_path):
 
 
 def test_what_a_run_records(tmp_path):
-    outcome = attempt(config(*TINY, "model.threshold=1.9"), tmp_path / "run")
+    outcome = attempt(config(*TINY, "model.threshold=1.9", "model.window=1000"), tmp_path / "run")
     found = numbers(outcome)
     assert {name for name, _ in found} == {
         "curve/l1_exact",
@@ -91,6 +92,9 @@ def test_what_a_run_records(tmp_path):
     assert found["curve/l1_exact", 35] == outcome.history[0]["val/l1_exact"]
     assert found["test/reached", None] == 1
     assert found["test/trajectories_to_threshold", None] == 96
+    # Of the 288 objects that there are, not of the whole window.
+    floor = noise_floor(HyperGrid(2, 8, 1e-3).target(), 288)
+    assert found["test/noise_floor", None] == pytest.approx(floor)
 
 
 def test_a_threshold_that_is_not_reached_gives_all_trajectories_and_says_so(tmp_path):

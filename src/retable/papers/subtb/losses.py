@@ -98,7 +98,7 @@ class _SubTB(Function):
             scale = 1 / (weights * len(weights))
         else:
             # Weights are in units of the trajectory's largest; a longer one's may be larger.
-            unit = pairs.relative_unit(lengths, lam, by_length=by_length)
+            unit = pairs.relative_unit(lengths, lam, max_length=max_length, by_length=by_length)
             scale = unit / (unit * weights).sum()
         laplacian *= scale.unsqueeze(1)
         loss = torch.dot(u.flatten(), laplacian.flatten())
@@ -159,6 +159,7 @@ def tb_loss(
         log_reward: ``(B,)``.
         lengths: ``(B,)``.
     """
+    _check_lengths(lengths, *log_pf.shape)
     mask = steps_within(lengths, log_pf.shape[1])
     total = torch.where(mask, log_pf - log_pb, 0.0).sum(1)
     return (log_z + total - log_reward).square().mean()
@@ -246,6 +247,10 @@ def _check(log_flow: Tensor, log_pf: Tensor, log_pb: Tensor, lengths: Tensor) ->
             f" and log_pb {(batch, steps)}; they are {tuple(log_flow.shape)} and"
             f" {tuple(log_pb.shape)}"
         )
+    _check_lengths(lengths, batch, steps)
+
+
+def _check_lengths(lengths: Tensor, batch: int, steps: int) -> None:
     if lengths.shape != (batch,):
         raise ValueError(f"lengths: {tuple(lengths.shape)} has to be {(batch,)}")
     shortest, longest = (int(x) for x in torch.aminmax(lengths))

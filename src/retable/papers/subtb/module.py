@@ -203,7 +203,8 @@ class GridGFlowNet(PaperModule):
         """Measure once more."""
         values = self.measure()
         values["l1_exact_mean"] = values["l1_exact"] / self.grid.size
-        values["noise_floor"] = noise_floor(self.grid.target(), self._window)
+        kept = max(1, min(int(self.drawn), self._window))
+        values["noise_floor"] = noise_floor(self.grid.target(), kept)
         for name, value in values.items():
             self.add_result(f"test/{name}", value)
 

@@ -34,7 +34,8 @@ def laplacian(
 ) -> tuple[Tensor, Tensor]:
     """``L u`` and the sum of the weights, per trajectory.
 
-    Weights are lambda^(k-m-1) for lambda <= 1, else lambda^(k-m-n): at most one. ``by_length``
+    Weights are lambda^(k-m-1) for lambda <= 1, else lambda^(k-m-n), n the largest length that
+    counts: at most one. ``by_length``
     divides by the number of the batch's subtrajectories of the same length, and then for
     lambda > 1 the power is taken against the longest trajectory.
 
@@ -71,11 +72,14 @@ def laplacian(
     return degree * u - torch.where(real, sums, 0.0), degree.sum(1) / 2
 
 
-def relative_unit(lengths: Tensor, lam: float, *, by_length: bool = False) -> Tensor:
+def relative_unit(
+    lengths: Tensor, lam: float, *, max_length: int | None = None, by_length: bool = False
+) -> Tensor:
     """Each trajectory's unit of weight over the longest one's, ``(B,)``."""
     if lam <= 1 or by_length:
         return torch.ones_like(lengths, dtype=torch.float64)
-    return _power(1 / lam, lengths.max() - lengths)
+    reach = lengths if max_length is None else lengths.clamp(max=max_length)
+    return _power(1 / lam, reach.max() - reach)
 
 
 def _power(base: float, exponent: Tensor) -> Tensor:
@@ -151,16 +155,19 @@ def _separable(
 ) -> tuple[Tensor, Tensor]:
     """``sum_{m != k} lambda^(|k-m|-n) u_m`` for lambda > 1 and the same of ones, ``(B, T + 1)``."""
     step = torch.arange(u.shape[1], device=u.device)
-    start = _power(1 / lam, step)
-    end = _power(1 / lam, (lengths.unsqueeze(1) - step).clamp(min=0))
-    end = torch.where(step <= lengths.unsqueeze(1), end, 0.0)
-    if form == "recursion":
-        return _cumulative(u, start, end), _cumulative(torch.ones_like(u), start, end)
-    distance = step - step.unsqueeze(1)
-    limit = math.inf if max_length is None else max_length
-    upper = torch.where(
-        (distance > 0) & (distance <= limit), start.unsqueeze(1) * end.unsqueeze(1), 0.0
-    )
+    if max_length is None:
+        start = _power(1 / lam, step)
+        end = _power(1 / lam, (lengths.unsqueeze(1) - step).clamp(min=0))
+        end = torch.where(step <= lengths.unsqueeze(1), end, 0.0)
+        if form == "recursion":
+            return _cumulative(u, start, end), _cumulative(torch.ones_like(u), start, end)
+        upper = torch.where(step > step.unsqueeze(1), start.unsqueeze(1) * end.unsqueeze(1), 0.0)
+    else:
+        # Against the longest that counts: against the whole trajectory all might underflow.
+        distance = step - step.unsqueeze(1)
+        reach = lengths.clamp(max=max_length).view(-1, 1, 1)
+        counts = (distance > 0) & (distance <= reach) & (step <= lengths.view(-1, 1, 1))
+        upper = torch.where(counts, _power(1 / lam, (reach - distance).clamp(min=0)), 0.0)
     both = upper + upper.transpose(1, 2)
     return torch.bmm(both, u.unsqueeze(2)).squeeze(2), both.sum(2)
 
