@@ -7,6 +7,7 @@ normalised fluorescence, whose score is the prediction less the smallest target 
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retable.data.files import DataUnavailable, sha256_of
+from retable.data.files import locked, sha256_of
 from retable.errors import UserError, brief
+from retable.files import write_atomic
 from retable.papers.subtb.bioseq import ALPHABET, Powers, Task
 from retable.papers.subtb.seq_model import sinusoids
 from retable.seeds import derive_seed
 
-ORIGIN: dict[Task, str] = {
-    "amp": "antimicrobial and other peptides of DBAASP, target 1 and 0, as split in"
-    " github.com/MJ10/BioSeq-GFN-AL",
-    "gfp": "proteins of design-bench's GFP task with normalised fluorescence as target",
-}
 COLUMNS = ("sequence", "target")
 
 
@@ -42,23 +39,6 @@ class Labelled:
     words: Tensor
     lengths: Tensor
     targets: Tensor
-
-
-def find_file(task: Task, *, mirror: Path | None, cache: Path) -> Path:
-    """The user's file ``subtb/<task>.csv`` in the mirror or the cache.
-
-    Raises:
-        DataUnavailable: where it is in neither; the message says what it is.
-    """
-    name = f"subtb/{task}.csv"
-    for folder in (mirror, cache):
-        if folder is not None and (folder / name).is_file():
-            return folder / name
-    raise DataUnavailable(
-        f"{name}: is neither in the mirror nor in the cache, and cannot be fetched. It holds"
-        f" {ORIGIN[task]}; write it as CSV with the columns {', '.join(COLUMNS)} into the folder of"
-        " RETABLE_MIRROR, or take model.reward=motifs, which needs no data"
-    )
 
 
 def read_file(path: Path, max_length: int) -> Labelled:
@@ -201,7 +181,7 @@ def proxy(
     task: Task,
     max_length: int,
     *,
-    mirror: Path | None,
+    path: Path,
     cache: Path,
     exponent: float,
     floor: float,
@@ -213,26 +193,23 @@ def proxy(
     Args:
         task: which.
         max_length: of its sequences.
-        mirror: folder of data sets.
+        path: the file.
         cache: folder for the fitted weights.
         exponent: of the reward.
         floor: smallest score that is rewarded.
         seed: of the fit; the same for all runs, so that they share one reward.
         options: of :func:`fit`.
     """
-    path = find_file(task, mirror=mirror, cache=cache)
     data = read_file(path, max_length)
     settings = "-".join(f"{name}={value}" for name, value in sorted(options.items()))
     kept = cache / "subtb" / f"{task}-{sha256_of(path)[:16]}-{max_length}-{seed}{settings}.pt"
     sizes = {k: v for k, v in options.items() if k in {"layers", "heads", "width"}}
-    if kept.is_file():
-        network = ProxyNetwork(max_length, **sizes)
-        network.load_state_dict(torch.load(kept, weights_only=True))
-        network = network.eval().requires_grad_(False)
-    else:
-        network = fit(data, task, seed, **options)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(".tmp")
-        torch.save(network.state_dict(), temporary)
-        temporary.replace(kept)
+    with locked(kept):  # of runs that begin together one fits it
+        if not kept.is_file():
+            weights = io.BytesIO()
+            torch.save(fit(data, task, seed, **options).state_dict(), weights)
+            write_atomic(kept, weights.getvalue())
+    network = ProxyNetwork(max_length, **sizes)
+    network.load_state_dict(torch.load(kept, weights_only=True))
+    network = network.eval().requires_grad_(False)
     return Proxy(exponent, floor, network, task, float(data.targets.min()))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from retable.data.base import DataPaths
 from retable.papers.subtb.bioproxy import proxy
 from retable.papers.subtb.bioseq import Motifs, Score, Task, mean_edit_distance, space_of, top
 from retable.papers.subtb.module_seq import SequenceGFlowNet
 from retable.papers.subtb.seq_model import sample
 from retable.papers.subtb.trajectories import Trajectories
+from retable.papers.subtb.user_files import user_files
 
 
 class BioSequenceGFlowNet(SequenceGFlowNet):
@@ -97,13 +97,13 @@ class BioSequenceGFlowNet(SequenceGFlowNet):
     def score(self) -> Score:
         """The score; the proxy is fitted, or read from the cache, when it is first asked for."""
         if self.scored is None:
-            paths = cast("DataPaths", cast("Any", self.trainer).datamodule.paths)
+            data = user_files(self)
             # No part of the module: neither trained nor written into checkpoints.
             self.scored = proxy(
                 self.task,
                 self.space.max_length,
-                mirror=paths.mirror,
-                cache=paths.cache,
+                path=data.path(self.task),
+                cache=data.paths.cache,
                 exponent=self.exponent,
                 floor=self.floor,
             )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from retable.data.base import DataPaths
 from retable.papers.base import PaperModule, StepOutput
 from retable.papers.subtb import molecule_data
 from retable.papers.subtb.bitseq import spearman
@@ -19,6 +18,7 @@ from retable.papers.subtb.molecule_model import MoleculeModel, evaluate, sample
 from retable.papers.subtb.molecules import Fragments, MoleculeSpace
 from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.trajectories import Trajectories
+from retable.papers.subtb.user_files import user_files
 from retable.seeds import derive_seed
 
 
@@ -105,16 +105,13 @@ class MoleculeGFlowNet(PaperModule):
         """Find the sEH task's files, or say what is missing, before anything is computed."""
         if self.network is not None:
             return
-        paths = cast("DataPaths", cast("Any", self.trainer).datamodule.paths)
-        found = [
-            molecule_data.find(name, mirror=paths.mirror, cache=paths.cache)
-            for name in (molecule_data.FRAGMENTS_FILE, molecule_data.PROXY_FILE)
-        ]
+        data = user_files(self)
+        fragments, proxy = data.path("fragments"), data.path("seh_proxy")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, "network"))
             self._build(
-                molecule_data.read_fragments(found[0]),
-                molecule_data.read_proxy(found[1], self.exponent),
+                molecule_data.read_fragments(fragments),
+                molecule_data.read_proxy(proxy, self.exponent),
             )
 
     def optimized(self) -> Iterable[Any]:

@@ -11,13 +11,10 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from retable.data.files import DataUnavailable
 from retable.errors import UserError
 from retable.papers.subtb.molecules import TYPE, Fragments
 from retable.seeds import derive_seed
 
-FRAGMENTS_FILE = "subtb/blocks_PDB_105.json"
-PROXY_FILE = "subtb/seh_proxy.pt2"
 TOY = Fragments((3, 2, 2, 1, 1))
 """A branching fragment, two links and two caps."""
 
@@ -78,26 +75,6 @@ class ProxyReward:
         """Return log R ``(B,)``."""
         proxy = cast("Tensor", self.module(objects)).float()
         return self.exponent * (proxy.clamp_min(self.r_min) / self.norm).log()
-
-
-def find(name: str, *, mirror: Path | None, cache: Path) -> Path:
-    """A user's file in the mirror or the cache.
-
-    Raises:
-        DataUnavailable: where it is in neither; the message says where it comes from.
-    """
-    for folder in (mirror, cache):
-        if folder is not None and (folder / name).is_file():
-            return folder / name
-    what = {
-        FRAGMENTS_FILE: "mols/data/blocks_PDB_105.json of github.com/GFNOrg/gflownet",
-        PROXY_FILE: "the sEH proxy of github.com/GFNOrg/gflownet (mols/data/pretrained_proxy) as a"
-        " program of torch.export that maps states (B, blocks, 4) to (B,)",
-    }[name]
-    raise DataUnavailable(
-        f"{name}: is neither in the mirror nor in the cache, and cannot be fetched. It is {what};"
-        " put it into the folder of RETABLE_MIRROR, or take model.reward=toy, which needs no data"
-    )
 
 
 def read_fragments(path: Path) -> Fragments:

@@ -12,7 +12,6 @@ For weights ``w(m, k)`` of the pairs ``m < k <= n`` the weighted sum of ``(u_m -
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import torch
