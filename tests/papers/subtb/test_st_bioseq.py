@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retable.data.base import DataPaths
+from retable.data.files import sha256_of
 from retable.errors import UserError
 from retable.papers.subtb import bioproxy, molecule_data
-from retable.papers.subtb.bioproxy import ProxyNetwork, find_file, proxy, read_file
+from retable.papers.subtb.bioproxy import ProxyNetwork, proxy, read_file
 from retable.papers.subtb.bioseq import (
     ALPHABET,
     Motifs,
@@ -25,6 +26,7 @@ from retable.papers.subtb.bioseq import (
     top,
 )
 from retable.papers.subtb.module_bioseq import BioSequenceGFlowNet
+from retable.papers.subtb.user_files import UpdatesOnFiles
 
 
 def levenshtein(a, b):
@@ -136,13 +138,6 @@ def test_a_file_without_a_column_is_refused(tmp_path):
         read_file(path, 5)
 
 
-@pytest.mark.parametrize("task", ["amp", "gfp"])
-def test_missing_data_is_named_with_where_it_comes_from(tmp_path, task):
-    with pytest.raises(UserError, match=rf"subtb/{task}.csv: .*RETABLE_MIRROR.*motifs"):
-        find_file(task, mirror=tmp_path, cache=tmp_path)
-    assert find_file("gfp", mirror=tmp_path, cache=write(tmp_path, "gfp", []).parents[1])
-
-
 def test_proxy_does_not_see_behind_the_end():
     torch.manual_seed(0)
     network = ProxyNetwork(6, layers=2, heads=2, width=8).eval()
@@ -164,7 +159,8 @@ def test_a_proxy_is_fitted_once_and_learns_its_file(tmp_path, monkeypatch, task)
         rows.append(f"{'W' + letters if number % 2 else letters},{number % 2 + (task == 'gfp')}")
     write(tmp_path, task, rows)
     options = {"rate": 3e-3, "batch": 32, "max_epochs": 12, "layers": 1, "heads": 2, "width": 16}
-    settings = {"mirror": tmp_path, "cache": tmp_path / "cache", "exponent": 1.0, "floor": 1e-6}
+    path = tmp_path / "subtb" / f"{task}.csv"
+    settings = {"path": path, "cache": tmp_path / "cache", "exponent": 1.0, "floor": 1e-6}
     fitted = proxy(task, 8, **settings, **options)
     words = torch.tensor([[18, 0, 1, 2, 3, 0, 1, 0], [2, 0, 1, 2, 3, 0, 1, 0]])
     high, low = fitted.score(words, torch.tensor([7, 7])).tolist()
@@ -182,9 +178,9 @@ def test_a_run_takes_the_users_file(tmp_path, monkeypatch):
         hidden=8, test_samples=20, best=5,
     )  # fmt: skip
     paths = DataPaths(tmp_path / "cache", tmp_path)
-    monkeypatch.setattr(
-        BioSequenceGFlowNet, "trainer", SimpleNamespace(datamodule=SimpleNamespace(paths=paths))
-    )
+    sha256 = sha256_of(tmp_path / "subtb" / "amp.csv")
+    data = UpdatesOnFiles(seed=0, paths=paths, files=["amp"], checksums=[sha256])
+    monkeypatch.setattr(BioSequenceGFlowNet, "trainer", SimpleNamespace(datamodule=data))
     fit = bioproxy.fit
     monkeypatch.setattr(
         bioproxy, "fit", lambda *a: fit(*a, max_epochs=1)
@@ -202,8 +198,6 @@ def test_a_run_takes_the_users_file(tmp_path, monkeypatch):
 
 
 def test_files_of_the_seh_task(tmp_path):
-    with pytest.raises(UserError, match=r"blocks_PDB_105.json: .*GFNOrg/gflownet.*reward=toy"):
-        molecule_data.find(molecule_data.FRAGMENTS_FILE, mirror=None, cache=tmp_path)
     path = tmp_path / "blocks.json"
     content = {
         "block_smi": {"0": "CC", "1": "CC", "2": "O"},

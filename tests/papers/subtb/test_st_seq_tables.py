@@ -74,12 +74,14 @@ def test_settings_of_the_paper_protocol():
     run = experiment("bitseq")
     assert run.data["updates"] * run.trainer.max_epochs == 50_000
     amp, gfp = experiment("bioseq_amp"), experiment("bioseq_gfp")
-    assert (amp.model["lam"], gfp.model["lam"]) == (1.9, 0.99)
+    assert (amp.model["lam"], gfp.model["lam"]) == (0.9, 0.9)
+    lams = {c: load("bioseq").columns[c].overrides for c in ("amp_reward", "gfp_reward")}
+    assert lams == {"amp_reward": ["model.lam=1.9"], "gfp_reward": ["model.lam=0.99"]}
     assert amp.data["updates"] * amp.trainer.max_epochs == 20_000
     assert gfp.data["updates"] * gfp.trainer.max_epochs == 10_000
     assert (gfp.model["task"], gfp.model["width"], gfp.model["lr_log_z"]) == ("gfp", 128, 0.001)
     molecules = experiment("molecules")
-    assert molecules.model["lam"] == 1
+    assert molecules.model["lam"] == 0.9
     assert molecules.data["updates"] * molecules.trainer.max_epochs == 250_000
     assert molecules.trainer.precision == "64-true"
 
