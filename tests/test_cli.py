@@ -14,7 +14,7 @@ import pytest
 
 COMMANDS = ("list", "show", "plan", "run", "train", "table", "publish", "prepare", "reproduce",
             "doctor", "summarize", "clean", "claims", "site", "verify", "diff", "export", "refresh",
-            "status", "cancel", "logs", "retry", "watch", "wandb",
+            "status", "cancel", "logs", "retry", "watch", "wandb", "restore",
             )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Commands about tables: list, show, plan, run, refresh, publish, prepare, reproduce."""
+"""Commands about tables: list, show, plan, run, refresh, publish, restore, prepare, reproduce."""
 
 from __future__ import annotations
 
@@ -191,6 +191,30 @@ def publish(
     for grid in grids:
         path, _ = published.publish(grid, partial=partial)
         typer.echo(f"{path} and {path.with_suffix('.parquet').name}")
+
+
+@app.command()
+def restore(
+    name: Name, protocol: Protocol = "paper", row: Rows = None, column: Columns = None
+) -> None:
+    """Take a published table's records into the run folders, to go on where it was left.
+
+    Runs that have a record here are not touched. Example: retable restore subtb/hypergrid
+    """
+    from retable.report import parquet
+    from retable.report.publish import refuse_unpublished
+    from retable.report.restore import restore as take
+
+    grids = plan_grids(name, protocol, row, column)
+    refuse_unpublished(grids)
+    ok = True
+    for grid in grids:
+        if not parquet.parquet_file(grid.name, grid.protocol).is_file():
+            continue
+        done = take(grid)
+        typer.echo(f"{grid.name}: {done.text()}")
+        ok = ok and not done.refused
+    raise typer.Exit(0 if ok else 1)
 
 
 @app.command()

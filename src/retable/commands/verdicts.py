@@ -135,26 +135,12 @@ def built_tables(grids: list[Any], source: str) -> list[Any]:
 
     one_of("--from", source, ("runs", "results"))
     if source == "results":
-        _refuse_unpublished(grids)
+        from retable.report.publish import refuse_unpublished
+
+        refuse_unpublished(grids)
     out: list[Any] = []
     for grid in grids:
         results = source == "results"
         records = collect.from_results(grid) if results else collect.from_runs(grid, warn)
         out.append((grid, records, build(grid, records)))
     return out
-
-
-def _refuse_unpublished(grids: list[Any]) -> None:
-    from retable.report.parquet import parquet_file
-
-    if any(parquet_file(grid.name, grid.protocol).is_file() for grid in grids):
-        return
-    names = ", ".join(grid.name for grid in grids)
-    elsewhere = ""
-    if locations.extra_root() is not None:
-        elsewhere = "; RETABLE_EXTRA is set: unset it for the results of the project itself"
-    protocol = grids[0].protocol if grids else "paper"
-    where = locations.results_dir()
-    raise UserError(
-        f"{names}: nothing is published under protocol {protocol} in {where}{elsewhere}"
-    )

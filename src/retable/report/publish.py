@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -126,7 +127,9 @@ def render_published(grid: Grid) -> str:
 
 
 def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str]:
+    """By key; of a run that was restored, the thinned one that is published."""
     texts: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for run in grid.runs():
         record = found.get(run.key)
         if record is None or record.history_sha256 is None:
@@ -134,6 +137,14 @@ def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str
         path = run.folder / "attempts" / str(record.attempt) / "history.jsonl"
         if path.is_file():
             texts[run.key] = path.read_text(encoding="utf-8")
+        else:
+            missing[run.key] = record.history_sha256
+    file = parquet.parquet_file(grid.name, grid.protocol)
+    if missing and file.is_file():
+        before = {record.key: record.history_sha256 for record in parquet.read(file)}
+        for key, rows in parquet.histories(file).items():
+            if key in missing and before[key] == missing[key]:
+                texts[key] = records.history_text(json.loads(rows))
     return texts
 
 
@@ -147,6 +158,29 @@ def published() -> list[tuple[str, str]]:
         whole = not dash or stem in locations.config_names("table")
         found.append((stem, "paper") if whole else (name, protocol))
     return found
+
+
+def refuse_unpublished(grids: list[Grid]) -> None:
+    """Refuse tables of which none is published.
+
+    Raises:
+        UserError: naming the protocols under which they are.
+    """
+    if any(parquet.parquet_file(grid.name, grid.protocol).is_file() for grid in grids):
+        return
+    names = {grid.name: None for grid in grids}
+    hint = ""
+    if locations.extra_root() is not None:
+        hint = "; RETABLE_EXTRA is set: unset it for the results of the project itself"
+    papers = {name.partition("/")[0] for name in names}
+    others = [f"{n} --protocol {p}" for n, p in published() if n.partition("/")[0] in papers]
+    if others:
+        hint = f"; published are {', '.join(others)}"
+    protocol = grids[0].protocol if grids else "paper"
+    where = locations.results_dir()
+    raise UserError(
+        f"{', '.join(names)}: nothing is published under protocol {protocol} in {where}{hint}"
+    )
 
 
 def render_overview() -> str:

@@ -9,27 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from retable import records
 from retable.config import LoggerConfig
 from retable.errors import UserError, brief
-from retable.launch import frozen
-from retable.launch.attempt import new_attempt
+from retable.launch.adopt import GOOD, adopt, frozen_for, is_here
 from retable.launch.frozen import FrozenRun
-from retable.launch.lease import Lease
-from retable.launch.recorded import refreeze
 from retable.records import Record, RecordError, Status
 from retable.tracking import naming, payload
 from retable.tracking.api import Refused, Server, Unreachable, patiently
-from retable.tracking.local import HISTORY
 
 PROJECT: str = LoggerConfig(name="none").project
 """Project that runs go to where nothing else is said."""
-
-_GOOD = (Status.DONE, Status.DIVERGED)
 
 
 @dataclass
@@ -100,7 +94,7 @@ def pull(
     outcome = Outcome(where=server.page(entity, project))
     wanted: dict[str, FrozenRun] = {}
     for run in {run.key: run for run in runs}.values():
-        if _is_here(run.folder):
+        if is_here(run.folder):
             outcome.here += 1
         else:
             wanted[run.key] = run
@@ -119,17 +113,6 @@ def pull(
     except (Refused, Unreachable) as error:
         raise UserError(f"wandb pull: {server.host}: {error}") from None
     return outcome
-
-
-def _is_here(folder: Path) -> bool:
-    """Whether a run has a record that says a result; one that cannot be read is not touched."""
-    try:
-        if records.read(folder / records.RUN_RECORD) is not None:
-            return True
-    except RecordError:
-        return True
-    record = records.read_run(folder, lambda _: None)
-    return record is not None and record.status in _GOOD
 
 
 def _listed(
@@ -168,7 +151,7 @@ def _candidates(
         except RecordError as error:
             outcome.refused.append(str(error))
             continue
-        if record.status not in _GOOD:
+        if record.status not in GOOD:
             continue
         own = re.escape(naming.run_id(record.key, record.fingerprint))
         if record.key != key or not re.fullmatch(rf"{own}(g\d+)?", str(remote.id), re.ASCII):
@@ -197,7 +180,7 @@ def _take(
     say: Callable[[str], None],
 ) -> None:
     try:
-        refrozen = refreeze(one.record, Path(run.config.paths.runs))
+        frozen_run = frozen_for(one.record, Path(run.config.paths.runs))
     except UserError as error:
         outcome.refused.append(f"{one.path}: {error}")
         return
@@ -207,10 +190,8 @@ def _take(
         if history is None or records.text_sha256(history) != one.record.history_sha256:
             history = None
             say(f"{one.path}: its history is not the one that its record hashes; left out")
-    # The code that computed it, for whoever asks what the folder's config was frozen for.
-    frozen_run = replace(refrozen, fingerprint=one.record.fingerprint)
     try:
-        written = _write(frozen_run, one.record.model_copy(update={"pulled": one.path}), history)
+        written = adopt(frozen_run, one.record.model_copy(update={"pulled": one.path}), history)
     except RecordError as error:  # too large
         outcome.refused.append(f"{one.path}: {error}")
     except OSError as error:
@@ -234,27 +215,3 @@ def history_of(rows: Iterable[Mapping[str, Any]]) -> str | None:
         )
     except (TypeError, ValueError):
         return None
-
-
-def _write(run: FrozenRun, record: Record, history: str | None) -> bool:
-    """Write a run as an attempt of its own; False where it has a record by now, or is being done.
-
-    The record comes last: a kill leaves an attempt that came to nothing.
-    """
-    run.folder.mkdir(parents=True, exist_ok=True)
-    lease = Lease.acquire(run.folder, run.config.launcher.lease_s)
-    if lease is None:
-        return False
-    try:
-        if _is_here(run.folder):
-            return False
-        if not (run.folder / frozen.FILE).exists():  # one that is queued here stays as it is
-            frozen.write(run)
-        attempt = new_attempt(run.folder)
-        if history is not None:
-            records.write_atomic(attempt / HISTORY, history)
-        own = record.model_copy(update={"attempt": int(attempt.name)})
-        written = records.write_attempt(attempt, own)
-        return own.status is not Status.DONE or records.publish(written, run.folder)
-    finally:
-        lease.release()

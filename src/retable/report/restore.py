@@ -1,0 +1,74 @@
+"""The records of a published table as runs here, so that the table can go on where it was left."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retable import records
+from retable.errors import UserError
+from retable.launch.adopt import adopt, frozen_for, is_here
+from retable.report import parquet
+from retable.tables import collect
+from retable.tables.grid import Grid
+
+
+@dataclass
+class Restored:
+    """What was done, in runs.
+
+    Attributes:
+        written: runs whose record was written.
+        here: runs that have a record here already, or are being done.
+        refused: why the others were not taken.
+    """
+
+    written: int = 0
+    here: int = 0
+    refused: list[str] = field(default_factory=list[str])
+
+    def text(self) -> str:
+        """In a line, and one for each that was refused."""
+        line = f"{self.written} restored, {self.here} here already, {len(self.refused)} refused"
+        return "\n".join([line, *(f"refused: {text}" for text in self.refused)])
+
+
+def restore(grid: Grid) -> Restored:
+    """Write the published records of a table's runs that have none here; it has to be published.
+
+    Histories that were thinned for the publication are left out: publishing again keeps the
+    thinned one.
+
+    Raises:
+        UserError: where a folder cannot be written.
+    """
+    path = parquet.parquet_file(grid.name, grid.protocol)
+    found = collect.from_results(grid)
+    texts = parquet.histories(path)
+    done = Restored()
+    for run in grid.runs():
+        record = found.get(run.key)
+        if record is None:
+            continue
+        if is_here(run.folder):
+            done.here += 1
+            continue
+        try:
+            frozen = frozen_for(record, Path(run.config.paths.runs))
+            written = adopt(frozen, record, _whole(texts.get(run.key), record.history_sha256))
+        except UserError as error:
+            done.refused.append(str(error))
+        except OSError as error:
+            raise UserError(f"{run.folder}: cannot be written ({error.strerror})") from None
+        else:
+            done.written += written
+            done.here += not written
+    return done
+
+
+def _whole(published: str | None, sha256: str | None) -> str | None:
+    if published is None:
+        return None
+    text = records.history_text(json.loads(published))
+    return text if records.text_sha256(text) == sha256 else None

@@ -1,0 +1,111 @@
+"""What is published can be gone on with: its records become runs again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retable import locations, records
+from retable.report import parquet, publish
+from retable.report.restore import restore
+from retable.tables import collect
+from retable.tables.grid import plan
+
+NAME, PROTOCOL = "subtb/gradients", "reduced"
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A copy of the published results, and an empty folder of runs."""
+    copy = tmp_path / "results"
+    shutil.copytree(RESULTS, copy)
+    monkeypatch.setattr(locations, "results_dir", lambda: copy)
+    monkeypatch.setattr(publish, "write_overview", lambda: None)
+    monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
+    return copy
+
+
+def substance(found):
+    return {key: record.substance() for key, record in found.items()}
+
+
+def test_published_records_are_runs_again_and_give_the_same_publication(results):
+    grid = plan(NAME, PROTOCOL)
+    published = collect.from_results(grid)
+    file = parquet.parquet_file(NAME, PROTOCOL)
+    publish.rewrite("subtb", PROTOCOL)  # as the code and the table file stand
+    histories, page = parquet.histories(file), file.with_suffix(".md").read_bytes()
+    done = restore(grid)
+    assert (done.written, done.here, done.refused) == (len(published), 0, [])
+    found = collect.from_runs(grid, pytest.fail)
+    assert substance(found) == substance(published)
+    assert {k: r.fingerprint for k, r in found.items()} == {
+        k: r.fingerprint for k, r in published.items()
+    }
+    publish.publish(grid)
+    assert file.with_suffix(".md").read_bytes() == page
+    assert parquet.histories(file) == histories
+    again = restore(grid)
+    assert (again.written, again.here) == (0, len(published))
+
+
+def test_a_thinned_history_is_left_out_and_published_again(results, monkeypatch):
+    grid = plan(NAME, PROTOCOL)
+    file = parquet.parquet_file(NAME, PROTOCOL)
+    monkeypatch.setattr(parquet, "MAX_HISTORY", 3)
+    whole = {k: records.history_text(json.loads(t)) for k, t in parquet.histories(file).items()}
+    parquet.write(file, collect.from_results(grid), whole)
+    thin = parquet.histories(file)
+    assert all(len(json.loads(rows)) == 3 for rows in thin.values())
+    restore(grid)
+    assert not list((next(iter(grid.runs())).folder / "attempts").glob("*/history.jsonl"))
+    publish.publish(grid)
+    assert parquet.histories(file) == thin
+
+
+def test_a_run_that_is_here_is_not_touched(results):
+    grid = plan(NAME, PROTOCOL)
+    restore(grid)
+    run = next(iter(grid.runs()))
+    record = run.folder / records.RUN_RECORD
+    record.unlink()
+    for path in run.folder.glob("attempts/*/record.json"):
+        own = json.loads(path.read_text())
+        path.write_text(json.dumps({**own, "wall_s": 1.25}))
+    restore(grid)
+    (found,) = run.folder.glob("attempts/*/record.json")
+    assert json.loads(found.read_text())["wall_s"] == 1.25
+
+
+def test_a_record_whose_key_does_not_follow_is_refused(results):
+    grid = plan(NAME, PROTOCOL)
+    file = parquet.parquet_file(NAME, PROTOCOL)
+    found = collect.from_results(grid)
+    key = next(iter(found))
+    changed = {**found[key].config, "seed": 77}
+    parquet.write(file, {**found, key: found[key].model_copy(update={"config": changed})}, {})
+    done = restore(grid)
+    assert done.written == len(found) - 1
+    assert "its key does not follow from its config" in done.text()
+
+
+def test_by_the_command_line(tmp_path):
+    def call(*args):
+        env = {**os.environ, "RETABLE_RUNS": str(tmp_path / "runs")}
+        env.pop("RETABLE_EXTRA", None)
+        command = [sys.executable, "-m", "retable", "restore", *args]
+        return subprocess.run(command, env=env, capture_output=True, text=True)
+
+    said = call("subtb/molecules")
+    assert said.returncode == 2
+    assert "nothing is published under protocol paper" in said.stderr
+    assert f"{NAME} --protocol {PROTOCOL}" in said.stderr
+    done = call(NAME, "--protocol", PROTOCOL)
+    assert done.stdout == f"{NAME}: 10 restored, 0 here already, 0 refused\n"
