@@ -84,9 +84,9 @@ def generated(tmp_path, monkeypatch):
                     "model.in_features=8",
                     "model.n_references=4",
                 ]
-            case "Updates" | "Molecules" if config.model.get("reward") in {"proxy", "seh"}:
+            case "UpdatesOnFiles" if config.model["reward"] in {"proxy", "seh"}:
                 made_up = {"proxy": "motifs", "seh": "toy"}[config.model["reward"]]
-                return [f"model.reward={made_up}"]
+                return [f"model.reward={made_up}", "data.files=[]", "data.checksums=[]"]
             case "ImageData":
                 out = [f"data.checksum={images[config.data['dataset']]}", "data.n_validation=20"]
                 if config.experiment != "binary_connect/cifar10":

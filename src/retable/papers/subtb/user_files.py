@@ -29,11 +29,12 @@ ORIGINS: dict[UserFile, str] = {
     "seh_proxy": "the sEH proxy of github.com/GFNOrg/gflownet (mols/data/pretrained_proxy) as a"
     " program of torch.export that maps states (B, blocks, 4) to (B,)",
 }
+_NONE = "data.files=[] data.checksums=[]"
 INSTEAD: dict[UserFile, str] = {
-    "amp": "model.reward=motifs",
-    "gfp": "model.reward=motifs",
-    "fragments": "model.reward=toy",
-    "seh_proxy": "model.reward=toy",
+    "amp": f"model.reward=motifs {_NONE}",
+    "gfp": f"model.reward=motifs {_NONE}",
+    "fragments": f"model.reward=toy {_NONE}",
+    "seh_proxy": f"model.reward=toy {_NONE}",
 }
 
 
