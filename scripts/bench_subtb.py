@@ -310,7 +310,7 @@ def main() -> int:
     print(f"{cpu_model()}, torch {torch.__version__}, torchgfn {found}, one thread")
     worst = 0.0
     for weighting in ("geometric_within", "geometric", "equal", "equal_within"):
-        for lam in (0.5, 0.9):
+        for lam in (0.5, 0.9, 1.1, 1.9):
             difference = Grid(3, 8, weighting, lam).difference()
             worst = max(worst, difference)
             print(f"loss on the same trajectories, {weighting}, {lam}: differs by {difference:.1e}")
