@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from retable.papers.subtb.hypergrid import HyperGrid
 from retable.papers.subtb.networks import MLP, Table
-from retable.papers.subtb.rollout import GridPolicy
+from retable.papers.subtb.rollout import GridPolicy, visits
+from retable.papers.subtb.trajectories import Trajectories
 
 
 def policy(d=2, h=5, seed=0, learned_pb=True, widths=(16, 8), table=False, dtype=torch.float64):
@@ -27,3 +28,20 @@ def dense(network, coordinates):
     for weight, bias in zip(network.weights[:-1], network.biases[:-1], strict=True):
         h = F.leaky_relu(h @ weight + bias, network.slope)
     return h @ network.weights[-1] + network.biases[-1]
+
+
+def visited_of(grid, actions):
+    """Flat form of trajectories given as lists of actions, through the padded one."""
+    n, steps = len(actions), max(map(len, actions))
+    states = torch.zeros(n, steps, dtype=torch.long)
+    taken = torch.zeros(n, steps, dtype=torch.long)
+    for b, path in enumerate(actions):
+        cell = 0
+        for t, action in enumerate(path):
+            states[b, t], taken[b, t] = cell, action
+            cell += int(grid.moves[action])
+        taken[b, len(path) :] = 99
+    lengths = torch.tensor([len(path) for path in actions])
+    objects = states.gather(1, lengths.unsqueeze(1) - 1).squeeze(1)
+    padded = Trajectories(states, taken, lengths, objects, grid.log_reward[objects])
+    return visits(padded, grid)

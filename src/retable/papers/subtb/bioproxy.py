@@ -7,7 +7,6 @@ normalised fluorescence, whose score is the prediction less the smallest target 
 from __future__ import annotations
 
 import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from torch.nn import functional as F
 
 from retable.data.files import locked, sha256_of
 from retable.errors import UserError, brief
-from retable.files import write_atomic
 from retable.papers.subtb.bioseq import ALPHABET, Powers, Task
 from retable.papers.subtb.seq_model import sinusoids
 from retable.seeds import derive_seed
@@ -206,9 +204,9 @@ def proxy(
     sizes = {k: v for k, v in options.items() if k in {"layers", "heads", "width"}}
     with locked(kept):  # of runs that begin together one fits it
         if not kept.is_file():
-            weights = io.BytesIO()
-            torch.save(fit(data, task, seed, **options).state_dict(), weights)
-            write_atomic(kept, weights.getvalue())
+            temporary = kept.with_suffix(".tmp")
+            torch.save(fit(data, task, seed, **options).state_dict(), temporary)
+            temporary.replace(kept)
     network = ProxyNetwork(max_length, **sizes)
     network.load_state_dict(torch.load(kept, weights_only=True))
     network = network.eval().requires_grad_(False)
