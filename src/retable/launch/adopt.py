@@ -12,8 +12,8 @@ from retable.launch.frozen import FrozenRun
 from retable.launch.lease import Lease
 from retable.launch.recorded import refreeze
 from retable.records import Record, RecordError, Status
+from retable.tracking.local import HISTORY
 
-HISTORY = "history.jsonl"
 GOOD = (Status.DONE, Status.DIVERGED)
 
 
