@@ -65,6 +65,27 @@ def test_the_mini_sweep_compiles(table, tmp_path):
     assert "Missing character" not in log
 
 
+def test_claims_and_their_notes_fit_the_page_however_many_and_long_they_are(table, tmp_path):
+    """A float breaks over no page: notes that do not fit below the claims stand behind them."""
+    claim = table.claims[0]
+    bodies = [
+        latex.render(
+            replace(
+                table,
+                claims=[
+                    replace(claim, id=f"C{i}", statement="so it is " * words, marks=["as " * notes])
+                    for i in range(count)
+                ],
+            )
+        )
+        for count in (9, 14, 18, 30)
+        for words in (3, 20)
+        for notes in (1, 90)
+    ]
+    log = compiled(tmp_path, "\n\\clearpage\n".join(bodies))
+    assert re.findall(r"too large for page by [\d.]+pt on input line \d+", log) == []
+
+
 @settings(max_examples=4, suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.lists(st.text(max_size=20), min_size=40, max_size=40))
 def test_any_title_compiles(table, tmp_path, titles):

@@ -17,10 +17,13 @@ from retable.tables.judged import JudgedClaim, VerdictKind
 _NOTES = 2500
 """Characters of notes that still fit below a table on its page."""
 
+_NOTES_WIDTH, _NOTES_HEIGHT = 110, 0.8
+"""Characters in a line of notes, and its height in lines of a claim's statement."""
+
 _LONG = 16
 """Lines of a table beyond which it is printed in several parts."""
 
-_WIDTH, _HEIGHT = 80, 36
+_WIDTH, _HEIGHT = 80, 34
 """Characters in a line of a claim's statement, and lines of claims on a page."""
 
 _COLOUR: dict[VerdictKind, str] = {
@@ -102,16 +105,25 @@ def _tabular(columns: str, headings: list[str], body: list[str]) -> list[str]:
 
 
 def _float(
-    caption: str, label: str, grid: list[str], below: list[str], *, again: bool = False
+    caption: str,
+    label: str,
+    grid: list[str],
+    below: list[str],
+    *,
+    again: bool = False,
+    apart: bool = False,
 ) -> list[str]:
-    """A float whose grid is made as narrow as the page where it is wider, and no wider."""
+    """A float whose grid is made as narrow as the page where it is wider, and no wider.
+
+    ``apart`` sets the notes behind the float: a float breaks over no page, a paragraph does.
+    """
     lines = [r"\begin{table}[tbp]", r"\centering"]
     lines += [r"\addtocounter{table}{-1}"] if again else []
     lines += [f"\\caption{{{caption}}}", f"\\label{{{label}}}"]
     lines += [r"\sbox0{\small", *(f"  {line}" for line in grid), "}"]
     lines.append(r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi")
     noted = [f"{line}\\par" for line in below]
-    if sum(map(len, noted)) > _NOTES:  # a float breaks over no page, a paragraph does
+    if below and (apart or sum(map(len, noted)) > _NOTES):
         lead = rf"\noindent\emph{{{caption}}}:\par"
         return [*lines, r"\end{table}", "", rf"{{\scriptsize\raggedright {lead}", *noted, "}"]
     if below:
@@ -189,7 +201,10 @@ def _claims(table: Table) -> list[str]:
         body = [line for claim in shown for line in _claim(claim, kept)]
         notes_below = below if index == len(pages) - 1 else []
         grid = _tabular(columns, headings, body)
-        lines += ["", *_float(caption, label, grid, notes_below, again=index > 0)]
+        room = _HEIGHT - sum(map(_height, shown))
+        noted = sum(1 + len(line) // _NOTES_WIDTH for line in notes_below) * _NOTES_HEIGHT
+        lines.append("")
+        lines += _float(caption, label, grid, notes_below, again=index > 0, apart=noted > room)
     return lines[1:]
 
 
@@ -206,13 +221,18 @@ def _claim(claim: JudgedClaim, kept: list[int]) -> list[str]:
     return [*above, _line("", numbers), r"\addlinespace"]
 
 
+def _height(claim: JudgedClaim) -> int:
+    """Lines that a claim takes on its page."""
+    cells = claims.cells(claim)
+    return 2 + (len(cells[1]) + len(cells[2])) // _WIDTH
+
+
 def _pages(shown: Sequence[JudgedClaim]) -> list[list[JudgedClaim]]:
     """Claims that fit a page each, by the lines that their statements take."""
     pages: list[list[JudgedClaim]] = [[]]
     filled = 0
     for claim in shown:
-        cells = claims.cells(claim)
-        needs = 2 + (len(cells[1]) + len(cells[2])) // _WIDTH
+        needs = _height(claim)
         if pages[-1] and filled + needs > _HEIGHT:
             pages.append([])
             filled = 0
