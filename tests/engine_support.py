@@ -45,6 +45,9 @@ class Fake:
     def __exit__(self, *_):
         pass
 
+    def refusal(self, runs):
+        return None
+
     def start(self, run, launched):
         self.pid += 1
         self.running[self.pid] = run

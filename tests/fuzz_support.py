@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import seed as hypothesis_seed
 
 from retable import cli, composed
-from retable.launch import engine, frozen, multirun
+from retable.launch import engine, frozen, multirun, together
 
 SEED = int(os.environ.get("RETABLE_FUZZ_SEED", "0"))
 # Ten times as many, other ones, where there are minutes.
@@ -123,7 +123,7 @@ class House:
     def launch(self, runs, **_: object) -> None:
         """Stands in for the engine: what is about to start has to survive being written."""
         self.launched = True
-        engine.check_together(runs)
+        together.check_together(runs)
         for run in runs:
             paths = run.config.paths.model_copy(update={"runs": str(self.folder / "scratch")})
             moved = frozen.FrozenRun(
@@ -267,7 +267,7 @@ def house_in(folder: Path) -> Generator[House]:
         patch.setattr(composed, "WORTH_A_FILE", 1)  # what was composed is found again
         patch.setattr(engine, "launch", house.launch)
         patch.setattr(multirun, "launch", house.launch)
-        patch.setattr(engine.provenance, "gpu", lambda: (None, None))  # asks a program
+        patch.setattr(together.provenance, "gpu", lambda: (None, None))  # asks a program
         for module, name in ((pickle, "load"), (pickle, "loads"), (torch, "load")):
             patch.setattr(module, name, _watch.called(f"{module.__name__}.{name}"))
         yield house

@@ -73,6 +73,7 @@ CASES = [
     (["table", "digits", "--from", "run"], "did you mean 'runs'?"),
     (["publish", "digits/accuracy"], "nothing to publish"),
     (["rnu", "digits"], "'run'"),
+    ([*TRAIN, "+model.optimizer.momentum=-1"], "model.optimizer: Invalid momentum value: -1.0"),
     (["run", "digits", "--sed", "1"], "--seeds"),
 ]
 

@@ -8,7 +8,7 @@ from engine_support import freeze
 from retable import run
 from retable.data.prepare import prepare
 from retable.errors import UserError
-from retable.launch.engine import check_together
+from retable.launch.together import check_together
 from retable.tables.grid import plan
 
 

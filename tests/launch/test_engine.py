@@ -14,6 +14,7 @@ from retable.launch import engine, frozen
 from retable.launch.engine import Summary, launch
 from retable.launch.job import Exit, new_attempt, perform
 from retable.launch.lease import Lease
+from retable.launch.together import workers_of
 from retable.records import Status
 from retable.tracking import ledger
 
@@ -59,13 +60,25 @@ def test_failed_starts_again_and_stops_no_other(fake, capsys):
     assert (summary.done, summary.skipped) == (0, 3)
 
 
+def test_what_many_runs_fail_of_is_said_once(fake, capsys):
+    runs = [freeze("model.fail=raise"), freeze("model.fail=raise", seed=1), freeze("model.fail=no")]
+    assert len(launch(runs).failed) == 2
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("failed: ")]
+    first, other = (run.label for run in runs[:2])
+    folder = f"{runs[0].folder}/attempts/1"
+    assert lines == [
+        f"failed: {first}: RuntimeError: asked to <b>fail</b> ({folder})",
+        f"failed: {other}: as {first}",
+    ]
+
+
 def test_workers_bound_what_goes_on_at_once(fake):
     runs = [freeze("launcher.workers=3").with_seed(seed) for seed in range(5)]
     assert launch(runs).done == 5
     assert fake.most == 3
     assert newest(runs[0]).workers == 3
-    assert engine.workers_of(freeze("device.threads=1000")) == 1
-    assert engine.workers_of(freeze()) == len(os.sched_getaffinity(0))
+    assert workers_of(freeze("device.threads=1000")) == 1
+    assert workers_of(freeze()) == len(os.sched_getaffinity(0))
 
 
 def test_a_process_that_dies_leaves_a_failed_record(fake):

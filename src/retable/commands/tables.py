@@ -327,8 +327,9 @@ def _launch_once(grids: list[Any], retry_diverged: bool, orders: Any = None) -> 
         for cell in grid.cells.values():
             if cell.selection is not None:
                 for candidate in cell.selection.candidates:
-                    names.setdefault(candidate.setting.with_seed(0).key, candidate.text())
-            names.setdefault(cell.setting.with_seed(0).key, cell.column)
+                    name = f"{candidate.text()}, {cell.column}"
+                    names.setdefault(candidate.setting.with_seed(0).key, name)
+            names.setdefault(cell.setting.with_seed(0).key, f"{cell.row}, {cell.column}")
     summary = launch(
         [run for grid in grids for run in grid.runs()],
         retry_diverged=retry_diverged,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from retable import provenance, records
-from retable.data.prepare import check_mirror
 from retable.errors import UserError
 from retable.identity import targets_of
 from retable.launch import frozen, snapshot
@@ -27,6 +25,7 @@ from retable.launch.job import Exit, republish
 from retable.launch.lease import is_held
 from retable.launch.local import Ended, Forkserver
 from retable.launch.progress import Progress
+from retable.launch.together import check_together, workers_of, written_into
 from retable.records import Record, Status
 from retable.tracking.modes import Followed
 
@@ -165,38 +164,6 @@ def _expected(took: Sequence[tuple[FrozenRun, float]]) -> Callable[[FrozenRun], 
     return lambda run: means.get(run.keys([0])[0], rest)
 
 
-def check_together(runs: Sequence[FrozenRun]) -> None:
-    """Refuse runs that one launch cannot do.
-
-    Raises:
-        UserError: where launcher, paths or cluster differ, the folder of runs cannot be written, or
-            this machine cannot do what the launch is to do here.
-    """
-    first = runs[0].config
-    for run in runs:
-        for section in ("launcher", "paths", "cluster"):
-            if getattr(run.config, section) != getattr(first, section):
-                raise UserError(f"{section}: differs between runs of one launch; it may not")
-    check_mirror(first.paths.mirror)
-    folder = Path(first.paths.runs)
-    existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"paths.runs: {folder.absolute()} cannot be written to")
-    if first.launcher.name == "slurm":
-        return  # what there is here says nothing about a cluster's nodes
-    if any(run.config.device.accelerator == "gpu" for run in runs) and provenance.gpu()[0] is None:
-        raise UserError("device.accelerator=gpu: there is no NVIDIA GPU here; auto or cpu would do")
-
-
-def workers_of(run: FrozenRun) -> int:
-    """Runs that a launch keeps going at once."""
-    config = run.config
-    if config.launcher.workers is not None:
-        return config.launcher.workers
-    cores = len(os.sched_getaffinity(0))
-    return max(1, cores // (config.device.threads * config.device.devices))
-
-
 class _Engine:
     def __init__(
         self, todo: deque[FrozenRun], summary: Summary, label: Callable[[FrozenRun], str]
@@ -210,14 +177,10 @@ class _Engine:
         self.stop_at: float | None = None
         self.interrupts = 0
         self.followed = Followed(todo)
+        self.said: dict[str, str] = {}
 
     def go(self) -> None:
         runs_folder = Path(self.config.paths.runs)
-        try:
-            runs_folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = f"cannot be made ({error.strerror})"
-            raise UserError(f"paths.runs: {runs_folder.absolute()} {reason}") from None
         targets = sorted(
             {
                 t
@@ -225,15 +188,20 @@ class _Engine:
                 for t in targets_of([r.config.data, r.config.model, r.config.callbacks])
             }
         )
-        try:
-            source = snapshot.make(runs_folder) if self.config.launcher.snapshot else None
-            launched = Launched(provenance.collect(runs_folder), self.workers)
-        except OSError as error:
-            raise UserError(f"paths.runs: {line_of(error, runs_folder.absolute())}") from None
-        with (
-            Progress(len(self.todo), shown=self.config.progress) as self.progress,
-            Forkserver(targets, source) as self.server,  # Ctrl-C before a run has started: leave
-        ):
+        with ExitStack() as stack:
+            source = None
+            if self.config.launcher.snapshot:
+                with written_into(runs_folder):
+                    source = snapshot.make(runs_folder)
+            self.progress = stack.enter_context(
+                Progress(len(self.todo), shown=self.config.progress)
+            )
+            # Ctrl-C before a run has started: leave.
+            self.server = stack.enter_context(Forkserver(targets, source))
+            if refused := self.server.refusal(list(self.todo)):
+                raise UserError(f"{self.label(refused[0])}: {refused[1]}")
+            with written_into(runs_folder):
+                launched = Launched(provenance.collect(runs_folder), self.workers)
             self.followed.settle(self.progress.say)
             previous = signal.signal(signal.SIGINT, self._interrupt)
             try:
@@ -316,7 +284,10 @@ class _Engine:
 
     def _fail(self, run: FrozenRun, message: str) -> None:
         self.summary.failed.append((run, message))
-        self.progress.say(f"failed: {self.label(run)}: {message}")
+        name, reason = self.label(run), message.partition(f" ({run.folder}")[0]
+        # What holds for every run of a table, such as a file that is not there, is said once.
+        first = self.said.setdefault(reason, name)
+        self.progress.say(f"failed: {name}: {message if first == name else f'as {first}'}")
         self.progress.finished()
 
     def _look_at_others(self) -> None:

@@ -81,6 +81,9 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int], superv
         _send(replies, {"ready": os.getpid()})
         return
     server = os.getpid()
+    if "rehearse" in command:
+        _rehearse(command["rehearse"], replies, own)
+        return
     pid = os.fork()
     if pid:
         _send(replies, {"forked": command["folder"], "pid": pid})
@@ -112,6 +115,29 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int], superv
     finally:
         _say_last(replies, ending)
         os._exit(ending.code)
+
+
+def _rehearse(configs: list[dict[str, Any]], replies: int, own: tuple[int, int]) -> None:
+    """Fork a process that builds what some runs will build, and tell what is refused."""
+    pid = os.fork()
+    if pid:
+        _send(replies, {"rehearsing": pid})
+        return
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        end_with_parent(signal.SIGKILL)
+        for end in own:
+            os.close(end)
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):  # the runs say what there is to say while building
+            os.dup2(null, stream)
+        # Late: a server that only passes on to others what to do needs no torch.
+        from retable.launch.rehearsal import first_refusal
+
+        _send(replies, {"rehearsed": first_refusal(configs)})
+    finally:
+        os._exit(0)
 
 
 def _say_last(replies: int, ending: job.Ending) -> None:

@@ -108,6 +108,21 @@ class Forkserver:
             self._close()
             raise
 
+    def refusal(self, runs: Sequence[FrozenRun]) -> tuple[FrozenRun, str] | None:
+        """What the classes that runs are built of refuse, if anything; before any is started."""
+        settings = list({run.keys([0])[0]: run for run in runs}.values())
+        self._send({"rehearse": [run.config.model_dump(mode="json") for run in settings]})
+        pid: int | None = None
+        found: tuple[FrozenRun, str] | None = None
+        while self._process.poll() is None:
+            for message in self._receive(1):
+                pid = message.get("rehearsing", pid)
+                if refused := message.get("rehearsed"):
+                    found = settings[refused[0]], refused[1]
+                if "status" in message and message["pid"] == pid:
+                    return found
+        return None
+
     def start(self, run: FrozenRun, launched: Launched) -> None:
         """Fork a process that performs a frozen run already written to its folder."""
         self._begin(run, {"launched": launched_json(launched)})

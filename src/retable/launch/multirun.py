@@ -18,8 +18,9 @@ from retable.compose import (
 from retable.composed import planning
 from retable.errors import UserError, brief, nearest
 from retable.identity import targets_of
-from retable.launch.engine import Summary, check_together, launch
+from retable.launch.engine import Summary, launch
 from retable.launch.frozen import FrozenRun, freeze
+from retable.launch.together import check_together
 from retable.words import in_words
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from retable.index import Ints
-from retable.launch.engine import warn, workers_of
+from retable.launch.engine import warn
 from retable.launch.frozen import FrozenRun
 from retable.launch.progress import duration
+from retable.launch.together import workers_of
 from retable.records import Status
 from retable.tables.collect import from_runs
 from retable.tables.found import Found

@@ -16,12 +16,13 @@ from job_support import LAUNCHED
 from retable import locations, provenance, records
 from retable.errors import UserError
 from retable.launch import engine, frozen
-from retable.launch.engine import check_together, launch
+from retable.launch.engine import launch
 from retable.launch.job import perform
 from retable.launch.lease import Lease
 from retable.launch.slurm.queue import LEASE_S
 from retable.launch.slurm.submission import Entry, Submission, all_of
 from retable.launch.slurm.submit import Orders
+from retable.launch.together import check_together
 
 ON = ("launcher=slurm", "cluster=dev")
 

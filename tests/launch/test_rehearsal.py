@@ -1,0 +1,95 @@
+"""What classes refuse is said before a run starts; what only fails is left to the run."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from engine_support import freeze
+from retable.errors import UserError
+from retable.launch import rehearsal
+from retable.launch.engine import launch
+from retable.launch.rehearsal import first_refusal
+from retable.run import build
+
+ONE_CYCLE = "_target_: torch.optim.lr_scheduler.OneCycleLR, _partial_: true, max_lr: 1"
+
+
+def config(*overrides, **options):
+    return freeze(*overrides, **options).config.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("+model.optimizer.momentum=-1", "model.optimizer: Invalid momentum value: -1.0"),
+        ("+model.optimizer.nesterov=true", "model.optimizer: Nesterov momentum requires a"),
+        (
+            f"+model.scheduler={{{ONE_CYCLE}}}",
+            "model.scheduler: You must define either total_steps",
+        ),
+    ],
+)
+def test_options_that_torch_refuses_are_named(override, said):
+    refused = first_refusal([config(), config(override)])
+    assert refused is not None
+    assert refused[0] == 1
+    assert refused[1].startswith(said)
+
+
+def test_what_is_built_well_is_not_refused():
+    assert (
+        first_refusal(
+            [config(), config("stages=[test]", "~model.optimizer", "~trainer.max_epochs")]
+        )
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("data.files: two are needed"), "data.files: two are needed"),
+        (ValueError("model.k: 3 does not divide 8"), "model.k: 3 does not divide 8"),
+        (ValueError("shapes differ"), None),  # where it comes from is in the run's traceback
+        (RuntimeError("model.k: broken"), None),
+        (MemoryError(), None),
+    ],
+)
+def test_only_what_names_a_key_is_a_refusal(monkeypatch, error, said):
+    def refuse(_):
+        raise error
+
+    monkeypatch.setattr(rehearsal, "build", refuse)
+    assert first_refusal([{}]) == (said and (0, said))
+
+
+def test_a_module_with_optimisers_of_its_own_is_only_built(monkeypatch):
+    made = build(config())
+    monkeypatch.setattr(rehearsal, "build", lambda _: made)
+    monkeypatch.setattr(type(made[1]), "configure_optimizers", lambda self: self.trainer)
+    assert first_refusal([config()]) is None
+
+
+def test_building_stops_when_its_time_is_over(monkeypatch):
+    built = []
+    monkeypatch.setattr(rehearsal, "BUDGET_S", 0.2)
+    monkeypatch.setattr(rehearsal, "build", lambda c: (built.append(c), time.sleep(0.3)))
+    first_refusal([{"stages": []}] * 5)
+    assert len(built) == 1
+
+
+def test_a_launch_is_refused_before_any_of_its_runs_is_written():
+    good, bad = freeze(), freeze("+model.optimizer.momentum=-1")
+    with pytest.raises(UserError) as caught:
+        launch([good, bad])
+    assert str(caught.value) == f"{bad.label}: model.optimizer: Invalid momentum value: -1.0"
+    assert not good.folder.exists()
+    assert not bad.folder.exists()
+    assert launch([good]).done == 1
+
+
+def test_a_builder_that_is_killed_leaves_it_to_the_runs(monkeypatch):
+    """As the kernel does where memory runs out."""
+    assert launch([freeze("model.hidden=100000000000", "model.norm=false")]).failed
