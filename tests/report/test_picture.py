@@ -93,6 +93,23 @@ def test_logarithmic_axes_take_what_is_not_positive(table):
     assert all(math.isfinite(y) for _, y in marks(root, "filled"))
 
 
+def test_a_panel_may_have_an_x_axis_of_its_own(table):
+    """Titled and logarithmic as it says; the y axis stays the figure's."""
+    points = {"accuracy": 1.0, "drift": 10.0, "cost": 100.0}
+    own = {"points": points, "only": ["same"], "x": "size of a batch", "log": ["x"]}
+    root = drawn(table, log=["y"], panels=[{"points": points, "only": ["same"]}, own])
+    across = [[x for x, _ in marks(group, "filled")] for group in root.findall(f"{NS}g")]
+    (first, second) = [line for line in across if line]
+    assert second[1] - second[0] == pytest.approx(second[2] - second[1], abs=0.11)
+    assert first[2] - first[1] == pytest.approx(10 * (first[1] - first[0]), rel=0.05)
+    titles = [t.text for t in root.iter(f"{NS}text") if t.text in ("rate", "size of a batch")]
+    assert titles == ["rate", "size of a batch"]
+    figure = Figure.model_validate({"x": "rate", "log": ["x", "y"], "panels": [own]})
+    assert figure.log_of(figure.panels[0]) == ["x", "y"]
+    flat = figure.panels[0].model_copy(update={"log": []})
+    assert figure.log_of(flat) == ["y"]
+
+
 def test_the_same_table_gives_the_same_bytes_without_date_or_address(table):
     first = picture.render(table)
     assert picture.render(table) == first

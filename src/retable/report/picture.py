@@ -118,7 +118,7 @@ def _shared(
 
 def _x_axis(figure: Figure, panel: Panel) -> Axis:
     at = sorted(set(panel.points.values()))
-    x = axis(at, log="x" in figure.log, pad=True)
+    x = axis(at, log="x" in figure.log_of(panel), pad=True)
     return x if figure.ticks == "round" else replace(x, ticks=at)
 
 
@@ -160,10 +160,8 @@ def _panel(
             f"{x.text(tick)}</text>"
         )
     out.append(f'<path class="a" d="M{_LEFT} {bottom}H{right:g}"/>')
-    middle = (_LEFT + right) / 2
-    out.append(
-        f'<text x="{middle:.1f}" y="{bottom + 37}" text-anchor="middle">{escape(figure.x)}</text>'
-    )
+    middle, x_title = (_LEFT + right) / 2, escape(panel.x or figure.x)
+    out.append(f'<text x="{middle:.1f}" y="{bottom + 37}" text-anchor="middle">{x_title}</text>')
     out.append(f'<text class="s" x="{_LEFT}" y="{_TOP - 13}">{escape(y_title)}</text>')
     for name in names:
         out += _band(figure, styles[name], points[name], px, py, y)

@@ -19,6 +19,10 @@ class Panel(Part):
         description="position on the x axis by column (by row where lines are columns)",
     )
     only: list[str] | None = Field(None, description="lines that are drawn; all where left out")
+    x: Words | None = Field(None, description="title of its x axis; the figure's where left out")
+    log: list[Literal["x"]] | None = Field(
+        None, description="whether its x axis is logarithmic; as the figure's where left out"
+    )
 
 
 Band = Literal["std", "sem95"]
@@ -60,6 +64,12 @@ class Figure(Drawn):
         {}, description="lines that look alike and have one entry of the legend, by its title"
     )
     panels: list[Panel] = Field(min_length=1)
+
+    def log_of(self, panel: Panel) -> list[Literal["x", "y"]]:
+        """Which axes of a panel are logarithmic."""
+        if panel.log is None:
+            return self.log
+        return [*panel.log, *(one for one in self.log if one == "y")]
 
     @model_validator(mode="after")
     def _apart(self) -> Figure:

@@ -64,9 +64,9 @@ def _panel(source: Source, shape: Figure, panel: Panel) -> Chart:
         lines += _lines(shape, part.title or name, cells)
     return {
         "title": panel.title,
-        "x": shape.x,
+        "x": panel.x or shape.x,
         "y": shape.y or (units[0] if units else ""),
-        "log": list(shape.log),
+        "log": list(shape.log_of(panel)),
         "band": shape.band_text,
         "lines": lines,
     }
