@@ -45,7 +45,7 @@ seeds: 2
 columns: {accuracy: {metric: accuracy, title: Accuracy, experiment: digits/base}}
 rows:
   good: {overrides: [trainer.max_epochs=40]}
-  bad: {overrides: [model.optimizer.lr=-1.0]}
+  bad: {overrides: [model.fail=raise]}
 reported: {good: {accuracy: {value: "95.0", grade: recalled, where: "Table 1"}}}
 """
 LEFT = "\x1b[?1049l"
@@ -126,7 +126,7 @@ def test_a_sweep_is_followed_from_before_it_begins_to_its_end(table, tmp_path):
     assert re.fullmatch(r"good            ██ 2/2  \d\d\.\d ± \d\.\d  95\.0‡", lines[4])
     failed = [line for line in lines if line.startswith("failed ")]
     assert [line[:22] for line in failed] == ["failed s1 bad, accurac", "failed s0 bad, accurac"]
-    assert "ValueError" in failed[0]
+    assert "RuntimeError" in failed[0]
     assert "retable retry digits/watched" in lines[-1]
     assert sweep.returncode == 1
 
