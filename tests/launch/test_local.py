@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,11 @@ def shared():
             config = compose(["experiment=digits/smoke", "seed=0"])
         with Forkserver(sorted(targets_of([config.data, config.model]))) as server:
             yield server
+
+
+def test_what_forks_has_one_thread(shared):
+    """Python 3.12 and newer warn of others, and they would be missing in the runs."""
+    assert len(list(Path(f"/proc/{shared._process.pid}/task").iterdir())) == 1
 
 
 @pytest.fixture

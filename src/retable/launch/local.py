@@ -20,7 +20,12 @@ from retable.launch import forkserver, snapshot
 from retable.launch.attempt import Launched, launched_json
 from retable.launch.frozen import FrozenRun
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# A process with threads must not fork. OMP and BLAS: until a run asks for more; the last is of the
+# allocator that comes with pyarrow, which keeps a thread for cleaning up.
+_ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,7 @@ class Forkserver:
     def _open(self) -> None:
         self._replies, server_end = os.pipe()
         self._buffer = b""
-        # One thread until a run asks for more: a process with threads must not fork.
-        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+        environment = {**os.environ, **_ONE_THREAD}
         options: list[str] = []
         if self.source is not None:
             path = os.environ.get("PYTHONPATH")
