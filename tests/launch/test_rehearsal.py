@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import pytest
 
 from engine_support import freeze
 from retable.errors import UserError
-from retable.launch import rehearsal
+from retable.identity import targets_of
+from retable.launch import frozen, rehearsal
 from retable.launch.engine import launch
+from retable.launch.local import Forkserver
 from retable.launch.rehearsal import first_refusal
 from retable.run import build
 
@@ -44,12 +48,8 @@ def test_options_that_torch_refuses_are_named(override, said):
 
 
 def test_what_is_built_well_is_not_refused():
-    assert (
-        first_refusal(
-            [config(), config("stages=[test]", "~model.optimizer", "~trainer.max_epochs")]
-        )
-        is None
-    )
+    tested = config("stages=[test]", "~model.optimizer", "~trainer.max_epochs")
+    assert first_refusal([config(), tested]) is None
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,29 @@ def test_a_launch_is_refused_before_any_of_its_runs_is_written():
     assert launch([good]).done == 1
 
 
-def test_a_builder_that_is_killed_leaves_it_to_the_runs(monkeypatch):
-    """As the kernel does where memory runs out."""
+def test_what_only_fails_when_built_is_left_to_the_run():
+    """Memory that is not there may be there when the run begins."""
     assert launch([freeze("model.hidden=100000000000", "model.norm=false")]).failed
+
+
+def test_a_builder_that_is_killed_refuses_nothing(monkeypatch):
+    """As the kernel kills one where memory runs out: the runs will say what there is to say."""
+    good, bad = freeze().config, freeze("+model.optimizer.momentum=-1")
+    models = [{**good.model, "hidden": width} for width in range(1, 400)]
+    many = [frozen.freeze(good.model_copy(update={"model": model})) for model in models]
+    receive = Forkserver._receive
+    killed = []
+
+    def kill(server, timeout):
+        messages = receive(server, timeout)
+        for message in messages:
+            if pid := message.get("rehearsing"):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+        return messages
+
+    with Forkserver(sorted(targets_of([bad.config.data, bad.config.model]))) as server:
+        assert server.refusal([bad]) is not None
+        monkeypatch.setattr(Forkserver, "_receive", kill)
+        assert server.refusal([*many, bad]) is None
+    assert killed

@@ -319,21 +319,15 @@ def launch_grids(
 def _launch_once(grids: list[Any], retry_diverged: bool, orders: Any = None) -> bool:
     from retable.launch.engine import launch
     from retable.report import listing
+    from retable.tables.followed import runs_of
     from retable.tables.select import is_undecided
     from retable.tables.tagged import write_tags
 
-    names: dict[str, str] = {}
-    for grid in grids:
-        for cell in grid.cells.values():
-            if cell.selection is not None:
-                for candidate in cell.selection.candidates:
-                    name = f"{candidate.text()}, {cell.column}"
-                    names.setdefault(candidate.setting.with_seed(0).key, name)
-            names.setdefault(cell.setting.with_seed(0).key, f"{cell.row}, {cell.column}")
+    names = {key: run.name for grid in grids for key, run in runs_of(grid).items()}
     summary = launch(
         [run for grid in grids for run in grid.runs()],
         retry_diverged=retry_diverged,
-        label=lambda r: f"{names.get(r.with_seed(0).key, r.key[:8])} s{r.config.seed}",
+        label=lambda run: names[run.key],
         orders=orders,
         before=lambda: write_tags(grids, warn),
     )

@@ -80,22 +80,17 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int], superv
         preload(command["preload"])
         _send(replies, {"ready": os.getpid()})
         return
-    server = os.getpid()
     if "rehearse" in command:
         _rehearse(command["rehearse"], replies, own)
         return
+    server = os.getpid()
     pid = os.fork()
     if pid:
         _send(replies, {"forked": command["folder"], "pid": pid})
         return
     folder, ending = Path(command["folder"]), job.Ending(job.Exit.FAILED)
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for end in own:
-            os.close(end)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
+        _leave_server(own, streams=1)
         stop = stop_on_sigterm(command["grace_s"], time_limit=TIME_LIMIT if supervised else None)
         if supervised:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_A_JOB)
@@ -117,6 +112,17 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int], superv
         os._exit(ending.code)
 
 
+def _leave_server(own: tuple[int, int], *, streams: int) -> None:
+    """In a fork: drop the server's signals and pipe, and turn the first streams to nothing."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for end in own:
+        os.close(end)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in range(streams):
+        os.dup2(null, stream)
+
+
 def _rehearse(configs: list[dict[str, Any]], replies: int, own: tuple[int, int]) -> None:
     """Fork a process that builds what some runs will build, and tell what is refused."""
     pid = os.fork()
@@ -124,15 +130,9 @@ def _rehearse(configs: list[dict[str, Any]], replies: int, own: tuple[int, int])
         _send(replies, {"rehearsing": pid})
         return
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _leave_server(own, streams=3)  # what building says, the runs will say
         end_with_parent(signal.SIGKILL)
-        for end in own:
-            os.close(end)
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in range(3):  # the runs say what there is to say while building
-            os.dup2(null, stream)
-        # Late: a server that only passes on to others what to do needs no torch.
+        # Late: the launch itself imports this module too, and does without torch.
         from retable.launch.rehearsal import first_refusal
 
         _send(replies, {"rehearsed": first_refusal(configs)})

@@ -14,11 +14,11 @@ from retable.report.escape import escape, url
 from retable.tables.aggregate import Cell, Table
 from retable.tables.judged import JudgedClaim, VerdictKind
 
-_NOTES = 2500
-"""Characters of notes that still fit below a table on its page."""
-
 _NOTES_WIDTH, _NOTES_HEIGHT = 110, 0.8
 """Characters in a line of notes, and its height in lines of a claim's statement."""
+
+_ROOM = 18
+"""Lines that are left for notes below the longest part of a table."""
 
 _LONG = 16
 """Lines of a table beyond which it is printed in several parts."""
@@ -110,12 +110,13 @@ def _float(
     grid: list[str],
     below: list[str],
     *,
+    room: float = _ROOM,
     again: bool = False,
-    apart: bool = False,
 ) -> list[str]:
     """A float whose grid is made as narrow as the page where it is wider, and no wider.
 
-    ``apart`` sets the notes behind the float: a float breaks over no page, a paragraph does.
+    Notes that need more lines than there is ``room`` for stand behind it: a float breaks over no
+    page, a paragraph does.
     """
     lines = [r"\begin{table}[tbp]", r"\centering"]
     lines += [r"\addtocounter{table}{-1}"] if again else []
@@ -123,7 +124,7 @@ def _float(
     lines += [r"\sbox0{\small", *(f"  {line}" for line in grid), "}"]
     lines.append(r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi")
     noted = [f"{line}\\par" for line in below]
-    if below and (apart or sum(map(len, noted)) > _NOTES):
+    if sum(1 + len(line) // _NOTES_WIDTH for line in below) * _NOTES_HEIGHT > room:
         lead = rf"\noindent\emph{{{caption}}}:\par"
         return [*lines, r"\end{table}", "", rf"{{\scriptsize\raggedright {lead}", *noted, "}"]
     if below:
@@ -202,9 +203,7 @@ def _claims(table: Table) -> list[str]:
         notes_below = below if index == len(pages) - 1 else []
         grid = _tabular(columns, headings, body)
         room = _HEIGHT - sum(map(_height, shown))
-        noted = sum(1 + len(line) // _NOTES_WIDTH for line in notes_below) * _NOTES_HEIGHT
-        lines.append("")
-        lines += _float(caption, label, grid, notes_below, again=index > 0, apart=noted > room)
+        lines += ["", *_float(caption, label, grid, notes_below, room=room, again=index > 0)]
     return lines[1:]
 
 
