@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from retable.config import RunConfig, Section, is_keyed, keyed, keyed_part, sections
+from retable.config import (
+    RunConfig,
+    Section,
+    TrainerConfig,
+    is_keyed,
+    keyed,
+    keyed_part,
+    sections,
+    with_neutral,
+)
 from retable.errors import UserError
 from retable.identity import canonical_json, run_key
 
@@ -168,6 +177,78 @@ def test_a_new_keyed_field_at_its_default_leaves_the_key_alone():
     assert run_key(Later.model_validate(old.model_dump())) == run_key(old)
     changed = Later.model_validate({**old.model_dump(), "warmup": 1})
     assert run_key(changed) != run_key(old)
+
+
+def test_a_changed_default_changes_the_key_and_the_neutral_value_stays_out():
+    class Before(RunConfig):
+        warmup: int = keyed(0, "added later")
+
+    class After(RunConfig):
+        warmup: int = keyed(5, "with another default", neutral=0)
+
+    plain = config().model_dump()
+    before, after = run_key(Before.model_validate(plain)), run_key(After.model_validate(plain))
+    assert before == run_key(config())
+    assert after != before
+    assert keyed_part(After.model_validate(plain))["warmup"] == 5
+    # Who asks for what there was before has the run that there was before, and the other way round.
+    assert run_key(After.model_validate({**plain, "warmup": 0})) == before
+    assert run_key(Before.model_validate({**plain, "warmup": 5})) == after
+
+
+def test_a_changed_default_inside_a_section_changes_the_key_of_every_run():
+    class Trainer(TrainerConfig):
+        precision: str = keyed("bf16-mixed", "with another default", neutral="32-true")
+
+    class After(RunConfig):
+        trainer: Trainer = keyed(Trainer(), "options of the Trainer")
+
+    fit, test = config().model_dump(), only_test().model_dump()
+    for values, old in ((fit, config()), (test, only_test())):
+        values["trainer"].pop("precision")
+        assert run_key(After.model_validate(values)) != run_key(old)
+        values["trainer"]["precision"] = "32-true"
+        assert run_key(After.model_validate(values)) == run_key(old)
+
+
+def only_test(**changes: Any) -> RunConfig:
+    return config(stages=["test"], trainer={}, best_epoch=None, **changes)
+
+
+def test_a_section_is_left_out_where_its_keyed_part_is_empty():
+    assert "trainer" not in keyed_part(only_test())
+    saved = {"trainer.checkpoint_every_n_epochs": 2}  # unkeyed: of where the run is kept
+    assert run_key(only_test(**saved)) == run_key(only_test())
+    assert run_key(config(**saved)) == run_key(config())
+
+
+def test_a_section_that_may_be_missing_says_something_by_being_there():
+    class Start(Section):
+        load: str = keyed("all", "what is taken over")
+
+    class Later(RunConfig):
+        start: Start | None = keyed(None, "added later")
+
+    plain = config().model_dump()
+    assert run_key(Later.model_validate(plain)) == run_key(config())
+    assert run_key(Later.model_validate({**plain, "start": {}})) != run_key(config())
+
+
+def test_what_older_code_left_out_of_a_config_was_neutral():
+    class Trainer(TrainerConfig):
+        warmup: int = keyed(5, "added later", neutral=0)
+
+    class After(RunConfig):
+        trainer: Trainer = keyed(Trainer(), "options of the Trainer")
+        swa: bool = keyed(True, "added later", neutral=False)
+
+    for old in (config(), only_test()):
+        written = old.model_dump()
+        assert run_key(After.model_validate(written)) != run_key(old)
+        assert run_key(After.model_validate(with_neutral(written, After))) == run_key(old)
+        assert with_neutral(written) == written
+        del written["trainer"]
+    assert with_neutral({"seed": 3}, After)["trainer"]["warmup"] == 0
 
 
 def test_defaults_are_left_out_and_the_rest_is_in():

@@ -1,7 +1,7 @@
 """Keys, fingerprints and seeds: what changes them, what may not, and the keys of what is shipped.
 
-After a change that is meant to change keys (it orphans the records that had them), write the
-golden file anew:  python tests/test_identity.py --write
+New settings are added to the golden file by  python tests/test_identity.py --write , which refuses
+to change or drop a line: published records have those keys.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from retable import identity
 from retable.compose import compose, hydra_ready
-from retable.config import RunConfig, is_keyed, sections
+from retable.config import REQUIRED, RunConfig, is_keyed, neutral_of, sections
 from retable.identity import derive_seed, fingerprint, modules_of, run_key
 from retable.tables import spec
 
@@ -32,12 +32,13 @@ def own(group: str) -> list[str]:
 
 
 def neutral_values() -> dict[str, object]:
-    """Defaults of the keyed fields: what is left out of a key."""
+    """What is left out of a key, by keyed field."""
     found: dict[str, object] = {}
     for prefix, model in [("", RunConfig), *((f"{n}.", s) for n, s in sections().items())]:
-        for name, info in model.model_fields.items():
-            if is_keyed(model, name) and not info.is_required() and name != "trainer":
-                found[f"{prefix}{name}"] = info.default
+        for name in model.model_fields:
+            if is_keyed(model, name) and (value := neutral_of(model, name)) is not REQUIRED:
+                found[f"{prefix}{name}"] = value
+    del found["trainer"]  # neutral field by field
     return dict(sorted(found.items()))
 
 
@@ -68,16 +69,59 @@ def shipped_keys() -> dict[str, str]:
     return dict(sorted(keys.items()))
 
 
+Golden = dict[str, dict[str, object]]
+
+
+def lost(golden: Golden, now: Golden) -> list[str]:
+    """Lines of the golden file that are not as they were: records with those keys are orphaned."""
+    return [
+        f"{part}: {name}"
+        for part in golden
+        for name, value in golden[part].items()
+        if name not in now[part] or now[part][name] != value
+    ]
+
+
+def write(now: Golden, file: Path = GOLDEN) -> str:
+    """Add lines to the golden file; refuses to change or drop one."""
+    golden = json.loads(file.read_text(encoding="utf-8"))
+    if orphaned := lost(golden, now):
+        more = f" and {len(orphaned) - 5} more" if len(orphaned) > 5 else ""
+        sys.exit(
+            f"{file.name}: not written, {len(orphaned)} lines would change or go"
+            f" ({'; '.join(orphaned[:5])}{more}). Published records have these keys and settings:"
+            " give a changed default its neutral value (retable.config.keyed); a line of a setting"
+            " that is meant to go is deleted by hand."
+        )
+    added = sum(len(now[part]) - len(golden[part]) for part in golden)
+    file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+    return f"{file.name}: {added} lines added, {sum(map(len, now.values()))} in all"
+
+
 def test_keys_of_everything_shipped_are_the_golden_ones():
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     now = {"neutral": neutral_values(), "keys": shipped_keys()}
-    for part in ("neutral", "keys"):
-        changed = {k for k in now[part].keys() | golden[part].keys()
-                   if now[part].get(k) != golden[part].get(k)}  # fmt: skip
-        assert not changed, (
-            f"{part} changed: {sorted(changed)[:5]} ... records with the old keys are orphaned; if"
-            " that is meant: python tests/test_identity.py --write"
-        )
+    assert not (changed := lost(golden, now)), f"records would be orphaned: {changed[:5]} ..."
+    assert not lost(now, golden), "python tests/test_identity.py --write adds the new lines"
+
+
+def test_the_golden_file_grows_and_never_forgets(tmp_path):
+    file = tmp_path / "golden.json"
+    first = {"neutral": {"trainer.precision": "32-true"}, "keys": {"a": "1", "b": None}}
+    file.write_text(json.dumps(first))
+    text = file.read_bytes()
+    for wrong in (
+        {"neutral": {"trainer.precision": "16-mixed"}, "keys": {"a": "1", "b": None}},
+        {"neutral": {"trainer.precision": "32-true"}, "keys": {"a": "2", "b": None}},
+        {"neutral": {"trainer.precision": "32-true"}, "keys": {"a": "1"}},
+        {"neutral": {}, "keys": {"a": "1", "b": None, "c": "3"}},
+    ):
+        with pytest.raises(SystemExit, match=r"not written, 1 lines would change or go \(\w+: "):
+            write(wrong, file)
+        assert file.read_bytes() == text
+    more = {"neutral": first["neutral"], "keys": {"a": "1", "b": None, "c": "3"}}
+    assert write(more, file) == "golden.json: 1 lines added, 4 in all"
+    assert json.loads(file.read_text()) == more
 
 
 def test_golden_file_is_not_trivial():
@@ -209,6 +253,4 @@ def test_fingerprint_follows_the_file(tmp_path):
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit(__doc__)
-    content = {"neutral": neutral_values(), "keys": shipped_keys()}
-    GOLDEN.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(content['keys'])} keys in {GOLDEN}")
+    print(write({"neutral": neutral_values(), "keys": shipped_keys()}))

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from retable import composed, locations
-from retable.config import RunConfig, is_keyed, keyed_part, sections
+from retable.config import RunConfig, is_keyed, keyed_part, sections, with_neutral
 from retable.documents import NOT_OF_A_FILE, check_files, choice, files_of, not_yaml, of_launch
 from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
@@ -227,6 +227,8 @@ def _refuse_missing(missing: set[str], values: dict[str, Any], overrides: Sequen
 
 def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) -> RunConfig:
     """Validate resolved values (a composed config or, without overrides, a frozen run's file)."""
+    if overrides is None and isinstance(values, dict):
+        values = with_neutral(values)
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:

@@ -27,9 +27,20 @@ REQUIRED: Any = ...
 MAX_WORD = 64
 
 
-def keyed(default: Any, description: str) -> Any:
-    """Field that enters the key, except at its default: fields added later orphan no record."""
-    return Field(default, description=description, json_schema_extra={"keyed": True})
+def keyed(default: Any, description: str, *, neutral: Any = REQUIRED) -> Any:
+    """Field that enters the key, except at its neutral value: fields added later orphan no record.
+
+    Args:
+        default: value where none is given.
+        description: what it means.
+        neutral: the value that means "as before there was the field"; the first default where it
+            is left out. It is pinned for ever (``tests/golden_keys.json``): a default that is
+            changed later is another setting and enters the key, so the change names here what the
+            default was.
+    """
+    known = default if neutral is REQUIRED else neutral
+    kept = {} if known is REQUIRED else {"neutral": known}
+    return Field(default, description=description, json_schema_extra={"keyed": True, **kept})
 
 
 def unkeyed(default: Any, description: str) -> Any:
@@ -270,28 +281,53 @@ def is_keyed(model: type[BaseModel], field: str) -> bool:
 
 
 def keyed_part(config: RunConfig) -> Node:
-    """The part of a config that its key is made from, without fields at their defaults."""
+    """The part of a config that its key is made from, without fields at their neutral values."""
     return _keyed_part(config)
 
 
 def _keyed_part(section: BaseModel) -> Node:
     out: Node = {}
-    for name, default in _keyed_fields(type(section)):
+    for name, neutral in _keyed_fields(type(section)):
         value = getattr(section, name)
-        if default is not REQUIRED and value == default:
-            continue
-        out[name] = _keyed_part(value) if isinstance(value, BaseModel) else value
+        if isinstance(value, BaseModel):
+            # A section that is always there is neutral where all its fields are, whatever its
+            # default; one that may be missing says something by being there.
+            part = _keyed_part(value)
+            if part or not isinstance(neutral, BaseModel):
+                out[name] = part
+        elif neutral is REQUIRED or value != neutral:
+            out[name] = value
+    return out
+
+
+def neutral_of(model: type[BaseModel], field: str) -> Any:
+    """Value of a keyed field that the key leaves out; ``REQUIRED`` where every value enters."""
+    extra = model.model_fields[field].json_schema_extra
+    return extra.get("neutral", REQUIRED) if isinstance(extra, dict) else REQUIRED
+
+
+def with_neutral(values: Node, model: type[BaseModel] = RunConfig) -> Node:
+    """Values that were written by other code, with the fields that it did not know.
+
+    A default may have changed since; what is missing there had its neutral value.
+    """
+    out = dict(values)
+    for name, neutral in _keyed_fields(model):
+        section = sections(model).get(name)
+        given = out.get(name)
+        if section is not None and isinstance(given, dict):
+            out[name] = with_neutral(given, section)
+        elif name not in out and neutral is not REQUIRED and not isinstance(neutral, BaseModel):
+            out[name] = neutral
+        elif name not in out and section is not None and isinstance(neutral, BaseModel):
+            out[name] = with_neutral({}, section)
     return out
 
 
 @cache
 def _keyed_fields(model: type[BaseModel]) -> list[tuple[str, Any]]:
-    """Keyed fields of a section with their defaults, ``REQUIRED`` where there is none."""
-    return [
-        (name, REQUIRED if info.is_required() else info.default)
-        for name, info in model.model_fields.items()
-        if is_keyed(model, name)
-    ]
+    """Keyed fields of a section with their neutral values."""
+    return [(name, neutral_of(model, name)) for name in model.model_fields if is_keyed(model, name)]
 
 
 def sections(model: type[BaseModel] = RunConfig) -> dict[str, type[BaseModel]]:
