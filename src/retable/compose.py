@@ -227,7 +227,7 @@ def _refuse_missing(missing: set[str], values: dict[str, Any], overrides: Sequen
 
 def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) -> RunConfig:
     """Validate resolved values (a composed config or, without overrides, a frozen run's file)."""
-    if overrides is None and isinstance(values, dict):
+    if overrides is None:
         values = with_neutral(values)
     try:
         config = RunConfig.model_validate(values)

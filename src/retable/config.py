@@ -306,17 +306,19 @@ def neutral_of(model: type[BaseModel], field: str) -> Any:
     return extra.get("neutral", REQUIRED) if isinstance(extra, dict) else REQUIRED
 
 
-def with_neutral(values: Node, model: type[BaseModel] = RunConfig) -> Node:
+def with_neutral(values: Any, model: type[BaseModel] = RunConfig) -> Any:
     """Values that were written by other code, with the fields that it did not know.
 
-    A default may have changed since; what is missing there had its neutral value.
+    A default may have changed since; what is missing there had its neutral value. Anything but a
+    mapping is returned as it is.
     """
-    out = dict(values)
+    if not isinstance(values, dict):
+        return values
+    out: Node = dict(values)
     for name, neutral in _keyed_fields(model):
         section = sections(model).get(name)
-        given = out.get(name)
-        if section is not None and isinstance(given, dict):
-            out[name] = with_neutral(given, section)
+        if section is not None and name in out:
+            out[name] = with_neutral(out[name], section)
         elif name not in out and neutral is not REQUIRED and not isinstance(neutral, BaseModel):
             out[name] = neutral
         elif name not in out and section is not None and isinstance(neutral, BaseModel):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from retable import static
+from retable import imports, static
 from retable.config import RunConfig, keyed_part
 from retable.seeds import derive_seed
 
@@ -58,28 +58,13 @@ def targets_of(node: Any) -> set[str]:
 
 
 def modules_of(targets: Iterable[str]) -> list[str]:
-    """Modules of the project that a run with these targets executes: an import closure."""
-    todo = ["retable.run", *(t.rpartition(".")[0] for t in targets if t.startswith("retable."))]
-    closure: set[str] = set()
-    while todo:
-        module = todo.pop()
-        if module in closure or module in _NOT_NUMBERS or static.module_file(module) is None:
-            continue
-        closure.add(module)
-        todo += _imports(module)
-    return sorted(closure)
+    """Own modules that a run with these targets executes: an import closure.
 
-
-def _imports(module: str) -> list[str]:
-    tree = static.module_tree(module)
-    found: list[str] = []
-    for node in ast.walk(tree) if tree else []:
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            # `from package import name`: the name may be a module or something in the package
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in found if name.startswith("retable.")]
+    The project's and the user's, see :mod:`retable.imports`; what is imported by a name that is
+    only known when it runs is not seen.
+    """
+    starts = ["retable.run", *(target.rpartition(".")[0] for target in targets)]
+    return imports.closure(starts, _NOT_NUMBERS)
 
 
 def fingerprint(targets: Iterable[str]) -> str:
@@ -95,8 +80,15 @@ def _fingerprint(targets: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for module in modules_of(targets):
         tree = static.module_tree(module)
-        digest.update(f"{module}\n{_plain(tree)}\n".encode())
+        text = _plain(tree) if tree is not None else _bytes_of(module)
+        digest.update(f"{module}\n{text}\n".encode())
     return digest.hexdigest()
+
+
+def _bytes_of(module: str) -> str:
+    file = imports.extension_file(module)
+    assert file is not None
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _plain(node: Any) -> Any:

@@ -52,17 +52,22 @@ def module_file(module: str) -> Path | None:
     else:
         top, *parts = module.split(".")
         spec = importlib.util.find_spec(top)  # a top-level name: nothing is imported
-        if spec is None or spec.origin is None:
+        if spec is None:
             return None
-        roots = [Path(spec.origin).parent] if spec.submodule_search_locations else []
+        roots = [Path(folder) for folder in spec.submodule_search_locations or ()]
         if not parts:
-            return Path(spec.origin)
+            return _python_file(spec.origin)
     for root in roots:
         base = root.joinpath(*parts)
         for path in (base / "__init__.py", base.with_suffix(".py")):
             if path.is_file():
                 return path
     return None
+
+
+def _python_file(origin: str | None) -> Path | None:
+    """Where a module lies, None for a package without a file and for a compiled module."""
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
 
 
 @cache
@@ -72,7 +77,8 @@ def module_tree(module: str) -> ast.Module | None:
     return None if path is None else ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _absolute(module: str, node: ast.ImportFrom) -> str:
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """Module that a ``from ... import`` in a module names, its dots resolved."""
     if not node.level:
         return node.module or ""
     path = module_file(module)
@@ -102,7 +108,7 @@ def find(
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return Definition(module, node)
         if isinstance(node, ast.ImportFrom):
-            source = _absolute(module, node)
+            source = absolute(module, node)
             for alias in node.names:
                 if alias.name == "*":
                     stars.append(source)
@@ -308,6 +314,6 @@ def _resolve(module: str, base: ast.expr) -> Definition | None:
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == first:
-                    source = f"{_absolute(module, node)}.{alias.name}"
+                    source = f"{absolute(module, node)}.{alias.name}"
                     return find(f"{source}.{rest}" if rest else source, name)
     return None

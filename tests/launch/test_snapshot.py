@@ -13,6 +13,8 @@ import pytest
 from retable import identity, locations, records
 from retable.launch import snapshot
 
+TARGETS = ["retable.papers.digits.data.Digits", "retable.papers.digits.module.Perceptron"]
+
 
 @pytest.fixture
 def extra(tmp_path, monkeypatch):
@@ -32,27 +34,27 @@ def test_a_copy_is_named_after_its_content_and_made_once(extra, runs):
     (extra / "results" / "big.bin").write_bytes(b"0" * 1000)
     (extra / "papers" / "digits" / "__pycache__").mkdir(exist_ok=True)
     (extra / "papers" / "digits" / "__pycache__" / "x.pyc").write_bytes(b"")
-    first = snapshot.make(runs)
+    first = snapshot.make(runs, TARGETS)
     assert first.parent == runs / "_snapshots"
     assert (first / "retable" / "run.py").read_bytes() == (
         locations.PACKAGE / "run.py"
     ).read_bytes()
     names = files(first)
-    assert "extra/papers/digits/module.py" in names
+    assert f"{snapshot.EXTRA}/papers/digits/module.py" in names
     assert not [name for name in names if "__pycache__" in name or "big.bin" in name]
-    assert snapshot.make(runs) == first
+    assert snapshot.make(runs, TARGETS) == first
     # A data file counts as well as a module.
     (extra / "papers" / "digits" / "table.csv").write_text("1")
-    second = snapshot.make(runs)
+    second = snapshot.make(runs, TARGETS)
     assert second != first
     (extra / "papers" / "digits" / "table.csv").write_text("2")
-    assert snapshot.make(runs) not in (first, second)
+    assert snapshot.make(runs, TARGETS) not in (first, second)
     assert len(list((runs / "_snapshots").iterdir())) == 3, "a temporary was left"
 
 
 def test_without_an_extra_root(runs, monkeypatch):
     monkeypatch.delenv("RETABLE_EXTRA")
-    made = snapshot.make(runs)
+    made = snapshot.make(runs, [])
     assert sorted(p.name for p in made.iterdir()) == ["retable"]
 
 
@@ -91,7 +93,7 @@ def test_an_edit_after_the_launch_began_changes_nothing(extra, runs, tmp_path):
     targets = sorted(identity.targets_of(found[0].config))
     of_copy = subprocess.run(
         [sys.executable, "-P", "-c", code, *targets],
-        env={**os.environ, "PYTHONPATH": str(copy), "RETABLE_EXTRA": str(copy / "extra")},
+        env={**os.environ, "PYTHONPATH": str(copy), "RETABLE_EXTRA": str(copy / snapshot.EXTRA)},
         capture_output=True,
         text=True,
         check=True,

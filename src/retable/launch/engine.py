@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from retable import provenance, records
 from retable.errors import UserError
-from retable.identity import targets_of
 from retable.launch import frozen, snapshot
 from retable.launch.attempt import Launched
 from retable.launch.endings import failure, first_line, holds, newest
@@ -181,18 +180,12 @@ class _Engine:
 
     def go(self) -> None:
         runs_folder = Path(self.config.paths.runs)
-        targets = sorted(
-            {
-                t
-                for r in self.todo
-                for t in targets_of([r.config.data, r.config.model, r.config.callbacks])
-            }
-        )
+        targets = sorted({target for run in self.todo for target in run.targets})
         with ExitStack() as stack:
             source = None
             if self.config.launcher.snapshot:
                 with written_into(runs_folder):
-                    source = snapshot.make(runs_folder)
+                    source = snapshot.make(runs_folder, targets)
             self.progress = stack.enter_context(
                 Progress(len(self.todo), shown=self.config.progress)
             )

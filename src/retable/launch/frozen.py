@@ -41,6 +41,11 @@ class FrozenRun:
         return run_folder(Path(self.config.paths.runs), self.config.paper, self.key)
 
     @property
+    def targets(self) -> set[str]:
+        """Everything that its config builds."""
+        return _targets(self.config)
+
+    @property
     def label(self) -> str:
         """Short name for people."""
         name = self.config.experiment or self.config.paper
@@ -97,8 +102,11 @@ def _keys_by_seed(part: Node) -> Callable[[int], str]:
 
 def freeze(config: RunConfig) -> FrozenRun:
     """Give a validated config its identity."""
-    targets = targets_of([config.data, config.model, config.callbacks])
-    return FrozenRun(config, run_key(config), fingerprint(targets))
+    return FrozenRun(config, run_key(config), fingerprint(_targets(config)))
+
+
+def _targets(config: RunConfig) -> set[str]:
+    return targets_of([config.data, config.model, config.callbacks])
 
 
 def write(run: FrozenRun) -> Path:

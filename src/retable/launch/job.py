@@ -21,7 +21,7 @@ from pathlib import Path
 
 from retable import records
 from retable.errors import UserError
-from retable.identity import fingerprint, targets_of
+from retable.identity import fingerprint
 from retable.launch import frozen, process, ranks
 from retable.launch.attempt import Attempt, Launched, identity_of, new_attempt
 from retable.launch.failures import line_of
@@ -67,8 +67,7 @@ class Ending:
 
 def verify_code(run: frozen.FrozenRun) -> None:
     """Refuse where the code differs from what the run was frozen for."""
-    config = run.config
-    now = fingerprint(targets_of([config.data, config.model, config.callbacks]))
+    now = fingerprint(run.targets)
     if now != run.fingerprint:
         raise UserError(
             f"{run.folder}: the code changed since launch (fingerprint {run.fingerprint[:12]},"

@@ -75,7 +75,6 @@ class Forkserver:
         self._replies, server_end = os.pipe()
         self._buffer = b""
         environment = {**os.environ, **_ONE_THREAD}
-        options: list[str] = []
         if self.source is not None:
             path = os.environ.get("PYTHONPATH")
             environment["PYTHONPATH"] = os.pathsep.join(
@@ -83,7 +82,6 @@ class Forkserver:
             )
             if (self.source / snapshot.EXTRA).is_dir():
                 environment["RETABLE_EXTRA"] = str(self.source / snapshot.EXTRA)
-            options = ["-P"]  # the current folder may hold the package too
         # Ctrl-C reaches the whole process group, and only the launch itself is to act on it.
         deaf_to = {signal.SIGINT}
         arguments: list[str] = []
@@ -92,7 +90,8 @@ class Forkserver:
             arguments = [forkserver.SUPERVISED]
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, deaf_to)
         try:
-            server = [*options, "-m", "retable.launch.forkserver", str(server_end), *arguments]
+            # -P: what a run imports does not depend on the folder it is launched from.
+            server = ["-P", "-m", "retable.launch.forkserver", str(server_end), *arguments]
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, *server],
                 stdin=subprocess.PIPE,

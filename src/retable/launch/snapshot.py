@@ -6,16 +6,23 @@ import errno
 import hashlib
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from retable import locations
+from retable import imports, locations
+from retable.identity import modules_of
 
-EXTRA = "extra"
+EXTRA = "_extra"
 """Folder of a snapshot that holds the extra root's papers, where there are any."""
 
 
-def make(runs: Path) -> Path:
-    """Copy the package's source below ``runs``, under a name made of its content.
+def make(runs: Path, targets: Iterable[str]) -> Path:
+    """Copy the source below ``runs``, under a name made of its content.
+
+    Args:
+        runs: folder of all runs.
+        targets: what the runs will build; what else of the user's own code they import is copied
+            beside the project.
 
     Returns:
         The folder to put on the module path. The extra root's papers are copied into it.
@@ -24,14 +31,13 @@ def make(runs: Path) -> Path:
     extra = locations.extra_root()
     if extra is not None and (extra / "papers").is_dir():
         sources[f"{EXTRA}/papers"] = extra / "papers"
+    sources |= imports.roots(modules_of(targets))
     base = runs.absolute() / "_snapshots"
     base.mkdir(parents=True, exist_ok=True)
     temporary = base / f".{secrets.token_hex(8)}"
     try:
         for name, folder in sources.items():
-            shutil.copytree(
-                folder, temporary / name, ignore=shutil.ignore_patterns("__pycache__", "*.nb?")
-            )
+            _copy(folder, temporary / name)
         # Named after what was copied, which an edit may have changed while it was.
         target = base / _digest(temporary)[:16]
         try:
@@ -43,6 +49,15 @@ def make(runs: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        ignored = shutil.ignore_patterns("__pycache__", "*.nb?", ".git")
+        shutil.copytree(source, target, ignore=ignored)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
 
 
 def _digest(folder: Path) -> str:

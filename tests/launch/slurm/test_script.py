@@ -19,6 +19,7 @@ from retable.launch.slurm import script
 from retable.launch.slurm.plan import ArrayPlan, Needs
 from retable.launch.slurm.script import Source
 from retable.launch.slurm.submission import Header, Submission
+from retable.launch.snapshot import EXTRA
 
 CPU = Needs(devices=1, gpus=0, cpus=2, memory_mb=1500, minutes=30)
 PLAIN = ClusterConfig(name="mine", signal_s=60)
@@ -163,7 +164,7 @@ def test_paths_with_blanks_and_quotes_reach_the_job(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{fake}{os.pathsep}{os.environ['PATH']}")
     script.check(PLAIN, here / "runs")
     copy = here / "copy"
-    (copy / "extra").mkdir(parents=True)
+    (copy / EXTRA).mkdir(parents=True)
     text = write(here / "runs", source=Source.of(copy))
     file = tmp_path / "a.sbatch"
     file.write_text(text)
@@ -184,7 +185,7 @@ def test_paths_with_blanks_and_quotes_reach_the_job(tmp_path, monkeypatch):
         line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line
     )
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(copy)
-    assert environment["RETABLE_EXTRA"] == str(copy / "extra")
+    assert environment["RETABLE_EXTRA"] == str(copy / EXTRA)
     assert environment["OMP_NUM_THREADS"] == "1"
     # As sbatch reads it: quoted, its own patterns doubled.
     quoted = str(folder / "log").replace("%", "%%").replace('"', '\\"')
@@ -200,8 +201,8 @@ def test_paths_that_sbatch_would_read_otherwise_are_refused(tmp_path, name):
 def test_the_code_is_the_snapshot_or_what_runs_now(tmp_path, monkeypatch):
     assert Source.of(None) == Source(locations.PACKAGE.parent, locations.extra_root())
     assert Source.of(tmp_path) == Source(tmp_path, locations.extra_root())
-    (tmp_path / "extra").mkdir()
-    assert Source.of(tmp_path) == Source(tmp_path, tmp_path / "extra")
+    (tmp_path / EXTRA).mkdir()
+    assert Source.of(tmp_path) == Source(tmp_path, tmp_path / EXTRA)
     plan = array()
     monkeypatch.delenv("RETABLE_EXTRA")
     assert Source.of(None).extra is None

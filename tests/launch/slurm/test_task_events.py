@@ -183,8 +183,8 @@ def test_runs_of_a_snapshot_are_done_with_its_code_and_the_submission_s_provenan
     job, runs, tmp_path
 ):
     run = freeze()
-    copy = snapshot.make(runs)
-    module = copy / "extra" / "papers" / "digits" / "module.py"
+    copy = snapshot.make(runs, run.targets)
+    module = copy / snapshot.EXTRA / "papers" / "digits" / "module.py"
     module.write_text(module.read_text() + "\nprint('from the copy')\n")
     one = job([run], source=str(copy))
     known = LAUNCHED.provenance.model_dump_json()
@@ -192,7 +192,7 @@ def test_runs_of_a_snapshot_are_done_with_its_code_and_the_submission_s_provenan
     one.run(1)
     assert "the code changed" in one.events("refused")[0]["error"]
     shutil.rmtree(copy)
-    assert str(snapshot.make(runs)) == str(copy)
+    assert str(snapshot.make(runs, run.targets)) == str(copy)
     one.run()
     provenance = record_of(run).provenance
     assert (provenance.commit, provenance.packages) == (LAUNCHED.provenance.commit, "p")

@@ -12,7 +12,6 @@ from typing import Any
 
 from retable import records
 from retable.errors import UserError
-from retable.identity import targets_of
 from retable.launch import frozen
 from retable.launch.frozen import FrozenRun
 from retable.launch.job import Exit
@@ -50,8 +49,7 @@ def follow_task(submission: Submission, array: int, number: int) -> int:
         except UserError:
             continue  # refused by the first task, which says so
     source = submission.header.source
-    configs = [run.config for run in runs]
-    targets = {t for c in configs for t in targets_of([c.data, c.model, c.callbacks])}
+    targets = {target for run in runs for target in run.targets}
     restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     with Forkserver(sorted(targets), Path(source) if source else None, supervised=True) as server:
         follower = _Follower(server, runs, rank, index, nonce_of(os.environ))

@@ -164,7 +164,8 @@ def _say_rest(found: _Sorted, orders: Orders) -> None:
 def _submit(found: _Sorted, arrays: list[ArrayPlan], orders: Orders, folder: Path) -> None:
     run = found.fresh[0]
     orders.say(plan.as_text(arrays, plan.profile(run)))
-    copy = snapshot.make(folder).absolute() if run.config.launcher.snapshot else None
+    targets = {target for run in found.fresh for target in run.targets}
+    copy = snapshot.make(folder, targets).absolute() if run.config.launcher.snapshot else None
     chores = {"prepare": orders.prepare, "publish": orders.table if orders.publish else None}
     with uninterrupted() as interrupted:
         filing = Filing(arrays, folder, interrupted)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from retable import records
 from retable.errors import UserError
-from retable.identity import targets_of
 from retable.launch.attempt import Launched
 from retable.launch.endings import failure, first_line, give_up, holds, newest, record_death
 from retable.launch.failures import line_of
@@ -87,8 +86,7 @@ class Supervisor:
             UserError: where the process that starts the runs cannot be started.
             TooEarly: where the job was told to leave before that.
         """
-        configs = [work.run.config for work in self.left.values()]
-        targets = {t for c in configs for t in targets_of([c.data, c.model, c.callbacks])}
+        targets = {target for work in self.left.values() for target in work.run.targets}
         self._told.look_at_clock()
         with ExitStack() as stack:
             with self._told.raising():  # nothing has begun that would have to be ended
