@@ -9,7 +9,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from retable import __version__
-from retable.commands import clean, grids, jobs, runs, site, tables, verdicts, wandb, watch
+from retable.commands import (
+    clean,
+    grids,
+    jobs,
+    refresh,
+    runs,
+    site,
+    tables,
+    verdicts,
+    wandb,
+    watch,
+)
 from retable.errors import UserError, one_line
 
 app = typer.Typer(
@@ -21,6 +32,7 @@ app = typer.Typer(
 
 
 app.add_typer(tables.app)
+app.add_typer(refresh.app)
 app.add_typer(verdicts.app)
 app.add_typer(jobs.app)
 app.add_typer(runs.app)

@@ -73,7 +73,11 @@ class Provenance(BaseModel):
 
 
 class Blessing(BaseModel):
-    """Why a record stands for newer code: one seed of its setting was run again, bitwise equal."""
+    """Why a record stands for newer code: one seed of its setting was run again, bitwise equal.
+
+    Equal to what the record's own commit computes on the same machine, or where that could not be
+    asked (``against`` is None) to the record itself. Times that were measured are left out.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -82,6 +86,18 @@ class Blessing(BaseModel):
     commit: str | None = Field(description="of the code that ran it again")
     dirty: str | None = None
     at: str
+    now: str | None = Field(default=None, description="fingerprint of the code that ran it again")
+    against: str | None = Field(
+        default=None, description="the record's own commit, which ran it beside"
+    )
+    cpu: str | None = Field(default=None, description="processor of both")
+    accelerator: str | None = None
+    old_sha256: str | None = Field(
+        default=None, description="of what the own commit computed, or of the record"
+    )
+    new_sha256: str | None = Field(
+        default=None, description="of what the code that ran it again computed"
+    )
 
 
 class Record(BaseModel):
@@ -120,7 +136,7 @@ class Record(BaseModel):
     validation: dict[str, float] = Field(
         default={}, description="val/... of the epoch that was tested; what a choice may go by"
     )
-    blessings: list[Blessing] = []
+    blessings: list[Blessing] = []  # a history of the code, which grows outside of the 20 kB
     pulled: str | None = Field(
         default=None, description="entity/project/id in W&B, where the run was made elsewhere"
     )
@@ -131,6 +147,17 @@ class Record(BaseModel):
             if (result.metric, result.result_row, result.step) == (metric, row, step):
                 return result.value
         return self.validation.get(metric) if row == "" and step is None else None
+
+    @property
+    def computed_by(self) -> str:
+        """Fingerprint of the code that computed it, whatever it was confirmed for since."""
+        return self.blessings[0].was if self.blessings else self.fingerprint
+
+    def substance_sha256(self) -> str:
+        """Hash of :meth:`substance`: equal for equal results, bit for bit."""
+        from retable.identity import canonical_json
+
+        return text_sha256(canonical_json(self.substance()))
 
     def substance(self) -> dict[str, Any]:
         """What must agree for two records to be equal: no times, no addresses."""
@@ -157,7 +184,7 @@ def dump(record: Record) -> str:
     """Text of a record.
 
     Raises:
-        RecordError: above 200 results or 20 kB.
+        RecordError: above 200 results or, its blessings left out, 20 kB.
     """
     if len(record.results) > MAX_RESULTS:
         raise RecordError(
@@ -166,9 +193,14 @@ def dump(record: Record) -> str:
         )
     text = record.model_dump_json(exclude_defaults=True, exclude={"version"})
     text = f'{{"version":{VERSION},{text[1:]}\n'
-    if len(text) > MAX_BYTES:
-        raise RecordError(f"record of {len(text)} bytes; at most {MAX_BYTES} are allowed")
+    if (size := len(text) - _size_of_blessings(record)) > MAX_BYTES:
+        raise RecordError(f"record of {size} bytes; at most {MAX_BYTES} are allowed")
     return text
+
+
+def _size_of_blessings(record: Record) -> int:
+    known = (blessing.model_dump_json(exclude_defaults=True) for blessing in record.blessings)
+    return sum(len(text) + 1 for text in known)
 
 
 def parse(text: str | bytes, name: str) -> Record:

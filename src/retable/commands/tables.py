@@ -1,4 +1,4 @@
-"""Commands about tables: list, show, plan, run, refresh, publish, restore, prepare, reproduce."""
+"""Commands about tables: list, show, plan, run, publish, restore, prepare, reproduce."""
 
 from __future__ import annotations
 
@@ -139,28 +139,6 @@ def run(
     tables = judged_tables(name, [build(grid, collect.from_runs(grid, warn)) for grid in whole])
     typer.echo("\n".join(markdown.render(table) for table in tables), nl=False)
     raise typer.Exit(0 if ok else 1)
-
-
-@app.command()
-def refresh(
-    name: Name,
-    protocol: Protocol = "paper",
-    row: Rows = None,
-    column: Columns = None,
-) -> None:
-    """Bring stale records up to the present code: one seed of each setting runs again.
-
-    Bitwise equal: the setting's records are kept, with a trace. Else its stale runs run again.
-
-    Example: retable refresh risk_parity/example_bai2016
-    """
-    from retable.launch import again
-
-    done = again.refresh(
-        [r for g in plan_grids(name, protocol, row, column) for r in g.runs()], say
-    )
-    typer.echo(done.text())
-    raise typer.Exit(STOPPED if done.stopped else 0 if done.ok else 1)
 
 
 @app.command()

@@ -42,9 +42,9 @@ def export(recorded: Recorded, file: Path) -> str:
     data, module = build(config)
     if type(module).export is PaperModule.export:
         raise UserError(f"{record.paper}: its networks have no form for export")
-    # A record that was re-blessed is of older code, and so are its checkpoints.
-    fingerprint = record.blessings[0].was if record.blessings else record.fingerprint
-    identity = {"key": record.key, "fingerprint": fingerprint, "device": records.device_of(record)}
+    # A record that was confirmed for newer code is of older code, and so are its checkpoints.
+    device = records.device_of(record)
+    identity = {"key": record.key, "fingerprint": record.computed_by, "device": device}
     found = find_resume(records.attempts(recorded.folder), identity, lambda _: None)
     if found is None or not found.fitted:
         raise UserError(f"{recorded.folder}: has no checkpoint of the trained network any more")

@@ -134,6 +134,30 @@ def history_of(folder: Path, record: Record) -> list[dict[str, float]]:
         return []
 
 
+def values_of(record: Record, runs: Path) -> dict[str, Any]:
+    """A config that gives the recorded run again, to be done on this machine below a folder.
+
+    Args:
+        record: what was recorded; threads and devices are taken from it.
+        runs: folder of all runs.
+    """
+    device: dict[str, Any] = {
+        "accelerator": "cpu" if record.device == "cpu" else "auto",
+        "threads": record.threads,
+    }
+    if record.devices != 1:  # older code does not know the word
+        device["devices"] = record.devices
+    return {
+        **record.config,
+        "experiment": record.experiment,
+        "protocol": record.protocol,
+        "device": device,
+        "paths": {**locations.default_paths(), "runs": str(runs)},
+        "logger": {"name": "none"},
+        "launcher": {"name": "local"},
+    }
+
+
 def refreeze(record: Record, runs: Path) -> FrozenRun:
     """The same run for the present code, to be done below another folder.
 
@@ -145,18 +169,7 @@ def refreeze(record: Record, runs: Path) -> FrozenRun:
         UserError: where the record's key does not follow from its config, or the present code
             does not know the config.
     """
-    accelerator = "cpu" if record.device == "cpu" else "auto"
-    device = {"accelerator": accelerator, "threads": record.threads, "devices": record.devices}
-    values: dict[str, Any] = {
-        **record.config,
-        "experiment": record.experiment,
-        "protocol": record.protocol,
-        "device": device,
-        "paths": {**locations.default_paths(), "runs": str(runs)},
-        "logger": {"name": "none"},
-        "launcher": {"name": "local"},
-    }
-    config = from_values(values)
+    config = from_values(values_of(record, runs))
     if run_key(config) != record.key:
         raise UserError(
             f"run {record.key[:12]}: its key does not follow from its config; the record was"

@@ -1,0 +1,136 @@
+"""The command that brings stale records up to the present code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retable import locations
+from retable.commands.options import STOPPED, Columns, Rows, say, table_names, warn
+from retable.errors import UserError, brief, nearest
+
+if TYPE_CHECKING:
+    from retable.launch.frozen import FrozenRun
+    from retable.records import Record
+
+app = typer.Typer()
+
+
+def _names(incomplete: str) -> list[str]:
+    experiments = locations.config_names("experiment")
+    return [*table_names(incomplete), *(n for n in experiments if n.startswith(incomplete))]
+
+
+@app.command()
+def refresh(
+    name: Annotated[
+        str,
+        typer.Argument(help="paper/table, paper, experiment, or a run", autocompletion=_names),
+    ],
+    protocol: Annotated[
+        str | None, typer.Option(help="of tables: only this one, else all that have records")
+    ] = None,
+    row: Rows = None,
+    column: Columns = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="do all runs again of settings that came out otherwise")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be run and how long it takes")
+    ] = False,
+) -> None:
+    """Bring stale records up to the present code, without doing all of their runs again.
+
+    One seed of each setting is run by the record's own commit, with its own packages, and by the
+    present code, both on this machine. Bitwise equal: the records are confirmed, with a trace. Else
+    it says where they differ and whether by code or packages.
+
+    Example: retable refresh risk_parity/example_bai2016
+    """
+    from retable.launch import stale
+    from retable.launch.refresh import plan_text
+    from retable.launch.refresh import refresh as bring_up
+
+    runs, label = _runs_of(name, protocol, row, column)
+    if dry_run:
+        typer.echo(plan_text(stale.of_runs(runs)))
+        return
+    done = bring_up(runs, say, again=again, label=label)
+    typer.echo(done.text())
+    raise typer.Exit(STOPPED if done.stopped else 0 if done.ok else 1)
+
+
+Found = tuple[list["FrozenRun"], Callable[["FrozenRun"], str]]
+
+
+def _runs_of(
+    name: str, protocol: str | None, row: list[str] | None, column: list[str] | None
+) -> Found:
+    """Runs that a name stands for, frozen for the present code, and what they are called."""
+    tables, experiments = locations.config_names("table"), locations.config_names("experiment")
+    if name in tables or any(table.startswith(f"{name}/") for table in tables):
+        return _of_tables(name, protocol, row, column)
+    for option, given in (("--protocol", protocol), ("--row", row), ("--column", column)):
+        if given:
+            raise UserError(f"{option}: belongs to a table, and '{brief(name)}' is none")
+    if name in experiments:
+        from retable.tables.summarize import collect
+
+        found, _ = collect(name, locations.runs_folder(), warn)
+        return [_present(record) for record in found], lambda run: run.label
+    return _of_run(name, [*tables, *(t.partition("/")[0] for t in tables), *experiments])
+
+
+def _of_tables(
+    name: str, protocol: str | None, row: list[str] | None, column: list[str] | None
+) -> Found:
+    from retable.commands.tables import plan_grids
+    from retable.tables import grid, spec
+    from retable.tables.followed import runs_of
+
+    known = {p: None for n in grid.expand_names(name) for p in spec.load(n).protocols()}
+    wanted = list(known) if protocol is None else [protocol]
+    grids = [found for p in wanted for found in plan_grids(name, p, row, column)]
+    names = {key: run.name for found in grids for key, run in runs_of(found).items()}
+    runs = {run.key: run for found in grids for run in found.runs()}
+    return list(runs.values()), lambda run: names.get(run.key, run.label)
+
+
+def _of_run(name: str, names: list[str]) -> Found:
+    from retable.launch.recorded import find
+
+    try:
+        found = find(name)
+    except UserError as error:
+        if "is neither a run's folder nor" not in str(error):
+            raise
+        hint = nearest(name, names)
+        raise UserError(f"no table, paper, experiment or run '{brief(name)}'{hint}") from None
+    if found.folder is None:
+        raise UserError(
+            f"run {found.record.key[:12]}: is published only; bring it here first:"
+            f" retable restore {found.record.paper}"
+        )
+    run = _present(found.record, found.folder.parents[1].absolute().as_posix())
+    return [run], lambda _: found.name
+
+
+def _present(record: Record, home: str | None = None) -> FrozenRun:
+    """A recorded run frozen for the present code, with the config that is in its folder."""
+    from pathlib import Path
+
+    from retable.launch import frozen
+    from retable.launch.recorded import refreeze
+
+    folder = Path(home) if home else locations.runs_folder().absolute()
+    run = refreeze(record, folder)
+    try:
+        kept = frozen.read(run.folder).config
+    except UserError:
+        return run
+    # Of where it was launched, such as its logger, only the folder of all runs has to be this one.
+    paths = kept.paths.model_copy(update={"runs": str(folder)})
+    return replace(run, config=kept.model_copy(update={"paths": paths}))

@@ -1,0 +1,220 @@
+"""The code of a commit with the packages of its lock: made once, then runs are done with it.
+
+A commit's source is a copy below the cache, its environment is made by uv from that copy's
+``uv.lock`` and shared by all commits that have the same lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from retable import locations, provenance
+from retable.errors import one_line
+from retable.launch import commit_worker
+
+COMMITS, ENVIRONMENTS = "commits", "environments"
+"""Folders of the cache."""
+_LOCK = "uv.lock"
+_PARTS = ("src", "conf", "pyproject.toml", _LOCK)
+_SYNC = ("--frozen", "--no-install-project", "--no-default-groups", "--all-extras")
+
+Say = Callable[[str], None]
+
+
+class Unavailable(Exception):
+    """The code of a commit cannot be had here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Source and packages that runs are done with.
+
+    Attributes:
+        name: what it is called in messages.
+        source: folder put first on the module path.
+        python: interpreter of its packages.
+    """
+
+    name: str
+    source: Path
+    python: Path
+
+    @property
+    def has_own_packages(self) -> bool:
+        """Whether its packages are others than those of this process."""
+        return self.python != Path(sys.executable)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run to be done by some code.
+
+    Attributes:
+        key: of the run.
+        fingerprint: of the code that is meant; other code does not do it.
+        values: of its config, as that code knows it.
+    """
+
+    key: str
+    fingerprint: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What some code has said of the runs that it was to do.
+
+    Attributes:
+        computed_by: fingerprint of the code, by key, where it knows the run.
+        refused: why it does not, by key.
+        stopped: whether Ctrl-C ended it.
+    """
+
+    computed_by: dict[str, str] = field(default_factory=dict[str, str])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    stopped: bool = False
+
+
+@cache
+def why_unknown(commit: str) -> str | None:
+    """Why the code of a commit cannot be had here, None where it can."""
+    if provenance.git("rev-parse", "HEAD") is None:
+        return "there is no git repository here"
+    if provenance.git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        return f"commit {commit[:12]} is not in this repository"
+    return None if _uv() else "uv, which makes the environment of a commit, is not installed"
+
+
+def of_commit(commit: str, say: Say) -> Code:
+    """Source and environment of a commit, made where they are not there yet.
+
+    Raises:
+        Unavailable: where one of them cannot be made.
+    """
+    reason = why_unknown(commit)
+    if reason is not None:
+        raise Unavailable(reason)
+    tree = _tree(commit)
+    return Code(f"commit {commit[:12]}", tree / "src", _environment(tree, say))
+
+
+def _cache() -> Path:
+    return locations.cache_folder().absolute()
+
+
+def _tree(commit: str) -> Path:
+    target = _cache() / COMMITS / commit
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{secrets.token_hex(8)}"
+    archive = temporary.with_suffix(".tar")
+    try:
+        said = provenance.git("archive", "--format=tar", f"--output={archive}", commit, *_PARTS)
+        if said is None:
+            raise Unavailable(f"commit {commit[:12]} has not all of {', '.join(_PARTS)}")
+        with tarfile.open(archive) as content:
+            content.extractall(temporary, filter="data")
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another refresh has made it meanwhile
+                raise
+    finally:
+        archive.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _environment(tree: Path, say: Say) -> Path:
+    """Interpreter of the environment that a copy's lock describes."""
+    lock = (tree / _LOCK).read_bytes()
+    own = locations.project_root() / _LOCK
+    python = Path(sys.executable)
+    if own.is_file() and own.read_bytes() == lock and _in_sync(tree, Path(sys.prefix)):
+        return python
+    name = hashlib.sha256(lock + platform.python_version().encode()).hexdigest()[:16]
+    target = _cache() / ENVIRONMENTS / name
+    if not _in_sync(tree, target):
+        say(f"making the environment of {_LOCK} at {tree.name[:12]} with uv, in {target}")
+        done = _sync(tree, target, "--python", sys.executable, quiet=False)
+        if done.returncode != 0:
+            raise Unavailable(f"uv could not make the environment of commit {tree.name[:12]}")
+    return target / "bin" / "python"
+
+
+def _in_sync(tree: Path, environment: Path) -> bool:
+    if not (environment / "bin" / "python").exists():
+        return False
+    # More than the lock's packages may be there: those of other groups, the project itself.
+    return _sync(tree, environment, "--check", "--inexact", quiet=True).returncode == 0
+
+
+def _sync(tree: Path, environment: Path, *options: str, quiet: bool) -> Any:
+    uv = _uv()
+    assert uv is not None
+    env = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    return subprocess.run(  # noqa: S603
+        [uv, "sync", *_SYNC, *options],
+        cwd=tree,
+        env={**env, "UV_PROJECT_ENVIRONMENT": str(environment)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if quiet else None,
+        check=False,
+    )
+
+
+def _uv() -> str | None:
+    own = locations.project_root() / ".uv" / "bin" / "uv"
+    # `uv run` says which uv it is.
+    return os.environ.get("UV") or shutil.which("uv") or (str(own) if own.is_file() else None)
+
+
+def execute(code: Code, orders: Sequence[Order]) -> Answer:
+    """Do runs with some code; their records are in the folders that their configs name.
+
+    Ctrl-C is for that code, which leaves everything resumable.
+
+    Raises:
+        Unavailable: where that code cannot be brought to do any of them.
+    """
+    left_out = {"VIRTUAL_ENV", "RETABLE_EXTRA"}  # only the project's own papers are done so
+    env = {name: value for name, value in os.environ.items() if name not in left_out}
+    process = subprocess.Popen(  # noqa: S603
+        [str(code.python), "-P", commit_worker.__file__],
+        cwd=code.source.parent,  # some commits import from the folder they are called in
+        env={**env, "PYTHONPATH": str(code.source)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # The terminal tells both; a handler, unlike ignoring, is not inherited.
+    previous = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        request = {"runs": [order.__dict__ for order in orders]}
+        out, _ = process.communicate(json.dumps(request))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if process.poll() is None:
+            process.kill()
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        raise Unavailable(f"{code.name} ended with code {process.returncode}") from None
+    if "error" in answer:
+        raise Unavailable(f"{code.name}: {one_line(answer['error'])}")
+    return Answer(**answer)

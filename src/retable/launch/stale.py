@@ -1,0 +1,80 @@
+"""Records of older code, by the setting and the code that they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from retable import locations, provenance, records, static
+from retable.identity import targets_of
+from retable.launch import commit_code
+from retable.launch.frozen import FrozenRun
+from retable.records import Record, Status
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Stale records of one setting that the same code has computed; one seed speaks for all.
+
+    Attributes:
+        runs: with their records.
+        probe: the run that is done again.
+        record: its record.
+        commit: that is run beside the present code; None where it is compared with the record.
+        reason: why it is.
+    """
+
+    runs: list[tuple[FrozenRun, Record]]
+    probe: FrozenRun
+    record: Record
+    commit: str | None
+    reason: str | None
+
+    @property
+    def sides(self) -> int:
+        """How often the probe is run."""
+        return 2 if self.commit else 1
+
+
+def of_runs(runs: Iterable[FrozenRun]) -> list[Stale]:
+    """Done runs whose record is of other code than the present, by setting and first code."""
+    found: dict[tuple[str, str], list[tuple[FrozenRun, Record]]] = {}
+    for run in {run.key: run for run in runs}.values():
+        record = records.read_run(run.folder, lambda _: None)
+        if record is None or record.status is not Status.DONE:
+            continue
+        if record.fingerprint != run.fingerprint:
+            found.setdefault((run.keys([0])[0], record.computed_by), []).append((run, record))
+    return [_of(group) for group in found.values()]
+
+
+def _of(runs: list[tuple[FrozenRun, Record]]) -> Stale:
+    for run, record in runs:
+        if why_not_by_commit(record) is None:
+            return Stale(runs, run, record, record.provenance.commit, None)
+    run, record = runs[0]
+    return Stale(runs, run, record, None, why_not_by_commit(record))
+
+
+def why_not_by_commit(record: Record) -> str | None:
+    """Why a record's own commit cannot compute it again, None where it can."""
+    source = record.provenance
+    if any(_is_elsewhere(target) for target in targets_of(record.config)):
+        return "its paper is kept outside of the repository"
+    if source.commit is None:
+        return "its record names no commit"
+    if source.dirty is not None:
+        return "it was computed with changes that were not committed"
+    return commit_code.why_unknown(source.commit)
+
+
+def _is_elsewhere(target: str) -> bool:
+    file = static.module_file(target.rpartition(".")[0]) if target.startswith("retable.") else None
+    return file is not None and not file.is_relative_to(locations.PACKAGE)
+
+
+def why_not_here(record: Record) -> str | None:
+    """Why this machine has not what a record was computed on, None where it has."""
+    if record.device != "cpu" and provenance.gpu()[0] is None:
+        return f"was computed on {record.device}, which this machine does not have"
+    return None
