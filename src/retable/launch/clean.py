@@ -40,16 +40,19 @@ CATEGORIES = {
     "checkpoints": "of finished runs; each keeps its last",
     "attempts": "of finished runs; each keeps the one its record is of",
     "snapshots": "copies of the source, a day old or more, that no run is going on with",
-    "caches": "composed configs (the newest is kept), indexes of records",
-    "leftovers": "temporary files of writers that were killed, an hour old or more",
+    "caches": "composed configs (the newest is kept), indexes, source and packages of commits",
+    "leftovers": "of writers that were killed, an hour old or more; of a refresh, a week old",
     "data": "downloaded and decoded data; has to be made again",
 }
 UNASKED = tuple(name for name in CATEGORIES if name != "data")
 """Everything but data, which is expensive to make again."""
 
+OF_COMMITS = ("commits", "environments")
+"""Folders of the cache with the source and the packages of commits, see ``commit_code``."""
+
 DAY, WEEK = 86_400.0, 604_800.0
-VERIFY, SNAPSHOTS = "_verify", "_snapshots"
-_VERIFYING = re.compile(r"[0-9a-f]+")
+VERIFY, REFRESH, SNAPSHOTS = "_verify", "_refresh", "_snapshots"
+_ASIDE = re.compile(r"[0-9a-f]+")
 _UNFINISHED_SNAPSHOT = re.compile(r"\.[0-9a-f]{16}")
 _SET_ASIDE = f"{records.RUN_RECORD}.broken-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -138,12 +141,16 @@ def _leftovers_beside(runs: Path, now: float) -> Iterator[Item]:
     """Dead files of what lies beside the runs: texts, snapshots, runs being verified."""
     for name in (provenance.STORE, SNAPSHOTS):
         yield from dead_files(runs / name, now, None)
-    for name, pattern in ((SNAPSHOTS, _UNFINISHED_SNAPSHOT), (VERIFY, _VERIFYING)):
+    for name, pattern, age in (
+        (SNAPSHOTS, _UNFINISHED_SNAPSHOT, HOUR),
+        (VERIFY, _ASIDE, HOUR),
+        (REFRESH, _ASIDE, WEEK),  # one that was stopped goes on from what is there
+    ):
         for entry in entries(runs / name):
             path = Path(entry)
             if not entry.is_dir(follow_symlinks=False) or not pattern.fullmatch(entry.name):
                 continue
-            if now - _last_change(path) > HOUR and not _holds_living(path):
+            if now - _last_change(path) > age and not _holds_living(path):
                 yield Item("leftovers", path, tree_size(path))
     yield from dead_files(runs / VERIFY, now, None)
 
@@ -169,8 +176,9 @@ def _last_change(folder: Path) -> float:
 
 
 def _holds_living(folder: Path) -> bool:
-    runs = locations.run_folders(folder)
-    return any((run / leases.FILE).exists() and is_held(run) for run in runs)
+    """Whether a run goes on below a side folder, of which some have a folder per side."""
+    found = (path for depth in ("*/*", "*/*/*") for path in folder.glob(f"{depth}/{leases.FILE}"))
+    return any(is_held(path.parent) for path in found)
 
 
 def _may_need_source(folder: Path, now: float) -> bool:
@@ -195,8 +203,14 @@ def _survey_cache(plan: Plan, now: float, *, held: int) -> None:
     if "caches" in only and files:
         newest = max(files, key=lambda path: path.stat().st_mtime_ns)
         plan.items += [Item("caches", f, file_size(f)) for f in files if f != newest]
+    if "caches" in only and not any(map(_holds_living, map(Path, entries(plan.runs / REFRESH)))):
+        found = [Path(e) for name in OF_COMMITS for e in entries(base / name)]
+        plan.items += [
+            Item("caches", p, tree_size(p)) for p in found if not TRASH.fullmatch(p.name)
+        ]
     if "data" in only:
-        found = [Path(e) for e in entries(base) if e.name != "compose" and not e.is_symlink()]
+        kept = {"compose", *OF_COMMITS}
+        found = [Path(e) for e in entries(base) if e.name not in kept and not e.is_symlink()]
         found = [path for path in found if not path.name.startswith(".")]
         if held and found:
             plan.notes.append("data: kept, as a run is going on")

@@ -16,6 +16,8 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,13 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from retable import locations, provenance
-from retable.errors import one_line
+from retable.errors import brief, one_line
 from retable.launch import commit_worker
+from retable.launch.progress import duration
 
 COMMITS, ENVIRONMENTS = "commits", "environments"
 """Folders of the cache."""
 _LOCK = "uv.lock"
 _PARTS = ("src", "conf", "pyproject.toml", _LOCK)
+_TELL_EVERY_S = 10.0
 _SYNC = ("--frozen", "--no-install-project", "--no-default-groups", "--all-extras")
 
 Say = Callable[[str], None]
@@ -151,30 +155,45 @@ def _environment(tree: Path, say: Say) -> Path:
     target = _cache() / ENVIRONMENTS / name
     if not _in_sync(tree, target):
         say(f"making the environment of {_LOCK} at {tree.name[:12]} with uv, in {target}")
-        done = _sync(tree, target, "--python", sys.executable, quiet=False)
-        if done.returncode != 0:
-            raise Unavailable(f"uv could not make the environment of commit {tree.name[:12]}")
+        _make(tree, target, say)
     return target / "bin" / "python"
+
+
+def _make(tree: Path, environment: Path, say: Say) -> None:
+    started, told = time.monotonic(), 0.0
+    with tempfile.TemporaryFile("w+") as said:
+        process = _sync(tree, environment, said, "--python", sys.executable)
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+                if (took := time.monotonic() - started) - told >= _TELL_EVERY_S:
+                    told = took
+                    say(f"    uv is at it for {duration(took)}")
+        finally:
+            process.kill()  # it goes on from what it has, the next time
+        if process.returncode != 0:
+            said.seek(0)
+            reason = brief(" ".join(said.read().split()[-60:]), 400)
+            raise Unavailable(f"uv cannot make the environment of {tree.name[:12]}: {reason}")
 
 
 def _in_sync(tree: Path, environment: Path) -> bool:
     if not (environment / "bin" / "python").exists():
         return False
     # More than the lock's packages may be there: those of other groups, the project itself.
-    return _sync(tree, environment, "--check", "--inexact", quiet=True).returncode == 0
+    return _sync(tree, environment, subprocess.DEVNULL, "--check", "--inexact").wait() == 0
 
 
-def _sync(tree: Path, environment: Path, *options: str, quiet: bool) -> Any:
+def _sync(tree: Path, environment: Path, said: Any, *options: str) -> subprocess.Popen[bytes]:
     uv = _uv()
     assert uv is not None
     env = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    return subprocess.run(  # noqa: S603
+    return subprocess.Popen(  # noqa: S603
         [uv, "sync", *_SYNC, *options],
         cwd=tree,
         env={**env, "UV_PROJECT_ENVIRONMENT": str(environment)},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL if quiet else None,
-        check=False,
+        stderr=said,
     )
 
 

@@ -28,6 +28,8 @@ from retable.records import Blessing, Record, RecordError, Status
 
 Say = Callable[[str], None]
 
+_START_S = 10.0  # until a launch has imported what its runs need
+
 
 @dataclass
 class Refreshed:
@@ -72,6 +74,7 @@ def plan_text(groups: Sequence[Stale]) -> str:
         lines.append(f"    by the present code, beside the record's bits: {n}, because {reason}")
     workers = workers_of(groups[0].probe)
     seconds = sum(group.record.wall_s * (2 if group.commit else 1) for group in groups) / workers
+    seconds += _START_S * (len(commits) + 1)
     lines.append(f"    about {duration(seconds)} by the records' times, {workers} at once")
     return "\n".join(lines)
 
