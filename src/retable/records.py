@@ -87,17 +87,13 @@ class Blessing(BaseModel):
     dirty: str | None = None
     at: str
     now: str | None = Field(default=None, description="fingerprint of the code that ran it again")
-    against: str | None = Field(
-        default=None, description="the record's own commit, which ran it beside"
-    )
+    against: str | None = Field(default=None, description="the record's commit, which ran beside")
     cpu: str | None = Field(default=None, description="processor of both")
     accelerator: str | None = None
     old_sha256: str | None = Field(
-        default=None, description="of what the own commit computed, or of the record"
+        default=None, description="result of the commit, or the record's"
     )
-    new_sha256: str | None = Field(
-        default=None, description="of what the code that ran it again computed"
-    )
+    new_sha256: str | None = Field(default=None, description="result of the code that ran it again")
 
 
 class Record(BaseModel):
@@ -199,8 +195,7 @@ def dump(record: Record) -> str:
 
 
 def _size_of_blessings(record: Record) -> int:
-    known = (blessing.model_dump_json(exclude_defaults=True) for blessing in record.blessings)
-    return sum(len(text) + 1 for text in known)
+    return sum(len(b.model_dump_json(exclude_defaults=True)) + 1 for b in record.blessings)
 
 
 def parse(text: str | bytes, name: str) -> Record:

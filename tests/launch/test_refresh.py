@@ -1,4 +1,4 @@
-"""Refresh: stale records are confirmed by one seed, or done again; old ones stand until then."""
+"""Refresh where a record can only be compared with its own bits: here, a paper kept elsewhere."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import pytest
 
 from again_support import published, rewrite, shifted
 from engine_support import fake  # noqa: F401 - fake is a fixture
-from retable.launch import again
+from retable import provenance, records
+from retable.launch import sides
 from retable.launch.engine import launch
 from retable.launch.lease import Lease
+from retable.launch.refresh import refresh
+from retable.records import dump
 from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
@@ -33,8 +36,9 @@ def marks(grid):
 
 
 def test_nothing_is_stale(grid, fake):
-    done = again.refresh(list(grid.runs()), pytest.fail)
+    done = refresh(list(grid.runs()), pytest.fail)
     assert done.text() == "nothing is stale"
+    assert done.ok
     assert fake.log == []
 
 
@@ -44,43 +48,92 @@ def test_one_seed_that_is_bitwise_equal_confirms_its_setting_only(grid, fake, ru
     before = {run.key: published(run) for run in grid.runs()}
     assert "stale" in marks(grid)["slow"]
     said = []
-    done = again.refresh(list(grid.runs()), said.append)
+    done = refresh(list(grid.runs()), said.append)
     assert [run.config.seed for run in fake.log] == [0]
-    assert (done.settings, done.blessed, done.again) == (1, 3, 0)
+    assert (done.settings, done.confirmed, done.again) == (1, 3, 0)
     assert done.ok
-    assert said == ["1 stale settings: one seed of each runs again"]
+    assert said[0].splitlines() == [
+        "1 stale setting, 3 runs: one seed of each setting runs again",
+        "    by the present code, beside the record's bits: 1, because its paper is kept outside of"
+        " the repository",
+        "    about 10 s by the records' times, 2 at once",
+    ]
+    assert said[-1].endswith("the present code gives the bits of its record; 3 confirmed")
     for run in setting(grid, "slow"):
         new, old = published(run), before[run.key]
         assert new.fingerprint == run.fingerprint
+        assert new.computed_by == "f" * 64
         assert new.substance() == old.substance()
         assert new.provenance == old.provenance  # the numbers are still the old code's
         (trace,) = new.blessings
-        assert (trace.was, trace.seed) == ("f" * 64, 0)
+        assert (trace.was, trace.now, trace.seed) == ("f" * 64, run.fingerprint, 0)
+        assert (trace.against, trace.cpu) == (None, provenance.cpu_model())
+        assert trace.old_sha256 == trace.new_sha256 == before[fake.log[0].key].substance_sha256()
     assert all(published(r) == before[r.key] for r in setting(grid, "fast"))
     assert "stale" not in marks(grid)["slow"]
-    assert not list((runs / "_refresh").iterdir())
+    assert not (runs / "_refresh").exists()
 
 
-def test_one_seed_that_differs_sends_the_whole_setting_again(grid, fake):
-    for run in setting(grid, "slow"):
-        rewrite(run, fingerprint="f" * 64, results=shifted(run, 1e-9))
+@pytest.mark.parametrize("by", [1e-9, 0.1])
+def test_what_differs_is_said_and_done_again_only_when_told(grid, fake, by):
+    olds = [
+        rewrite(run, fingerprint="f" * 64, results=shifted(run, by))
+        for run in setting(grid, "slow")
+    ]
     said = []
-    done = again.refresh(list(grid.runs()), said.append)
-    assert len(fake.log) == 3
-    assert (done.blessed, done.again, done.same) == (0, 3, 0)
-    assert "all 3 stale runs again" in said[-1]
+    done = refresh(list(grid.runs()), said.append)
+    assert len(fake.log) == 1
+    assert not done.ok
+    assert (done.confirmed, done.again) == (0, 0)
+    [why] = done.stale
+    assert "and 2 more of its setting: differs from the record" in why
+    assert ("equal within tolerance" if by < 1e-4 else "different: first in test/") in why
+    assert "its paper is kept outside of the repository" in why
+    assert said[-1].startswith("--again does what is still stale again: 3 runs, about ")
+    assert [published(run) for run in setting(grid, "slow")] == olds
+    assert "stale" in marks(grid)["slow"]
+
+    fake.log.clear()
+    done = refresh(list(grid.runs()), said.append, again=True)
+    assert len(fake.log) == 2, "the seed that was run is taken as it is"
+    assert (done.confirmed, done.again, done.same) == (0, 3, 0)
+    assert done.ok
     for run in setting(grid, "slow"):
         assert published(run).attempt == 2
         assert published(run).blessings == []
     assert "stale" not in marks(grid)["slow"]
 
 
-def test_measured_times_are_never_confirmed_but_measured_again(grid, fake):
+def test_measured_times_stay_and_the_rest_is_confirmed(grid, fake):
+    """Loss stands for a time here: it differs, and is left out of the comparison on both sides."""
+    from retable import run as runner
+
+    original = runner.execute
+
+    def timed(*args):
+        outcome = original(*args)
+        outcome.timing_metrics = ["test/loss"]
+        return outcome
+
+    def measured(record):
+        return next(r.value for r in record.results if r.metric == "test/loss")
+
     for run in setting(grid, "slow"):
-        rewrite(run, fingerprint="f" * 64, timing_metrics=["test/loss"])
-    done = again.refresh(list(grid.runs()), lambda _: None)
-    assert len(fake.log) == 3
-    assert (done.blessed, done.again) == (0, 3)
+        results = [
+            r.model_copy(update={"value": 9.0}) if r.metric == "test/loss" else r
+            for r in published(run).results
+        ]
+        rewrite(run, fingerprint="f" * 64, timing_metrics=["test/loss"], results=results)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "execute", timed)
+        done = refresh(list(grid.runs()), lambda _: None)
+    assert (done.confirmed, done.again) == (3, 0)
+    for run in setting(grid, "slow"):
+        assert measured(published(run)) == 9.0
+        assert (
+            published(run).provenance.commit
+            == published(setting(grid, "fast")[0]).provenance.commit
+        )
 
 
 def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
@@ -92,17 +145,19 @@ def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
         raise RuntimeError("no more")
 
     monkeypatch.setattr(runner, "execute", broken)
-    done = again.refresh(list(grid.runs()), lambda _: None)
+    done = refresh(list(grid.runs()), lambda _: None)
     assert not done.ok
-    assert len(done.failed) == 3
-    assert "failed: RuntimeError: no more" in done.text()
+    assert "the present code does not do it: failed: RuntimeError: no more" in done.text()
+    done = refresh(list(grid.runs()), lambda _: None, again=True)
+    assert len(done.stale) == 3
+    assert "done again: failed: RuntimeError: no more" in done.text()
     assert [published(run) for run in setting(grid, "slow")] == olds
 
 
 def test_a_stopped_refresh_goes_on_where_it_was(grid, fake, monkeypatch):
     for run in setting(grid, "slow"):
         rewrite(run, fingerprint="f" * 64, results=shifted(run, 1e-9))
-    original, calls = again.launch, []
+    original, calls = sides.launch, []
 
     def stop_the_second(runs, **more):
         calls.append(len(runs))
@@ -110,12 +165,13 @@ def test_a_stopped_refresh_goes_on_where_it_was(grid, fake, monkeypatch):
         summary.stopped = len(calls) == 2
         return summary
 
-    monkeypatch.setattr(again, "launch", stop_the_second)
-    done = again.refresh(list(grid.runs()), lambda _: None)
+    monkeypatch.setattr(sides, "launch", stop_the_second)
+    done = refresh(list(grid.runs()), lambda _: None, again=True)
     assert done.stopped
     assert done.again == 2
+    assert "the same command goes on from here" in done.text()
     fake.log.clear()
-    assert again.refresh(list(grid.runs()), lambda _: None).ok
+    assert refresh(list(grid.runs()), lambda _: None, again=True).ok
     assert [run.config.seed for run in fake.log] == [2]
 
 
@@ -125,18 +181,44 @@ def test_a_record_that_another_runner_holds_stays_stale(grid, fake):
         rewrite(run, fingerprint="f" * 64)
     lease = Lease.acquire(runs[1].folder, 60)
     try:
-        done = again.refresh(list(grid.runs()), lambda _: None)
+        done = refresh(list(grid.runs()), lambda _: None)
     finally:
         lease.release()
-    assert done.blessed == 2
+    assert done.confirmed == 2
     assert "another runner holds it" in done.text()
     assert published(runs[1]).fingerprint == "f" * 64
 
 
-def test_a_second_change_of_code_leaves_a_second_trace(grid):
+def test_a_second_change_of_code_leaves_a_second_trace_outside_of_the_record_s_size(grid):
     (run, *_) = runs = setting(grid, "slow")
     for first in ("e", "f"):
         for run in runs:
             rewrite(run, fingerprint=first * 64)
-        again.refresh(list(grid.runs()), lambda _: None)
-    assert [b.was[0] for b in published(run).blessings] == ["e", "f"]
+        refresh(list(grid.runs()), lambda _: None)
+    record = published(run)
+    assert [b.was[0] for b in record.blessings] == ["e", "f"]
+    assert record.computed_by[0] == "e"
+    many = record.model_copy(update={"blessings": record.blessings * 50})
+    assert len(dump(many)) > records.MAX_BYTES
+    assert records.parse(dump(many), "x") == many
+
+
+def test_a_setting_of_two_codes_is_asked_for_both(grid, fake):
+    first, second, third = setting(grid, "slow")
+    rewrite(first, fingerprint="e" * 64)
+    rewrite(second, fingerprint="f" * 64, results=shifted(second, 1e-9))
+    rewrite(third, fingerprint="e" * 64)
+    done = refresh(list(grid.runs()), lambda _: None)
+    assert [run.config.seed for run in fake.log] == [0, 1]
+    assert (done.settings, done.confirmed, len(done.stale)) == (2, 2, 1)
+    assert published(third).fingerprint == third.fingerprint
+    assert published(second).fingerprint == "f" * 64
+
+
+def test_what_was_computed_on_a_gpu_is_not_confirmed_without_one(grid, fake, monkeypatch):
+    monkeypatch.setattr(provenance, "gpu", lambda: (None, None))
+    for run in setting(grid, "slow"):
+        rewrite(run, fingerprint="f" * 64, device="cuda")
+    done = refresh(list(grid.runs()), lambda _: None)
+    assert fake.log == []
+    assert "was computed on cuda, which this machine does not have" in done.text()

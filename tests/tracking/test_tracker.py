@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fault_support import wait_for
-from retable.launch import again, redo
+from retable.launch import redo
 from retable.launch.attempt import Attempt, new_attempt
 from retable.launch.job import Exit, perform
 from retable.tracking import follower, tracker
@@ -178,9 +178,8 @@ def test_its_signals_are_blocked_and_it_is_nobody_s_child_in_the_terminal():
         process.communicate()
 
 
-@pytest.mark.parametrize("module", [again, redo])
-def test_runs_that_are_done_again_at_a_side_are_not_followed(module, tmp_path):
+def test_runs_that_are_done_again_at_a_side_are_not_followed(tmp_path):
     run = followed()
-    aside = module._aside(run, tmp_path / "side")
+    aside = redo._aside(run, tmp_path / "side")
     assert aside.config.logger.name == "none"
     assert aside.key == run.key

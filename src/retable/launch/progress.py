@@ -22,6 +22,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def counted(count: int, word: str) -> str:
+    """A number of things: ``1 run``, ``3 runs``."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 class Progress:
     """Runs done, failed and to do, what is running, and the time left."""
 

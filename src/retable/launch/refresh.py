@@ -20,7 +20,7 @@ from retable.errors import UserError
 from retable.launch import frozen, stale
 from retable.launch.again import leased, put_in_place
 from retable.launch.frozen import FrozenRun
-from retable.launch.progress import duration
+from retable.launch.progress import counted, duration
 from retable.launch.sides import Sides, ending_of
 from retable.launch.stale import Stale
 from retable.launch.together import workers_of
@@ -51,9 +51,10 @@ class Refreshed:
         """How it went, in words."""
         if not self.settings:
             return "nothing is stale"
-        line = f"{self.settings} stale settings: {self.confirmed} records confirmed"
+        settings = counted(self.settings, "stale setting")
+        line = f"{settings}: {counted(self.confirmed, 'record')} confirmed"
         if self.again:
-            line += f", {self.again} runs done again, {self.same} of them with the same result"
+            line += f", {counted(self.again, 'run')} done again, {self.same} with the same result"
         lines = [line, *(f"still stale: {text}" for text in self.stale)]
         if self.stopped:
             lines.append("stopped; the same command goes on from here")
@@ -65,7 +66,8 @@ def plan_text(groups: Sequence[Stale]) -> str:
     if not groups:
         return "nothing is stale"
     count = sum(len(group.runs) for group in groups)
-    lines = [f"{len(groups)} stale settings, {count} runs: one seed of each setting runs again"]
+    settings = counted(len(groups), "stale setting")
+    lines = [f"{settings}, {counted(count, 'run')}: one seed of each setting runs again"]
     commits = Counter(group.commit for group in groups if group.commit)
     if commits:
         which = ", ".join(f"{commit[:12]} ({n})" for commit, n in commits.items())
@@ -148,7 +150,7 @@ class _Refresh:
 
     def _line(self, group: Stale) -> str:
         more = len(group.runs) - 1
-        whose = f" (and {more} more of its setting)" if more else ""
+        whose = f" and {more} more of its setting" if more else ""
         return f"{self.label(group.probe)}{whose}: {self.reasons[group.probe.key]}"
 
     def _judge(self) -> None:
@@ -229,7 +231,8 @@ class _Refresh:
 def _offer(groups: Sequence[Stale]) -> str:
     runs = [record for group in groups for _, record in group.runs]
     seconds = sum(record.wall_s for record in runs) / workers_of(groups[0].probe)
-    return f"--again does these {len(runs)} runs again, in about {duration(seconds)}"
+    what = f"{counted(len(runs), 'run')}, about {duration(_START_S + seconds)}"
+    return f"--again does what is still stale again: {what}"
 
 
 def _other(group: Stale) -> str:

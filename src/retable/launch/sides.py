@@ -15,6 +15,7 @@ from retable.launch import commit_code, snapshot
 from retable.launch.commit_code import Answer, Code, Order, Unavailable
 from retable.launch.engine import launch
 from retable.launch.frozen import FrozenRun
+from retable.launch.progress import counted
 from retable.launch.recorded import history_of, refreeze, values_of
 from retable.launch.stale import Stale
 from retable.records import Record, Status
@@ -125,7 +126,7 @@ class Sides:
             except UserError as error:
                 reasons[record.key] = f"the present code refuses it: {error}"
         if todo:
-            self._say(f"by the present code: {_runs(len(todo))}")
+            self._say(f"by the present code: {counted(len(todo), 'run')}")
             self.stopped = launch(todo, label=self._label).stopped
         return reasons
 
@@ -162,7 +163,7 @@ class Sides:
         return found
 
     def _execute(self, code: Code, groups: Sequence[Stale], side: str) -> Answer:
-        self._say(f"by {code.name}: {_runs(len(groups))}")
+        self._say(f"by {code.name}: {counted(len(groups), 'run')}")
         answer = commit_code.execute(code, [self._order(group, side) for group in groups])
         self.stopped = answer.stopped
         return answer
@@ -192,10 +193,6 @@ def ending_of(record: Record | None) -> str:
 
 def _short(commit: str | None) -> str:
     return str(commit)[:12]
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _same_machine(a: Record, b: Record) -> bool:

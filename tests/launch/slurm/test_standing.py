@@ -9,8 +9,8 @@ import pytest
 from job_support import LAUNCHED
 from retable import records
 from retable.launch import frozen
-from retable.launch.again import _aside
 from retable.launch.attempt import Attempt, new_attempt
+from retable.launch.redo import _aside
 from retable.launch.slurm.standing import Past, barren, put_in_place, standing
 from retable.launch.slurm.submission import Entry
 from retable.records import ResultRow, Status
@@ -131,7 +131,7 @@ def test_a_record_made_at_a_side_takes_the_place_of_the_stale_one_once(runs):
     run = freeze()
     stale = frozen.FrozenRun(run.config, run.key, "0" * 64)
     attempt(stale, Status.DONE, publish=True, results=[ResultRow(metric="m", value=1.0)])
-    aside = _aside(run, runs / "_refresh" / "code")
+    aside = _aside(run, runs / "_again" / "code")
     frozen.write(aside)
     new = attempt(aside, Status.DONE, publish=True, results=[ResultRow(metric="m", value=2.0)])
     entry = Entry(folder=name_of(runs, aside), home=name_of(runs, run))
