@@ -45,12 +45,7 @@ MUTANTS = [
     Mutant(
         "seed dropped from the key",
         "src/retable/config.py",
-        (
-            (
-                "        if is_keyed(model, name)\n",
-                '        if is_keyed(model, name) and name != "seed"\n',
-            ),
-        ),
+        (("is_keyed(model, name)]", 'is_keyed(model, name) and name != "seed"]'),),
         "tests/test_config.py::test_keyed_fields_change_the_key_and_unkeyed_do_not[seed]",
     ),
     Mutant(
@@ -63,6 +58,29 @@ MUTANTS = [
             ),
         ),
         "tests/test_config.py::test_what_is_keyed_is_pinned",
+    ),
+    Mutant(
+        "a record confirmed within a tolerance",
+        "src/retable/launch/refresh.py",
+        (
+            (
+                "elif old.substance() != new.substance():",
+                'elif compare(old, new).kind == "different":',
+            ),
+        ),
+        "tests/launch/test_sides.py::test_bits_that_differ_confirm_nothing_though_they_are_the_record_s",
+    ),
+    Mutant(
+        "a record confirmed by a commit that is not its code",
+        "src/retable/launch/sides.py",
+        ((") != record.computed_by:", ') == "none":'),),
+        "tests/launch/test_sides.py::test_a_commit_that_is_not_the_record_s_code_confirms_nothing",
+    ),
+    Mutant(
+        "relative imports not in the fingerprint",
+        "src/retable/imports.py",
+        (("base = static.absolute(module, node)", 'base = node.module or ""'),),
+        "tests/test_imports.py::test_the_closure_holds_every_own_module_and_no_other",
     ),
     Mutant(
         "optimiser state not restored",

@@ -1,0 +1,115 @@
+"""`retable refresh` from the command line: what it takes, what it refuses, what it says before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from again_support import published, rewrite
+from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
+from retable import locations
+from retable.cli import app
+from retable.errors import UserError
+from retable.launch import frozen
+from retable.launch.engine import launch
+from retable.report import parquet
+from retable.tables import collect
+from retable.tables.grid import plan
+
+STALE = "f" * 64
+
+
+@pytest.fixture
+def grid(fake):
+    """A finished table, all of it stale."""
+    grid = plan("digits/accuracy", "smoke")
+    launch(list(grid.runs()))
+    for run in grid.runs():
+        rewrite(run, fingerprint=STALE)
+    fake.log.clear()
+    return grid
+
+
+def called(*args: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["refresh", *args])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def stale(runs) -> list[bool]:
+    return [published(run).fingerprint == STALE for run in runs]
+
+
+def test_it_takes_papers_tables_rows_experiments_and_runs(grid, fake):
+    runs = list(grid.runs())
+    settings = len(list(grid.settings()))
+    dry = called("digits", "--dry-run")
+    assert dry.startswith(f"{settings} stale settings, {len(runs)} runs: one seed of each")
+    assert fake.log == []
+    assert all(stale(runs))
+
+    row = next(iter(grid.cells))[0]
+    of_row = grid.cell_runs(grid.cells[row, "accuracy"])
+    assert f"1 stale setting: {len(of_row)} record" in called("digits/accuracy", "--row", row)
+    assert not any(stale(of_row))
+
+    other = next(run for run in runs if run.key not in {r.key for r in of_row})
+    assert "1 stale setting: 1 record confirmed" in called(str(other.folder))
+    for run in runs:
+        rewrite(run, fingerprint=STALE)
+    assert "1 stale setting: 1 record confirmed" in called(other.key[:10])
+    assert stale(runs).count(False) == 1
+    called("digits", "--protocol", "smoke")
+    assert not any(stale(runs))
+    assert "nothing is stale" in called("digits")
+
+
+def test_an_experiment_is_all_runs_that_were_launched_by_its_name(fake, runs):
+    made = [
+        freeze("launcher.grace_s=7.0", f"model.hidden={h}", seed=s) for h in (8, 16) for s in (0, 1)
+    ]
+    launch(made)
+    for run in made:
+        rewrite(run, fingerprint=STALE)
+    assert called("digits/smoke", "--dry-run").startswith("2 stale settings, 4 runs")
+    moved = runs.with_name("moved")
+    runs.rename(moved)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETABLE_RUNS", str(moved))
+        assert "2 stale settings: 4 records confirmed" in called("digits/smoke")
+    kept = frozen.read(moved / "digits" / made[0].key)
+    # The frozen config stays as it was launched, but for the code and where it lies now.
+    assert kept.config.launcher.grace_s == 7.0
+    assert kept.fingerprint == made[0].fingerprint
+    assert Path(kept.config.paths.runs) == moved
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits/acuracy"], "no table, paper, experiment or run 'digits/acuracy'; did you mean"),
+        (["digits/smoke", "--row", "slow"], "--row: belongs to a table, and 'digits/smoke' is"),
+        (["digits", "--protocol", "smok"], "digits: no protocol 'smok'; did you mean 'smoke'"),
+        (["abcd1234"], "run 'abcd1234': there is none"),
+    ],
+)
+def test_what_it_does_not_take(arguments, message):
+    with pytest.raises(UserError) as error:
+        called(*arguments)
+    assert message in str(error.value)
+
+
+def test_a_published_run_has_to_be_brought_here_first(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(locations, "results_dir", lambda: tmp_path / "results")
+    file = parquet.parquet_file("digits/accuracy", "smoke")
+    file.parent.mkdir(parents=True)
+    parquet.write(file, dict(collect.from_runs(grid, pytest.fail)), {})
+    run = next(iter(grid.runs()))
+    shutil.rmtree(run.folder)
+    with pytest.raises(UserError, match=r"is published only; .*: retable restore digits"):
+        called(run.key[:12])
