@@ -96,3 +96,16 @@ def test_no_home_and_no_environment(checkout, runs, monkeypatch):
     text += "".join(path.read_text() for path in stored(runs))
     assert "hunter2hunter2" not in text
     assert "home-of-somebody" not in text
+
+
+def test_a_processor_is_named_by_generation_and_vector_instructions(monkeypatch):
+    facts = {"vendor_id": "AMD", "cpu family": "25", "model": "1", "stepping": "0"}
+    known = []
+    for flags in ("fpu sse2 avx2", "sse2 avx2 aperfmperf", "sse2 avx2 avx512f"):
+        monkeypatch.setattr(provenance, "_cpu_facts", lambda f=flags: {**facts, "flags": f})
+        known.append(provenance.cpu_id())
+    assert known[0] == known[1] != known[2]
+    assert all(text.startswith("AMD-25-1-0 ") for text in known)
+    monkeypatch.setattr(provenance, "_cpu_facts", dict)
+    assert provenance.cpu_id() is None
+    assert provenance.cpu_model()

@@ -50,6 +50,9 @@ def circumstances(a: Record, b: Record) -> list[str]:
             for name in ("torch", "python", "cpu", "accelerator", "driver", "packages")
         ),
     ]
+    ids = a.provenance.cpu_id, b.provenance.cpu_id
+    if None not in ids:  # older records have none
+        pairs.append(("processor", *ids))
     out: list[str] = []
     for name, x, y in pairs:
         if x != y:

@@ -14,6 +14,7 @@ from retable.files import write_atomic
 from retable.records import Provenance, text_sha256
 
 STORE = "_store"
+_VECTOR = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 
 
 def git(*args: str) -> str | None:
@@ -47,13 +48,31 @@ def packages() -> str:
 
 def cpu_model() -> str:
     """Name of the processor."""
+    return _cpu_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_id() -> str | None:
+    """Generation of the processor and the vector instructions by which libraries choose kernels.
+
+    Virtual machines give the same name to processors that compute other bits. None where the
+    system does not say.
+    """
+    facts = _cpu_facts()
+    parts = [facts.get(name) for name in ("vendor_id", "cpu family", "model", "stepping")]
+    if None in parts:
+        return None
+    vector = sorted(f for f in facts.get("flags", "").split() if f.startswith(_VECTOR))
+    return f"{'-'.join(map(str, parts))} {text_sha256(' '.join(vector))[:8]}"
+
+
+def _cpu_facts() -> dict[str, str]:
+    """What the kernel says of the first processor, by its own names."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def gpu() -> tuple[str | None, str | None]:
@@ -106,6 +125,7 @@ def collect(runs: Path) -> Provenance:
         python=platform.python_version(),
         torch=importlib.metadata.version("torch"),
         cpu=cpu_model(),
+        cpu_id=cpu_id(),
         cores=os.cpu_count() or 1,
         accelerator=accelerator,
         driver=driver,

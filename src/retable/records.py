@@ -67,6 +67,7 @@ class Provenance(BaseModel):
     python: str
     torch: str
     cpu: str
+    cpu_id: str | None = None
     cores: int
     accelerator: str | None = None
     driver: str | None = None
@@ -133,9 +134,7 @@ class Record(BaseModel):
         default={}, description="val/... of the epoch that was tested; what a choice may go by"
     )
     blessings: list[Blessing] = []  # a history of the code, which grows outside of the 20 kB
-    pulled: str | None = Field(
-        default=None, description="entity/project/id in W&B, where the run was made elsewhere"
-    )
+    pulled: str | None = Field(default=None, description="entity/project/id in W&B, not run here")
 
     def value(self, metric: str, row: str = "", step: int | None = None) -> float | None:
         """The number at an address, None where the run did not give it."""
@@ -172,7 +171,7 @@ def device_of(record: Any) -> str:
 
 
 def several(device: str, count: int) -> str:
-    """Devices in words: ``cuda``, ``cuda x 2``."""
+    """In words: ``cuda x 2``."""
     return device if count == 1 else f"{device} x {count}"
 
 

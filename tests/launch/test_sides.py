@@ -168,6 +168,44 @@ def test_a_commit_that_does_not_give_its_own_bits_on_its_own_processor_is_said_f
     assert len(fake.log) == 1
 
 
+def test_processors_of_one_name_are_told_apart_where_both_records_say_which(stale_run, commit):
+    source = published(stale_run).provenance
+    assert source.cpu_id is not None
+    other = {"cpu": provenance.cpu_model(), "cpu_id": "another generation"}
+    rewrite(stale_run, provenance=source.model_copy(update=other))
+    assert refresh([stale_run], lambda _: None).ok
+
+
+def test_a_record_that_was_replaced_meanwhile_stays_as_it_is(stale_run, commit):
+    execute = commit_code.execute
+
+    def replace_it(code, orders):
+        rewrite(stale_run, fingerprint="d" * 64)
+        return execute(code, orders)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit_code, "execute", replace_it)
+        done = refresh([stale_run], lambda _: None)
+    assert "its record was replaced meanwhile" in done.text()
+    assert published(stale_run).fingerprint == "d" * 64
+
+
+def test_a_commit_that_cannot_be_made_here_leaves_the_record_s_bits(stale_run, commit):
+    commit.error = "uv cannot make the environment"
+    said = []
+    [why] = refresh([stale_run], said.append).stale
+    assert "differs from the record, which is all there is to compare with: uv cannot make" in why
+    assert (
+        said[1] == "uv cannot make the environment; its runs are compared with their records' bits"
+    )
+    assert commit.orders == []
+    run = freeze(seed=1)
+    launch([run])
+    rewrite(run, fingerprint=FIRST)
+    assert refresh([run], lambda _: None).ok
+    assert published(run).blessings[0].against is None
+
+
 def test_what_its_commit_refuses_or_fails_at_stays_stale(stale_run, commit):
     commit.answer = Answer(refused={stale_run.key: "model.norm: unknown"})
     [why] = refresh([stale_run], lambda _: None).stale
@@ -176,9 +214,6 @@ def test_what_its_commit_refuses_or_fails_at_stays_stale(stale_run, commit):
     commit.change = lambda run: {"status": Status.FAILED, "error": "ValueError: no\nmore"}
     [why] = refresh([stale_run], lambda _: None).stale
     assert "its commit cccccccccccc does not do it here: failed: ValueError: no" in why
-    commit.error = "uv cannot make the environment"
-    [why] = refresh([stale_run], lambda _: None).stale
-    assert why.endswith("uv cannot make the environment")
 
 
 def test_ctrl_c_in_either_side_stops_and_confirms_nothing(stale_run, commit, monkeypatch, fake):

@@ -125,6 +125,7 @@ class _Refresh:
         for group in self.groups:
             if (reason := stale.why_not_here(group.record)) is not None:
                 self.reasons[group.probe.key] = reason
+        self.groups = sides.prepare(self.groups)
         self.reasons |= sides.by_commits(self._left())
         if not sides.stopped:
             self.reasons |= sides.by_the_present([group.record for group in self._left()])
@@ -194,6 +195,8 @@ class _Refresh:
             attempt = run.folder / "attempts" / str(record.attempt)
             try:
                 with leased(run):
+                    if records.read_run(run.folder, lambda _: None) != record:
+                        raise UserError("its record was replaced meanwhile")
                     attempt.mkdir(parents=True, exist_ok=True)
                     frozen.write(run)
                     written = records.write_attempt(attempt, record.model_copy(update=update))

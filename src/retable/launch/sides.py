@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from retable import provenance, records
@@ -77,14 +78,29 @@ class Sides:
         histories = history_of(place, old), history_of(self._folder(group, _PRESENT), new)
         return compare(old, new, histories)
 
+    def prepare(self, groups: Sequence[Stale]) -> list[Stale]:
+        """Make source and packages of all commits; a group whose cannot be made does without."""
+        missing: dict[str | None, str] = {}
+        for commit in dict.fromkeys(group.commit for group in groups if group.commit):
+            try:
+                self._codes[commit] = commit_code.of_commit(commit, self._say)
+            except Unavailable as error:
+                self._say(f"{error}; its runs are compared with their records' bits")
+                missing[commit] = str(error)
+        return [
+            replace(group, commit=None, reason=missing[group.commit])
+            if group.commit in missing
+            else group
+            for group in groups
+        ]
+
     def by_commits(self, groups: Sequence[Stale]) -> dict[str, str]:
         """Have every probe run by its own commit; returns why one says nothing, by key."""
         reasons: dict[str, str] = {}
         for commit in dict.fromkeys(group.commit for group in groups if group.commit):
             own = [group for group in groups if group.commit == commit]
             try:
-                code = self._codes[commit] = commit_code.of_commit(commit, self._say)
-                answer = self._execute(code, own, _short(commit))
+                answer = self._execute(self._codes[commit], own, _short(commit))
             except Unavailable as error:
                 reasons |= {group.probe.key: str(error) for group in own}
                 continue
@@ -198,6 +214,8 @@ def _short(commit: str | None) -> str:
 def _same_machine(a: Record, b: Record) -> bool:
     """Whether nothing is known that could give a record other bits when its code runs again."""
     x, y = a.provenance, b.provenance
+    if None not in (x.cpu_id, y.cpu_id) and x.cpu_id != y.cpu_id:
+        return False  # many a processor in a cloud goes by one name
     return (x.cpu, x.accelerator, x.driver, x.python) == (y.cpu, y.accelerator, y.driver, y.python)
 
 

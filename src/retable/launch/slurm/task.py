@@ -148,7 +148,8 @@ class Task:
             return Launched(provenance.collect(self.submission.runs), self.tasks.at_once)
         known = Provenance.model_validate_json(path.read_bytes())
         accelerator, driver = provenance.gpu()
-        here = {"cpu": provenance.cpu_model(), "cores": os.cpu_count() or 1}
+        processor = {"cpu": provenance.cpu_model(), "cpu_id": provenance.cpu_id()}
+        here = {**processor, "cores": os.cpu_count() or 1}
         here |= {"accelerator": accelerator, "driver": driver}
         return Launched(known.model_copy(update=here), self.tasks.at_once)
 
