@@ -28,7 +28,7 @@ def grid(fake):
     grid = plan("digits/accuracy", "smoke")
     launch(list(grid.runs()))
     for run in grid.runs():
-        rewrite(run, fingerprint=STALE)
+        rewrite(run, fingerprint=STALE, blessings=[])
     fake.log.clear()
     return grid
 
@@ -61,7 +61,7 @@ def test_it_takes_papers_tables_rows_experiments_and_runs(grid, fake):
     other = next(run for run in runs if run.key not in {r.key for r in of_row})
     assert "1 stale setting: 1 record confirmed" in called(str(other.folder))
     for run in runs:
-        rewrite(run, fingerprint=STALE)
+        rewrite(run, fingerprint=STALE, blessings=[])
     assert "1 stale setting: 1 record confirmed" in called(other.key[:10])
     assert stale(runs).count(False) == 1
     called("digits", "--protocol", "smoke")
@@ -75,7 +75,7 @@ def test_an_experiment_is_all_runs_that_were_launched_by_its_name(fake, runs):
     ]
     launch(made)
     for run in made:
-        rewrite(run, fingerprint=STALE)
+        rewrite(run, fingerprint=STALE, blessings=[])
     assert called("digits/smoke", "--dry-run").startswith("2 stale settings, 4 runs")
     moved = runs.with_name("moved")
     runs.rename(moved)
@@ -89,12 +89,25 @@ def test_an_experiment_is_all_runs_that_were_launched_by_its_name(fake, runs):
     assert Path(kept.config.paths.runs) == moved
 
 
+def test_a_paper_is_all_of_its_runs_here_and_nothing_here_is_not_nothing_stale(fake, runs):
+    for name in ("digits", "digits/accuracy", "digits/smoke"):
+        with pytest.raises(UserError, match=r"no runs? (of it is done )?in .*"):
+            called(name)
+    alone = freeze("model.hidden=9")  # of no table
+    launch([alone])
+    rewrite(alone, fingerprint=STALE)
+    assert "nothing is stale" not in called("digits", "--dry-run")
+    assert "1 stale setting: 1 record confirmed" in called("digits")
+    assert "nothing is stale" in called("digits")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["digits/acuracy"], "no table, paper, experiment or run 'digits/acuracy'; did you mean"),
         (["digits/smoke", "--row", "slow"], "--row: belongs to a table, and 'digits/smoke' is"),
         (["digits", "--protocol", "smok"], "digits: no protocol 'smok'; did you mean 'smoke'"),
+        (["c3"], "no table, paper, experiment or run 'c3'; a run is its folder, or 4 or more"),
         (["abcd1234"], "run 'abcd1234': there is none"),
     ],
 )

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from retable import static
+from retable.errors import UserError
 
 COMPARED = (
     "torch.nn.Linear",
@@ -164,3 +165,10 @@ def test_torch_is_not_imported_to_check_a_config():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_file_that_is_no_python_is_named(tmp_path, monkeypatch):
+    (tmp_path / "brokenlib.py").write_text("x = 1\nif x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"brokenlib.py, line 2: cannot be parsed \(expected ':'\)"):
+        static.module_tree("brokenlib")

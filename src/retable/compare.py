@@ -98,6 +98,16 @@ def compare(
     return Comparison("equal within tolerance", detail, context)
 
 
+def first_difference(a: Record, b: Record, histories: tuple[Rows, Rows] = ([], [])) -> str:
+    """Where two records that are not bitwise equal part first, with both values."""
+    for where, x, y in [*_history_pairs(*histories), *result_pairs(a, b)]:
+        if x is None or y is None:
+            return f"{where}, which one of them has not"
+        if x != y and not (math.isnan(x) and math.isnan(y)):
+            return f"{where}: {x!r} / {y!r}"
+    return "the weights" if a.weights_sha256 != b.weights_sha256 else "the history"
+
+
 def relative_difference(x: float, y: float) -> float:
     """``|x - y| / max(|x|, |y|)``; 0 up to rounding, infinity where one is not finite."""
     if abs(x - y) < ROUNDING or x == y or (math.isnan(x) and math.isnan(y)):

@@ -215,7 +215,9 @@ def parse(text: str | bytes, name: str) -> Record:
                 " update it"
             ) from None
         where = brief(".".join(map(str, first["loc"]))) or "file"
-        raise RecordError(f"{name}: broken record ({where}: {brief(first['msg'])})") from None
+        newer = first["type"] == "extra_forbidden"
+        what = "is unknown here; of a newer retable?" if newer else brief(first["msg"])
+        raise RecordError(f"{name}: broken record ({where}: {what})") from None
     wrong = next((where for where, value in _numbers(record) if not math.isfinite(value)), None)
     if wrong is not None:  # neither is ever written, but both can be read as JSON
         raise RecordError(f"{name}: broken record ({brief(wrong)}: is not a finite number)")
@@ -340,10 +342,7 @@ def text_sha256(text: str) -> str:
 
 
 def validation(rows: Iterable[dict[str, float]], best_epoch: int | None) -> dict[str, float]:
-    """Validation metrics of the epoch whose weights were tested: the best one, else the last.
-
-    Empty where that epoch ended without a validation.
-    """
+    """Validation metrics, if any, of the epoch whose weights were tested: best, else last."""
     epochs = {int(row["epoch"]): row for row in rows}
     tested = epochs.get(max(epochs, default=0) if best_epoch is None else best_epoch, {})
     return {name: value for name, value in tested.items() if name.startswith("val/")}

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from retable.locations import paper_dirs
+from retable.errors import UserError
+from retable.locations import paper_dirs, shown
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,17 @@ def _python_file(origin: str | None) -> Path | None:
 
 @cache
 def module_tree(module: str) -> ast.Module | None:
-    """Syntax tree of a module."""
+    """Syntax tree of a module.
+
+    Raises:
+        UserError: where its file is no Python.
+    """
     path = module_file(module)
-    return None if path is None else ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        return None if path is None else ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        where = f"{shown(path or Path(module))}, line {error.lineno}"
+        raise UserError(f"{where}: cannot be parsed ({error.msg})") from None
 
 
 def absolute(module: str, node: ast.ImportFrom) -> str:

@@ -124,8 +124,8 @@ def test_edits_are_confirmed_or_refused_against_the_record_s_own_commit(reposito
     edit(repository, "run.py", 'derive_seed(seed, "init")', 'derive_seed(seed, "init", 1)')
     before = record()
     out = call("refresh", EXPERIMENT, code=1)
-    assert f"differs from its commit {head[:12]} here: different: first in epoch 0" in out
-    assert "cause: the code; packages are the same" in out
+    assert f"gives other bits than its commit {head[:12]} here, first in epoch 0" in out
+    assert "cause: the code: the packages are the same" in out
     assert record() == before
 
     # Its commit is another one: what it says is of no use.

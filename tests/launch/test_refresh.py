@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from again_support import published, rewrite, shifted
 from engine_support import fake  # noqa: F401 - fake is a fixture
 from retable import provenance, records
+from retable.errors import UserError
 from retable.launch import sides
 from retable.launch.engine import launch
 from retable.launch.lease import Lease
@@ -52,12 +55,13 @@ def test_one_seed_that_is_bitwise_equal_confirms_its_setting_only(grid, fake, ru
     assert [run.config.seed for run in fake.log] == [0]
     assert (done.settings, done.confirmed, done.again) == (1, 3, 0)
     assert done.ok
-    assert said[0].splitlines() == [
-        "1 stale setting, 3 runs: one seed of each setting runs again",
+    first, second, third = said[0].splitlines()
+    assert first == "1 stale setting, 3 runs: one seed of each setting runs again"
+    assert second == (
         "    by the present code, beside the record's bits: 1, because its paper is kept outside of"
-        " the repository",
-        "    about 10 s by the records' times, 2 at once",
-    ]
+        " the repository"
+    )
+    assert re.fullmatch(r"    about \d+ s by the records' times, 2 at once", third)
     assert said[-1].endswith("the present code gives the bits of its record; 3 confirmed")
     for run in setting(grid, "slow"):
         new, old = published(run), before[run.key]
@@ -86,10 +90,11 @@ def test_what_differs_is_said_and_done_again_only_when_told(grid, fake, by):
     assert not done.ok
     assert (done.confirmed, done.again) == (0, 0)
     [why] = done.stale
-    assert "and 2 more of its setting: differs from the record" in why
-    assert ("equal within tolerance" if by < 1e-4 else "different: first in test/") in why
-    assert "its paper is kept outside of the repository" in why
-    assert said[-1].startswith("--again does what is still stale again: 3 runs, about ")
+    assert "and 2 more of its setting: the present code gives other bits than its record" in why
+    assert "because its paper is kept outside of the repository, first in test/accuracy: 0." in why
+    assert why.endswith(", equal within tolerance of 0.0001") == (by < 1e-4)
+    last = done.text().splitlines()[-1]
+    assert last.startswith("keep those records by taking the edit back, or compute 3 runs anew")
     assert [published(run) for run in setting(grid, "slow")] == olds
     assert "stale" in marks(grid)["slow"]
 
@@ -148,6 +153,7 @@ def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
     done = refresh(list(grid.runs()), lambda _: None)
     assert not done.ok
     assert "the present code does not do it: failed: RuntimeError: no more" in done.text()
+    assert "--again" not in done.text(), "what fails would fail again"
     done = refresh(list(grid.runs()), lambda _: None, again=True)
     assert len(done.stale) == 3
     assert "done again: failed: RuntimeError: no more" in done.text()
@@ -193,7 +199,9 @@ def test_a_second_change_of_code_leaves_a_second_trace_outside_of_the_record_s_s
     (run, *_) = runs = setting(grid, "slow")
     for first in ("e", "f"):
         for run in runs:
-            rewrite(run, fingerprint=first * 64)
+            # What it was confirmed for is other code than the present by now.
+            traces = [b.model_copy(update={"now": "f" * 64}) for b in published(run).blessings]
+            rewrite(run, fingerprint=first * 64, blessings=traces)
         refresh(list(grid.runs()), lambda _: None)
     record = published(run)
     assert [b.was[0] for b in record.blessings] == ["e", "f"]
@@ -213,6 +221,56 @@ def test_a_setting_of_two_codes_is_asked_for_both(grid, fake):
     assert (done.settings, done.confirmed, len(done.stale)) == (2, 2, 1)
     assert published(third).fingerprint == third.fingerprint
     assert published(second).fingerprint == "f" * 64
+
+
+def test_a_record_of_the_code_that_is_back_needs_no_run(grid, fake):
+    """An edit that was confirmed and taken back again, or another branch and this one."""
+    runs = setting(grid, "slow")
+    first = [published(run) for run in runs]
+    for run in runs:
+        rewrite(run, fingerprint="e" * 64)
+    assert refresh(list(grid.runs()), lambda _: None).confirmed == 3
+    for run in runs:
+        rewrite(run, fingerprint="d" * 64)  # confirmed for the present, then for other code
+    fake.log.clear()
+    said = []
+    done = refresh(list(grid.runs()), said.append)
+    assert fake.log == []
+    assert (done.ok, done.back, done.settings) == (True, 3, 0)
+    assert said == ["3 records of code that is the present one again"]
+    assert [published(run).fingerprint for run in runs] == [r.fingerprint for r in first]
+    assert all(len(published(run).blessings) == 1 for run in runs)
+    assert all(published(run).computed_by == "e" * 64 for run in runs)
+
+
+def test_one_refresh_of_the_same_code_at_a_time(grid, fake, monkeypatch, runs):
+    for run in setting(grid, "slow"):
+        rewrite(run, fingerprint="f" * 64)
+    original = sides.launch
+
+    def meanwhile(todo, **more):
+        with pytest.raises(UserError, match=r"another refresh goes on \(process \d+ on .*; try"):
+            refresh(list(grid.runs()), lambda _: None)
+        return original(todo, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sides, "launch", meanwhile)
+        assert refresh(list(grid.runs()), lambda _: None).confirmed == 3
+    assert not (runs / "_refresh").exists()
+
+
+def test_code_that_is_not_committed_is_warned_of_before_it_replaces_a_record(
+    grid, fake, monkeypatch
+):
+    for run in setting(grid, "slow"):
+        rewrite(run, fingerprint="f" * 64, results=shifted(run, 1e-9))
+    original = provenance.collect
+    monkeypatch.setattr(
+        provenance, "collect", lambda runs: original(runs).model_copy(update={"dirty": "d" * 64})
+    )
+    said = []
+    assert refresh(list(grid.runs()), said.append, again=True).again == 3
+    assert any(text.startswith("warning: the code has changes that are not") for text in said)
 
 
 def test_what_was_computed_on_a_gpu_is_not_confirmed_without_one(grid, fake, monkeypatch):

@@ -108,22 +108,33 @@ def test_a_record_of_another_processor_is_confirmed_where_both_sides_agree_here(
     assert not (runs / "_refresh").exists()
 
 
+def test_a_confirmed_record_with_other_numbers_than_any_code_here_is_pointed_out(stale_run, commit):
+    """As long trainings have on another processor, and a record that somebody edited."""
+    rewrite(stale_run, results=shifted(stale_run, 0.5))
+    done = refresh([stale_run], lambda _: None)
+    assert (done.ok, done.confirmed, done.other_numbers) == (True, 1, 1)
+    assert "1 confirmed setting: the record has other numbers than any code here" in done.text()
+
+
 def test_bits_that_differ_confirm_nothing_though_they_are_the_record_s(stale_run, commit):
     commit.change = lambda run: {"results": shifted(run, 1e-12)}
-    old, said = published(stale_run), []
-    done = refresh([stale_run], said.append)
+    old = published(stale_run)
+    done = refresh([stale_run], lambda _: None)
     assert published(stale_run) == old
     [why] = done.stale
-    assert "differs from its commit cccccccccccc here: equal within tolerance" in why
-    assert why.endswith("cause: the code; packages are the same")
-    assert said[-1].startswith("--again does what is still stale again: 1 run, about")
+    assert "the present code gives other bits than its commit cccccccccccc here, first in" in why
+    assert ", equal within tolerance of 0.0001; cause: the code: the packages are the same" in why
+    assert "compute 1 run anew with --again" in done.text()
 
 
 @pytest.mark.parametrize(
     ("mixed", "cause"),
     [
-        (lambda run: {"results": shifted(run, 0.5)}, "the packages; with the old ones the present"),
-        (lambda run: {}, "the code; it differs with the old packages too"),
+        (
+            lambda run: {"results": shifted(run, 0.5)},
+            "the packages, not the code: with the old ones",
+        ),
+        (lambda run: {}, "the code: with the old packages too it gives"),
         (
             lambda run: {"status": Status.FAILED, "error": "x"},
             "code or packages, not known: with the old",
@@ -134,7 +145,8 @@ def test_code_or_packages_is_found_out_with_the_old_packages(stale_run, commit, 
     commit.change = lambda run: {"results": shifted(run, 0.5)}
     commit.mixed = mixed
     [why] = refresh([stale_run], lambda _: None).stale
-    assert "different: first in test/accuracy" in why
+    assert "here, first in test/accuracy: 0." in why
+    assert "within tolerance" not in why
     assert f"; cause: {cause}" in why
     [_, second] = commit.orders
     assert second[0] == "the present code with the packages of commit cccccccccccc"
@@ -194,7 +206,7 @@ def test_a_commit_that_cannot_be_made_here_leaves_the_record_s_bits(stale_run, c
     commit.error = "uv cannot make the environment"
     said = []
     [why] = refresh([stale_run], said.append).stale
-    assert "differs from the record, which is all there is to compare with: uv cannot make" in why
+    assert "than its record, which is all there is to compare with because uv cannot make" in why
     assert (
         said[1] == "uv cannot make the environment; its runs are compared with their records' bits"
     )
@@ -268,7 +280,7 @@ def test_without_git_or_uv_it_says_so(monkeypatch):
     commit_code.why_unknown.cache_clear()
     monkeypatch.setattr(commit_code, "_uv", lambda: None)
     assert commit_code.why_unknown(head) == (
-        "uv, which makes the environment of a commit, is not installed"
+        "uv, which makes the environment of a commit, is not installed (pip install uv)"
     )
     commit_code.why_unknown.cache_clear()
     monkeypatch.setattr(provenance, "git", lambda *_: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from retable.errors import UserError, brief, nearest
 
 if TYPE_CHECKING:
     from retable.launch.frozen import FrozenRun
+    from retable.launch.stale import Found
     from retable.records import Record
 
 app = typer.Typer()
@@ -50,28 +51,43 @@ def refresh(
 
     Example: retable refresh risk_parity/example_bai2016
     """
-    from retable.launch import stale
     from retable.launch.refresh import plan_text
     from retable.launch.refresh import refresh as bring_up
 
     runs, label = _runs_of(name, protocol, row, column)
     if dry_run:
-        typer.echo(plan_text(stale.of_runs(runs)))
+        typer.echo(plan_text(_found(name, runs)))
         return
     done = bring_up(runs, say, again=again, label=label)
+    if not done.settings and not done.back:
+        _found(name, runs)
     typer.echo(done.text())
     raise typer.Exit(STOPPED if done.stopped else 0 if done.ok else 1)
 
 
-Found = tuple[list["FrozenRun"], Callable[["FrozenRun"], str]]
+Runs = tuple[list["FrozenRun"], Callable[["FrozenRun"], str]]
+
+
+def _found(name: str, runs: list[FrozenRun]) -> Found:
+    """Records of the runs; that there is none is not that none is stale."""
+    from retable.launch import stale
+
+    found = stale.find(runs)
+    if not found.recorded:
+        raise UserError(
+            f"{name}: no run of it is done in {locations.runs_folder()};"
+            f" `retable restore {name}` brings what is published"
+        )
+    return found
 
 
 def _runs_of(
     name: str, protocol: str | None, row: list[str] | None, column: list[str] | None
-) -> Found:
+) -> Runs:
     """Runs that a name stands for, frozen for the present code, and what they are called."""
     tables, experiments = locations.config_names("table"), locations.config_names("experiment")
-    if name in tables or any(table.startswith(f"{name}/") for table in tables):
+    part = bool(protocol or row or column)
+    if name in tables or (part and any(t.startswith(f"{name}/") for t in tables)):
         return _of_tables(name, protocol, row, column)
     for option, given in (("--protocol", protocol), ("--row", row), ("--column", column)):
         if given:
@@ -81,25 +97,47 @@ def _runs_of(
 
         found, _ = collect(name, locations.runs_folder(), warn)
         return [_present(record) for record in found], lambda run: run.label
+    if name in {folder.name for base in locations.paper_dirs() for folder in base.glob("*/")}:
+        return _of_paper(name, any(table.startswith(f"{name}/") for table in tables))
     return _of_run(name, [*tables, *(t.partition("/")[0] for t in tables), *experiments])
 
 
 def _of_tables(
     name: str, protocol: str | None, row: list[str] | None, column: list[str] | None
-) -> Found:
+) -> Runs:
     from retable.commands.tables import plan_grids
     from retable.tables import grid, spec
     from retable.tables.followed import runs_of
+    from retable.tables.waiting import Waiting
 
     known = {p: None for n in grid.expand_names(name) for p in spec.load(n).protocols()}
     wanted = list(known) if protocol is None else [protocol]
-    grids = [found for p in wanted for found in plan_grids(name, p, row, column)]
+    with Waiting(f"{name}: planned protocols", len(wanted)) as waiting:
+        grids: list[Any] = []
+        for number, p in enumerate(wanted):
+            waiting.at(number)
+            grids += plan_grids(name, p, row, column)
     names = {key: run.name for found in grids for key, run in runs_of(found).items()}
     runs = {run.key: run for found in grids for run in found.runs()}
     return list(runs.values()), lambda run: names.get(run.key, run.label)
 
 
-def _of_run(name: str, names: list[str]) -> Found:
+def _of_paper(name: str, has_tables: bool) -> Runs:
+    """All runs of a paper: those of its tables, and what else has a record here."""
+    from retable import records
+
+    runs, label = _of_tables(name, None, None, None) if has_tables else ([], lambda run: run.label)
+    known = {run.key for run in runs}
+    home = locations.runs_folder()
+    for folder in locations.run_folders(home):
+        if folder.parent.name == name and folder.name not in known:
+            record = records.read_run(folder, warn)
+            if record is not None:
+                runs.append(_present(record))
+    return runs, label
+
+
+def _of_run(name: str, names: list[str]) -> Runs:
     from retable.launch.recorded import find
 
     try:
@@ -107,7 +145,7 @@ def _of_run(name: str, names: list[str]) -> Found:
     except UserError as error:
         if "is neither a run's folder nor" not in str(error):
             raise
-        hint = nearest(name, names)
+        hint = nearest(name, names) or "; a run is its folder, or 4 or more characters of its key"
         raise UserError(f"no table, paper, experiment or run '{brief(name)}'{hint}") from None
     if found.folder is None:
         raise UserError(

@@ -41,7 +41,7 @@ CATEGORIES = {
     "attempts": "of finished runs; each keeps the one its record is of",
     "snapshots": "copies of the source, a day old or more, that no run is going on with",
     "caches": "composed configs (the newest is kept), indexes, source and packages of commits",
-    "leftovers": "of writers that were killed, an hour old or more; of a refresh, a week old",
+    "leftovers": "of writers that were killed, an hour old or more; of a refresh, a day old",
     "data": "downloaded and decoded data; has to be made again",
 }
 UNASKED = tuple(name for name in CATEGORIES if name != "data")
@@ -144,7 +144,7 @@ def _leftovers_beside(runs: Path, now: float) -> Iterator[Item]:
     for name, pattern, age in (
         (SNAPSHOTS, _UNFINISHED_SNAPSHOT, HOUR),
         (VERIFY, _ASIDE, HOUR),
-        (REFRESH, _ASIDE, WEEK),  # one that was stopped goes on from what is there
+        (REFRESH, _ASIDE, DAY),  # one that was stopped goes on from what is there
     ):
         for entry in entries(runs / name):
             path = Path(entry)

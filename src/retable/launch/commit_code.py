@@ -99,8 +99,12 @@ def why_unknown(commit: str) -> str | None:
     if provenance.git("rev-parse", "HEAD") is None:
         return "there is no git repository here"
     if provenance.git("cat-file", "-e", f"{commit}^{{commit}}") is None:
-        return f"commit {commit[:12]} is not in this repository"
-    return None if _uv() else "uv, which makes the environment of a commit, is not installed"
+        shallow = (provenance.git("rev-parse", "--is-shallow-repository") or "").strip() == "true"
+        hint = " (git fetch --unshallow brings it)" if shallow else ""
+        return f"commit {commit[:12]} is not in this repository{hint}"
+    if _uv() is None:
+        return "uv, which makes the environment of a commit, is not installed (pip install uv)"
+    return None
 
 
 def of_commit(commit: str, say: Say) -> Code:
@@ -155,6 +159,7 @@ def _environment(tree: Path, say: Say) -> Path:
     target = _cache() / ENVIRONMENTS / name
     if not _in_sync(tree, target):
         say(f"making the environment of {_LOCK} at {tree.name[:12]} with uv, in {target}")
+        say("    gigabytes, downloaded or linked from uv's cache; once for all commits of its lock")
         _make(tree, target, say)
     return target / "bin" / "python"
 

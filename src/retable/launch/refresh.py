@@ -9,7 +9,7 @@ confirmed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from retable.launch.again import leased, put_in_place
 from retable.launch.frozen import FrozenRun
 from retable.launch.progress import counted, duration
 from retable.launch.sides import Sides, ending_of
-from retable.launch.stale import Stale
+from retable.launch.stale import Found, Stale
 from retable.launch.together import workers_of
 from retable.records import Blessing, Record, RecordError, Status
 
@@ -33,13 +33,28 @@ _START_S = 10.0  # until a launch has imported what its runs need
 
 @dataclass
 class Refreshed:
-    """What a refresh did, in runs; ``stale`` names those that stay so, and why."""
+    """What a refresh did.
+
+    Attributes:
+        settings: stale ones.
+        confirmed: records whose code was found to compute the same.
+        other_numbers: settings among them whose record says other numbers than this processor.
+        back: records of code that is the present one again.
+        again: runs done again.
+        same: those of them with the same result.
+        stale: those that stay so, and why.
+        advice: what one could do about them.
+        stopped: by Ctrl-C.
+    """
 
     settings: int = 0
     confirmed: int = 0
+    other_numbers: int = 0
+    back: int = 0
     again: int = 0
     same: int = 0
     stale: list[str] = field(default_factory=list[str])
+    advice: str = ""
     stopped: bool = False
 
     @property
@@ -49,25 +64,41 @@ class Refreshed:
 
     def text(self) -> str:
         """How it went, in words."""
+        lines: list[str] = []
+        if self.back:
+            lines.append(f"{counted(self.back, 'record')} of this very code, edited meanwhile")
         if not self.settings:
-            return "nothing is stale"
+            return "\n".join(lines) or "nothing is stale"
         settings = counted(self.settings, "stale setting")
         line = f"{settings}: {counted(self.confirmed, 'record')} confirmed"
         if self.again:
-            line += f", {counted(self.again, 'run')} done again, {self.same} with the same result"
-        lines = [line, *(f"still stale: {text}" for text in self.stale)]
+            line += f", {counted(self.again, 'run')} done again ({self.same} with the same result)"
+        lines.append(line)
+        if self.other_numbers:
+            lines.append(
+                f"{counted(self.other_numbers, 'confirmed setting')}: the record has other numbers"
+                " than any code here, as of another processor it may; `retable verify` on its own"
+                " kind tells"
+            )
+        lines += [f"still stale: {text}" for text in self.stale]
+        if self.advice:
+            lines.append(self.advice)
         if self.stopped:
             lines.append("stopped; the same command goes on from here")
         return "\n".join(lines)
 
 
-def plan_text(groups: Sequence[Stale]) -> str:
+def plan_text(found: Found) -> str:
     """What a refresh will do, and about how long that takes by the records' own times."""
+    groups = found.groups
+    lines: list[str] = []
+    if found.back:
+        lines.append(f"{counted(len(found.back), 'record')} of code that is the present one again")
     if not groups:
-        return "nothing is stale"
+        return "\n".join(lines) or "nothing is stale"
     count = sum(len(group.runs) for group in groups)
     settings = counted(len(groups), "stale setting")
-    lines = [f"{settings}, {counted(count, 'run')}: one seed of each setting runs again"]
+    lines.append(f"{settings}, {counted(count, 'run')}: one seed of each setting runs again")
     commits = Counter(group.commit for group in groups if group.commit)
     if commits:
         which = ", ".join(f"{commit[:12]} ({n})" for commit, n in commits.items())
@@ -98,30 +129,59 @@ def refresh(
         say: told what happens.
         again: do all runs again of the settings that could not be confirmed.
         label: what a run is called.
+
+    Raises:
+        UserError: where another refresh of the same code goes on.
     """
-    groups = stale.of_runs(runs)
-    if not groups:
+    found = stale.find(runs)
+    if not found.groups and not found.back:
         return Refreshed()
-    say(plan_text(groups))
-    return _Refresh(groups, say, label).go(again=again)
+    say(plan_text(found))
+    return _Refresh(found, say, label).go(again=again)
 
 
 class _Refresh:
     """One refresh; ``reasons`` says by the probe's key why a setting is not confirmed."""
 
-    def __init__(
-        self, groups: Sequence[Stale], say: Say, label: Callable[[FrozenRun], str]
-    ) -> None:
-        home = Path(groups[0].probe.config.paths.runs).absolute()
-        self.groups, self.say, self.label = groups, say, label
-        self.done = Refreshed(settings=len(groups))
+    def __init__(self, found: Found, say: Say, label: Callable[[FrozenRun], str]) -> None:
+        some = found.groups[0].probe if found.groups else found.back[0][0]
+        home = Path(some.config.paths.runs).absolute()
+        self.groups, self.back, self.say, self.label = found.groups, found.back, say, label
+        self.done = Refreshed(settings=len(found.groups))
         self.now = provenance.collect(home)
-        self.sides = Sides(home, groups, say, label)
+        self.sides = Sides(home, found.groups, say, label)
         self.reasons: dict[str, str] = {}
+        self.differing: list[Stale] = []
 
     def go(self, *, again: bool) -> Refreshed:
-        """Run the sides, confirm what agrees, and do the rest again where that is asked for."""
-        sides, done = self.sides, self.done
+        """Confirm what can be, and do the rest again where that is asked for."""
+        done = self.done
+        for run, record in self.back:
+            done.back += self._put(run, record, {"fingerprint": run.fingerprint})
+        if not self.groups:
+            return done
+        with self.sides.alone():
+            self._by_both_sides()
+            unconfirmed = [group for group in self.groups if group.probe.key in self.reasons]
+            lines = [self._line(group) for group in unconfirmed]
+            if again and unconfirmed and not done.stopped:
+                if self.now.dirty:
+                    self.say(
+                        "warning: the code has changes that are not committed; what is done again"
+                        " by it can never be compared with a commit"
+                    )
+                for line in lines:
+                    self.say(f"done again: {line}")
+                self._do_again(unconfirmed)
+            else:
+                done.stale += lines
+                done.advice = self._advice()
+            if done.ok:
+                self.sides.clear()
+        return done
+
+    def _by_both_sides(self) -> None:
+        sides = self.sides
         for group in self.groups:
             if (reason := stale.why_not_here(group.record)) is not None:
                 self.reasons[group.probe.key] = reason
@@ -131,20 +191,7 @@ class _Refresh:
             self.reasons |= sides.by_the_present([group.record for group in self._left()])
         if not sides.stopped:
             self._judge()
-        done.stopped = sides.stopped
-        unconfirmed = [group for group in self.groups if group.probe.key in self.reasons]
-        lines = [self._line(group) for group in unconfirmed]
-        if again and unconfirmed and not done.stopped:
-            for line in lines:
-                self.say(line)
-            self._do_again(unconfirmed)
-        else:
-            done.stale += lines
-            if unconfirmed and not done.stopped:
-                self.say(_offer(unconfirmed))
-        if done.ok:
-            sides.close()
-        return done
+        self.done.stopped = sides.stopped
 
     def _left(self) -> list[Stale]:
         return [group for group in self.groups if group.probe.key not in self.reasons]
@@ -156,7 +203,6 @@ class _Refresh:
 
     def _judge(self) -> None:
         """Confirm what is equal bit for bit, and find out why the rest is not."""
-        differing: list[Stale] = []
         for group in self._left():
             old, new = self.sides.old(group), self.sides.new(group)
             assert old is not None
@@ -164,19 +210,30 @@ class _Refresh:
                 reason = f"the present code does not do it: {ending_of(new)}"
                 self.reasons[group.probe.key] = reason
             elif old.substance() != new.substance():
-                differing.append(group)
+                self.differing.append(group)
             else:
-                count = self._confirm(group, old, new)
-                self.say(f"{self.label(group.probe)}: {_how_equal(group, new)}; {count} confirmed")
-        causes = self.sides.causes(differing)
-        for group in differing:
-            text = f"differs from {_other(group)}: {self.sides.compare(group).text()}"
+                self._confirm(group, old, new)
+        causes = self.sides.causes(self.differing)
+        for group in self.differing:
             cause = causes.get(group.probe.key)
-            self.reasons[group.probe.key] = f"{text}; cause: {cause}" if cause else text
+            self.reasons[group.probe.key] = (
+                f"the present code gives other bits than {_other(group)},"
+                f" {self.sides.difference(group)}{f'; cause: {cause}' if cause else ''}"
+            )
 
-    def _confirm(self, group: Stale, old: Record, new: Record) -> int:
-        """Give a setting's records the present fingerprint, with a trace; returns how many."""
-        before = self.done.confirmed
+    def _advice(self) -> str:
+        runs = [record for group in self.differing for _, record in group.runs]
+        if not runs:
+            return ""
+        seconds = sum(record.wall_s for record in runs) / workers_of(self.differing[0].probe)
+        return (
+            f"keep those records by taking the edit back, or compute {counted(len(runs), 'run')}"
+            f" anew with --again, in about {duration(_START_S + seconds)}"
+        )
+
+    def _confirm(self, group: Stale, old: Record, new: Record) -> None:
+        """Give a setting's records the present fingerprint, with a trace."""
+        count = 0
         for run, record in group.runs:
             trace = Blessing(
                 was=record.fingerprint,
@@ -192,20 +249,34 @@ class _Refresh:
                 new_sha256=new.substance_sha256(),
             )
             update = {"fingerprint": run.fingerprint, "blessings": [*record.blessings, trace]}
-            attempt = run.folder / "attempts" / str(record.attempt)
-            try:
-                with leased(run):
-                    if records.read_run(run.folder, lambda _: None) != record:
-                        raise UserError("its record was replaced meanwhile")
-                    attempt.mkdir(parents=True, exist_ok=True)
-                    frozen.write(run)
-                    written = records.write_attempt(attempt, record.model_copy(update=update))
-                    records.replace_published(written, run.folder)
-            except (UserError, OSError, RecordError) as error:
-                self.done.stale.append(f"{self.label(run)}: {error}")
-            else:
-                self.done.confirmed += 1
-        return self.done.confirmed - before
+            count += self._put(run, record, update)
+        beside = compare(group.record, new)
+        self.done.confirmed += count
+        self.done.other_numbers += beside.kind == "different"
+        text = f"the present code gives the bits of {_whose(group)}"
+        if group.record.timing_metrics:
+            text += ", measured times left out"
+        if group.commit is not None:
+            same = group.record.provenance.cpu == new.provenance.cpu
+            where = "" if same else " of another processor"
+            text += f" (beside the record{where}: {beside.kind}, {beside.detail})"
+        self.say(f"{self.label(group.probe)}: {text}; {count} confirmed")
+
+    def _put(self, run: FrozenRun, record: Record, update: Mapping[str, object]) -> bool:
+        """Write a record with other facts about its code; False where that cannot be."""
+        attempt = run.folder / "attempts" / str(record.attempt)
+        try:
+            with leased(run):
+                if records.read_run(run.folder, lambda _: None) != record:
+                    raise UserError("its record was replaced meanwhile")
+                attempt.mkdir(parents=True, exist_ok=True)
+                frozen.write(run)
+                written = records.write_attempt(attempt, record.model_copy(update=dict(update)))
+                records.replace_published(written, run.folder)
+        except (UserError, OSError, RecordError) as error:
+            self.done.stale.append(f"{self.label(run)}: {error}")
+            return False
+        return True
 
     def _do_again(self, groups: Sequence[Stale]) -> None:
         """Do all runs of some settings again; each replaces its record when it is done."""
@@ -231,26 +302,11 @@ class _Refresh:
                 done.again += 1
 
 
-def _offer(groups: Sequence[Stale]) -> str:
-    runs = [record for group in groups for _, record in group.runs]
-    seconds = sum(record.wall_s for record in runs) / workers_of(groups[0].probe)
-    what = f"{counted(len(runs), 'run')}, about {duration(_START_S + seconds)}"
-    return f"--again does what is still stale again: {what}"
+def _whose(group: Stale) -> str:
+    return "its record" if group.commit is None else f"its commit {group.commit[:12]}"
 
 
 def _other(group: Stale) -> str:
     if group.commit is None:
-        return f"the record, which is all there is to compare with: {group.reason}"
+        return f"its record, which is all there is to compare with because {group.reason}"
     return f"its commit {group.commit[:12]} here"
-
-
-def _how_equal(group: Stale, new: Record) -> str:
-    whose = "its record" if group.commit is None else f"its commit {group.commit[:12]}"
-    text = f"the present code gives the bits of {whose}"
-    if group.record.timing_metrics:
-        text += ", measured times left out"
-    if group.commit is None:
-        return text
-    found = compare(group.record, new)
-    where = "" if group.record.provenance.cpu == new.provenance.cpu else " of another processor"
-    return f"{text} (beside the record{where}: {found.kind}, {found.detail})"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from retable import provenance, records
-from retable.compare import Comparison, compare
+from retable.compare import TOLERANCE, compare, first_difference
 from retable.errors import UserError
 from retable.launch import commit_code, snapshot
 from retable.launch.commit_code import Answer, Code, Order, Unavailable
 from retable.launch.engine import launch
 from retable.launch.frozen import FrozenRun
+from retable.launch.lease import Lease, read_holder
 from retable.launch.progress import counted
 from retable.launch.recorded import history_of, refreeze, values_of
 from retable.launch.stale import Stale
@@ -24,6 +25,7 @@ from retable.records import Record, Status
 FOLDER = "_refresh"
 """Side folder below that of all runs."""
 _PRESENT = "present"
+_LEASE_S = 60.0
 
 
 class Sides:
@@ -55,11 +57,35 @@ class Sides:
         self._codes: dict[str, Code] = {}
         self.stopped = False
 
-    def close(self) -> None:
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """While no other refresh may use what is done aside.
+
+        Raises:
+            UserError: where one does, or nothing can be written.
+        """
+        try:
+            self._base.mkdir(parents=True, exist_ok=True)
+            lease = Lease.acquire(self._base, _LEASE_S)
+        except OSError as error:
+            raise UserError(f"{self._base}: cannot be written ({error.strerror})") from None
+        if lease is None:
+            other = read_holder(self._base)
+            who = f" (process {other.pid} on {other.host})" if other else ""
+            raise UserError(f"another refresh goes on{who}; try again when it has ended")
+        try:
+            yield
+        finally:
+            lease.release()
+            with suppress(OSError):  # empty where everything is confirmed
+                self._base.rmdir()
+                self._base.parent.rmdir()
+
+    def clear(self) -> None:
         """Remove what was done aside; nothing of it is needed any more."""
-        shutil.rmtree(self._base, ignore_errors=True)
-        with suppress(OSError):  # another refresh goes on in it
-            self._base.parent.rmdir()
+        for path in self._base.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
 
     def old(self, group: Stale) -> Record | None:
         """What the probe is compared with: its commit's result here, or the record itself."""
@@ -69,14 +95,16 @@ class Sides:
         """What the present code has made of the probe."""
         return self._result(group, _PRESENT)
 
-    def compare(self, group: Stale) -> Comparison:
-        """The present code's result beside the old one, and where they part."""
+    def difference(self, group: Stale) -> str:
+        """Where the old and the present code's results part first, and by how much they differ."""
         old, new = self.old(group), self.new(group)
         assert old is not None
         assert new is not None
         place = self._folder(group, _short(group.commit)) if group.commit else group.probe.folder
         histories = history_of(place, old), history_of(self._folder(group, _PRESENT), new)
-        return compare(old, new, histories)
+        found = compare(old, new, histories)
+        size = f", {found.kind} of {TOLERANCE:g}" if found.kind != "different" else ""
+        return f"first in {first_difference(old, new, histories)}{size}"
 
     def prepare(self, groups: Sequence[Stale]) -> list[Stale]:
         """Make source and packages of all commits; a group whose cannot be made does without."""
@@ -163,7 +191,7 @@ class Sides:
         for commit in dict.fromkeys(group.commit for group in groups if group.commit):
             own = [group for group in groups if group.commit == commit]
             if not self._codes[commit].has_own_packages:
-                found |= {group.probe.key: "the code; packages are the same" for group in own}
+                found |= {group.probe.key: "the code: the packages are the same" for group in own}
                 continue
             side = f"{_short(commit)}-packages"
             source = snapshot.make(self._base / _PRESENT, {t for g in own for t in g.probe.targets})
@@ -223,5 +251,5 @@ def _cause(old: Record | None, mixed: Record | None) -> str:
     if old is None or mixed is None or mixed.status is not Status.DONE:
         return f"code or packages, not known: with the old packages {ending_of(mixed)}"
     if mixed.substance() == old.substance():
-        return "the packages; with the old ones the present code gives the same bits"
-    return "the code; it differs with the old packages too"
+        return "the packages, not the code: with the old ones it gives the same bits"
+    return "the code: with the old packages too it gives other bits"

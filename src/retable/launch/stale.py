@@ -30,22 +30,39 @@ class Stale:
     commit: str | None
     reason: str | None
 
-    @property
-    def sides(self) -> int:
-        """How often the probe is run."""
-        return 2 if self.commit else 1
+
+@dataclass(frozen=True)
+class Found:
+    """Records of some runs by what a refresh has to do about them.
+
+    Attributes:
+        groups: of other code than the present, by setting and first code.
+        back: of code that is the present one again, which their traces name.
+        recorded: how many of the runs are done.
+    """
+
+    groups: list[Stale]
+    back: list[tuple[FrozenRun, Record]]
+    recorded: int
 
 
-def of_runs(runs: Iterable[FrozenRun]) -> list[Stale]:
-    """Done runs whose record is of other code than the present, by setting and first code."""
-    found: dict[tuple[str, str], list[tuple[FrozenRun, Record]]] = {}
-    for run in {run.key: run for run in runs}.values():
+def find(runs: Iterable[FrozenRun]) -> Found:
+    """Look for records of other code than the present among some runs."""
+    groups: dict[tuple[str, str], list[tuple[FrozenRun, Record]]] = {}
+    back: list[tuple[FrozenRun, Record]] = []
+    recorded = 0
+    for run in sorted({r.key: r for r in runs}.values(), key=lambda r: r.config.seed):
         record = records.read_run(run.folder, lambda _: None)
         if record is None or record.status is not Status.DONE:
             continue
-        if record.fingerprint != run.fingerprint:
-            found.setdefault((run.keys([0])[0], record.computed_by), []).append((run, record))
-    return [_of(group) for group in found.values()]
+        recorded += 1
+        if record.fingerprint == run.fingerprint:
+            continue
+        if run.fingerprint in {code for b in record.blessings for code in (b.was, b.now)}:
+            back.append((run, record))
+        else:
+            groups.setdefault((run.keys([0])[0], record.computed_by), []).append((run, record))
+    return Found([_of(group) for group in groups.values()], back, recorded)
 
 
 def _of(runs: list[tuple[FrozenRun, Record]]) -> Stale:

@@ -66,6 +66,8 @@ class Survey:
             f"{self.grid.name}, protocol {self.grid.protocol}: {total} runs, {_states(self.runs)}",
             f"expected time: {known if unfinished else 'nothing to do'}",
         ]
+        if self.runs["stale"]:
+            lines.append(f"stale: retable refresh {self.grid.name} tells whether the edits matter")
         groups: dict[tuple[str, str], list[str]] = {}
         for (row, column), count in self.cells.items():
             state = _states(count)
