@@ -22,6 +22,7 @@ from retable.launch.lease import Lease
 from retable.launch.slurm.queue import LEASE_S
 from retable.launch.slurm.submission import Entry, Submission, all_of
 from retable.launch.slurm.submit import Orders
+from retable.launch.snapshot import EXTRA
 from retable.launch.together import check_together
 
 ON = ("launcher=slurm", "cluster=dev")
@@ -226,7 +227,7 @@ def test_with_a_snapshot_jobs_run_from_a_copy(fake_slurm, runs, orders):
     assert made.header.source == str(copy)
     text = made.script(0).read_text()
     assert f"export PYTHONPATH={copy}$" in text
-    assert f"export RETABLE_EXTRA={copy}/extra\n" in text
+    assert f"export RETABLE_EXTRA={copy}/{EXTRA}\n" in text
 
 
 def test_runs_done_at_a_side_name_the_run_they_are_of(fake_slurm, runs, orders):
