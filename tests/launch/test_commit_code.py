@@ -125,7 +125,7 @@ def test_edits_are_confirmed_or_refused_against_the_record_s_own_commit(reposito
     before = record()
     out = call("refresh", EXPERIMENT, code=1)
     assert f"gives other bits than its commit {head[:12]} here, first in epoch 0" in out
-    assert "cause: the code: the packages are the same" in out
+    assert "cause: the code, as the packages are the same" in out
     assert record() == before
 
     # Its commit is another one: what it says is of no use.

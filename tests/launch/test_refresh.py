@@ -90,7 +90,7 @@ def test_what_differs_is_said_and_done_again_only_when_told(grid, fake, by):
     assert not done.ok
     assert (done.confirmed, done.again) == (0, 0)
     [why] = done.stale
-    assert "and 2 more of its setting: the present code gives other bits than its record" in why
+    assert "(and 2 more of its setting): the present code gives other bits than its record" in why
     assert "because its paper is kept outside of the repository, first in test/accuracy: 0." in why
     assert why.endswith(", equal within tolerance of 0.0001") == (by < 1e-4)
     last = done.text().splitlines()[-1]

@@ -123,7 +123,9 @@ def test_bits_that_differ_confirm_nothing_though_they_are_the_record_s(stale_run
     assert published(stale_run) == old
     [why] = done.stale
     assert "the present code gives other bits than its commit cccccccccccc here, first in" in why
-    assert ", equal within tolerance of 0.0001; cause: the code: the packages are the same" in why
+    assert (
+        ", equal within tolerance of 0.0001; cause: the code, as the packages are the same" in why
+    )
     assert "compute 1 run anew with --again" in done.text()
 
 
@@ -132,9 +134,9 @@ def test_bits_that_differ_confirm_nothing_though_they_are_the_record_s(stale_run
     [
         (
             lambda run: {"results": shifted(run, 0.5)},
-            "the packages, not the code: with the old ones",
+            "the packages, as with the old ones the code",
         ),
-        (lambda run: {}, "the code: with the old packages too it gives"),
+        (lambda run: {}, "the code, as with the old packages too it gives"),
         (
             lambda run: {"status": Status.FAILED, "error": "x"},
             "code or packages, not known: with the old",

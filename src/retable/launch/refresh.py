@@ -66,7 +66,7 @@ class Refreshed:
         """How it went, in words."""
         lines: list[str] = []
         if self.back:
-            lines.append(f"{counted(self.back, 'record')} of this very code, edited meanwhile")
+            lines.append(f"{counted(self.back, 'record')} of code that is the present one again")
         if not self.settings:
             return "\n".join(lines) or "nothing is stale"
         settings = counted(self.settings, "stale setting")
@@ -198,7 +198,7 @@ class _Refresh:
 
     def _line(self, group: Stale) -> str:
         more = len(group.runs) - 1
-        whose = f" and {more} more of its setting" if more else ""
+        whose = f" (and {more} more of its setting)" if more else ""
         return f"{self.label(group.probe)}{whose}: {self.reasons[group.probe.key]}"
 
     def _judge(self) -> None:

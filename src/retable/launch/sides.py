@@ -191,7 +191,9 @@ class Sides:
         for commit in dict.fromkeys(group.commit for group in groups if group.commit):
             own = [group for group in groups if group.commit == commit]
             if not self._codes[commit].has_own_packages:
-                found |= {group.probe.key: "the code: the packages are the same" for group in own}
+                found |= {
+                    group.probe.key: "the code, as the packages are the same" for group in own
+                }
                 continue
             side = f"{_short(commit)}-packages"
             source = snapshot.make(self._base / _PRESENT, {t for g in own for t in g.probe.targets})
@@ -251,5 +253,5 @@ def _cause(old: Record | None, mixed: Record | None) -> str:
     if old is None or mixed is None or mixed.status is not Status.DONE:
         return f"code or packages, not known: with the old packages {ending_of(mixed)}"
     if mixed.substance() == old.substance():
-        return "the packages, not the code: with the old ones it gives the same bits"
-    return "the code: with the old packages too it gives other bits"
+        return "the packages, as with the old ones the code gives the same bits"
+    return "the code, as with the old packages too it gives other bits"
