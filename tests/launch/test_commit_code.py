@@ -165,6 +165,27 @@ def test_a_tree_is_the_commit_s_and_made_once(here, monkeypatch):
     assert {p.name for p in trees[0].parent.iterdir()} == {first, second}, "a temporary was left"
 
 
+def test_only_commits_of_the_user_s_own_branches_are_executed(here, tmp_path):
+    """A record is data: one that was made elsewhere may name whatever was fetched."""
+    first = git(here, "rev-parse", "HEAD")
+    edit(here, "seeds.py", '"""', '"""Edited. ')
+    second = commit(here, "of somebody")
+    git(here, "update-ref", "refs/pull/1/head", second)
+    git(here, "reset", "-q", "--hard", first)
+    assert commit_code.why_unknown(first) is None
+    said = f"commit {second[:12]} is on no local branch (git branch NAME {second[:12]} makes one)"
+    assert commit_code.why_unknown(second) == said
+    with pytest.raises(Unavailable, match="is on no local branch"):
+        commit_code.of_commit(second, pytest.fail)
+    commit_code.why_unknown.cache_clear()
+    git(here, "branch", "mine", second)
+    assert commit_code.why_unknown(second) is None
+    git(here, "branch", "-q", "-D", "mine")
+    git(here, "checkout", "-q", "--detach", second)
+    commit_code.why_unknown.cache_clear()
+    assert commit_code.why_unknown(second) is None
+
+
 def test_a_commit_without_a_lock_is_not_to_be_had(here):
     git(here, "rm", "-q", "--cached", "uv.lock")
     git(here, "commit", "-q", "-m", "no lock")

@@ -102,9 +102,23 @@ def why_unknown(commit: str) -> str | None:
         shallow = (provenance.git("rev-parse", "--is-shallow-repository") or "").strip() == "true"
         hint = " (git fetch --unshallow brings it)" if shallow else ""
         return f"commit {commit[:12]} is not in this repository{hint}"
+    if not _is_the_users(commit):  # what a record names is executed
+        return (
+            f"commit {commit[:12]} is on no local branch (git branch NAME {commit[:12]} makes one)"
+        )
     if _uv() is None:
         return "uv, which makes the environment of a commit, is not installed (pip install uv)"
     return None
+
+
+def _is_the_users(commit: str) -> bool:
+    """Whether a commit is part of the user's own history: fetched from elsewhere is not enough."""
+    if provenance.git("merge-base", "--is-ancestor", commit, "HEAD") is not None:
+        return True
+    refs = provenance.git(
+        "for-each-ref", "--count=1", f"--contains={commit}", "refs/heads", "refs/tags"
+    )
+    return bool(refs and refs.strip())
 
 
 def of_commit(commit: str, say: Say) -> Code:
@@ -136,7 +150,9 @@ def _tree(commit: str) -> Path:
         if said is None:
             raise Unavailable(f"commit {commit[:12]} has not all of {', '.join(_PARTS)}")
         with tarfile.open(archive) as content:
-            content.extractall(temporary, filter="data")
+            # As the docs have it for Python 3.11 before 3.11.4, which has no filters.
+            content.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+            content.extractall(temporary)  # noqa: S202 - git's own archive, and filtered
         try:
             temporary.rename(target)
         except OSError:
