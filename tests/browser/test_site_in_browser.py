@@ -70,7 +70,12 @@ def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, s
     phone = size == PHONE
     with opened(browser, site, size=size, dark=dark, touch=phone) as (page, notes):
         page.goto(f"{site}index.html")
-        press = page.tap if phone else page.click
+
+        def press(what: str) -> None:
+            page.wait_for_selector(what)
+            page.wait_for_load_state()  # a page that is still being laid out moves under a finger
+            (page.tap if phone else page.click)(what)
+
         press("#overview tbody tr:not(.paper-row) a")
         press("a.cell#slow\\.accuracy")
         assert seen_seeds(page) == SEEDS

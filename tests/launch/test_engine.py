@@ -98,6 +98,13 @@ def test_a_process_that_dies_leaves_a_failed_record(fake):
     assert newest(run).attempt == 2
 
 
+def test_a_killed_run_on_two_devices_is_recorded_with_both(fake):
+    run = freeze("device.devices=2", "device.threads=2")
+    fake.script = lambda r, pid: (dies(r, pid), -9)[1]
+    launch([run])
+    assert (newest(run).status, newest(run).devices, newest(run).threads) == (Status.FAILED, 2, 2)
+
+
 @pytest.mark.parametrize("code", list(Exit))
 def test_an_exit_code_without_what_belongs_to_it_is_a_failure(fake, code):
     """A library that calls ``_exit`` may use any of our codes."""

@@ -140,6 +140,7 @@ def _record(
         peak_memory_mb=0,
         device=config.device.accelerator,
         threads=config.device.threads,
+        devices=config.device.devices,
         workers=workers,
         fingerprint=run.fingerprint,
         provenance=known,
