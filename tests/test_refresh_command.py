@@ -101,6 +101,21 @@ def test_a_paper_is_all_of_its_runs_here_and_nothing_here_is_not_nothing_stale(f
     assert "nothing is stale" in called("digits")
 
 
+def test_a_run_that_the_present_code_does_not_know_is_passed_over(fake, runs):
+    made = [freeze("model.hidden=9", seed=seed) for seed in (0, 1)]
+    launch(made)
+    odd = published(made[1])
+    rewrite(made[0], fingerprint=STALE)
+    rewrite(made[1], config={**odd.config, "model": {**odd.config["model"], "gone": 1}})
+    for name in ("digits", "digits/smoke"):
+        result = CliRunner().invoke(app, ["refresh", name, "--dry-run"])
+        assert result.stdout.startswith("1 stale setting, 1 run:")
+        said = (
+            f"warning: run {odd.key[:12]} stays as it is: the present code refuses it: model.gone"
+        )
+        assert said in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

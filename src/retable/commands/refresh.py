@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,7 +96,7 @@ def _runs_of(
         from retable.tables.summarize import collect
 
         found, _ = collect(name, locations.runs_folder(), warn)
-        return [_present(record) for record in found], lambda run: run.label
+        return _all_present(found), lambda run: run.label
     if name in {folder.name for base in locations.paper_dirs() for folder in base.glob("*/")}:
         return _of_paper(name, any(table.startswith(f"{name}/") for table in tables))
     return _of_run(name, [*tables, *(t.partition("/")[0] for t in tables), *experiments])
@@ -128,13 +128,12 @@ def _of_paper(name: str, has_tables: bool) -> Runs:
 
     runs, label = _of_tables(name, None, None, None) if has_tables else ([], lambda run: run.label)
     known = {run.key for run in runs}
-    home = locations.runs_folder()
-    for folder in locations.run_folders(home):
-        if folder.parent.name == name and folder.name not in known:
-            record = records.read_run(folder, warn)
-            if record is not None:
-                runs.append(_present(record))
-    return runs, label
+    others = (
+        records.read_run(folder, warn)
+        for folder in locations.run_folders(locations.runs_folder())
+        if folder.parent.name == name and folder.name not in known
+    )
+    return [*runs, *_all_present(record for record in others if record is not None)], label
 
 
 def _of_run(name: str, names: list[str]) -> Runs:
@@ -154,6 +153,17 @@ def _of_run(name: str, names: list[str]) -> Runs:
         )
     run = _present(found.record, found.folder.parents[1].absolute().as_posix())
     return [run], lambda _: found.name
+
+
+def _all_present(found: Iterable[Record]) -> list[FrozenRun]:
+    """Recorded runs frozen for the present code; says which it does not know any more."""
+    runs: list[FrozenRun] = []
+    for record in found:
+        try:
+            runs.append(_present(record))
+        except UserError as error:
+            warn(f"run {record.key[:12]} stays as it is: the present code refuses it: {error}")
+    return runs
 
 
 def _present(record: Record, home: str | None = None) -> FrozenRun:
