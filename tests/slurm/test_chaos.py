@@ -60,7 +60,11 @@ def test_every_run_ends_once_with_the_result_of_an_undisturbed_one(tmp_path, cap
         def drained() -> bool:
             return not cluster.slurm("squeue", "--noheader", "--format=%i %T")
 
-        until(drained, 420, "the queue drains")
+        try:
+            until(drained, 420, "the queue drains")
+        except AssertionError as error:
+            left = cluster.slurm("squeue", "--format=%i %T %r")
+            raise AssertionError(f"{error}; in it: {left}") from None
         requeues = sum(
             state in {"REQUEUED", "PREEMPTED", "NODE_FAIL"} for state in cluster.accounted("1")
         )
