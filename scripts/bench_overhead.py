@@ -4,9 +4,9 @@ Both do the same mathematics on the same tensors: BinaryConnect's MNIST network 
 loss and error of every batch, at the epoch's end the recomputed statistics, validation under both
 kinds of statistics, the choice of the best epoch, a row of history, and a durable checkpoint; the
 rows have to be equal. The shipped experiments (`mnist_reduced` at 3 x 256, `mnist` at 3 x 1024) run
-through `retable.run.execute`, as every run does, on generated images of MNIST's sizes. The second
-epoch of each is timed, the one that validates. Interleaved, each in turn first; best and median of
-the repeats.
+through `retable.training.execute.execute`, as every run does, on generated images of MNIST's
+sizes. The second epoch of each is timed, the one that validates. Interleaved, each in turn first;
+best and median of the repeats.
 
 Example: python scripts/bench_overhead.py --widths 256 1024 --threads 1
 """
@@ -29,8 +29,8 @@ from retable.compose import compose, hydra_ready
 from retable.papers.binary_connect.losses import square_hinge
 from retable.papers.binary_connect.module import recompute
 from retable.papers.binary_connect.networks import binary_layers, use_statistics
-from retable.run import Context, build, execute, seed_everything
-from retable.seeds import derive_seed
+from retable.training.execute import Context, build, execute, seed_everything
+from retable.training.seeds import derive_seed
 
 EPOCHS = 2
 

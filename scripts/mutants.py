@@ -84,7 +84,7 @@ MUTANTS = [
     ),
     Mutant(
         "optimiser state not restored",
-        "src/retable/resume.py",
+        "src/retable/training/checkpointing.py",
         (
             (
                 '        _close_epoch(content["loops"]["fit_loop"])\n',
@@ -196,7 +196,7 @@ MUTANTS = [
     ),
     Mutant(
         "cached images taken without a look at their checksum",
-        "src/retable/data/images.py",
+        "src/retable/data/image_cache.py",
         (
             (
                 "    if arrays is None or checksum(arrays) != sha256:\n",
@@ -208,7 +208,7 @@ MUTANTS = [
     ),
     Mutant(
         "order of training images the same in every epoch",
-        "src/retable/data/tensors.py",
+        "src/retable/data/tensor_loader.py",
         (("        epoch = self.epoch()\n", "        epoch = 0\n"),),
         "tests/data/test_tensors.py::test_the_order_is_a_function_of_seed_and_epoch_alone",
     ),

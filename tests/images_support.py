@@ -91,7 +91,7 @@ def card(config: str, others: Iterable[str] = (), splits: Iterable[str] = ()) ->
 
 def mirror(root: Path, name: str, tables: dict[str, dict[str, list[Any]]], shards: int = 1) -> Path:
     """Write a set into a mirror as the hub has it; returns the repository's folder."""
-    from retable.data.sets import SETS
+    from retable.data.image_sets import SETS
 
     folder = root / SETS[name].hub
     config = CONFIGS[name]
@@ -114,16 +114,16 @@ def shrink(monkeypatch: Any, name: str, sizes: dict[str, int]) -> None:
     """Let a set have these sizes for the time of a test."""
     from dataclasses import replace
 
-    from retable.data import sets
+    from retable.data import image_sets
 
-    monkeypatch.setitem(sets.SETS, name, replace(sets.SETS[name], sizes=sizes))
+    monkeypatch.setitem(image_sets.SETS, name, replace(image_sets.SETS[name], sizes=sizes))
 
 
 def small(
     monkeypatch: Any, root: Path, name: str, seed: int = 0, **sizes: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A small set in a mirror below ``root``; returns images and labels by split, as written."""
-    from retable.data.sets import SETS
+    from retable.data.image_sets import SETS
 
     shrink(monkeypatch, name, sizes)
     wanted = SETS[name]

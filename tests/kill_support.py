@@ -20,7 +20,7 @@ from retable.launch.job import Exit, Launched
 from retable.launch.lease import is_held
 from retable.launch.local import Forkserver
 from retable.records import Provenance, Status
-from retable.resume import find_resume
+from retable.training.checkpointing import find_resume
 
 FAULTS = "RETABLE_TEST_FAULTS"
 LAUNCHED = Launched(

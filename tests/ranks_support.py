@@ -14,7 +14,7 @@ from retable.launch import frozen
 from retable.launch.attempt import identity_of
 from retable.launch.job import Exit
 from retable.launch.local import Forkserver
-from retable.resume import find_resume
+from retable.training.checkpointing import find_resume
 
 WEIGHTS, NUMBERS = 2e-5, 1e-5
 """Largest differences, in weights and relative ones of numbers, to the run of one process."""

@@ -10,9 +10,9 @@ import pytest
 from retable import locations
 from retable.compose import compose, hydra_ready
 from retable.config import ClusterConfig
-from retable.errors import UserError
 from retable.launch.slurm.plan import Needs
 from retable.tables import grid, spec
+from retable.util.errors import UserError
 
 ON = ("launcher=slurm", "cluster=dev")
 EVIL = "setup: [touch /tmp/owned], name: evil"

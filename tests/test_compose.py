@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from retable.compose import check_overrides, compose, groups, hydra_ready, lenient
 from retable.config import RunConfig
-from retable.errors import UserError
 from retable.identity import run_key
+from retable.util.errors import UserError
 
 BASE = ["experiment=digits/base", "seed=0"]
 EXPERIMENTS = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "experiment" / "digits"

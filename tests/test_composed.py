@@ -15,10 +15,10 @@ from composed_support import BASE, asked, cache, conf, planned  # noqa: F401 - f
 from retable import composed, locations
 from retable.compose import compose, hydra_ready
 from retable.composed import planning
-from retable.errors import UserError
 from retable.identity import run_key
 from retable.launch.frozen import freeze
 from retable.tables import spec
+from retable.util.errors import UserError
 
 
 def outcome(overrides):

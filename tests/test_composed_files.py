@@ -16,8 +16,8 @@ from composed_support import BASE, asked, cache, conf, only, planned  # noqa: F4
 from retable import composed
 from retable.compose import compose
 from retable.composed import planning
-from retable.errors import UserError
 from retable.tables import grid
+from retable.util.errors import UserError
 
 
 def write(file: Path, entries: dict[str, str]) -> None:

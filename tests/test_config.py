@@ -16,8 +16,8 @@ from retable.config import (
     sections,
     with_neutral,
 )
-from retable.errors import UserError
 from retable.identity import canonical_json, run_key
+from retable.util.errors import UserError
 
 BASE: dict[str, Any] = {
     "paper": "digits",

@@ -152,9 +152,9 @@ def test_derived_seeds_differ_by_seed_and_axis_and_fit_every_generator():
 def test_closure_holds_what_computes_and_nothing_that_describes():
     closure = modules_of(TARGETS)
     assert {
-        "retable.run",
-        "retable.resume",
-        "retable.seeds",
+        "retable.training.execute",
+        "retable.training.checkpointing",
+        "retable.training.seeds",
         "retable.papers.base",
         "retable.data.base",
         "retable.papers.digits.data",

@@ -12,12 +12,12 @@ from again_support import published, rewrite
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from retable import locations
 from retable.cli import app
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.engine import launch
 from retable.report import parquet
 from retable.tables import collect
 from retable.tables.grid import plan
+from retable.util.errors import UserError
 
 STALE = "f" * 64
 

@@ -12,8 +12,8 @@ import pytest
 from retable import locations, records, static, targets
 from retable.compose import compose, hydra_ready
 from retable.data.arrays import checksum
-from retable.data.images import cache_file, write_tensors
-from retable.data.sets import SETS
+from retable.data.image_cache import cache_file, write_tensors
+from retable.data.image_sets import SETS
 from retable.launch.engine import launch
 from retable.launch.frozen import freeze
 from retable.tables import grid, spec

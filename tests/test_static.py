@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from retable import static
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 COMPARED = (
     "torch.nn.Linear",

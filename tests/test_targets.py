@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from retable.errors import UserError
 from retable.targets import check
+from retable.util.errors import UserError
 
 MODULE = "retable.papers.base.PaperModule"
 DATA = "retable.data.base.PaperDataModule"
@@ -67,8 +67,8 @@ def test_accepted(accepted):
         ("retable.papers.risk_parity.data.fetch", "is a function"),
         ("retable.papers.risk_parity.data.Path", "may not be built"),
         ("retable.papers.risk_parity.data.csv", "no 'csv'"),
-        ("retable.data.files.fetch", "is a function"),
-        ("retable.data.files.write_atomic", "no 'write_atomic'"),
+        ("retable.data.fetch.fetch", "is a function"),
+        ("retable.data.fetch.write_atomic", "no 'write_atomic'"),
         ("retable.papers.digit.module.Perceptron", "no module"),
         ("retable.papers.digits.../../x.Y", "no module"),
     ],

@@ -30,11 +30,11 @@ from follow_support import (
     submit,
     table_file,
 )
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.report.live import look, loop
 from retable.report.live.look import Looker
 from retable.tables.grid import plan
+from retable.util.errors import UserError
 
 TABLE = """\
 paper: digits

@@ -21,7 +21,7 @@ from retable.commands import (
     wandb,
     watch,
 )
-from retable.errors import UserError, one_line
+from retable.util.errors import UserError, one_line
 
 app = typer.Typer(
     help="Reproduce a paper's table, cell by cell. Example: retable run risk_parity/iterations",

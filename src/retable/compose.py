@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 from retable import composed, locations
 from retable.config import RunConfig, is_keyed, keyed_part, sections, with_neutral
 from retable.documents import NOT_OF_A_FILE, check_files, choice, files_of, not_yaml, of_launch
-from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
 from retable.scrub import private_at
 from retable.targets import check, check_devices
+from retable.util.errors import UserError, brief, nearest
 from retable.words import USE_MULTIRUN, in_words, refuse_unreadable
 
 PROVIDED_TO_DATA = frozenset({"seed", "paths"})

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from retable import locations
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 REQUIRED: Any = ...
 MAX_WORD = 64

@@ -66,8 +66,8 @@ def _extras() -> Check:
 
 
 def _configs() -> Check:
-    from retable.errors import UserError
     from retable.tables import spec
+    from retable.util.errors import UserError
 
     names = locations.config_names("table")
     for name in names:

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from retable import locations
-from retable.errors import UserError, brief, is_text, nearest
 from retable.locations import shown
+from retable.util.errors import UserError, brief, is_text, nearest
 
 _MAX_DEPTH = 40
 _MAX_NODES = 50_000  # the largest shipped table has 3,000

@@ -11,7 +11,7 @@ from typing import Any
 
 from retable import imports, static
 from retable.config import RunConfig, keyed_part
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 __all__ = [
     "canonical_json",
@@ -23,9 +23,9 @@ __all__ = [
     "targets_of",
 ]
 
-# What run.py needs only to describe itself; none of it touches a number. What is decoded from a
+# What a run needs only to describe itself; none of it touches a number. What is decoded from a
 # source has to have the keyed checksum, so the decoding cannot touch one either.
-_NOT_NUMBERS = {"retable.errors", "retable.locations", "retable.data.hub"}
+_NOT_NUMBERS = {"retable.util.errors", "retable.locations", "retable.data.hub"}
 
 
 def canonical_json(value: Any) -> str:
@@ -63,7 +63,7 @@ def modules_of(targets: Iterable[str]) -> list[str]:
     The project's and the user's, see :mod:`retable.imports`; what is imported by a name that is
     only known when it runs is not seen.
     """
-    starts = ["retable.run", *(target.rpartition(".")[0] for target in targets)]
+    starts = ["retable.training.execute", *(target.rpartition(".")[0] for target in targets)]
     return imports.closure(starts, _NOT_NUMBERS)
 
 

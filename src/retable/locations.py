@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from retable.errors import UserError, brief
+from retable.util.errors import UserError, brief
 
 PACKAGE = Path(__file__).resolve().parent
 

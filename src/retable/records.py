@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from retable.errors import brief, one_line
 from retable.files import write_atomic
+from retable.util.errors import brief, one_line
 
 VERSION = 1
 MAX_RESULTS = 200

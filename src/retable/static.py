@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from retable.errors import UserError
 from retable.locations import paper_dirs, shown
+from retable.util.errors import UserError
 
 
 @dataclass(frozen=True)

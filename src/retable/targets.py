@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from retable import static
-from retable.errors import UserError, brief, is_text, nearest
+from retable.util.errors import UserError, brief, is_text, nearest
 
 ALLOWED = (
     "retable.papers.",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from retable.documents import references
-from retable.errors import UserError, brief
+from retable.util.errors import UserError, brief
 
 USE_MULTIRUN = "several values need `train -m`; a list is written key=[a,b]"
 _UNREADABLE = (

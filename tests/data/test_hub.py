@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from images_support import columns, features, mirror, pictures, png, shard, shrink, small, write
-from retable.data import sets
+from retable.data import image_sets
 from retable.data.arrays import checksum
-from retable.data.files import DataUnavailable
+from retable.data.fetch import DataUnavailable
 from retable.data.hub import _decoded, canonical_order, decode
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 BOTH = {"train": 12, "test": 5}
 SINGLE = ["mnist", "fashion_mnist", "cifar10", "cifar100"]
@@ -105,7 +105,7 @@ def test_the_canonical_order_does_not_depend_on_the_order_of_the_source(order):
 @pytest.mark.parametrize("name", ["cifar10", "mnist"])
 def test_of_two_sources_in_another_order_only_mnist_is_another_set(monkeypatch, tmp_path, name):
     shrink(monkeypatch, name, {"train": 6, "test": 3})
-    images, labels = pictures(6, sets.SETS[name].shape), [3, 1, 4, 1, 5, 9]
+    images, labels = pictures(6, image_sets.SETS[name].shape), [3, 1, 4, 1, 5, 9]
     test = columns(name, images[:3], labels[:3])
     order = [5, 0, 3, 1, 4, 2]
     moved = columns(name, images[order], [labels[i] for i in order])
@@ -166,7 +166,7 @@ def test_neither_network_nor_mirror_says_both_remedies(monkeypatch, tmp_path, er
 
 def test_no_network_in_earnest(tmp_path):
     code = (
-        "from retable.data.hub import decode\nfrom retable.data.files import DataUnavailable\n"
+        "from retable.data.hub import decode\nfrom retable.data.fetch import DataUnavailable\n"
         "try:\n    decode('svhn', mirror=None)\n"
         "except DataUnavailable as error:\n    print(error)"
     )
@@ -313,5 +313,5 @@ def test_svhn_of_one_folder_has_three_splits(monkeypatch, tmp_path):
 
 
 def test_a_set_of_other_classes_is_told_by_its_schema(monkeypatch, cifar, tmp_path):
-    monkeypatch.setitem(sets.SETS, "cifar10", replace(sets.SETS["cifar10"], classes=7))
+    monkeypatch.setitem(image_sets.SETS, "cifar10", replace(image_sets.SETS["cifar10"], classes=7))
     assert refused("cifar10", tmp_path).endswith("split train: has 10 labels, expected 7")

@@ -16,11 +16,11 @@ from images_support import card, columns, pictures, png, shrink, small, write
 from retable.data.arrays import checksum
 from retable.data.base import DataPaths
 from retable.data.hub import decode
-from retable.data.images import cache_file, load
+from retable.data.image_cache import cache_file, load
 from retable.data.modules import GeneratedImages
 from retable.data.splits import split
 from retable.data.transforms import global_contrast_normalize, to_float
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 SVHN_LAYOUTS = {
     "as the hub": {"with_card": True},

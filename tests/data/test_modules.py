@@ -14,9 +14,9 @@ from retable.data.arrays import checksum
 from retable.data.base import DataPaths
 from retable.data.hub import decode
 from retable.data.modules import GeneratedImages, ImageData
-from retable.data.tensors import TensorLoader
+from retable.data.tensor_loader import TensorLoader
 from retable.data.transforms import Whitening, global_contrast_normalize, to_float
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 N_POOL, N_TEST = 40, 20
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from engine_support import freeze
-from retable import run
 from retable.data.prepare import prepare
-from retable.errors import UserError
 from retable.launch.together import check_together
 from retable.tables.grid import plan
+from retable.training import execute
+from retable.util.errors import UserError
 
 
 def test_once_per_data_setting(monkeypatch):
@@ -22,7 +22,7 @@ def test_once_per_data_setting(monkeypatch):
         def prepare_data(self):
             prepared.append(self.node)
 
-    monkeypatch.setattr(run, "build_data", lambda node, seed, paths: Data(node))
+    monkeypatch.setattr(execute, "build_data", lambda node, seed, paths: Data(node))
     said: list[str] = []
     lines = prepare(plan("digits/accuracy").runs(), said.append)
     assert len(prepared) == len(lines) == 1
@@ -43,7 +43,7 @@ def test_what_can_be_had_is_prepared_beside_what_cannot(monkeypatch):
             if "train_size" not in self.node:
                 raise UserError("cannot be had")
 
-    monkeypatch.setattr(run, "build_data", lambda node, seed, paths: Data(node))
+    monkeypatch.setattr(execute, "build_data", lambda node, seed, paths: Data(node))
     said: list[str] = []
     both = [*plan("digits/accuracy").runs(), *plan("digits/accuracy", "smoke").runs()]
     with pytest.raises(UserError, match="cannot be had"):

@@ -13,10 +13,10 @@ from fuzz_mutations import broken_yaml, structural, textual
 from fuzz_support import SEED, examples, house_in
 from retable import records
 from retable.config import keyed_part
-from retable.errors import UserError, one_line
 from retable.launch import frozen
 from retable.records import Provenance, Record, ResultRow, Status
 from retable.tables.grid import plan
+from retable.util.errors import UserError, one_line
 
 TABLE = """\
 paper: digits

@@ -7,12 +7,12 @@ import pytest
 from again_support import published, rewrite, shifted
 from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable import records
-from retable.errors import UserError
 from retable.launch import again, job
 from retable.launch.engine import launch
 from retable.launch.lease import Lease
 from retable.launch.recorded import find, refreeze
 from retable.records import Status
+from retable.util.errors import UserError
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_run_that_fails_now_is_different(run, monkeypatch):
     def broken(*_):
         raise RuntimeError("no more")
 
-    from retable import run as runner
+    from retable.training import execute as runner
 
     monkeypatch.setattr(runner, "execute", broken)
     done = again.verify(find(run.key), replace=True)

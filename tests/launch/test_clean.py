@@ -140,13 +140,13 @@ def test_what_may_no_longer_go_when_it_comes_to_it_stays(runs, cache, monkeypatc
     held(finished(runs, 1))  # launched while the question was open, from the old snapshot perhaps
     assert remove(plan).count == 0
     assert (folder / "attempts/1/checkpoints/epoch=000003.ckpt").exists()
-    assert (old / "retable" / "run.py").exists()
+    assert (old / "retable" / "module.py").exists()
 
 
 def snapshot(runs: Path, name: str, seconds: float) -> Path:
     folder = runs / "_snapshots" / name
     (folder / "retable").mkdir(parents=True)
-    (folder / "retable" / "run.py").write_text("x = 1")
+    (folder / "retable" / "module.py").write_text("x = 1")
     age(folder, seconds)
     return folder
 

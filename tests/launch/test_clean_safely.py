@@ -18,11 +18,11 @@ import records_support as made
 from clean_support import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
 from job_support import written
 from retable import records
-from retable.errors import UserError
 from retable.launch import again, clean, disposable
 from retable.launch.clean import CATEGORIES, UNASKED, parse_only, remove, survey
 from retable.launch.lease import Lease
 from retable.records import Status
+from retable.util.errors import UserError
 
 
 def test_links_are_never_followed(runs, cache, tmp_path):

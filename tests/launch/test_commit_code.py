@@ -96,7 +96,12 @@ def test_edits_are_confirmed_or_refused_against_the_record_s_own_commit(reposito
     assert "nothing is stale" in call("refresh", EXPERIMENT)
 
     # Nothing that is computed changes; the record's own bits are not asked.
-    edit(repository, "run.py", "def weights_sha256", "UNUSED = 1\n\n\ndef weights_sha256")
+    edit(
+        repository,
+        "training/execute.py",
+        "def weights_sha256",
+        "UNUSED = 1\n\n\ndef weights_sha256",
+    )
     path = next(runs.glob("binary_connect/*/record.json"))
     odd = json.loads(path.read_text())
     odd["provenance"]["cpu"] = "another"
@@ -121,7 +126,12 @@ def test_edits_are_confirmed_or_refused_against_the_record_s_own_commit(reposito
     assert not (runs / "_refresh").exists()
 
     # Its bits change: said, and nothing else.
-    edit(repository, "run.py", 'derive_seed(seed, "init")', 'derive_seed(seed, "init", 1)')
+    edit(
+        repository,
+        "training/execute.py",
+        'derive_seed(seed, "init")',
+        'derive_seed(seed, "init", 1)',
+    )
     before = record()
     out = call("refresh", EXPERIMENT, code=1)
     assert f"gives other bits than its commit {head[:12]} here, first in epoch 0" in out
@@ -147,11 +157,11 @@ def here(repository, monkeypatch):
 
 def test_a_tree_is_the_commit_s_and_made_once(here, monkeypatch):
     first = git(here, "rev-parse", "HEAD")
-    edit(here, "seeds.py", '"""', '"""Edited. ')
+    edit(here, "training/seeds.py", '"""', '"""Edited. ')
     second = commit(here, "second")
-    edit(here, "seeds.py", '"""', '"""Not committed. ')
+    edit(here, "training/seeds.py", '"""', '"""Not committed. ')
     trees = [commit_code._tree(name) for name in (first, second)]
-    texts = [(tree / "src" / "retable" / "seeds.py").read_text() for tree in trees]
+    texts = [(tree / "src" / "retable" / "training/seeds.py").read_text() for tree in trees]
     assert ["Edited." in text for text in texts] == [False, True]
     assert not any("Not committed" in text for text in texts)
     assert sorted(p.name for p in trees[0].iterdir()) == [
@@ -168,7 +178,7 @@ def test_a_tree_is_the_commit_s_and_made_once(here, monkeypatch):
 def test_only_commits_of_the_user_s_own_branches_are_executed(here, tmp_path):
     """A record is data: one that was made elsewhere may name whatever was fetched."""
     first = git(here, "rev-parse", "HEAD")
-    edit(here, "seeds.py", '"""', '"""Edited. ')
+    edit(here, "training/seeds.py", '"""', '"""Edited. ')
     second = commit(here, "of somebody")
     git(here, "update-ref", "refs/pull/1/head", second)
     git(here, "reset", "-q", "--hard", first)

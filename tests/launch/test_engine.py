@@ -9,7 +9,6 @@ import pytest
 
 from engine_support import dies, fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable import records
-from retable.errors import UserError
 from retable.launch import engine, frozen
 from retable.launch.engine import Summary, launch
 from retable.launch.job import Exit, new_attempt, perform
@@ -17,6 +16,7 @@ from retable.launch.lease import Lease
 from retable.launch.together import workers_of
 from retable.records import Status
 from retable.tracking import ledger
+from retable.util.errors import UserError
 
 
 def test_done_is_skipped_and_not_touched(fake):

@@ -10,11 +10,11 @@ from retable.papers.digits.module import Perceptron
 
 from engine_support import freeze
 from retable import records
-from retable.errors import UserError
 from retable.launch.engine import launch
 from retable.launch.export import export
 from retable.launch.recorded import find
-from retable.run import weights_sha256
+from retable.training.execute import weights_sha256
+from retable.util.errors import UserError
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_too_many_results_fail_with_a_record():
 
 
 def test_sys_exit_in_a_method_is_a_failure(monkeypatch):
-    from retable import run as runner
+    from retable.training import execute as runner
 
     run = written()
     monkeypatch.setattr(runner, "execute", lambda *_: sys.exit(0))
@@ -155,7 +155,7 @@ def test_sys_exit_in_a_method_is_a_failure(monkeypatch):
 
 def test_sigterm_in_lightnings_hands_is_an_interruption(monkeypatch):
     """Between registering its own handler and the first hook, Lightning would leave by exit."""
-    from retable import run as runner
+    from retable.training import execute as runner
 
     run = written()
     stop = threading.Event()
@@ -191,7 +191,7 @@ def test_nothing_of_person_or_machine_in_what_is_kept(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SECRET_OF_TEST", "hunter2hunter2")
     monkeypatch.setenv("RETABLE_RUNS", str(home / "runs"))
-    from retable import run as runner
+    from retable.training import execute as runner
 
     run = written()
     assert perform(run.folder, LAUNCHED) is Exit.DONE

@@ -9,12 +9,12 @@ import yaml
 
 from job_support import LAUNCHED, logged, record_of, written
 from retable import records
-from retable.errors import UserError
 from retable.launch import frozen, job
 from retable.launch.job import Exit, perform
 from retable.launch.lease import FILE as LEASE
 from retable.launch.lease import Lease, read_holder
 from retable.records import Status
+from retable.util.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_killed_between_record_and_publication():
 
 def test_the_second_to_finish_does_not_replace_the_record(monkeypatch):
     """Its lease was broken wrongly; meanwhile another finished."""
-    from retable import run as runner
+    from retable.training import execute as runner
 
     run = written()
     real = runner.execute
@@ -137,7 +137,7 @@ def test_the_second_to_finish_does_not_replace_the_record(monkeypatch):
 
 def test_a_lost_lease_stops_the_run(monkeypatch):
     run = written("launcher.lease_s=0.12", "model.sleep=0.3", experiment="digits/base")
-    from retable import run as runner
+    from retable.training import execute as runner
 
     real = runner.execute
 

@@ -11,13 +11,13 @@ import pytest
 
 from retable import records
 from retable.compose import compose, hydra_ready
-from retable.errors import UserError
 from retable.identity import targets_of
 from retable.launch import frozen
 from retable.launch.job import Exit, Launched, perform
 from retable.launch.lease import Lease, read_holder
 from retable.launch.local import Forkserver
 from retable.records import Provenance, Status
+from retable.util.errors import UserError
 
 LAUNCHED = Launched(
     Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2),

@@ -8,10 +8,10 @@ import pytest
 
 from retable import records
 from retable.compose import compose, hydra_ready
-from retable.errors import UserError
 from retable.launch import frozen, multirun
 from retable.launch.job import Launched, perform
 from retable.records import Provenance
+from retable.util.errors import UserError
 
 LAUNCHED = Launched(
     Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)

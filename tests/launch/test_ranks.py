@@ -27,11 +27,11 @@ from ranks_support import (
     wait_for,
 )
 from retable.compose import compose, hydra_ready
-from retable.errors import UserError
 from retable.launch import frozen, ranks
 from retable.launch.job import Exit
 from retable.launch.lease import is_held
 from retable.records import Status
+from retable.util.errors import UserError
 
 PLAIN = ["model.dropout=0.0", "model.norm=false", "data.train_size=600"]
 

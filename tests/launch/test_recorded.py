@@ -6,11 +6,11 @@ import pytest
 
 from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable import locations, records
-from retable.errors import UserError
 from retable.launch.engine import launch
 from retable.launch.recorded import find, history_of, refreeze
 from retable.report.publish import publish
 from retable.tables.grid import plan
+from retable.util.errors import UserError
 
 
 @pytest.fixture

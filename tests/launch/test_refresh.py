@@ -9,7 +9,6 @@ import pytest
 from again_support import published, rewrite, shifted
 from engine_support import fake  # noqa: F401 - fake is a fixture
 from retable import provenance, records
-from retable.errors import UserError
 from retable.launch import sides
 from retable.launch.engine import launch
 from retable.launch.lease import Lease
@@ -18,6 +17,7 @@ from retable.records import dump
 from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
+from retable.util.errors import UserError
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_what_differs_is_said_and_done_again_only_when_told(grid, fake, by):
 
 def test_measured_times_stay_and_the_rest_is_confirmed(grid, fake):
     """Loss stands for a time here: it differs, and is left out of the comparison on both sides."""
-    from retable import run as runner
+    from retable.training import execute as runner
 
     original = runner.execute
 
@@ -142,7 +142,7 @@ def test_measured_times_stay_and_the_rest_is_confirmed(grid, fake):
 
 
 def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
-    from retable import run as runner
+    from retable.training import execute as runner
 
     olds = [rewrite(run, fingerprint="f" * 64) for run in setting(grid, "slow")]
 

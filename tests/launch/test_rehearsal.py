@@ -9,13 +9,13 @@ import time
 import pytest
 
 from engine_support import freeze
-from retable.errors import UserError
 from retable.identity import targets_of
 from retable.launch import frozen, rehearsal
 from retable.launch.engine import launch
 from retable.launch.local import Forkserver
 from retable.launch.rehearsal import first_refusal
-from retable.run import build
+from retable.training.execute import build
+from retable.util.errors import UserError
 
 ONE_CYCLE = "_target_: torch.optim.lr_scheduler.OneCycleLR, _partial_: true, max_lr: 1"
 

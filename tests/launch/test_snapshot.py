@@ -36,8 +36,8 @@ def test_a_copy_is_named_after_its_content_and_made_once(extra, runs):
     (extra / "papers" / "digits" / "__pycache__" / "x.pyc").write_bytes(b"")
     first = snapshot.make(runs, TARGETS)
     assert first.parent == runs / "_snapshots"
-    assert (first / "retable" / "run.py").read_bytes() == (
-        locations.PACKAGE / "run.py"
+    assert (first / "retable" / "training" / "execute.py").read_bytes() == (
+        locations.PACKAGE / "training" / "execute.py"
     ).read_bytes()
     names = files(first)
     assert f"{snapshot.EXTRA}/papers/digits/module.py" in names

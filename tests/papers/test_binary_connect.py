@@ -13,8 +13,8 @@ from hydra.utils import instantiate
 from retable.compose import compose, hydra_ready
 from retable.data.splits import split
 from retable.papers.binary_connect.module import BinaryConnect
-from retable.run import build_data
 from retable.tables import spec
+from retable.training.execute import build_data
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment" / "binary_connect").glob("*.yaml"))

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from retable.data.base import DataPaths
-from retable.errors import UserError
 from retable.papers.risk_parity import data as rp_data
 from retable.papers.risk_parity.matrices import notebook_correlation
 from retable.papers.risk_parity.module import SOLVERS, RiskParity, timed
 from retable.papers.risk_parity.solvers import ccd_improved, ccd_original, newton
 from retable.tables import spec
+from retable.util.errors import UserError
 
 MIRROR = os.environ.get("RETABLE_MIRROR")
 FILE = "pyrb/data.csv"

@@ -12,7 +12,7 @@ from retable.compose import compose, hydra_ready
 from retable.papers.superhuman_fairness.data import COMPAS_FILE
 from retable.papers.superhuman_fairness.losses import MEASURES
 from retable.papers.superhuman_fairness.references import MAKERS
-from retable.run import Context, execute
+from retable.training.execute import Context, execute
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment" / "superhuman_fairness").glob("*.yaml"))

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from mini_support import extra_root, planned
 from retable.cli import app
-from retable.errors import UserError
 from retable.report import claims
 from retable.tables.aggregate import build
 from retable.tables.judge import judge, judge_all
+from retable.util.errors import UserError
 
 
 @pytest.fixture

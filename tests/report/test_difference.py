@@ -54,13 +54,13 @@ def test_code_is_named_by_fingerprint_commit_and_changed_files(pair, monkeypatch
 
     def git(*args):
         asked.append(args)
-        return "src/retable/run.py\n"
+        return "src/retable/training/execute.py\n"
 
     monkeypatch.setattr(provenance, "git", git)
     found = diff(*pair)
-    assert found.changed == ["src/retable/run.py"]
+    assert found.changed == ["src/retable/training/execute.py"]
     assert asked[0][:4] == ("diff", "--name-only", "a" * 40, "b" * 40)
-    assert "src/retable/resume.py" in asked[0]
+    assert "src/retable/training/checkpointing.py" in asked[0]
     assert "code: aaaaaaaaaaaa (commit aaaaaaaaaaaa" in found.as_text()
 
 

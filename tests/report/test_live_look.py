@@ -21,7 +21,6 @@ from follow_support import (
     submit,
 )
 from retable import records
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.slurm.status import State
 from retable.records import Status
@@ -30,6 +29,7 @@ from retable.report.live.curves import Curves
 from retable.report.live.look import Looker
 from retable.tables import collect, looks
 from retable.tables.grid import plan
+from retable.util.errors import UserError
 
 
 def test_a_sweep_goes_back_to_the_last_long_pause():

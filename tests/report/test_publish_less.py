@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from retable import locations
-from retable.errors import UserError
 from retable.report import publish
 from retable.tables import collect
 from retable.tables.grid import plan
 from retable.tables.parts import Why
+from retable.util.errors import UserError
 
 NAME = "risk_parity/example_bai2016"
 RESULTS = Path(__file__).parents[2] / "results"

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 from retable import locations
-from retable.errors import UserError
 from retable.records import (
     MAX_RESULTS,
     Provenance,
@@ -23,6 +22,7 @@ from retable.records import (
 )
 from retable.report import parquet, publish, text
 from retable.tables.grid import Grid, plan
+from retable.util.errors import UserError
 
 ACCURACY = {"slow": (0.9123, 0.9, 0.921), "fast": (0.95, 0.96, 0.94)}
 

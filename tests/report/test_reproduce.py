@@ -29,7 +29,7 @@ model:
 MODULE = '''"""Data that is fetched."""
 
 from retable.data.base import PaperDataModule
-from retable.data.files import fetch
+from retable.data.fetch import fetch
 
 
 class Fetched(PaperDataModule):

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from retable import locations
-from retable.errors import UserError
 from retable.report import parquet
+from retable.util.errors import UserError
 
 PUBLISHED = locations.project_root() / "results" / "risk_parity" / "real_data.parquet"
 

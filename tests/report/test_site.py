@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from retable import locations
 from retable.cli import app
 from retable.commands import site as command
-from retable.errors import UserError
 from retable.records import run_folder, write_attempt
 from retable.report import publish
 from retable.report.site import build, pages, runs, sources, words
 from retable.report.site.sources import runs_of
 from retable.tables.grid import plan
+from retable.util.errors import UserError
 from site_support import (
     HURT,
     HURT_ERROR,

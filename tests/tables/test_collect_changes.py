@@ -25,11 +25,11 @@ from collect_support import (  # noqa: F401 - fixtures
 from index_support import TABLE, changed, finish, overwrite, record_for, table
 from records_support import leave
 from retable import index, records
-from retable.errors import UserError
 from retable.records import Status
 from retable.tables.aggregate import build
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
+from retable.util.errors import UserError
 
 
 def test_a_file_that_changes_while_it_is_collected(grid, runs, monkeypatch):

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from judge_support import cell_of, reported, spec_of, table_of
-from retable.errors import UserError
 from retable.tables.judge import add, judge, judge_all
 from retable.tables.several import holm
 from retable.tables.spec import TableSpec
+from retable.util.errors import UserError
 
 FIVE = [1.25, 1.28, 1.31, 1.34, 1.37]  # mean 1.31, standard deviation .047
 

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from engine_support import fake  # noqa: F401 - a fixture
-from retable.errors import UserError
 from retable.launch.engine import launch
 from retable.records import Record, ResultRow, Status
 from retable.report import data, markdown
@@ -23,6 +22,7 @@ from retable.tables.grid import plan
 from retable.tables.judge import judge
 from retable.tables.progress import survey
 from retable.tables.select import Candidate, _best, decide, overrides
+from retable.util.errors import UserError
 
 TABLE = {
     "paper": "digits",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from retable.errors import UserError
 from retable.tables import spec
+from retable.util.errors import UserError
 
 FOLDER = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits"
 TEXT = (FOLDER / "accuracy.yaml").read_text(encoding="utf-8")

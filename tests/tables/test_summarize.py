@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from records_support import PROVENANCE, config_of, leave, record_of
 from retable.config import RunConfig
-from retable.errors import UserError
 from retable.records import Status
 from retable.report.summary import as_json, as_text, short_names, statistic_text
 from retable.tables.flat import flatten
 from retable.tables.summarize import Address, Statistic, code_of, summarize
+from retable.util.errors import UserError
 
 LOSS = Address("test/loss")
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from retable.errors import UserError
 from retable.tables.compare import (
     default_tolerance,
     deterministic_difference,
@@ -16,6 +15,7 @@ from retable.tables.compare import (
 )
 from retable.tables.judged import Difference, Margin
 from retable.tables.steps import steps
+from retable.util.errors import UserError
 from statistics_support import R129, R827, R9748, judged, near, reading
 
 # Verdicts

@@ -7,11 +7,11 @@ import socket
 import pytest
 
 from engine_support import fake  # noqa: F401 - a fixture
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.engine import launch
 from retable.tracking import modes
 from retable.tracking.modes import Found, Inquiry, decide
+from retable.util.errors import UserError
 from tracking_support import followed, without
 from wandb_stand_in import ENTITY, KEY, running
 

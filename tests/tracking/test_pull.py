@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from retable import bulk, records
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.lease import Lease
 from retable.records import Status
 from retable.tracking import api, naming, payload, pull
+from retable.util.errors import UserError
 from sync_support import attempt, followed, moved, record, rows, server, synced
 
 __all__ = ["server"]

@@ -14,10 +14,10 @@ import pytest
 
 from fault_support import wait_for
 from retable import locations, records
-from retable.errors import UserError
 from retable.launch.lease import Lease
 from retable.records import Status
 from retable.tracking import api, naming, payload, sync, tags
+from retable.util.errors import UserError
 from sync_support import attempt, followed, local_of, rows, server, synced, uploads
 
 __all__ = ["server"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retable.commands.options import say
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.config import RunConfig

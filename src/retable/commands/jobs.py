@@ -22,7 +22,7 @@ from retable.commands.options import (
     warn,
 )
 from retable.commands.runs import Run
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

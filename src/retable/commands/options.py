@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from retable import locations
-from retable.errors import UserError, nearest
+from retable.util.errors import UserError, nearest
 
 STOPPED = 130  # what shells say of a command that Ctrl-C ended
 

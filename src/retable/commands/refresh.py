@@ -10,7 +10,7 @@ import typer
 
 from retable import locations
 from retable.commands.options import STOPPED, Columns, Rows, say, table_names, warn
-from retable.errors import UserError, brief, nearest
+from retable.util.errors import UserError, brief, nearest
 
 if TYPE_CHECKING:
     from retable.launch.frozen import FrozenRun

@@ -23,7 +23,7 @@ from retable.commands.options import (
     say,
     warn,
 )
-from retable.errors import UserError, nearest
+from retable.util.errors import UserError, nearest
 
 app = typer.Typer()
 

@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from retable.commands.options import say
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.tables.grid import Grid

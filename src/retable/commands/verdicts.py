@@ -18,7 +18,7 @@ from retable.commands.options import (
     warn,
 )
 from retable.commands.tables import plan_grids
-from retable.errors import UserError, nearest
+from retable.util.errors import UserError, nearest
 
 app = typer.Typer()
 

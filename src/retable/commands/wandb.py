@@ -8,7 +8,7 @@ import typer
 
 from retable.commands import wandb_dashboard
 from retable.commands.options import STOPPED, Name, Protocol, say, table_names
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 app = typer.Typer()
 group = typer.Typer(

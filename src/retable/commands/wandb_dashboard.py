@@ -9,7 +9,7 @@ import typer
 
 from retable import locations
 from retable.commands.options import Name, Protocol, Source, say
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 
 def dashboard(

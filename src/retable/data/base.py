@@ -12,8 +12,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from retable.resume import epoch_of
-from retable.seeds import derive_seed
+from retable.training.checkpointing import epoch_of
+from retable.training.seeds import derive_seed
 
 
 @dataclass(frozen=True)

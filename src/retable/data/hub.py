@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retable.data.arrays import Arrays
-from retable.data.files import DataUnavailable
-from retable.data.sets import ImageSet, image_set
-from retable.errors import UserError, brief, nearest
+from retable.data.fetch import DataUnavailable
+from retable.data.image_sets import ImageSet, image_set
+from retable.util.errors import UserError, brief, nearest
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from retable.data.arrays import Arrays, checksum
 from retable.data.base import DataPaths, PaperDataModule
-from retable.data.files import locked
-from retable.data.images import every, load, read_tensors, writable, write_tensors
+from retable.data.fetch import locked
+from retable.data.image_cache import every, load, read_tensors, writable, write_tensors
 from retable.data.splits import split as split_indices
-from retable.data.tensors import TensorLoader
+from retable.data.tensor_loader import TensorLoader
 from retable.data.transforms import Whitening, global_contrast_normalize, pad_crop_flip, to_float
-from retable.errors import UserError
-from retable.resume import epoch_of
+from retable.training.checkpointing import epoch_of
+from retable.util.errors import UserError
 
 Preprocess = Literal["none", "center_train", "center_each_set", "gcn_zca"]
 

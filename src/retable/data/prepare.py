@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.launch.frozen import FrozenRun
@@ -28,7 +28,7 @@ def prepare(runs: Iterable[FrozenRun], say: Callable[[str], None]) -> list[str]:
         settings.setdefault(repr(sorted(run.config.data.items())), (run.config.data, run))
     if settings:
         say(f"preparing {len(settings)} data setting{'s' if len(settings) > 1 else ''}")
-    from retable.run import build_data
+    from retable.training.execute import build_data
 
     done: list[str] = []
     problems: list[UserError] = []

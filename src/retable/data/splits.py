@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from retable.data.sets import SETS
-from retable.seeds import derive_seed
+from retable.data.image_sets import SETS
+from retable.training.seeds import derive_seed
 
 Split = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 """``(labels (N,), number of validation images, seed) -> (training indices, validation indices)``"""

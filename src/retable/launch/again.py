@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from retable import locations, provenance, records
 from retable.compare import Comparison, compare
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.engine import launch
 from retable.launch.frozen import FrozenRun
@@ -19,6 +18,7 @@ from retable.launch.job import new_attempt
 from retable.launch.lease import Lease
 from retable.launch.recorded import Recorded, history_of, refreeze
 from retable.records import Record, Status
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Generator

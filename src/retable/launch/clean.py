@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable import locations, provenance, records
-from retable.errors import UserError, nearest
 from retable.launch import lease as leases
 from retable.launch.disposable import (
     HOUR,
@@ -35,6 +34,7 @@ from retable.launch.disposable import (
 )
 from retable.launch.frozen import FILE as CONFIG
 from retable.launch.lease import Lease
+from retable.util.errors import UserError, nearest
 
 CATEGORIES = {
     "checkpoints": "of finished runs; each keeps its last",

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from retable import locations, provenance
-from retable.errors import brief, one_line
 from retable.launch import commit_worker
 from retable.launch.progress import duration
+from retable.util.errors import brief, one_line
 
 COMMITS, ENVIRONMENTS = "commits", "environments"
 """Folders of the cache."""

@@ -14,7 +14,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from retable import provenance, records
-from retable.errors import UserError
 from retable.launch import frozen, snapshot
 from retable.launch.attempt import Launched
 from retable.launch.endings import failure, first_line, holds, newest
@@ -27,6 +26,7 @@ from retable.launch.progress import Progress
 from retable.launch.together import check_together, workers_of, written_into
 from retable.records import Record, Status
 from retable.tracking.modes import Followed
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.launch.slurm.submit import Orders

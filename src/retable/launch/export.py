@@ -7,9 +7,9 @@ import secrets
 from pathlib import Path
 
 from retable import records
-from retable.errors import UserError
 from retable.launch.recorded import Recorded, refreeze
 from retable.records import Status
+from retable.util.errors import UserError
 
 
 def export(recorded: Recorded, file: Path) -> str:
@@ -35,8 +35,8 @@ def export(recorded: Recorded, file: Path) -> str:
     if not file.parent.is_dir():
         raise UserError(f"{file.parent}: no such folder")
     from retable.papers.base import PaperModule
-    from retable.resume import find_resume
-    from retable.run import build, weights_sha256
+    from retable.training.checkpointing import find_resume
+    from retable.training.execute import build, weights_sha256
 
     config = refreeze(record, recorded.folder.parents[1]).config.model_dump(mode="json")
     data, module = build(config)

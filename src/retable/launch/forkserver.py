@@ -17,11 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from retable.errors import UserError, brief
 from retable.launch import job, ranks
 from retable.launch.attempt import launched_from
 from retable.launch.failures import line_of
 from retable.launch.process import end_children_with_me, end_with_parent, stop_on_sigterm
+from retable.util.errors import UserError, brief
 
 SUPERVISED = "supervised"
 TERMINATED, TIME_LIMIT = signal.SIGTERM, signal.SIGUSR2

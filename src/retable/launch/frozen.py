@@ -14,10 +14,10 @@ import yaml
 from retable.compose import from_values
 from retable.config import Node, RunConfig, is_keyed, keyed_part
 from retable.documents import parsed
-from retable.errors import UserError, brief
 from retable.files import write_atomic
 from retable.identity import canonical_json, fingerprint, run_key, targets_of
 from retable.records import run_folder
+from retable.util.errors import UserError, brief
 
 FILE = "config.yaml"
 VERSION = 1

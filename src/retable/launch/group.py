@@ -11,8 +11,8 @@ import torch
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch import distributed as dist
 
-from retable import parallel
-from retable.errors import UserError
+from retable.training import data_parallel
+from retable.util.errors import UserError
 
 SILENCE_S = 600.0
 """Longest time that the processes wait for one of them; what they do apart takes less."""
@@ -112,13 +112,13 @@ def joined(rank: int, size: int, store: Any, device: str, index: int) -> Generat
         **more,
     )
     try:
-        with parallel.use(parallel.Ranks(rank, size)):
+        with data_parallel.use(data_parallel.Ranks(rank, size)):
             yield {
                 "devices": [index] if device == "cuda" else 1,
                 "num_nodes": size,
                 # With unused ones DDP keeps its buckets as they are, which makes resuming exact:
                 # else the order in which more than two numbers are added depends on the step.
-                "strategy": parallel.Split(find_unused_parameters=True),
+                "strategy": data_parallel.Split(find_unused_parameters=True),
                 "plugins": [_Given(rank, size)],
                 "use_distributed_sampler": False,
             }

@@ -20,7 +20,6 @@ from enum import IntEnum
 from pathlib import Path
 
 from retable import records
-from retable.errors import UserError
 from retable.identity import fingerprint
 from retable.launch import frozen, process, ranks
 from retable.launch.attempt import Attempt, Launched, identity_of, new_attempt
@@ -37,6 +36,7 @@ from retable.launch.process import (
 from retable.records import Record, ResultRow, Status
 from retable.scrub import scrub
 from retable.tracking.tracker import Tracker
+from retable.util.errors import UserError
 
 
 class Exit(IntEnum):
@@ -220,8 +220,8 @@ def _execute(
     attempt: Attempt, previous: list[Path], should_stop: Callable[[], bool], tracker: Tracker
 ) -> tuple[Record, Exit]:
     # Late, so that a job that has nothing to do does not pay for torch.
-    from retable import run as runner
-    from retable.resume import find_resume
+    from retable.training import execute as runner
+    from retable.training.checkpointing import find_resume
 
     run = attempt.run
     history = attempt.folder / "history.jsonl"

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from retable.errors import UserError
 from retable.launch import forkserver, snapshot
 from retable.launch.attempt import Launched, launched_json
 from retable.launch.frozen import FrozenRun
+from retable.util.errors import UserError
 
 # A process with threads must not fork. OMP and BLAS: until a run asks for more; the last is of the
 # allocator that comes with pyarrow, which keeps a thread for cleaning up.

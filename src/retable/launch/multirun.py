@@ -16,11 +16,11 @@ from retable.compose import (
     search_path,
 )
 from retable.composed import planning
-from retable.errors import UserError, brief, nearest
 from retable.identity import targets_of
 from retable.launch.engine import Summary, launch
 from retable.launch.frozen import FrozenRun, freeze
 from retable.launch.together import check_together
+from retable.util.errors import UserError, brief, nearest
 from retable.words import in_words
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import threading
     from types import TracebackType
 
-    from retable.resume import Resume
+    from retable.training.checkpointing import Resume
 
 ANNOUNCEMENT = "ranks.json"
 FOLLOWED = "RETABLE_FOLLOWED"
@@ -127,9 +127,9 @@ class Leader:
 
     def should_stop(self) -> bool:
         """Whether any of the processes was asked to stop; all have to ask at the same moment."""
-        from retable import parallel
+        from retable.training import data_parallel
 
-        return parallel.anywhere(self._asked())
+        return data_parallel.anywhere(self._asked())
 
     @contextmanager
     def together(self, resume: Resume | None, device: str) -> Generator[dict[str, Any]]:
@@ -163,7 +163,7 @@ class Leader:
             raise self._why() from error
 
     def _wait_for(self, store: Any) -> None:
-        from retable.run import Interrupted
+        from retable.training.execute import Interrupted
 
         end = time.monotonic() + JOIN_S
         while store.add("here", 0) < self.size - 1:
@@ -177,7 +177,7 @@ class Leader:
 
     def _why(self) -> Exception:
         """Why another process does not answer."""
-        from retable.run import Interrupted
+        from retable.training.execute import Interrupted
 
         if self._asked():
             return Interrupted("stopped within an epoch: another of its processes had ended")
@@ -246,8 +246,8 @@ def follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], inde
     Returns:
         The exit code of the process.
     """
-    from retable import run as runner
     from retable.launch import job
+    from retable.training import execute as runner
 
     try:
         _follow(attempt, rank, nonce, asked, index)
@@ -266,9 +266,9 @@ def follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], inde
 
 
 def _follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], index: int) -> None:
-    from retable import parallel
-    from retable import run as runner
     from retable.launch import group, job
+    from retable.training import data_parallel
+    from retable.training import execute as runner
 
     end = time.monotonic() + JOIN_S
     while (said := announced(attempt, nonce)) is None:
@@ -287,7 +287,7 @@ def _follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], ind
             context = runner.Context(
                 attempt,
                 resume=resume,
-                should_stop=lambda: parallel.anywhere(asked()),
+                should_stop=lambda: data_parallel.anywhere(asked()),
                 trainer=trainer,
             )
             with without_gpus(device):
@@ -300,7 +300,7 @@ def _follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], ind
 
 def _the_same(path: str | None, identity: dict[str, str]) -> Resume | None:
     """The checkpoint that the first process has chosen."""
-    from retable.resume import find_resume
+    from retable.training.checkpointing import find_resume
 
     if path is None:
         return None

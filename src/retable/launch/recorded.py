@@ -10,10 +10,10 @@ from typing import Any
 
 from retable import locations, records
 from retable.compose import from_values
-from retable.errors import UserError, brief
 from retable.identity import run_key
 from retable.launch.frozen import FrozenRun, freeze
 from retable.records import Record
+from retable.util.errors import UserError, brief
 
 _MIN_PREFIX = 4
 

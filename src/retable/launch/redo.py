@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from retable import provenance, records
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.again import put_in_place
 from retable.launch.engine import Summary
 from retable.launch.frozen import FrozenRun
 from retable.records import Record, Status
+from retable.util.errors import UserError
 
 AGAIN = "_again"
 """Side folder below that of all runs: below it one per state of the code, so that what older code

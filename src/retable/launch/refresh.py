@@ -16,7 +16,6 @@ from pathlib import Path
 
 from retable import provenance, records
 from retable.compare import compare
-from retable.errors import UserError
 from retable.launch import frozen, stale
 from retable.launch.again import leased, put_in_place
 from retable.launch.frozen import FrozenRun
@@ -25,6 +24,7 @@ from retable.launch.sides import Sides, ending_of
 from retable.launch.stale import Found, Stale
 from retable.launch.together import workers_of
 from retable.records import Blessing, Record, RecordError, Status
+from retable.util.errors import UserError
 
 Say = Callable[[str], None]
 

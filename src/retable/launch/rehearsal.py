@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from retable.errors import UserError, brief
 from retable.papers.base import PaperModule
-from retable.run import build
+from retable.training.execute import build
+from retable.util.errors import UserError, brief
 
 BUDGET_S = 10.0
 """Settings that are not built by then are left to their runs."""
@@ -27,9 +27,9 @@ _OPTIMIZERS = str(Path(torch.optim.__file__).parent)
 def first_refusal(configs: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
     """Which of some validated configs is refused, and why; the first one that is.
 
-    A refusal is a :class:`~retable.errors.UserError`, a :class:`ValueError` whose text begins with
-    the key that is wrong (``model.k: ...``), or whatever an optimiser or scheduler of torch says of
-    its options. Any other error is the run's, which leaves a traceback.
+    A refusal is a :class:`~retable.util.errors.UserError`, a :class:`ValueError` whose text begins
+    with the key that is wrong (``model.k: ...``), or whatever an optimiser or scheduler of torch
+    says of its options. Any other error is the run's, which leaves a traceback.
     """
     begin = time.monotonic()
     for index, config in enumerate(configs):

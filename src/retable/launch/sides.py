@@ -11,7 +11,6 @@ from pathlib import Path
 
 from retable import provenance, records
 from retable.compare import TOLERANCE, compare, first_difference
-from retable.errors import UserError
 from retable.launch import commit_code, snapshot
 from retable.launch.commit_code import Answer, Code, Order, Unavailable
 from retable.launch.engine import launch
@@ -21,6 +20,7 @@ from retable.launch.progress import counted
 from retable.launch.recorded import history_of, refreeze, values_of
 from retable.launch.stale import Stale
 from retable.records import Record, Status
+from retable.util.errors import UserError
 
 FOLDER = "_refresh"
 """Side folder below that of all runs."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from retable import provenance
 from retable.data.prepare import check_mirror
-from retable.errors import UserError
 from retable.launch.failures import line_of
 from retable.launch.frozen import FrozenRun
+from retable.util.errors import UserError
 
 
 def check_together(runs: Sequence[FrozenRun]) -> None:

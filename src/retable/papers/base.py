@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from retable.papers.meter import Meter, StepOutput
-from retable.resume import has_validated
+from retable.training.checkpointing import has_validated
 
 __all__ = ["PaperModule", "Result", "StepOutput"]
 
@@ -42,7 +42,7 @@ class PaperModule(LightningModule):
     from Lightning's hooks on purpose: ``configure_model`` is called again by ``trainer.test``.
 
     Args:
-        seed: the run's seed; derive others with :func:`retable.seeds.derive_seed`.
+        seed: the run's seed; derive others with :func:`retable.training.seeds.derive_seed`.
         optimizer: ``_partial_`` of a ``torch.optim`` class; called with the parameters.
         scheduler: ``_partial_`` of a scheduler; called with the optimiser, stepped every epoch.
         scheduler_monitor: metric that a plateau scheduler follows.
@@ -54,7 +54,8 @@ class PaperModule(LightningModule):
     splits: ClassVar[bool] = False
     """Whether a batch may be split over several devices: the loss and what is logged are means
     over its items, gradients come from Lightning's backward, and what is drawn once for a batch
-    comes from :func:`retable.parallel.common`. Batch normalisation of torch is taken care of."""
+    comes from :func:`retable.training.data_parallel.common`. Batch normalisation of torch is taken
+    care of."""
 
     def __init__(
         self,

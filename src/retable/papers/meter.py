@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from retable import parallel
+from retable.training import data_parallel
 
 _MAX_BATCHES = 512
 _MAX_ELEMENTS = 2**20
@@ -48,7 +48,7 @@ class Meter:
 
     def add(self, output: StepOutput, metrics: MetricCollection | None) -> None:
         """Keep a batch's scalars, predictions and targets."""
-        ranks = parallel.active()
+        ranks = data_parallel.active()
         counts = ranks is None or ranks.items > 0
         size = len(output.targets) if counts else 0
         for name, value in (("loss", output.loss), *output.logs.items()):
@@ -68,7 +68,7 @@ class Meter:
     def close(self, metrics: MetricCollection | None) -> dict[str, Tensor]:
         """Means over the epoch's items and values of the metrics; ready for the next epoch."""
         self._sum()
-        if parallel.active() is not None:
+        if data_parallel.active() is not None:
             self._add_up()
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
@@ -83,7 +83,7 @@ class Meter:
     @staticmethod
     def _counted(metrics: MetricCollection) -> bool:
         # Several processes add up their states when they compute, so that all have to.
-        return parallel.active() is not None or any(m.update_called for m in metrics.values())
+        return data_parallel.active() is not None or any(m.update_called for m in metrics.values())
 
     def _update(self, metrics: MetricCollection) -> None:
         if self._outputs:
@@ -98,7 +98,7 @@ class Meter:
             both = torch.stack(
                 [self._sums[name], torch.full_like(self._sums[name], self._counts[name])]
             )
-            self._sums[name], count = parallel.total(both)
+            self._sums[name], count = data_parallel.total(both)
             self._counts[name] = int(count)
 
     def _sum(self) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retable.errors import UserError, nearest
 from retable.records import Record, device_of
 from retable.report import notes, text
 from retable.report.data import finite, judged_json
 from retable.tables.aggregate import Cell, Table
 from retable.tables.grid import CellPlan, Grid
 from retable.tables.judged import DIFFERENT
+from retable.util.errors import UserError, nearest
 
 _MARKS = {
     "partial": "fewer seeds gave a number than the table asks for",

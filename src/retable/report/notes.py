@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from retable.errors import brief
 from retable.report import text
 from retable.tables.aggregate import Cell, Table
 from retable.tables.judged import DIFFERENT, JUDGED
+from retable.util.errors import brief
 
 _NAMED = 4
 """Cells named one by one beside a mark; more are counted."""

@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 
 from retable import locations
-from retable.errors import UserError, brief
 from retable.files import write_atomic
 from retable.records import Record, RecordError, dump, parse
+from retable.util.errors import UserError, brief
 
 MAX_HISTORY = 100
 _SEAL = b"retable sha256 "

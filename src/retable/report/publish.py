@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from retable import locations, records
-from retable.errors import UserError
 from retable.files import write_atomic
 from retable.launch.recorded import find
 from retable.report import markdown, overview, parquet, picture
@@ -16,6 +15,7 @@ from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, plan
 from retable.tables.judge import judge_all
 from retable.tables.looks import dump
+from retable.util.errors import UserError
 
 
 def published_file(name: str, protocol: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from retable import locations
-from retable.data.files import DataUnavailable
+from retable.data.fetch import DataUnavailable
 from retable.data.prepare import prepare
 from retable.report import markdown
 from retable.tables import collect, grid, spec

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable import records
-from retable.errors import UserError
 from retable.launch.adopt import adopt, frozen_for, is_here
 from retable.report import parquet
 from retable.tables import collect
 from retable.tables.grid import Grid
+from retable.util.errors import UserError
 
 
 @dataclass

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retable.errors import brief
 from retable.launch.epoch import Epoch
 from retable.launch.slurm.follow import Seen
 from retable.launch.slurm.status import OPEN, State
 from retable.tables.followed import Run, TableStatus
 from retable.tables.select import is_undecided
+from retable.util.errors import brief
 
 LISTED = 20
 """Runs that are named one by one of each state; --json names all."""

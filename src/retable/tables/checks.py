@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from retable import static
-from retable.errors import nearest
 from retable.tables.figure import Scatter
 from retable.tables.parts import Claim, Metric
+from retable.util.errors import nearest
 
 if TYPE_CHECKING:
     from retable.tables.spec import TableSpec

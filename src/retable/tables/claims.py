@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from retable.errors import UserError
 from retable.tables import contrast as tests
 from retable.tables.arms import arm_of, is_heavy_cell, is_heavy_sum, is_ours, reported_stds
 from retable.tables.contrast import Arm
@@ -37,6 +36,7 @@ from retable.tables.sums import (
     quotient_of,
     sums_of,
 )
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table

@@ -13,13 +13,13 @@ import numpy as np
 
 from retable import bulk, index, records
 from retable.bulk import Place, Rows
-from retable.errors import brief
 from retable.index import Columns
 from retable.records import Record
 from retable.tables.found import Found
 from retable.tables.grid import Grid, places_of
 from retable.tables.select import decide
 from retable.tables.waiting import Waiting
+from retable.util.errors import brief
 
 MANY = 1000
 """Runs from which on an index is worth its file; fewer are read in a tenth of a second."""

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Iterable
 from typing import Literal
 
-from retable.errors import UserError
 from retable.tables.distributions import ROUNDING, combined, t_quantile, t_tail
 from retable.tables.judged import Difference, Margin, Reading, Rule, VerdictKind
+from retable.util.errors import UserError
 
 Direction = Literal["min", "max", "none"]
 

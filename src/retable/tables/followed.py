@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 from retable import records
-from retable.errors import UserError
 from retable.index import STATUSES
 from retable.launch import epoch as epochs
 from retable.launch.epoch import Epoch
@@ -24,6 +23,7 @@ from retable.tables.collect import from_runs
 from retable.tables.found import Found
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
+from retable.util.errors import UserError
 
 _TELLING = (
     State.RUNNING, State.QUEUED, State.LOST, State.FAILED, State.DIVERGED, State.CANCELLED,

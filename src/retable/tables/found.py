@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from retable import bulk, records
 from retable.bulk import About, Place, Rows
-from retable.errors import UserError
 from retable.index import STATUSES, Columns, Ints
 from retable.records import Record, RecordError, Status
+from retable.util.errors import UserError
 
 _DONE = STATUSES.index(Status.DONE)
 

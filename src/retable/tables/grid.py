@@ -10,7 +10,6 @@ from retable.bulk import Place
 from retable.compose import compose
 from retable.composed import planning
 from retable.documents import of_launch
-from retable.errors import UserError, nearest
 from retable.launch.frozen import FrozenRun, freeze
 from retable.tables import spec as specs
 from retable.tables.course import Course
@@ -18,6 +17,7 @@ from retable.tables.parts import Select
 from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
 from retable.tables.select import overrides as select_overrides
 from retable.tables.spec import TableSpec
+from retable.util.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from retable.errors import UserError
 from retable.records import Record
 from retable.tables.aggregate import Cell, Table, build
 from retable.tables.claims import judge_claim
@@ -31,6 +30,7 @@ from retable.tables.power import (
 )
 from retable.tables.spec import TableSpec
 from retable.tables.sums import margin_of
+from retable.util.errors import UserError
 
 DEFAULT_MOST = 20
 _SETTLED = ("reproduced", *DIFFERENT)

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from retable.errors import brief
+from retable.util.errors import brief
 
 Grade = Literal["primary", "secondhand", "recalled", "derived"]
 SpreadKind = Literal["std", "std0", "sem", "ci95_z", "ci95_t", "unknown", "other"]

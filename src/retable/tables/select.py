@@ -17,11 +17,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from retable.bulk import Place
-from retable.errors import UserError
 from retable.launch.frozen import FrozenRun
 from retable.records import Record, Status
 from retable.tables.found import Found
 from retable.tables.parts import Select
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.tables.grid import CellPlan, Grid

@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from retable import locations
 from retable.documents import NOT_OF_A_FILE, not_yaml, of_launch, parsed
-from retable.errors import UserError, brief, nearest
 from retable.locations import line_of, shown
 from retable.tables.checks import problems
 from retable.tables.figure import AnyFigure, Figure
@@ -28,6 +27,7 @@ from retable.tables.parts import (
     Source,
     Why,
 )
+from retable.util.errors import UserError, brief, nearest
 
 
 class TableSpec(Part):

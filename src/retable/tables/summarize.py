@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from retable import locations, records
-from retable.errors import UserError, nearest
 from retable.identity import fingerprint, targets_of
 from retable.records import Record, RecordError, Status, device_of
 from retable.tables.aggregate import mean_std
 from retable.tables.flat import flatten, text_of, varying
+from retable.util.errors import UserError, nearest
 
 _CONFIG = "config.yaml"
 _MAX_NUMBERS = 12

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from retable.errors import UserError
 from retable.tables.contrast import trend_weights
 from retable.tables.parts import Claim, Metric
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.tables.aggregate import Table

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from retable.errors import brief
 from retable.tables.grid import Grid
 from retable.tracking import naming, tags
+from retable.util.errors import brief
 
 TUNING = "tuning"
 """Tag of runs that only choose a setting; no number of the table is theirs."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from retable.errors import UserError, brief
+from retable.util.errors import UserError, brief
 
 if TYPE_CHECKING:
     from retable.tracking.modes import Found

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from retable import records
 from retable.config import LoggerConfig
-from retable.errors import UserError
 from retable.files import write_atomic
 from retable.records import Record
 from retable.report.site import words
@@ -26,6 +25,7 @@ from retable.tables.aggregate import Table
 from retable.tables.grid import Grid
 from retable.tracking import naming
 from retable.tracking.dashboard_content import content_of
+from retable.util.errors import UserError
 
 EXTRA = "dashboard"
 

@@ -11,9 +11,9 @@ from typing import Any
 import wandb_workspaces.reports.v2.interface as wr
 import wandb_workspaces.workspaces as ws
 
-from retable.errors import UserError, brief
 from retable.files import write_atomic
 from retable.scrub import scrub
+from retable.util.errors import UserError, brief
 
 
 def publish(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retable import records
-from retable.errors import UserError, brief
 from retable.launch import frozen
 from retable.records import Record, RecordError
 from retable.tracking import ledger, naming, tags
 from retable.tracking.ledger import Ledger
+from retable.util.errors import UserError, brief
 
 HISTORY = "history.jsonl"
 

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from retable.errors import UserError, brief
 from retable.tracking import ledger
 from retable.tracking.wandb_run import environment
+from retable.util.errors import UserError, brief
 
 if TYPE_CHECKING:
     from retable.config import LoggerConfig

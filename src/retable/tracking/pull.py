@@ -15,12 +15,12 @@ from typing import Any
 
 from retable import records
 from retable.config import LoggerConfig
-from retable.errors import UserError, brief
 from retable.launch.adopt import GOOD, adopt, frozen_for, is_here
 from retable.launch.frozen import FrozenRun
 from retable.records import Record, RecordError, Status
 from retable.tracking import naming, payload
 from retable.tracking.api import Refused, Server, Unreachable, patiently
+from retable.util.errors import UserError, brief
 
 PROJECT: str = LoggerConfig(name="none").project
 """Project that runs go to where nothing else is said."""

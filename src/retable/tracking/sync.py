@@ -10,7 +10,6 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_co
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.lease import is_held
 from retable.tracking import ledger, local, modes, naming, synced
@@ -18,6 +17,7 @@ from retable.tracking.api import WAITS_S, Refused, Server, Stopped, Unreachable,
 from retable.tracking.local import Local
 from retable.tracking.synced import Synced
 from retable.tracking.upload import Place, upload
+from retable.util.errors import UserError
 
 
 @dataclass

@@ -18,13 +18,13 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable.errors import UserError
 from retable.launch.slurm import cancel, follow
 from retable.launch.slurm.accounting import Accounting, parse
 from retable.launch.slurm.cancel import ranges
 from retable.launch.slurm.follow import Known
 from retable.launch.slurm.submission import Submission
 from retable.records import Status
+from retable.util.errors import UserError
 
 
 def survey(runs, some):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_slurm_support import DEAD, fake_slurm  # noqa: F401 - a fixture
-from retable.errors import UserError
 from retable.launch.slurm import client
 from retable.launch.slurm.client import Partition, Queued, Shape
+from retable.util.errors import UserError
 
 
 @pytest.fixture(autouse=True)

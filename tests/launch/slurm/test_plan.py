@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from engine_support import freeze
 from retable.config import DeviceConfig, ResourcesConfig
-from retable.errors import UserError
 from retable.launch.frozen import FrozenRun
 from retable.launch.slurm import plan
 from retable.launch.slurm.client import Partition, Shape
 from retable.launch.slurm.plan import Needs, arrange
+from retable.util.errors import UserError
 
 LOW = Partition("low", True, 1440, [Shape(2, 8000, {"": 2}), Shape(16, 64000, {})])
 GPU = Partition("gpu", False, None, [Shape(8, 32000, {"": 4, "a100": 4})])

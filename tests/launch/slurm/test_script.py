@@ -14,12 +14,12 @@ import pytest
 from engine_support import freeze
 from retable import locations
 from retable.config import ClusterConfig, PathsConfig
-from retable.errors import UserError
 from retable.launch.slurm import script
 from retable.launch.slurm.plan import ArrayPlan, Needs
 from retable.launch.slurm.script import Source
 from retable.launch.slurm.submission import Header, Submission
 from retable.launch.snapshot import EXTRA
+from retable.util.errors import UserError
 
 CPU = Needs(devices=1, gpus=0, cpus=2, memory_mb=1500, minutes=30)
 PLAIN = ClusterConfig(name="mine", signal_s=60)

@@ -14,7 +14,6 @@ from engine_support import freeze
 from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
 from job_support import LAUNCHED
 from retable import locations, provenance, records
-from retable.errors import UserError
 from retable.launch import engine, frozen
 from retable.launch.engine import launch
 from retable.launch.job import perform
@@ -24,6 +23,7 @@ from retable.launch.slurm.submission import Entry, Submission, all_of
 from retable.launch.slurm.submit import Orders
 from retable.launch.snapshot import EXTRA
 from retable.launch.together import check_together
+from retable.util.errors import UserError
 
 ON = ("launcher=slurm", "cluster=dev")
 

@@ -12,8 +12,8 @@ from retable.compose import compose, hydra_ready
 from retable.papers.binary_connect.module import BinaryConnect, recompute
 from retable.papers.binary_connect.networks import binary_layers, norms
 from retable.papers.binary_connect.packed import load, pack
-from retable.resume import find_resume
-from retable.run import Context, Interrupted, build, execute
+from retable.training.checkpointing import find_resume
+from retable.training.execute import Context, Interrupted, build, execute
 
 REGULARIZERS = ["none", "det", "stoch", "dropout"]
 IDENTITY = {"key": "k", "fingerprint": "f", "device": "cpu"}

@@ -11,7 +11,6 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from retable.errors import UserError
 from retable.papers.binary_connect import packed as packing
 from retable.papers.binary_connect.layers import BatchNorm
 from retable.papers.binary_connect.module import recompute
@@ -24,6 +23,7 @@ from retable.papers.binary_connect.networks import (
     use_statistics,
 )
 from retable.papers.binary_connect.packed import PackedLayer, load, pack, save, sizes
+from retable.util.errors import UserError
 
 
 def trained(kind="mlp", *, mode="det", statistics="recomputed", **options):

@@ -7,7 +7,7 @@ import torch
 
 from retable.compose import compose, hydra_ready
 from retable.papers.binary_connect.layers import BatchNorm
-from retable.run import Context, build, execute
+from retable.training.execute import Context, build, execute
 
 
 def config(*overrides, experiment="binary_connect/mnist_smoke"):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from retable.data.base import DataPaths
-from retable.errors import UserError
 from retable.papers.r_learner.crossfit import CrossFit, Units
 from retable.papers.r_learner.data import Problem, Simulated
 from retable.papers.r_learner.estimate import estimate, nuisance_losses
@@ -16,6 +15,7 @@ from retable.papers.r_learner.module import RLearner
 from retable.papers.r_learner.por import Nuisances, pseudo_outcome, weight
 from retable.papers.r_learner.rows import ROWS, Pseudo, Weight
 from retable.papers.r_learner.setups import draw
+from retable.util.errors import UserError
 
 LOSSES = {
     "test/propensity_nll",

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retable.data.base import DataPaths
-from retable.data.files import sha256_of
-from retable.errors import UserError
+from retable.data.fetch import sha256_of
 from retable.papers.subtb import bioproxy, molecule_data
 from retable.papers.subtb.bioproxy import ProxyNetwork, proxy, read_file
 from retable.papers.subtb.bioseq import (
@@ -27,6 +26,7 @@ from retable.papers.subtb.bioseq import (
 )
 from retable.papers.subtb.module_bioseq import BioSequenceGFlowNet
 from retable.papers.subtb.user_files import UpdatesOnFiles
+from retable.util.errors import UserError
 
 
 def levenshtein(a, b):

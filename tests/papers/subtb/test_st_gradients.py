@@ -13,7 +13,7 @@ from retable.papers.subtb.networks import MLP, Table
 from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.rollout import GridPolicy
 from retable.papers.subtb.visited import Visited
-from retable.run import Context, execute
+from retable.training.execute import Context, execute
 
 OBJECTIVES = {
     "db": Objective("db"),

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from retable.compose import compose, hydra_ready
-from retable.errors import UserError
 from retable.papers.subtb.hypergrid import HyperGrid, noise_floor
 from retable.papers.subtb.module import GridGFlowNet
-from retable.resume import find_resume
-from retable.run import Context, Interrupted, execute
+from retable.training.checkpointing import find_resume
+from retable.training.execute import Context, Interrupted, execute
+from retable.util.errors import UserError
 
 IDENTITY = {"key": "k", "fingerprint": "f", "device": "cpu"}
 TINY = ("data.updates=6", "trainer.max_epochs=3", "model.widths=[16,16]", "model.window=150")

@@ -10,8 +10,8 @@ import torch
 from retable.compose import compose, hydra_ready
 from retable.papers.subtb.losses import modified_db_loss, subtb_loss, tb_loss
 from retable.papers.subtb.module_seq import BitSequenceGFlowNet
-from retable.resume import find_resume
-from retable.run import Context, Interrupted, execute
+from retable.training.checkpointing import find_resume
+from retable.training.execute import Context, Interrupted, execute
 
 IDENTITY = {"key": "k", "fingerprint": "f", "device": "cpu"}
 SMALL = {"n": 8, "modes": 2, "layers": 1, "heads": 2, "width": 8, "hidden": 8}

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from retable.data.base import DataPaths
-from retable.data.files import DataUnavailable, sha256_of
-from retable.errors import UserError
+from retable.data.fetch import DataUnavailable, sha256_of
 from retable.papers.subtb.updates import Updates
 from retable.papers.subtb.user_files import NAMES, UpdatesOnFiles, user_files
+from retable.util.errors import UserError
 
 
 def data_of(tmp_path, files, checksums):

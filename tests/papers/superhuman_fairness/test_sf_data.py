@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from retable.data.base import DataPaths
-from retable.errors import UserError
 from retable.papers.superhuman_fairness import data as sf_data
 from retable.papers.superhuman_fairness.data import (
     ADULT,
@@ -25,6 +24,7 @@ from retable.papers.superhuman_fairness.data import (
 from retable.papers.superhuman_fairness.encode_adult import CATEGORIES, COLUMNS, encode_adult
 from retable.papers.superhuman_fairness.encode_compas import encode_compas
 from retable.papers.superhuman_fairness.units import Units
+from retable.util.errors import UserError
 
 MIRROR = os.environ.get("RETABLE_MIRROR")
 
@@ -183,7 +183,7 @@ def test_a_file_that_is_nowhere_is_named_with_the_remedy(tmp_path, module, monke
 
 
 def sf_data_fetch_offline(name, sha256, **places):
-    from retable.data.files import fetch
+    from retable.data.fetch import fetch
 
     return fetch(name, "file:///nowhere/at/all", sha256, **places)
 

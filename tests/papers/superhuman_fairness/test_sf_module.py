@@ -23,9 +23,9 @@ from retable.papers.superhuman_fairness.subdominance import (
     subdominance,
 )
 from retable.papers.superhuman_fairness.units import Units
-from retable.resume import find_resume
-from retable.run import Context, Interrupted, build, execute
-from retable.seeds import derive_seed
+from retable.training.checkpointing import find_resume
+from retable.training.execute import Context, Interrupted, build, execute
+from retable.training.seeds import derive_seed
 
 IDENTITY = {"key": "k", "fingerprint": "f", "device": "cpu"}
 

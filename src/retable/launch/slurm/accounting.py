@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from retable.errors import brief
+from retable.util.errors import brief
 
 _TIMEOUT_S = 30.0
 _UNKNOWN = "so nobody knows what became of jobs that are gone"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.slurm.follow import Seen
+from retable.util.errors import UserError
 
 
 def overrides_of(seen: Iterable[Seen]) -> tuple[list[str], str] | None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from retable import records
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.frozen import FrozenRun
 from retable.launch.job import Exit
 from retable.launch.local import Ended, Forkserver
 from retable.launch.ranks import END_S, announced, killed_by, leave_reason
 from retable.launch.slurm.submission import Submission
+from retable.util.errors import UserError
 
 _LOOK_S = 0.3
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from retable.errors import UserError, brief
+from retable.util.errors import UserError, brief
 
 TIMEOUT_S = 60.0
 ENDED = frozenset(

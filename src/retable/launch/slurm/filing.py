@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from retable import provenance, records
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.frozen import FrozenRun
 from retable.launch.slurm import client, plan, script
@@ -28,6 +27,7 @@ from retable.launch.slurm.submission import (
     Submission,
     Tasks,
 )
+from retable.util.errors import UserError
 
 
 class Filing:

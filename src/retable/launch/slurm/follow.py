@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from retable import records
-from retable.errors import UserError
 from retable.launch.disposable import is_held
 from retable.launch.lease import FILE as LEASE
 from retable.launch.lease import Holder as Leaseholder
@@ -19,6 +18,7 @@ from retable.launch.slurm.queue import Queue
 from retable.launch.slurm.status import Facts, Holder, State, Submitted, judge
 from retable.launch.slurm.submission import Entry, Submission, Tasks, all_of
 from retable.records import Record, Status
+from retable.util.errors import UserError
 
 _GOES_ON = ("interrupted", "timeout")
 _REFUSALS = ("gave up", "refused")

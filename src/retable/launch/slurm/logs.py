@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retable import records
-from retable.errors import UserError
 from retable.launch.lease import FILE as LEASE
 from retable.launch.slurm import follow
 from retable.launch.slurm.accounting import Accounting
 from retable.launch.slurm.follow import Known, Seen
 from retable.launch.slurm.status import OPEN
 from retable.records import RecordError, Status
+from retable.util.errors import UserError
 
 LOG = "log.txt"
 _READ_EVERY_S = 0.5

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable import bulk, locations, records
-from retable.errors import UserError
 from retable.launch import epoch as epochs
 from retable.launch import frozen
 from retable.launch.disposable import is_held
@@ -24,6 +23,7 @@ from retable.launch.slurm.follow import Known, Seen, View, name_of
 from retable.launch.slurm.status import OPEN, State
 from retable.launch.slurm.submission import Entry, Submission, all_of
 from retable.records import Status
+from retable.util.errors import UserError
 
 RECENT_S = 7 * 86_400.0
 RECENT = 10

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from retable.config import ClusterConfig
-from retable.errors import UserError, nearest
 from retable.launch.frozen import FrozenRun
 from retable.launch.progress import duration
 from retable.launch.slurm.client import Partition, Shape
+from retable.util.errors import UserError, nearest
 
 Seconds = Callable[[FrozenRun], float | None]
 """What a run is expected to take; None where no record tells."""

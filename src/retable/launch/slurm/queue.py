@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from retable.errors import UserError
 from retable.launch.lease import is_held
 from retable.launch.slurm import client
 from retable.launch.slurm.client import Queued
 from retable.launch.slurm.submission import FOLDER, Header, Submission, all_of
+from retable.util.errors import UserError
 
 LEASE_S = 60.0
 """Seconds without heartbeat after which whoever was submitting counts as dead."""

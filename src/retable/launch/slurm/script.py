@@ -12,11 +12,11 @@ from typing import Any
 
 from retable import locations
 from retable.config import ClusterConfig, PathsConfig
-from retable.errors import UserError, brief
 from retable.launch import snapshot
 from retable.launch.slurm.plan import ArrayPlan
 from retable.launch.slurm.queue import comment
 from retable.launch.slurm.submission import Submission
+from retable.util.errors import UserError, brief
 
 OURS = frozenset(
     {

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retable import records
-from retable.errors import UserError
 from retable.launch.slurm.submission import Entry
 from retable.records import Record, Status
+from retable.util.errors import UserError
 
 Standing = Literal["done", "diverged", "failed", "open"]
 

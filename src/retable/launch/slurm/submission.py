@@ -24,8 +24,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from retable.errors import UserError, brief
 from retable.files import write_atomic
+from retable.util.errors import UserError, brief
 
 FOLDER = "_slurm"
 VERSION = 1

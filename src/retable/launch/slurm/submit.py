@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable import locations, records
-from retable.errors import UserError
 from retable.launch import snapshot
 from retable.launch.engine import Summary, is_settled
 from retable.launch.failures import line_of
@@ -24,6 +23,7 @@ from retable.launch.slurm.queue import LEASE_S, Queue, look
 from retable.launch.slurm.standing import Past
 from retable.launch.slurm.submission import FOLDER, Submission
 from retable.launch.slurm.wait import wait
+from retable.util.errors import UserError
 
 
 def _on_stderr(text: str) -> None:

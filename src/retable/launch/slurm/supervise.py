@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retable import records
-from retable.errors import UserError
 from retable.launch.attempt import Launched
 from retable.launch.endings import failure, first_line, give_up, holds, newest, record_death
 from retable.launch.failures import line_of
@@ -24,6 +23,7 @@ from retable.launch.slurm.standing import Past, barren, put_in_place, standing
 from retable.launch.slurm.submission import Entry
 from retable.launch.slurm.told import Told
 from retable.records import RecordError, Status
+from retable.util.errors import UserError
 
 _WAIT_FOR_OTHERS_S = 2.0
 _SUSPENSE_S = 1.0

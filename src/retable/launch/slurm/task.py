@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.errors import UserError
 from retable.launch.slurm.told import Told, TooEarly
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.launch.attempt import Launched

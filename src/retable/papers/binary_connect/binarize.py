@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from retable import parallel
+from retable.training import data_parallel
 
 Mode = Literal["none", "det", "stoch"]
 """How weights are binarised in training: not at all, by sign, by a draw."""
@@ -79,7 +79,7 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, scale: float, mode: Mode) -> Tensor:  # noqa: ARG004
         """Binary weights."""
-        return binarize(weight, scale, mode, parallel.common(weight.device))
+        return binarize(weight, scale, mode, data_parallel.common(weight.device))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ARG004

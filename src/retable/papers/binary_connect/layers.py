@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retable import parallel
 from retable.papers.binary_connect.binarize import (
     Mode,
     binarize,
     glorot_coefficient,
     straight_through,
 )
+from retable.training import data_parallel
 
 Magnitude = Literal["glorot", "one"]
 Statistics = Literal["running", "recomputed"]
@@ -182,7 +182,7 @@ class BatchNorm(nn.Module):
     recomputed_spread: Tensor
 
     def _by_batch(self, input: Tensor, target: Statistics, share: float) -> Tensor:
-        if target == "running" and parallel.active() is not None:
+        if target == "running" and data_parallel.active() is not None:
             return self._by_whole_batch(input, share)
         mean, spread = self._statistics(target)
         if self.spread == "variance":
@@ -197,7 +197,7 @@ class BatchNorm(nn.Module):
 
     def _by_whole_batch(self, input: Tensor, share: float) -> Tensor:
         """The same for a batch that several processes have split: of all of its parts."""
-        mean, variance, unbiased = parallel.moments(input)
+        mean, variance, unbiased = data_parallel.moments(input)
         if self.spread == "variance":
             kept, divisor = variance * unbiased, (variance + self.eps).sqrt()
         else:

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retable.errors import UserError
 from retable.papers.binary_connect.binarize import binarize
 from retable.papers.binary_connect.layers import BatchNorm, BinaryConv2d, BinaryLinear
+from retable.util.errors import UserError
 
 FORMAT = "binary_connect 1"
 

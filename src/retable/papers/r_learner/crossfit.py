@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from retable.papers.r_learner.learners.base import Array, Fitted, Learner, Role, Task
 from retable.papers.r_learner.por import CLIP, Difference, Nuisances, clip
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 Index = npt.NDArray[np.int64]
 

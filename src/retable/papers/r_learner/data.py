@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from retable.data.base import DataPaths, PaperDataModule
 from retable.papers.r_learner.setups import Sample, draw
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 
 class Problem(NamedTuple):

@@ -25,7 +25,7 @@ from retable.papers.r_learner.por import (
     weight,
 )
 from retable.papers.r_learner.rows import R_LEARNER, parse
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 NLL_CAP = 100.0
 

@@ -13,9 +13,9 @@ from pydantic import Field
 from torch.utils.data import DataLoader
 
 from retable.data.base import DataPaths, OneItem, PaperDataModule
-from retable.data.files import fetch
+from retable.data.fetch import fetch
 from retable.papers.risk_parity.matrices import bai2016, notebook_correlation, random_correlation
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 TRADING_DAYS = 260
 

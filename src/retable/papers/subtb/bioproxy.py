@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from retable.data.files import locked, sha256_of
-from retable.errors import UserError, brief
+from retable.data.fetch import locked, sha256_of
 from retable.papers.subtb.bioseq import ALPHABET, Powers, Task
 from retable.papers.subtb.seq_model import sinusoids
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
+from retable.util.errors import UserError, brief
 
 COLUMNS = ("sequence", "target")
 

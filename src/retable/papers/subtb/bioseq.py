@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retable.papers.subtb.sequences import SequenceSpace
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 ALPHABET = "ACDEFGHIKLMNPQRSTVWY"
 """The 20 amino acids; a word is the index of one."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retable.papers.subtb.sequences import SequenceSpace
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 BLOCKS = ("00000000", "11111111", "11110000", "00001111", "00111100")
 """What modes are made of."""

@@ -19,7 +19,7 @@ from retable.papers.subtb.molecules import Fragments, MoleculeSpace
 from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.trajectories import Trajectories
 from retable.papers.subtb.user_files import user_files
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 
 class MoleculeGFlowNet(PaperModule):

@@ -11,9 +11,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from retable.errors import UserError
 from retable.papers.subtb.molecules import TYPE, Fragments
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
+from retable.util.errors import UserError
 
 TOY = Fragments((3, 2, 2, 1, 1))
 """A branching fragment, two links and two caps."""

@@ -9,9 +9,9 @@ from pydantic import Field
 from pytorch_lightning import LightningModule
 
 from retable.data.base import DataPaths
-from retable.data.files import DataUnavailable, sha256_of
-from retable.errors import UserError
+from retable.data.fetch import DataUnavailable, sha256_of
 from retable.papers.subtb.updates import Updates
+from retable.util.errors import UserError
 
 UserFile = Literal["amp", "gfp", "fragments", "seh_proxy"]
 NAMES: dict[UserFile, str] = {

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from retable.data.base import DataPaths, PaperDataModule
-from retable.data.files import fetch
-from retable.errors import UserError
+from retable.data.fetch import fetch
 from retable.papers.superhuman_fairness.encode_adult import encode_adult
 from retable.papers.superhuman_fairness.encode_compas import encode_compas
 from retable.papers.superhuman_fairness.losses import Index
 from retable.papers.superhuman_fairness.units import Units
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
+from retable.util.errors import UserError
 
 __all__ = ["Adult", "Compas", "Generated", "Halves", "Units", "halve"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from retable.errors import UserError
 from retable.papers.superhuman_fairness.tabular import (
     Rows,
     codes,
@@ -17,6 +16,7 @@ from retable.papers.superhuman_fairness.tabular import (
     standardized,
 )
 from retable.papers.superhuman_fairness.units import Units
+from retable.util.errors import UserError
 
 COLUMNS = (
     *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status"),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from retable.errors import UserError
 from retable.papers.superhuman_fairness.tabular import (
     codes,
     numbers,
@@ -16,6 +15,7 @@ from retable.papers.superhuman_fairness.tabular import (
     standardized,
 )
 from retable.papers.superhuman_fairness.units import Units
+from retable.util.errors import UserError
 
 _AGES = ("25 - 45", "Greater than 45", "Less than 25")
 _RACES = ("African-American", "Caucasian")

@@ -34,7 +34,7 @@ from retable.papers.superhuman_fairness.subdominance import (
     support,
 )
 from retable.papers.superhuman_fairness.units import Binary, Units
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 CURVE_POINTS = 10
 

@@ -11,7 +11,7 @@ from retable.papers.superhuman_fairness.baselines import fair_logloss, postproc
 from retable.papers.superhuman_fairness.data import halve
 from retable.papers.superhuman_fairness.losses import Array, Index, losses
 from retable.papers.superhuman_fairness.units import Binary, Units
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 Maker = Callable[[Units, Units, int], Binary]
 """``(items to fit on, items to decide on, seed) -> decisions (m,)``, without a look at labels of

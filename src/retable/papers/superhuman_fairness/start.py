@@ -11,7 +11,7 @@ from retable.papers.superhuman_fairness.baselines.postproc import logistic_regre
 from retable.papers.superhuman_fairness.data import halve
 from retable.papers.superhuman_fairness.losses import Array
 from retable.papers.superhuman_fairness.units import Units
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 Start = Literal["logistic", "fair_logloss_dp"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retable.errors import UserError, brief, nearest
 from retable.papers.superhuman_fairness.losses import Array
+from retable.util.errors import UserError, brief, nearest
 
 Rows = list[tuple[int, list[str]]]
 """Line number, from 1, and fields of each row."""

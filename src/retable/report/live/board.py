@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from retable.errors import brief
 from retable.launch.progress import duration
 from retable.launch.slurm.status import State
 from retable.report.live.bar import bar, legend
@@ -14,6 +13,7 @@ from retable.report.live.cells import fit, grid_lines
 from retable.report.live.look import Going, View
 from retable.report.live.sparkline import sparkline
 from retable.tables.followed import Run, TableStatus
+from retable.util.errors import brief
 
 _BAD = (State.FAILED, State.LOST, State.DIVERGED)
 _ALL = 20

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from retable.errors import brief
 from retable.launch.slurm.status import OPEN, State
 from retable.report import text as words
 from retable.report.live.bar import bar
 from retable.report.live.look import Place, View
 from retable.tables.aggregate import Cell
 from retable.tables.select import is_undecided
+from retable.util.errors import brief
 
 _BAR = 8
 _SHORT_BAR = 4

@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from retable import locations
-from retable.errors import UserError
 from retable.launch import frozen
 from retable.launch.slurm import overview
 from retable.launch.slurm.accounting import Accounting
 from retable.launch.slurm.status import OPEN
 from retable.tables import collect, spec
 from retable.tables.grid import Grid, plan
+from retable.util.errors import UserError
 
 
 class NoTable(UserError):

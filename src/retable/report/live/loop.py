@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from retable.errors import UserError
 from retable.report.live.board import board
 from retable.report.live.look import Looker
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from retable.errors import UserError
 from retable.report.site import pages
 from retable.report.site.sources import Source, Tell
+from retable.util.errors import UserError
 
 MARKER = ".retable-site"
 _ASSETS = ("site.css", "site.js")

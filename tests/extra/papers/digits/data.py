@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from retable.data.base import DataPaths, PaperDataModule, item_generator
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 
 class NoisyDigits(Dataset[Any]):

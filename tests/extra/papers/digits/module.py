@@ -14,8 +14,8 @@ from torch import nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from retable import parallel
 from retable.papers.base import PaperModule, StepOutput
+from retable.training import data_parallel
 
 # isort: split
 from retable.papers.digits import faults
@@ -82,7 +82,7 @@ class Perceptron(PaperModule):
             time.sleep(self.sleep)
         if self.fail == "raise":
             raise RuntimeError("asked to <b>fail</b>")
-        if self.fail == "elsewhere" and parallel.axes():
+        if self.fail == "elsewhere" and data_parallel.axes():
             raise RuntimeError("asked to fail, but not in the first process")
         if self.fail == "exit":
             os._exit(self.exit_code)

@@ -22,7 +22,7 @@ from retable.papers.r_learner.learners.mlp_training import (
     network,
     train,
 )
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 Groups = npt.NDArray[np.int64]
 

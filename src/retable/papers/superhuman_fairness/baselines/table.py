@@ -12,7 +12,7 @@ from retable.papers.superhuman_fairness.baselines import fair_logloss, postproc
 from retable.papers.superhuman_fairness.losses import MEASURES, Array, losses
 from retable.papers.superhuman_fairness.references import flip
 from retable.papers.superhuman_fairness.units import Units
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 REPLACED = {"dp": "dp", "eqodds": "eqodds"}
 """Measure that a fair log loss reports as its expected violation, by constraint."""

@@ -11,8 +11,8 @@ import torch
 
 from retable import records
 from retable.compose import compose, hydra_ready
-from retable.resume import find_resume
-from retable.run import Context, Interrupted, execute
+from retable.training.checkpointing import find_resume
+from retable.training.execute import Context, Interrupted, execute
 
 IDENTITY = {"key": "k", "fingerprint": "f", "device": "cpu"}
 MOMENTUM = "model.optimizer={_target_: torch.optim.SGD,_partial_: true,lr: 0.05,momentum: 0.9}"

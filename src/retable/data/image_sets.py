@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retable.errors import UserError, nearest
+from retable.util.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from retable.data.arrays import Arrays, checksum
 from retable.data.base import DataPaths
-from retable.data.files import locked
+from retable.data.fetch import locked
 from retable.data.hub import decode
-from retable.data.sets import image_set
-from retable.errors import UserError
+from retable.data.image_sets import image_set
+from retable.util.errors import UserError
 
 _SAY_EVERY_S = 2.0
 

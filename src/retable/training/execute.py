@@ -20,12 +20,12 @@ import torch
 from hydra.utils import instantiate
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
-from retable import parallel
 from retable.data.base import DataPaths, PaperDataModule
-from retable.lean import NoProfiler, Together
 from retable.papers.base import PaperModule, Result
-from retable.resume import Checkpointer, EpochSeeds, Guard, History, Resume, Stop
-from retable.seeds import derive_seed
+from retable.training import data_parallel
+from retable.training.checkpointing import Checkpointer, EpochSeeds, Guard, History, Resume, Stop
+from retable.training.fast_hooks import NoProfiler, Together
+from retable.training.seeds import derive_seed
 
 
 class Diverged(Exception):
@@ -169,7 +169,7 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
         checkpointer.load_tested_weights(module)
         module.on_history(history.rows)
     if "test" in stages:
-        seed_everything(derive_seed(int(config["seed"]), "test", *parallel.axes()))
+        seed_everything(derive_seed(int(config["seed"]), "test", *data_parallel.axes()))
         tested = trainer.test(module, datamodule=data, verbose=False)
         for metrics in tested:
             for name, value in metrics.items():

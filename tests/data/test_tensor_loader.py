@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retable.data.tensors import TensorLoader
+from retable.data.tensor_loader import TensorLoader
 from retable.data.transforms import pad_crop_flip
 
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from retable import parallel
 from retable.papers.meter import Meter, StepOutput
-from retable.parallel import Ranks, WholeBatchNorm, moments, use_whole_batches
-from retable.seeds import derive_seed
+from retable.training import data_parallel
+from retable.training.data_parallel import Ranks, WholeBatchNorm, moments, use_whole_batches
+from retable.training.seeds import derive_seed
 
 Pair = namedtuple("Pair", ["x", "y"])
 
@@ -74,27 +74,27 @@ def test_what_cannot_be_split_is_refused(batch):
 @pytest.fixture
 def several(monkeypatch):
     """This process as one of several; sums are of what it has alone."""
-    monkeypatch.setattr(parallel.dist, "all_reduce", lambda tensor: None)
+    monkeypatch.setattr(data_parallel.dist, "all_reduce", lambda tensor: None)
 
     def be(rank, size=2):
         ranks = Ranks(rank, size)
-        monkeypatch.setattr(parallel, "_active", ranks)
+        monkeypatch.setattr(data_parallel, "_active", ranks)
         return ranks
 
     return be
 
 
 def test_seeds_differ_by_process_but_for_the_first_and_what_is_common(several):
-    alone = parallel.epoch_seed(5, 3)
+    alone = data_parallel.epoch_seed(5, 3)
     assert alone == derive_seed(5, "epoch", 3)
-    assert parallel.common(torch.device("cpu")) is None
+    assert data_parallel.common(torch.device("cpu")) is None
     seeds, draws = [], []
     for rank in range(3):
         several(rank, 3)
-        seeds.append(parallel.epoch_seed(5, 3))
-        generator = parallel.common(torch.device("cpu"))
+        seeds.append(data_parallel.epoch_seed(5, 3))
+        generator = data_parallel.common(torch.device("cpu"))
         draws.append(torch.rand(4, generator=generator).tolist())
-        more = torch.rand(4, generator=parallel.common(torch.device("cpu"))).tolist()
+        more = torch.rand(4, generator=data_parallel.common(torch.device("cpu"))).tolist()
         assert more != draws[-1], "a stream, not one draw"
     assert seeds[0] == alone
     assert len(set(seeds)) == 3

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from retable.errors import UserError
+from retable.util.errors import UserError
 
 _TIMEOUT_S = 60
 

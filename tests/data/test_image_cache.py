@@ -16,13 +16,13 @@ import yaml
 
 from conftest import HERE, ROOT
 from images_support import columns, pictures, shard, small, write
-from retable.data import images
+from retable.data import image_cache
 from retable.data.arrays import checksum
 from retable.data.base import DataPaths
-from retable.data.files import DataUnavailable
+from retable.data.fetch import DataUnavailable
 from retable.data.hub import decode
-from retable.data.images import cache_file, load
-from retable.errors import UserError
+from retable.data.image_cache import cache_file, load
+from retable.util.errors import UserError
 
 REAL = os.environ.get("RETABLE_MIRROR")
 BOTH = {"train": 12, "test": 5}
@@ -143,7 +143,7 @@ def test_the_file_of_another_set_is_refused(monkeypatch, sha, paths):
 def test_a_cache_that_cannot_be_made_is_refused_before_anything_is_decoded(
     monkeypatch, tmp_path, sha, paths, at
 ):
-    monkeypatch.setattr(images, "decode", lambda *a, **k: pytest.fail("decoded in vain"))
+    monkeypatch.setattr(image_cache, "decode", lambda *a, **k: pytest.fail("decoded in vain"))
     blocked = paths.cache / at
     blocked.parent.mkdir(exist_ok=True)
     blocked.write_text("a file in the folder's place")
@@ -175,18 +175,19 @@ from pathlib import Path
 import pytest
 sys.path.insert(0, {tests!r})
 from images_support import shrink
-from retable.data import images
+from retable.data import image_cache
 from retable.data.base import DataPaths
 shrink(pytest.MonkeyPatch(), "cifar10", {sizes!r})
-decode = images.decode
+decode = image_cache.decode
 def counted(*args, **kwargs):
     with open({count!r}, "a") as file:
         print(os.getpid(), file=file)
     return decode(*args, **kwargs)
-images.decode = counted
+image_cache.decode = counted
 {more}
 paths = DataPaths(Path({cache!r}), Path({mirror!r}))
-print(images.checksum({{k: v.numpy() for k, v in images.load("cifar10", {sha!r}, paths).items()}}))
+arrays = image_cache.load("cifar10", {sha!r}, paths)
+print(image_cache.checksum({{k: v.numpy() for k, v in arrays.items()}}))
 """
 
 
@@ -231,10 +232,10 @@ def test_a_set_of_the_size_of_mnist_comes_from_the_cache_without_the_decoders(tm
     sha = checksum(arrays)
     file = cache_file("mnist", sha, tmp_path)
     file.parent.mkdir()
-    images.write_tensors(file, arrays)
+    image_cache.write_tensors(file, arrays)
     code = (
         "import sys\nfrom pathlib import Path\nfrom retable.data.base import DataPaths\n"
-        "from retable.data.images import load\n"
+        "from retable.data.image_cache import load\n"
         "before = {m.partition('.')[0] for m in sys.modules}\n"  # Lightning imports PIL itself
         f"arrays = load('mnist', {sha!r}, DataPaths(Path({str(tmp_path)!r})))\n"
         "assert len(arrays['train/labels']) == 60000\n"
@@ -249,8 +250,8 @@ def test_a_set_of_the_size_of_mnist_comes_from_the_cache_without_the_decoders(tm
 
 def test_what_takes_long_is_told_now_and_then(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr(images.time, "monotonic", lambda: now[0])
-    say = images.every(2.0)
+    monkeypatch.setattr(image_cache.time, "monotonic", lambda: now[0])
+    say = image_cache.every(2.0)
     for now[0] in (0.5, 1.9, 2.0, 3.0, 4.5):
         say(f"at {now[0]}")
     assert capsys.readouterr().err == "at 0.5\nat 3.0\n"

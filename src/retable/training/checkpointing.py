@@ -19,7 +19,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 
-from retable import parallel
+from retable.training import data_parallel
 
 KEEP = 2
 """Checkpoints kept per attempt: the newest, and the one to fall back to."""
@@ -50,7 +50,7 @@ class EpochSeeds(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reseed."""
-        self.seed_everything(parallel.epoch_seed(self.seed, epoch_of(trainer)))
+        self.seed_everything(data_parallel.epoch_seed(self.seed, epoch_of(trainer)))
 
 
 class History:
@@ -84,7 +84,7 @@ class Guard(pl.Callback):
         where = "in the test" if epoch is None else f"in epoch {epoch}"
         found = next(self._wrong(trainer, where), None)
         # Together: what a module logs by itself may differ from process to process.
-        if parallel.anywhere(found is not None):
+        if data_parallel.anywhere(found is not None):
             raise self.diverged(found or f"a metric of another process is out of bounds {where}")
 
     def _wrong(self, trainer: pl.Trainer, where: str) -> Iterator[str]:
@@ -250,7 +250,7 @@ class Checkpointer(pl.Callback):
         done = epoch_of(trainer)
         fitted = trainer.should_stop or done == trainer.max_epochs
         stop = self.should_stop is not None and self.should_stop()
-        if parallel.writes() and (fitted or stop or done % self.every == 0):
+        if data_parallel.writes() and (fitted or stop or done % self.every == 0):
             self.save(trainer, fitted=fitted)
         if stop and not fitted:
             raise self.interrupted(f"stopped after epoch {done - 1}")

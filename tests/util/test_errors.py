@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retable import locations
-from retable.errors import UserError, brief, nearest
+from retable.util.errors import UserError, brief, nearest
 
 
 def test_nearest_names_one_or_lists_a_few():
@@ -111,7 +111,7 @@ def test_validation_does_without_torch(tmp_path):
     code = """
 import json, sys
 from retable.compose import compose, hydra_ready
-from retable.errors import UserError
+from retable.util.errors import UserError
 from retable.targets import check
 with hydra_ready():
     try:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from retable.data.sets import SETS, image_set
-from retable.errors import UserError
+from retable.data.image_sets import SETS, image_set
+from retable.util.errors import UserError
 
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
 SMALL, CIFAR = {"train": 60_000, "test": 10_000}, {"train": 50_000, "test": 10_000}

@@ -7,8 +7,8 @@ import inspect
 import pytorch_lightning as pl
 import torch
 
-from retable import resume
-from retable.lean import NoProfiler, Together
+from retable.training import checkpointing
+from retable.training.fast_hooks import NoProfiler, Together
 
 HOOKS = [name for name in dir(pl.Callback) if name.startswith("on_")]
 
@@ -40,10 +40,10 @@ def test_every_hook_of_the_run_s_own_callbacks_is_passed_on():
     """A hook that is added to one of them and not here would never be called."""
     own = [
         kind
-        for kind in vars(resume).values()
+        for kind in vars(checkpointing).values()
         if isinstance(kind, type)
         and issubclass(kind, pl.Callback)
-        and kind.__module__ == "retable.resume"
+        and kind.__module__ == "retable.training.checkpointing"
     ]
     assert {kind.__name__ for kind in own} == {"EpochSeeds", "Guard", "Stop", "Checkpointer"}
     for kind in own:

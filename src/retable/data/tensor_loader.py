@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 

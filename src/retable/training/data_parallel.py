@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import (
     _BatchNorm,  # pyright: ignore[reportPrivateUsage]
 )
 
-from retable.seeds import derive_seed
+from retable.training.seeds import derive_seed
 
 
 @dataclass

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from retable.data.files import DataUnavailable, fetch, find, sha256_of
-from retable.errors import UserError
+from retable.data.fetch import DataUnavailable, fetch, find, sha256_of
+from retable.util.errors import UserError
 
 CONTENT = b"1;2;3\n" * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -133,7 +133,7 @@ def test_a_cache_that_cannot_be_made_is_refused(tmp_path):
 def test_of_two_processes_one_fetches(server, cache):
     url, requests = server
     code = (
-        "from pathlib import Path\nfrom retable.data.files import fetch\n"
+        "from pathlib import Path\nfrom retable.data.fetch import fetch\n"
         f"print(fetch('b.csv', '{url}/b', '{SHA}', cache=Path({str(cache)!r}), mirror=None))"
     )
     processes = [

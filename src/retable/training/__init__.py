@@ -1,0 +1,1 @@
+"""How a run computes: build, fit, test, checkpoints, seeds, several devices."""
