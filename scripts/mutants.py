@@ -93,7 +93,7 @@ MUTANTS = [
                 '            state["state"] = {}\n',
             ),
         ),
-        "tests/test_resume.py::test_resuming_changes_no_bit[momentum]",
+        "tests/training/test_checkpointing.py::test_resuming_changes_no_bit[momentum]",
     ),
     Mutant(
         "sampler epoch off by one",
@@ -104,7 +104,7 @@ MUTANTS = [
                 "sampler.set_epoch(max(0, epoch_of(self.trainer) - 1))",
             ),
         ),
-        "tests/test_resume.py::test_resuming_with_loading_processes_changes_no_bit[workers]",
+        "tests/training/test_checkpointing.py::test_resuming_with_loading_processes_changes_no_bit[workers]",
     ),
     Mutant(
         "plateau step lost",
@@ -115,7 +115,7 @@ MUTANTS = [
                 '            checkpoint["retable_plateau"] = {}',
             ),
         ),
-        "tests/test_resume.py::test_resuming_changes_no_bit[plateau_best]",
+        "tests/training/test_checkpointing.py::test_resuming_changes_no_bit[plateau_best]",
     ),
     Mutant(
         "missing seed treated as absent",
@@ -203,14 +203,14 @@ MUTANTS = [
                 "    if arrays is None:\n",
             ),
         ),
-        "tests/data/test_images.py"
+        "tests/data/test_image_cache.py"
         "::test_a_damaged_cache_file_is_refused_and_made_again_once_deleted",
     ),
     Mutant(
         "order of training images the same in every epoch",
         "src/retable/data/tensor_loader.py",
         (("        epoch = self.epoch()\n", "        epoch = 0\n"),),
-        "tests/data/test_tensors.py::test_the_order_is_a_function_of_seed_and_epoch_alone",
+        "tests/data/test_tensor_loader.py::test_the_order_is_a_function_of_seed_and_epoch_alone",
     ),
     Mutant(
         "better and worse swapped",
