@@ -68,7 +68,7 @@ Measured = tuple[float, dict[str, float]]
 def harness(config: dict[str, Any], folder: Path) -> Measured:
     """The run."""
     ends: list[float] = []
-    outcome = execute(config, Context(folder, on_epoch=lambda _: ends.append(time.perf_counter())))
+    outcome = execute(config, Context(folder, on_epoch=lambda *_: ends.append(time.perf_counter())))
     return ends[1] - ends[0], outcome.history[1]
 
 

@@ -111,8 +111,8 @@ MUTANTS = [
         "src/retable/papers/base.py",
         (
             (
-                '            checkpoint["retable_plateau"] = self._plateau.state_dict()',
-                '            checkpoint["retable_plateau"] = {}',
+                '            checkpoint["retable_schedule"] = state',
+                '            checkpoint["retable_schedule"] = {}',
             ),
         ),
         "tests/training/test_checkpointing.py::test_resuming_changes_no_bit[plateau_best]",

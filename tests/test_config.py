@@ -47,6 +47,7 @@ OTHER: dict[str, Any] = {
     "model": {"_target_": "a.C"},
     "callbacks": {"stop": {"_target_": "a.E"}},
     "best_epoch": None,
+    "tested": {"a": {"epoch": "best"}},
     "diverged_above": {"val/loss": 9.0},
     "progress": False,
     "trainer.max_epochs": 5,

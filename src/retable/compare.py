@@ -77,9 +77,12 @@ def compare(
         ends = f"{a.status.value}{reasons[0]} / {b.status.value}{reasons[1]}"
         return Comparison("different", f"status {ends}", context)
     if a.substance() == b.substance():
-        hashes = [n for n in ("weights", "history") if a.substance()[n] is not None]
+        hashes = [n for n in ("weights", "history", "artifacts") if a.substance().get(n)]
         what = ", ".join([f"{len(a.substance()['results'])} results", *hashes])
         return Comparison("bitwise equal", what, context)
+    if a.artifacts.keys() != b.artifacts.keys():
+        names = [", ".join(sorted(r.artifacts)) or "none" for r in (a, b)]
+        return Comparison("different", f"artifacts {names[0]} / {names[1]}", context)
     worst, place = 0.0, "weights"
     for where, x, y in [*_history_pairs(*histories), *result_pairs(a, b)]:
         if x is None or y is None:
@@ -105,7 +108,9 @@ def first_difference(a: Record, b: Record, histories: tuple[Rows, Rows] = ([], [
             return f"{where}, which one of them has not"
         if x != y and not (math.isnan(x) and math.isnan(y)):
             return f"{where}: {x!r} / {y!r}"
-    return "the weights" if a.weights_sha256 != b.weights_sha256 else "the history"
+    if a.weights_sha256 != b.weights_sha256:
+        return "the weights"
+    return "the artifacts" if a.artifacts != b.artifacts else "the history"
 
 
 def relative_difference(x: float, y: float) -> float:

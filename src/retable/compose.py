@@ -16,7 +16,7 @@ from retable.config import RunConfig, is_keyed, keyed_part, sections, with_neutr
 from retable.documents import NOT_OF_A_FILE, check_files, choice, files_of, not_yaml, of_launch
 from retable.locations import line_of, shown
 from retable.scrub import private_at
-from retable.targets import check, check_devices
+from retable.targets import check, check_devices, check_tested
 from retable.util.errors import UserError, brief, nearest
 from retable.words import USE_MULTIRUN, in_words, refuse_unreadable
 
@@ -245,6 +245,7 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
             }
         )
         check_devices(checked.model, checked.device.devices)
+        check_tested(checked.model, checked.tested)
     except UserError as error:
         key = str(error).partition(":")[0]
         raise UserError(f"{error}{_place(key.split('.'), overrides)}") from None

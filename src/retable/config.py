@@ -7,10 +7,9 @@ launching, device) may not. What the schema does not know is refused.
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,10 +20,10 @@ from pydantic import (
 )
 
 from retable import locations
+from retable.config_types import Folder, Line, Option, Project, Seed, Slug, Word
 from retable.util.errors import UserError
 
 REQUIRED: Any = ...
-MAX_WORD = 64
 
 
 def keyed(default: Any, description: str, *, neutral: Any = REQUIRED) -> Any:
@@ -48,53 +47,6 @@ def unkeyed(default: Any, description: str) -> Any:
     return Field(default, description=description, json_schema_extra={"keyed": False})
 
 
-def _slug(value: str) -> str:
-    # Becomes a folder name: letters, digits, underscore; so no path can be built from it.
-    if not (value.isascii() and value.isidentifier() and len(value) <= MAX_WORD):
-        raise ValueError("must be one word of letters, digits and underscores")
-    return value
-
-
-def _folder(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("has characters that a path cannot have")
-    parts = value.split("/")
-    if len(value.encode()) > 3000 or any(len(part.encode()) > 255 for part in parts):
-        raise ValueError("is too long for a path")
-    return value
-
-
-def _line(value: str) -> str:
-    if not value.strip() or not value.isprintable() or len(value) > 1000:
-        raise ValueError("must be one line of text")
-    return value
-
-
-def _word(value: str) -> str:
-    if set(_line(value)) & set(" \t'\"\\$`;&|<>()"):
-        raise ValueError("must be one word, without quotes and what a shell reads")
-    return value
-
-
-def _project(value: str) -> str:
-    if wrong := sorted(set(_word(value)) & set("/\\#?%:")):
-        raise ValueError(f"has {wrong[0]}, which W&B does not take in a project's name")
-    return value
-
-
-def _option(value: str) -> str:
-    if not (value.isascii() and value.replace("-", "").isalnum() and not value.startswith("-")):
-        raise ValueError("must be the long name of an option of sbatch, without dashes before it")
-    return value
-
-
-Slug = Annotated[str, AfterValidator(_slug)]
-Line = Annotated[str, AfterValidator(_line)]
-Word = Annotated[str, AfterValidator(_word)]
-Project = Annotated[str, AfterValidator(_project)]
-Option = Annotated[str, AfterValidator(_option)]
-Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Node = dict[str, Any]
 
 
@@ -220,6 +172,9 @@ class RunConfig(Section):
     trainer: TrainerConfig = keyed(TrainerConfig(), "options of the Trainer")
     callbacks: dict[Slug, Node] = keyed({}, "Lightning callbacks to build, by name")
     best_epoch: BestEpoch | None = keyed(None, "test the best epoch's weights, not the last's")
+    tested: dict[Slug, dict[Literal["epoch", "weights"], Slug]] = keyed(
+        {}, "result row: epoch (last, best) and kept weights of the module that it tests"
+    )
     diverged_above: dict[str, float] = keyed({}, "metric: bound above which a run has diverged")
     device: DeviceConfig = unkeyed(DeviceConfig(), "where to compute")
     resources: ResourcesConfig = unkeyed(ResourcesConfig(), "what it needs of a cluster")
@@ -240,6 +195,7 @@ class RunConfig(Section):
             ("trainer.max_epochs", trainer.max_epochs is not None),
             ("best_epoch", self.best_epoch is not None),
             ("callbacks", bool(self.callbacks)),
+            ("tested", bool(self.tested)),
         ):
             if given and not fits:
                 raise ValueError(f"{name}: contradicts stages, which has no 'fit'")
@@ -253,6 +209,12 @@ class RunConfig(Section):
                 )
             if trainer.limit_val_batches == 0:
                 raise ValueError("best_epoch: contradicts trainer.limit_val_batches=0")
+        epochs = {row: which.get("epoch", "last") for row, which in self.tested.items()}
+        for row, epoch in epochs.items():
+            if epoch not in ("last", "best"):
+                raise ValueError(f"tested.{row}.epoch: '{epoch}' is neither last nor best")
+        if epochs and ("best" in epochs.values()) != (self.best_epoch is not None):
+            raise ValueError("tested: a row with epoch=best needs best_epoch, and the other way")
         return self
 
     @model_validator(mode="after")

@@ -24,8 +24,14 @@ __all__ = [
 ]
 
 # What a run needs only to describe itself; none of it touches a number. What is decoded from a
-# source has to have the keyed checksum, so the decoding cannot touch one either.
-_NOT_NUMBERS = {"retable.util.errors", "retable.locations", "retable.data.hub"}
+# source has to have the keyed checksum, so neither the decoding nor where it finds the source can
+# touch one.
+_NOT_NUMBERS = {
+    "retable.util.errors",
+    "retable.locations",
+    "retable.data.hub",
+    "retable.data.image_sets",
+}
 
 
 def canonical_json(value: Any) -> str:

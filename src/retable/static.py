@@ -190,7 +190,10 @@ def constant(definition: Definition, name: str) -> object:
         targets = (node.target,) if isinstance(node, ast.AnnAssign) else targets
         if any(isinstance(t, ast.Name) and t.id == name for t in targets):
             value = getattr(node, "value", None)
-            return value.value if isinstance(value, ast.Constant) else None
+            try:
+                return None if value is None else ast.literal_eval(value)
+            except ValueError:
+                return None
     for base in definition.node.bases:
         found = _resolve(definition.module, base)
         if found is not None and (value := constant(found, name)) is not None:

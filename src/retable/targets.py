@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Union, cast
 
@@ -14,6 +15,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from retable import static
+from retable.data.image_sets import SETS
 from retable.util.errors import UserError, brief, is_text, nearest
 
 ALLOWED = (
@@ -52,6 +54,7 @@ _NAMES: dict[str, Any] = {
             "NonNegativeFloat",
         )
     },
+    "ImageSetName": Literal[tuple(SETS)],
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Interval")},
 }
 # What a config can only give as a nested target, which is checked by itself.
@@ -131,6 +134,22 @@ def check_devices(model: dict[str, Any], devices: int) -> None:
         raise UserError(
             f"device.devices: must be 1 here, a batch of {target} cannot be split over {devices}"
         )
+
+
+def check_tested(model: dict[str, Any], tested: Mapping[str, Mapping[Any, str]]) -> None:
+    """Refuse to test weights that a method does not keep.
+
+    Raises:
+        UserError: where the model's class does not name them among its ``kept_weights``.
+    """
+    target = str(model["_target_"])
+    for row, which in tested.items():
+        kept = cast("tuple[str, ...]", static.constant(definition(target, "model"), "kept_weights"))
+        if (name := which.get("weights")) is not None and name not in kept:
+            raise UserError(
+                f"tested.{row}.weights: {target} keeps no weights '{name}'"
+                f"{nearest(name, kept) if kept else ', it has those that it trains'}"
+            )
 
 
 def definition(target: str, where: str) -> static.Definition:
@@ -276,8 +295,10 @@ def _marker(node: ast.expr) -> Any:
 
 
 def _literals(annotation: ast.expr) -> list[str]:
-    return [
-        n.value
-        for n in ast.walk(annotation)
-        if isinstance(n, ast.Constant) and isinstance(n.value, str)
-    ]
+    found: list[str] = []
+    for node in ast.walk(annotation):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+        elif isinstance(node, ast.Name) and node.id == "ImageSetName":
+            found += SETS
+    return found

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images_support import shrink
-from retable.data.splits import SPLITS, split
+from retable.data import image_sets, splits
+from retable.data.splits import SPLITS, SVHN_SIZES, split
 
 FIXED = ["balanced", "last", "svhn"]
 
@@ -21,7 +21,7 @@ def labels_of(size: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.fixture
 def small_svhn(monkeypatch):
-    shrink(monkeypatch, "svhn", {"train": 100, "extra": 200, "test": 10})
+    monkeypatch.setattr(splits, "SVHN_SIZES", [100, 200])
 
 
 @pytest.mark.parametrize("name", sorted(SPLITS))
@@ -142,3 +142,8 @@ def test_a_balanced_split_of_a_number_that_cannot_be_is_refused():
 def test_a_split_of_svhn_that_cannot_be_balanced_is_refused(small_svhn):
     with pytest.raises(ValueError, match="33 validation images for 10 classes"):
         split("svhn", labels_of(300), 50, 0)
+
+
+def test_the_sizes_of_svhn_are_those_of_the_set():
+    sizes = image_sets.SETS["svhn"].sizes
+    assert [sizes["train"], sizes["extra"]] == SVHN_SIZES

@@ -16,7 +16,7 @@ from retable.data.transforms import pad_crop_flip
 def loader(size: int = 20, batch_size: int = 6, **kwargs) -> TensorLoader:
     """Items whose input is ten times their target, their number."""
     targets = torch.arange(size)
-    return TensorLoader(10.0 * targets[:, None], targets, batch_size, **kwargs)
+    return TensorLoader((10.0 * targets[:, None], targets), batch_size, **kwargs)
 
 
 def order(of: TensorLoader) -> list[int]:
@@ -95,7 +95,7 @@ def test_augmentation_draws_are_a_function_of_seed_and_epoch():
 
     def inputs(seed: int, epoch: int, augment=pad_crop_flip) -> torch.Tensor:
         data = TensorLoader(
-            images, torch.arange(10), 4, shuffle=seed, epoch=lambda: epoch, augment=augment
+            (images, torch.arange(10)), 4, shuffle=seed, epoch=lambda: epoch, augment=augment
         )
         return torch.cat([batch for batch, _ in data])
 
@@ -133,12 +133,12 @@ def test_augmentation_does_not_reach_the_targets_nor_the_tensors_that_are_held()
     data = loader(shuffle=1, augment=doubled)
     for inputs, targets in data:
         assert torch.equal(inputs, 20.0 * targets[:, None])
-    assert torch.equal(data.inputs, 10.0 * torch.arange(20)[:, None])
+    assert torch.equal(data.tensors[0], 10.0 * torch.arange(20)[:, None])
 
 
-def test_inputs_and_targets_of_other_lengths_are_refused():
-    with pytest.raises(ValueError, match="3 inputs, 4 targets"):
-        TensorLoader(torch.zeros(3, 1), torch.zeros(4), 2)
+def test_tensors_of_other_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"tensors of \[3, 4, 3\] items"):
+        TensorLoader((torch.zeros(3, 1), torch.zeros(4), torch.zeros(3)), 2)
 
 
 def test_augmentation_without_a_seed_is_refused():
@@ -158,7 +158,7 @@ def test_a_device_has_the_same_order_and_draws():
 
     def batches(device: str) -> torch.Tensor:
         data = TensorLoader(
-            images.to(device), torch.arange(10).to(device), 4, shuffle=1, augment=pad_crop_flip
+            (images.to(device), torch.arange(10).to(device)), 4, shuffle=1, augment=pad_crop_flip
         )
         return torch.cat([inputs.cpu() for inputs, _ in data])
 

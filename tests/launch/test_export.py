@@ -13,7 +13,7 @@ from retable import records
 from retable.launch.engine import launch
 from retable.launch.export import export
 from retable.launch.recorded import find
-from retable.training.execute import weights_sha256
+from retable.training.tested import weights_sha256
 from retable.util.errors import UserError
 
 

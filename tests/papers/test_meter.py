@@ -40,9 +40,9 @@ def test_means_and_metrics_do_not_depend_on_the_pieces(sizes, max_batches, max_e
         outputs = [batch(size, generator, extra=float(i)) for i, size in enumerate(sizes)]
         collected, direct, collection = Meter(), metrics(), metrics()
         for output in outputs:
-            collected.add(output, collection)
+            collected.add(output, {"": collection})
             direct.update(output.predictions, output.targets)
-        values = collected.close(collection)
+        values = collected.close({"": collection})
     n = sum(sizes)
     mean = sum(o.loss.detach().double() * s for o, s in zip(outputs, sizes, strict=True)) / n
     assert float(values["loss"]) == pytest.approx(float(mean), rel=1e-12)
@@ -54,11 +54,11 @@ def test_means_and_metrics_do_not_depend_on_the_pieces(sizes, max_batches, max_e
 def test_an_epoch_leaves_nothing_to_the_next():
     generator = torch.Generator().manual_seed(0)
     collected, collection = Meter(), metrics()
-    collected.add(batch(4, generator), collection)
-    collected.close(collection)
+    collected.add(batch(4, generator), {"": collection})
+    collected.close({"": collection})
     only = batch(3, generator)
-    collected.add(only, collection)
-    values = collected.close(collection)
+    collected.add(only, {"": collection})
+    values = collected.close({"": collection})
     assert float(values["loss"]) == pytest.approx(float(only.loss.detach()), rel=1e-12)
     assert set(values) == {"loss", "accuracy"}
 
@@ -76,15 +76,15 @@ def test_batches_of_other_shapes_are_not_joined():
     for length in (5, 5, 7):
         predictions = torch.zeros(2, 3, length)
         targets = torch.zeros(2, length, dtype=torch.long)
-        collected.add(StepOutput(torch.tensor(0.0), predictions, targets), collection)
-    assert collected.close(collection)["accuracy"] == 1.0
+        collected.add(StepOutput(torch.tensor(0.0), predictions, targets), {"": collection})
+    assert collected.close({"": collection})["accuracy"] == 1.0
     assert set(seen) == {(4, 5), (2, 7)}
 
 
 def test_no_batch_gives_no_value_and_no_graph_is_kept():
     collected, collection = Meter(), metrics()
-    assert collected.close(collection) == {}
-    collected.add(batch(2, torch.Generator().manual_seed(0)), collection)
+    assert collected.close({"": collection}) == {}
+    collected.add(batch(2, torch.Generator().manual_seed(0)), {"": collection})
     (kept,) = collected._scalars["loss"]
     assert not kept.requires_grad
-    assert collected.close(None)["loss"] > 0
+    assert collected.close({})["loss"] > 0

@@ -151,11 +151,15 @@ def test_a_run_stopped_at_the_epoch_where_early_stopping_ends_it_trains_no_more(
 def test_killed_between_fit_and_test_only_tests(tmp_path):
     cfg = config(*SETTINGS["accumulate"])
     told = []
-    whole, _, _ = attempt(cfg, tmp_path / "whole", on_epoch=told.append)
-    assert len(told) == 4
+
+    def on_epoch(rows, checkpoint, epoch):
+        told.append((len(rows), epoch, checkpoint.name, checkpoint.exists()))
+
+    whole, _, _ = attempt(cfg, tmp_path / "whole", on_epoch=on_epoch)
+    assert told == [(n, n, f"epoch={n:06d}.ckpt", True) for n in (1, 2, 3, 4)]
     told.clear()
     resumed, resume, _ = attempt(
-        cfg, tmp_path / "again", previous=[tmp_path / "whole"], on_epoch=told.append
+        cfg, tmp_path / "again", previous=[tmp_path / "whole"], on_epoch=on_epoch
     )
     assert resume.fitted
     assert not told, "an epoch was trained"
@@ -165,7 +169,9 @@ def test_killed_between_fit_and_test_only_tests(tmp_path):
 def test_fewer_checkpoints_cost_epochs_but_no_bits(tmp_path):
     cfg = config(MOMENTUM, "trainer.checkpoint_every_n_epochs=3")
     saved = []
-    whole, _, _ = attempt(cfg, tmp_path / "whole", on_epoch=lambda rows: saved.append(len(rows)))
+    whole, _, _ = attempt(
+        cfg, tmp_path / "whole", on_epoch=lambda rows, *_: saved.append(len(rows))
+    )
     assert saved == [3, 4]
     # Asked to stop it saves although it is not the third epoch.
     folders = stopped(cfg, tmp_path / "parts", [2])
@@ -249,7 +255,7 @@ def test_sigterm_means_what_the_caller_said(tmp_path):
         heard.append(1)
         stop.set()
 
-    def on_epoch(rows):
+    def on_epoch(rows, checkpoint, epoch):
         # The first epoch is saved; the second one has yet to be trained.
         if len(rows) == 1:
             os.kill(os.getpid(), signal.SIGTERM)

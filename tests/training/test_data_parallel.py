@@ -106,10 +106,10 @@ def test_an_item_that_stands_in_counts_nothing(several):
     ranks, meter = several(0, 3), Meter()
     for batch in (torch.tensor([1.0, 2.0, 3.0]), torch.tensor([50.0])):
         own = ranks.take(batch)
-        meter.add(StepOutput(own.mean(), own, own), None)
+        meter.add(StepOutput(own.mean(), own, own), {})
     assert ranks.items == 0
     assert ranks.weight == 0
-    assert meter.close(None) == {"loss": torch.tensor(1.0, dtype=torch.float64)}
+    assert meter.close({}) == {"loss": torch.tensor(1.0, dtype=torch.float64)}
 
 
 @pytest.mark.parametrize("shape", [(8, 3), (8, 3, 5), (8, 3, 4, 5)])

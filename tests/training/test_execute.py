@@ -7,7 +7,8 @@ import torch
 
 from retable.compose import compose, hydra_ready
 from retable.papers.base import Result
-from retable.training.execute import Context, Diverged, Interrupted, build, execute, weights_sha256
+from retable.training.execute import Context, Diverged, Interrupted, build, execute
+from retable.training.tested import weights_sha256
 
 
 def config(*overrides, experiment="digits/smoke", seed=0):

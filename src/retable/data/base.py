@@ -12,7 +12,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from retable.training.checkpointing import epoch_of
+from retable.training.epochs import epoch_of
 from retable.training.seeds import derive_seed
 
 

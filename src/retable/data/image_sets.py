@@ -33,6 +33,9 @@ class ImageSet:
     canonical: bool
 
 
+ImageSetName = str
+"""Name of one of :data:`SETS`; as the annotation of an argument it is checked before a run."""
+
 _SMALL = {"train": 60_000, "test": 10_000}
 _CIFAR = {"train": 50_000, "test": 10_000}
 _SVHN = {"train": 73_257, "extra": 531_131, "test": 26_032}

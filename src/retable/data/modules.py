@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -16,12 +16,17 @@ from retable.data.base import DataPaths, PaperDataModule
 from retable.data.fetch import locked
 from retable.data.image_cache import every, load, read_tensors, writable, write_tensors
 from retable.data.splits import split as split_indices
-from retable.data.tensor_loader import TensorLoader
+from retable.data.tensor_loader import Augment, TensorLoader
 from retable.data.transforms import Whitening, global_contrast_normalize, pad_crop_flip, to_float
-from retable.training.checkpointing import epoch_of
+from retable.training.epochs import epoch_of
 from retable.util.errors import UserError
 
-Preprocess = Literal["none", "center_train", "center_each_set", "gcn_zca"]
+if TYPE_CHECKING:
+    from retable.data.image_sets import ImageSetName
+
+Preprocess = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``(images (N, C, H, W) in [0, 1] of training and validation, indices of the training images among
+them, test images) -> (training and validation images, test images)``"""
 
 
 class ImageData(PaperDataModule):
@@ -33,16 +38,22 @@ class ImageData(PaperDataModule):
         paths: mirror and cache, given by the harness.
         dataset: short name of the set.
         checksum: of its decoded arrays.
-        batch_size: training images of a batch; a last batch that is not full is left out.
+        batch_size: training images of a batch.
         n_validation: training images that are set aside.
-        split: name of the function that chooses them (:mod:`retable.data.splits`).
+        split: name of the function that chooses them (:mod:`retable.data.splits`), or an object
+            that is called as one.
         n_train: use only the first so many of the rest; all where left out.
         preprocess: after scaling to [0, 1]: ``center_train`` subtracts the mean image of the
             training images; ``center_each_set`` does as pylearn2 does: training and validation
             images less the mean image of both, test images less their own; ``gcn_zca`` is global
-            contrast normalisation and whitening, fitted on the training images.
-        augment: ``pad_crop_flip`` of training images.
+            contrast normalisation and whitening, fitted on the training images. Or an object that
+            is called as a :data:`Preprocess`.
+        augment: ``pad_crop_flip`` of training images, or an object that is called with a batch of
+            them and a generator on the CPU.
         eval_batch_size: images of a batch of validation and test.
+        drop_last: leave out a last training batch that is not full.
+        with_ids: batches are ``(images, labels, ids)``; the id of an image is its place among the
+            set's training (and extra) images or among its test images, whatever the split.
     """
 
     def __init__(
@@ -50,24 +61,30 @@ class ImageData(PaperDataModule):
         *,
         seed: int,
         paths: DataPaths,
-        dataset: Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"],
+        dataset: ImageSetName,
         checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None,
         batch_size: Annotated[int, Field(ge=1)],
         n_validation: Annotated[int, Field(ge=0)] = 0,
-        split: Literal["last", "seeded", "balanced", "svhn"] = "last",
+        split: Literal["last", "seeded", "balanced", "svhn"] | Callable[..., Any] = "last",
         n_train: Annotated[int, Field(ge=1)] | None = None,
-        preprocess: Literal["none", "center_train", "center_each_set", "gcn_zca"] = "none",
-        augment: Literal["none", "pad_crop_flip"] = "none",
+        preprocess: Literal["none", "center_train", "center_each_set", "gcn_zca"]
+        | Callable[..., Any] = "none",
+        augment: Literal["none", "pad_crop_flip"] | Callable[..., Any] = "none",
         eval_batch_size: Annotated[int, Field(ge=1)] = 1000,
+        drop_last: bool = True,
+        with_ids: bool = False,
     ) -> None:
         super().__init__(seed=seed, paths=paths)
+        for name, given in (("split", split), ("preprocess", preprocess), ("augment", augment)):
+            if not isinstance(given, str) and not callable(given):
+                raise UserError(f"data.{name}: a {type(given).__name__} cannot be called")
         self.dataset: str = dataset
         self.checksum = checksum
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.n_validation, self.split, self.n_train = n_validation, split, n_train
-        self.preprocess: Preprocess = preprocess
-        self.augment = augment
-        self.train: tuple[Tensor, Tensor] | None = None
+        self.preprocess, self.augment = preprocess, augment
+        self.drop_last, self.with_ids = drop_last, with_ids
+        self.train: tuple[Tensor, ...] | None = None
 
     def arrays(self) -> dict[str, Tensor]:
         """Images and labels by split, uint8 and int64."""
@@ -86,17 +103,29 @@ class ImageData(PaperDataModule):
         pools = [name for name in ("train", "extra") if name in pools]
         images = torch.cat([arrays[f"{name}/images"] for name in pools])
         labels = torch.cat([arrays[f"{name}/labels"] for name in pools])
-        train, validation = split_indices(self.split, labels, self.n_validation, self.seed)
+        n, split = self.n_validation, self.split
+        train, validation = (
+            split_indices(split, labels, n, self.seed)
+            if isinstance(split, str)
+            else split(labels, n, self.seed)
+        )
         if self.n_train is not None:
             train = train[: self.n_train]
         pool, test = to_float(images), to_float(arrays["test/images"])
         pool, test = self._preprocessed(pool, train, test)
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        self.train = pool[train].to(device), labels[train].to(device)
-        self.validation = pool[validation].to(device), labels[validation].to(device)
-        self.test = test.to(device), arrays["test/labels"].to(device)
+
+        def items(images: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+            tensors = (images, labels, ids) if self.with_ids else (images, labels)
+            return tuple(tensor.to(device) for tensor in tensors)
+
+        self.train = items(pool[train], labels[train], train)
+        self.validation = items(pool[validation], labels[validation], validation)
+        self.test = items(test, arrays["test/labels"], torch.arange(len(test)))
 
     def _preprocessed(self, pool: Tensor, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.preprocess, str):
+            return self.preprocess(pool, train, test)
         match self.preprocess:
             case "none":
                 return pool, test
@@ -109,6 +138,8 @@ class ImageData(PaperDataModule):
                 pool, test = global_contrast_normalize(pool), global_contrast_normalize(test)
                 whiten = self._whitening(pool[train])
                 return whiten(pool), whiten(test)
+            case _:
+                raise UserError(f"data.preprocess: no preprocessing '{self.preprocess}'")
 
     def _whitening(self, images: Tensor) -> Whitening:
         """Fitted on the images, or the cached result of having done so."""
@@ -133,22 +164,23 @@ class ImageData(PaperDataModule):
     def train_dataloader(self) -> TensorLoader:
         """Training batches, in the order of the epoch that is about to run."""
         assert self.train is not None
+        named: dict[str, Augment | None] = {"none": None, "pad_crop_flip": pad_crop_flip}
         return TensorLoader(
-            *self.train,
+            self.train,
             self.batch_size,
             shuffle=self.seed,
             epoch=self._epoch,
-            augment=pad_crop_flip if self.augment == "pad_crop_flip" else None,
-            drop_last=True,
+            augment=named[self.augment] if isinstance(self.augment, str) else self.augment,
+            drop_last=self.drop_last,
         )
 
     def val_dataloader(self) -> TensorLoader:
         """Validation batches in fixed order."""
-        return TensorLoader(*self.validation, self.eval_batch_size)
+        return TensorLoader(self.validation, self.eval_batch_size)
 
     def test_dataloader(self) -> TensorLoader:
         """Test batches in fixed order."""
-        return TensorLoader(*self.test, self.eval_batch_size)
+        return TensorLoader(self.test, self.eval_batch_size)
 
     def training_inputs(self, limit: int | None = None) -> Iterator[Tensor]:
         """Inputs of training batches in fixed order, not augmented, up to ``limit`` images."""
@@ -170,8 +202,12 @@ class GeneratedImages(ImageData):
         batch_size: as for :class:`ImageData`, like all that follow.
         n_validation: as there.
         split: as there.
+        n_train: as there.
         preprocess: as there.
         augment: as there.
+        eval_batch_size: as there.
+        drop_last: as there.
+        with_ids: as there.
     """
 
     def __init__(
@@ -184,9 +220,14 @@ class GeneratedImages(ImageData):
         n_test: Annotated[int, Field(ge=10)] = 200,
         batch_size: Annotated[int, Field(ge=1)] = 50,
         n_validation: Annotated[int, Field(ge=0)] = 100,
-        split: Literal["last", "seeded", "balanced"] = "last",
-        preprocess: Literal["none", "center_train", "center_each_set", "gcn_zca"] = "none",
-        augment: Literal["none", "pad_crop_flip"] = "none",
+        split: Literal["last", "seeded", "balanced"] | Callable[..., Any] = "last",
+        n_train: Annotated[int, Field(ge=1)] | None = None,
+        preprocess: Literal["none", "center_train", "center_each_set", "gcn_zca"]
+        | Callable[..., Any] = "none",
+        augment: Literal["none", "pad_crop_flip"] | Callable[..., Any] = "none",
+        eval_batch_size: Annotated[int, Field(ge=1)] = 1000,
+        drop_last: bool = True,
+        with_ids: bool = False,
     ) -> None:
         super().__init__(
             seed=seed,
@@ -196,8 +237,12 @@ class GeneratedImages(ImageData):
             batch_size=batch_size,
             n_validation=n_validation,
             split=split,
+            n_train=n_train,
             preprocess=preprocess,
             augment=augment,
+            eval_batch_size=eval_batch_size,
+            drop_last=drop_last,
+            with_ids=with_ids,
         )
         self.dataset = "generated"
         self.shape = tuple(shape)

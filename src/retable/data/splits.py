@@ -11,8 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from retable.data.image_sets import SETS
 from retable.training.seeds import derive_seed
+
+SVHN_SIZES = [73_257, 531_131]
+"""Training and extra images of SVHN."""
 
 Split = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 """``(labels (N,), number of validation images, seed) -> (training indices, validation indices)``"""
@@ -55,10 +57,9 @@ def svhn(labels: Tensor, n_validation: int, _seed: int = 0) -> tuple[Tensor, Ten
 
     As many of every class in both parts, the last ones of each; 400 and 200 per class for 6,000.
     """
-    sizes = [SETS["svhn"].sizes[name] for name in ("train", "extra")]
-    if len(labels) != sum(sizes):
-        raise ValueError(f"data.split: 'svhn' splits {sum(sizes)} images, not {len(labels)}")
-    parts = labels.split(sizes)
+    if len(labels) != sum(SVHN_SIZES):
+        raise ValueError(f"data.split: 'svhn' splits {sum(SVHN_SIZES)} images, not {len(labels)}")
+    parts = labels.split(SVHN_SIZES)
     first = 2 * n_validation // 3
     train, train_chosen = balanced(parts[0], first)
     extra, extra_chosen = balanced(parts[1], n_validation - first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,13 +13,12 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class TensorLoader:
-    """Iterable over batches ``(inputs[i], targets[i])``.
+    """Iterable over batches ``(inputs[i], targets[i], ...)``.
 
     The order of an epoch is a function of (seed, epoch), read at the start of the iteration.
 
     Args:
-        inputs: ``(N, ...)``.
-        targets: ``(N, ...)`` on the same device.
+        tensors: inputs, targets and whatever else a batch has, ``(N, ...)`` each, on one device.
         batch_size: items of a batch.
         shuffle: seed of the order; None keeps the order of the tensors.
         epoch: gives the epoch that is about to run.
@@ -29,8 +28,7 @@ class TensorLoader:
 
     def __init__(
         self,
-        inputs: Tensor,
-        targets: Tensor,
+        tensors: Sequence[Tensor],
         batch_size: int,
         *,
         shuffle: int | None = None,
@@ -38,36 +36,37 @@ class TensorLoader:
         augment: Augment | None = None,
         drop_last: bool = False,
     ) -> None:
-        if len(inputs) != len(targets):
-            raise ValueError(f"{len(inputs)} inputs, {len(targets)} targets")
+        if len({len(tensor) for tensor in tensors}) != 1:
+            raise ValueError(f"tensors of {[len(tensor) for tensor in tensors]} items")
         if augment is not None and shuffle is None:
             raise ValueError("augmenting needs the seed of the order")
-        self.inputs, self.targets = inputs, targets
+        self.tensors = tuple(tensors)
         self.batch_size = batch_size
         self.shuffle, self.epoch, self.augment = shuffle, epoch, augment
         self.drop_last = drop_last
 
     def __len__(self) -> int:
         """Number of batches."""
-        full, rest = divmod(len(self.targets), self.batch_size)
+        full, rest = divmod(len(self.tensors[0]), self.batch_size)
         return full + (1 if rest and not self.drop_last else 0)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         return self._in_order() if self.shuffle is None else self._shuffled(self.shuffle)
 
-    def _in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _in_order(self) -> Iterator[tuple[Tensor, ...]]:
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             stop = start + self.batch_size
-            yield self.inputs[start:stop], self.targets[start:stop]
+            yield tuple(tensor[start:stop] for tensor in self.tensors)
 
-    def _shuffled(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _shuffled(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
         epoch = self.epoch()
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
-        order = torch.randperm(len(self.targets), generator=generator).to(self.targets.device)
+        inputs, *others = self.tensors
+        order = torch.randperm(len(inputs), generator=generator).to(inputs.device)
         generator.manual_seed(derive_seed(seed, "augment", epoch))
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
-            inputs = self.inputs.index_select(0, chosen)
+            batch = inputs.index_select(0, chosen)
             if self.augment is not None:
-                inputs = self.augment(inputs, generator)
-            yield inputs, self.targets.index_select(0, chosen)
+                batch = self.augment(batch, generator)
+            yield batch, *(tensor.index_select(0, chosen) for tensor in others)

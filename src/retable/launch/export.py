@@ -36,7 +36,8 @@ def export(recorded: Recorded, file: Path) -> str:
         raise UserError(f"{file.parent}: no such folder")
     from retable.papers.base import PaperModule
     from retable.training.checkpointing import find_resume
-    from retable.training.execute import build, weights_sha256
+    from retable.training.execute import build
+    from retable.training.tested import weights_sha256
 
     config = refreeze(record, recorded.folder.parents[1]).config.model_dump(mode="json")
     data, module = build(config)

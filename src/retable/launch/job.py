@@ -22,6 +22,7 @@ from pathlib import Path
 from retable import records
 from retable.identity import fingerprint
 from retable.launch import frozen, process, ranks
+from retable.launch.artifacts import write_artifacts
 from retable.launch.attempt import Attempt, Launched, identity_of, new_attempt
 from retable.launch.failures import line_of
 from retable.launch.lease import Lease
@@ -226,7 +227,7 @@ def _execute(
     run = attempt.run
     history = attempt.folder / "history.jsonl"
 
-    def on_epoch(rows: list[dict[str, float]]) -> None:
+    def on_epoch(rows: list[dict[str, float]], _checkpoint: Path, _epoch: int) -> None:
         records.write_atomic(history, records.history_text(rows))
         tracker.epoch()
 
@@ -251,6 +252,7 @@ def _execute(
         text = records.history_text(outcome.history)
         if outcome.history:
             records.write_atomic(history, text)
+        artifacts = write_artifacts(attempt.folder, outcome.artifacts)
     except runner.Diverged as error:
         return attempt.record(Status.DIVERGED, str(error)), Exit.DIVERGED
     except runner.Interrupted as error:
@@ -276,6 +278,7 @@ def _execute(
             "timing_metrics": outcome.timing_metrics,
             "weights_sha256": outcome.weights_sha256,
             "history_sha256": records.text_sha256(text) if outcome.history else None,
+            "artifacts": artifacts,
             "device": outcome.device,
             "best_epoch": outcome.best_epoch,
             "validation": records.validation(outcome.history, outcome.best_epoch),

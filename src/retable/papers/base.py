@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from retable.papers.meter import Meter, StepOutput
-from retable.training.checkpointing import has_validated
+from retable.training.schedules import Interval, Schedule
 
-__all__ = ["PaperModule", "Result", "StepOutput"]
+if TYPE_CHECKING:
+    from retable.data.base import PaperDataModule
 
+__all__ = ["PaperModule", "Result", "Start", "StepOutput"]
+
+Arrays = dict[str, Tensor]
 Stage = Literal["train", "val", "test"]
 
 
@@ -34,6 +38,19 @@ class Result:
     step: int | None = None
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with where another ended.
+
+    Attributes:
+        weights: state of the network that the other run has tested, as its module names it.
+        artifacts: what the other run declared (:meth:`PaperModule.artifacts`).
+    """
+
+    weights: dict[str, Tensor]
+    artifacts: dict[str, Arrays] = field(default_factory=dict[str, Arrays])
+
+
 class PaperModule(LightningModule):
     """Base of every paper's module.
 
@@ -44,8 +61,16 @@ class PaperModule(LightningModule):
     Args:
         seed: the run's seed; derive others with :func:`retable.training.seeds.derive_seed`.
         optimizer: ``_partial_`` of a ``torch.optim`` class; called with the parameters.
-        scheduler: ``_partial_`` of a scheduler; called with the optimiser, stepped every epoch.
+        scheduler: ``_partial_`` of a scheduler; called with the optimiser.
         scheduler_monitor: metric that a plateau scheduler follows.
+        scheduler_interval: when the scheduler is stepped, also in manual optimisation: at the end
+            of every epoch, at the start of every epoch (``epoch_start``, the first one included)
+            or after every step of the optimiser (in manual optimisation: after every batch).
+        channels_last: keep weights of convolutions with the channels last in memory, which their
+            outputs follow; faster for some networks and devices, equal but for rounding.
+
+    Raises:
+        ValueError: for an interval that a scheduler cannot have.
     """
 
     timing_metrics: ClassVar[frozenset[str]] = frozenset()
@@ -57,6 +82,11 @@ class PaperModule(LightningModule):
     comes from :func:`retable.training.data_parallel.common`. Batch normalisation of torch is taken
     care of."""
 
+    kept_weights: ClassVar[tuple[str, ...]] = ()
+    """Names of the weights that a module keeps besides those it trains, such as ``ema``; they are
+    part of its ``state_dict``, so that a checkpoint has them. :meth:`finish_weights` puts them in
+    place where a config's ``tested`` asks for them."""
+
     def __init__(
         self,
         *,
@@ -64,6 +94,8 @@ class PaperModule(LightningModule):
         optimizer: Any = None,
         scheduler: Any = None,
         scheduler_monitor: str = "val/loss",
+        scheduler_interval: Interval = "epoch",
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.seed = seed
@@ -71,12 +103,22 @@ class PaperModule(LightningModule):
         self._meters: defaultdict[Stage, Meter] = defaultdict(Meter)
         self._optimizer = optimizer
         self._scheduler = scheduler
-        self._scheduler_monitor = scheduler_monitor
-        self._plateau: ReduceLROnPlateau | None = None
-        self._plateau_state: dict[str, Any] | None = None
-        self.build_model()
-        self.build_losses()
-        self.build_metrics()
+        self.schedule = Schedule(scheduler_interval, scheduler_monitor)
+        self.row_prefix = ""
+        try:
+            self.build_model()
+            self.build_losses()
+            self.build_metrics()
+        except AttributeError as error:
+            if error.obj is self:
+                raise AttributeError(
+                    f"{error}; set a module's options before super().__init__(), which builds it",
+                    name=error.name,
+                    obj=self,
+                ) from error
+            raise
+        if channels_last:
+            nn.Module.to(self, memory_format=torch.channels_last)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the hook it is in some forty times per batch; torch would look each time
@@ -95,21 +137,43 @@ class PaperModule(LightningModule):
     def build_metrics(self) -> None:
         """Make the metrics; :meth:`use_metrics` takes them."""
 
-    def use_metrics(self, metrics: MetricCollection) -> None:
-        """Clone one collection for the three stages, with prefixes ``train/ val/ test/``."""
-        self.train_metrics = metrics.clone(prefix="train/")
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
+    def use_metrics(self, metrics: MetricCollection | Mapping[str, MetricCollection]) -> None:
+        """Clone metrics for the three stages, with prefixes ``train/ val/ test/``.
+
+        Args:
+            metrics: one collection, for :attr:`StepOutput.predictions`; or one for each task, for
+                :attr:`StepOutput.tasks`, which is logged as ``train/<task>/<metric>``.
+        """
+        if isinstance(metrics, MetricCollection):
+            self.train_metrics = metrics.clone(prefix="train/")
+            self.val_metrics = metrics.clone(prefix="val/")
+            self.test_metrics = metrics.clone(prefix="test/")
+            return
+        for stage in ("train", "val", "test"):
+            clones = {t: m.clone(prefix=f"{stage}/{t}/") for t, m in metrics.items()}
+            setattr(self, f"{stage}_metrics", nn.ModuleDict(clones))
 
     def shared_step(self, batch: Any) -> StepOutput:
         """Loss, predictions and targets of a batch, the same in all stages."""
         raise NotImplementedError(f"{type(self).__name__} has no shared_step")
 
-    def _metrics(self, stage: Stage) -> MetricCollection | None:
-        return cast("MetricCollection | None", getattr(self, f"{stage}_metrics", None))
+    def _metrics(self, stage: Stage) -> dict[str, MetricCollection]:
+        metrics: Any = getattr(self, f"{stage}_metrics", None)
+        if isinstance(metrics, MetricCollection):
+            return {"": metrics}
+        return {} if metrics is None else dict(metrics.items())
+
+    def _output(self, batch: Any) -> StepOutput:
+        output: Any = self.shared_step(batch)
+        if not isinstance(output, StepOutput):
+            raise TypeError(
+                f"{type(self).__name__}.shared_step returned a {type(output).__name__}; it has to"
+                " return StepOutput(loss, predictions, targets), of retable.papers.base"
+            )
+        return output
 
     def _step(self, batch: Any, stage: Stage) -> Tensor:
-        output = self.shared_step(batch)
+        output = self._output(batch)
         self._meters[stage].add(output, self._metrics(stage))
         return output.loss
 
@@ -124,7 +188,15 @@ class PaperModule(LightningModule):
         )
 
     def training_step(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
-        """Loss of a training batch."""
+        """Loss of a training batch.
+
+        An optimiser may evaluate it several times for one batch (SAM, LBFGS). The first time is
+        metered: it is the loss at the weights that the step begins with, and comes once a batch.
+        """
+        meter, evaluated = self._meters["train"], (self.trainer.current_epoch, batch_idx)
+        if meter.evaluated == evaluated:
+            return self._output(batch).loss
+        meter.evaluated = evaluated
         loss = self._step(batch, "train")
         if self.trainer.is_last_batch:
             # Here, not in a hook: early stopping looks at the epoch before the module's hook runs.
@@ -154,6 +226,34 @@ class PaperModule(LightningModule):
         whole here even where the fit was resumed.
         """
 
+    def take_start(self, start: Start) -> None:
+        """Begin with what another run has left; called once, before optimisers exist.
+
+        Also where the run goes on from a checkpoint of its own, which then replaces the weights,
+        and for a run that only tests. As it stands here the weights have to fit exactly.
+        """
+        self.load_state_dict(start.weights)
+
+    def finish_weights(self, name: str | None, data: PaperDataModule) -> None:
+        """Make the weights ready for the test that is about to begin.
+
+        Called on the run's device, in evaluation mode and without gradients, after the weights of
+        the epoch that is tested were loaded. The place to put an average of the weights into the
+        network, or to estimate statistics of batch normalisation for it.
+
+        Args:
+            name: one of :attr:`kept_weights`; None for those that were trained.
+            data: the run's DataModule, set up for ``fit`` and ``test``.
+        """
+
+    def artifacts(self) -> dict[str, Arrays]:
+        """Arrays by name that the run leaves besides its numbers; each becomes a file.
+
+        Called after the fit with the tested weights in place, also where the fit was done by an
+        earlier attempt: they may depend only on what a checkpoint holds.
+        """
+        return {}
+
     def export(self, file: Path, data: Any) -> str:
         """Write the trained network as a file for use elsewhere; `retable export` calls it.
 
@@ -174,6 +274,7 @@ class PaperModule(LightningModule):
         """
         if not math.isfinite(value):
             raise ValueError(f"result {metric} ({row or 'run'}, step {step}) is {value}")
+        row = "/".join(part for part in (self.row_prefix, row) if part)
         self.results.append(Result(metric, float(value), row, step))
 
     def optimized(self) -> Iterable[Any]:
@@ -181,44 +282,44 @@ class PaperModule(LightningModule):
         return self.parameters()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build optimiser and scheduler; a plateau scheduler stays with the module."""
+        """Build optimiser and scheduler; the module keeps what Lightning would not step in time."""
         if self._optimizer is None:
             raise ValueError(f"{type(self).__name__} has a fit stage but no model.optimizer")
         optimizer: torch.optim.Optimizer = self._optimizer(self.optimized())
         if self._scheduler is None:
             return optimizer
         scheduler: LRScheduler | ReduceLROnPlateau = self._scheduler(optimizer)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            # Lightning steps a plateau scheduler after the checkpoint is written, so a resumed
-            # run would miss a step; ours is stepped before, in on_train_epoch_end.
-            self._plateau = scheduler
-            if self._plateau_state is not None:
-                scheduler.load_state_dict(self._plateau_state)
+        interval = self.schedule.interval
+        plateau = isinstance(scheduler, ReduceLROnPlateau)
+        if plateau and interval != "epoch":
+            raise ValueError(
+                f"model.scheduler_interval: {interval} is not possible for a plateau scheduler,"
+                " which is stepped at the end of an epoch; leave it out"
+            )
+        if plateau or self.keeps_schedule:
+            self.schedule.keep(scheduler)
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval},
+        }
+
+    @property
+    def keeps_schedule(self) -> bool:
+        """Whether a scheduler that is no plateau scheduler is stepped by the harness."""
+        by_lightning = self.automatic_optimization and self.schedule.interval != "epoch_start"
+        return self._scheduler is not None and not by_lightning
 
     def on_train_epoch_end(self) -> None:
-        """Step the plateau scheduler, on a copy of the metric that validation just logged."""
-        monitor = self._scheduler_monitor
-        if self._plateau is None or (
-            monitor.startswith("val/") and not has_validated(self.trainer)
-        ):
-            return
-        metric = self.trainer.callback_metrics.get(monitor)
-        if metric is None:
-            logged = sorted(self.trainer.callback_metrics)
-            raise ValueError(
-                f"model.scheduler_monitor: '{monitor}' is not logged; logged: {logged}"
-            )
-        self._plateau.step(float(metric))
+        """Step a plateau scheduler, so that what a subclass logs next is of the new rate."""
+        self.schedule.step_plateau(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the plateau scheduler's state into the checkpoint."""
-        if self._plateau is not None:
-            checkpoint["retable_plateau"] = self._plateau.state_dict()
+        """Put the state of a schedule that the module keeps into the checkpoint."""
+        state = self.schedule.state_dict()
+        if state is not None:
+            checkpoint["retable_schedule"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the plateau scheduler's state; the scheduler itself may not exist yet."""
-        self._plateau_state = checkpoint.get("retable_plateau")
-        if self._plateau is not None and self._plateau_state is not None:
-            self._plateau.load_state_dict(self._plateau_state)
+        """Take the state of a schedule that the module keeps."""
+        self.schedule.load_state_dict(checkpoint.get("retable_schedule"))

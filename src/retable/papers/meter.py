@@ -6,6 +6,7 @@ value before the epoch's end, so what it takes is kept and given to it many batc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,10 @@ _MAX_BATCHES = 512
 _MAX_ELEMENTS = 2**20
 
 
+Pair = tuple[Tensor, Tensor]
+"""Predictions and targets, ``(B, ...)`` each."""
+
+
 @dataclass
 class StepOutput:
     """What one batch gives.
@@ -27,12 +32,36 @@ class StepOutput:
         predictions: what the metrics take first, ``(B, ...)``.
         targets: what the metrics take second, ``(B, ...)``.
         logs: further scalars, averaged over the epoch's items and logged under the stage's prefix.
+        tasks: predictions and targets of several tasks by name, each for metrics of its own; the
+            items of one task may be fewer than the batch's.
+        items: B, where it is not the length of the targets.
     """
 
     loss: Tensor
-    predictions: Tensor
-    targets: Tensor
+    predictions: Tensor | None = None
+    targets: Tensor | None = None
     logs: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    tasks: dict[str, Pair] = field(default_factory=dict[str, Pair])
+    items: int | None = None
+
+    def pairs(self) -> dict[str, Pair]:
+        """Predictions and targets by task; those that belong to no task under the name ``""``."""
+        if self.predictions is None or self.targets is None:
+            return self.tasks
+        return {"": (self.predictions, self.targets), **self.tasks}
+
+    def size(self) -> int:
+        """B, the number of items that the scalars are means over.
+
+        Raises:
+            ValueError: where it is not given and several tasks have several numbers of targets.
+        """
+        if self.items is not None:
+            return self.items
+        sizes = {len(targets) for _, targets in self.pairs().values()}
+        if len(sizes) != 1:
+            raise ValueError("StepOutput.items: has to be given, the targets do not say it")
+        return sizes.pop()
 
 
 class Meter:
@@ -43,29 +72,39 @@ class Meter:
         self._sizes: dict[str, list[int]] = {}
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
-        self._outputs: list[tuple[Tensor, Tensor]] = []
-        self._elements = 0
+        self._waiting: dict[str, _Waiting] = {}
+        self.evaluated: tuple[int, int] | None = None
+        """Epoch and batch that training has metered last."""
 
-    def add(self, output: StepOutput, metrics: MetricCollection | None) -> None:
-        """Keep a batch's scalars, predictions and targets."""
+    def add(self, output: StepOutput, metrics: Mapping[str, MetricCollection]) -> None:
+        """Keep a batch's scalars, predictions and targets.
+
+        Args:
+            output: of the batch.
+            metrics: by task.
+
+        Raises:
+            ValueError: for a task without metrics where others have some.
+        """
         ranks = data_parallel.active()
         counts = ranks is None or ranks.items > 0
-        size = len(output.targets) if counts else 0
+        size = output.size() if counts else 0
         for name, value in (("loss", output.loss), *output.logs.items()):
             self._scalars.setdefault(name, []).append(value.detach())
             self._sizes.setdefault(name, []).append(size)
-        if metrics is not None and counts:
-            pair = output.predictions.detach(), output.targets
-            if self._outputs and not _joinable(pair, self._outputs[-1]):
-                self._update(metrics)
-            self._outputs.append(pair)
-            self._elements += pair[0].numel() + pair[1].numel()
-            if self._elements >= _MAX_ELEMENTS or len(self._outputs) >= _MAX_BATCHES:
-                self._update(metrics)
+        if metrics and counts:
+            for task, (predictions, targets) in output.pairs().items():
+                if task not in metrics:
+                    raise ValueError(
+                        f"StepOutput.tasks: '{task}' has no metrics; those of {sorted(metrics)} are"
+                        " declared in build_metrics"
+                    )
+                waiting = self._waiting.setdefault(task, _Waiting())
+                waiting.add((predictions.detach(), targets), metrics[task])
         if len(self._sizes["loss"]) >= _MAX_BATCHES:
             self._sum()
 
-    def close(self, metrics: MetricCollection | None) -> dict[str, Tensor]:
+    def close(self, metrics: Mapping[str, MetricCollection]) -> dict[str, Tensor]:
         """Means over the epoch's items and values of the metrics; ready for the next epoch."""
         self._sum()
         if data_parallel.active() is not None:
@@ -73,24 +112,19 @@ class Meter:
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
         self._counts.clear()
-        if metrics is None:
-            return means
-        self._update(metrics)
-        values = metrics.compute() if self._counted(metrics) else {}
-        metrics.reset()
+        values: dict[str, Tensor] = {}
+        for task, collection in metrics.items():
+            if task in self._waiting:
+                self._waiting[task].update(collection)
+            if self._counted(collection):
+                values.update(collection.compute())
+            collection.reset()
         return {**means, **values}
 
     @staticmethod
     def _counted(metrics: MetricCollection) -> bool:
         # Several processes add up their states when they compute, so that all have to.
         return data_parallel.active() is not None or any(m.update_called for m in metrics.values())
-
-    def _update(self, metrics: MetricCollection) -> None:
-        if self._outputs:
-            predictions, targets = zip(*self._outputs, strict=True)
-            metrics.update(torch.cat(predictions), torch.cat(targets))
-        self._outputs.clear()
-        self._elements = 0
 
     def _add_up(self) -> None:
         """Over all processes."""
@@ -114,7 +148,30 @@ class Meter:
             self._sizes[name].clear()
 
 
-def _joinable(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
+class _Waiting:
+    """Predictions and targets of a task that its metrics have not had yet."""
+
+    def __init__(self) -> None:
+        self._pairs: list[Pair] = []
+        self._elements = 0
+
+    def add(self, pair: Pair, metrics: MetricCollection) -> None:
+        if self._pairs and not _joinable(pair, self._pairs[-1]):
+            self.update(metrics)
+        self._pairs.append(pair)
+        self._elements += pair[0].numel() + pair[1].numel()
+        if self._elements >= _MAX_ELEMENTS or len(self._pairs) >= _MAX_BATCHES:
+            self.update(metrics)
+
+    def update(self, metrics: MetricCollection) -> None:
+        if self._pairs:
+            predictions, targets = zip(*self._pairs, strict=True)
+            metrics.update(torch.cat(predictions), torch.cat(targets))
+        self._pairs.clear()
+        self._elements = 0
+
+
+def _joinable(one: Pair, other: Pair) -> bool:
     return all(
         a.dim() > 0 and a.shape[1:] == b.shape[1:] and a.dtype == b.dtype
         for a, b in zip(one, other, strict=True)

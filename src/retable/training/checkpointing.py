@@ -11,30 +11,19 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
 
 from retable.training import data_parallel
+from retable.training.epochs import epoch_of, has_validated
 
 KEEP = 2
 """Checkpoints kept per attempt: the newest, and the one to fall back to."""
-
-
-def epoch_of(trainer: pl.Trainer) -> int:
-    """Epochs finished so far: the number of the epoch that is about to run."""
-    progress = cast("Any", trainer.fit_loop.epoch_progress.current)
-    return int(progress.processed)
-
-
-def has_validated(trainer: pl.Trainer) -> bool:
-    """Whether the epoch that has just been processed ended with a validation."""
-    every = trainer.check_val_every_n_epoch or 1
-    return epoch_of(trainer) % every == 0
 
 
 class EpochSeeds(pl.Callback):
@@ -156,7 +145,7 @@ class Resume:
 
 
 def find_resume(
-    folders: Iterable[Path], identity: dict[str, str], on_broken: Callable[[str], None]
+    folders: Iterable[Path], identity: Mapping[str, Any], on_broken: Callable[[str], None]
 ) -> Resume | None:
     """Newest whole checkpoint of this run, of the same key, fingerprint and device type.
 
@@ -194,22 +183,36 @@ def find_resume(
     return None
 
 
+Saved = Callable[[list[dict[str, float]], Path, int], None]
+"""Told the rows of the history, the checkpoint that is durable now, and the epochs it has done."""
+
+
 class Checkpointer(pl.Callback):
     """Write a checkpoint at the end of an epoch, remember the best epoch, and stop when asked.
 
     It has to come last: after the module's own hook (plateau scheduler) and after early stopping
     has updated its state.
+
+    Args:
+        folder: of the checkpoints.
+        identity: what every checkpoint carries, any mapping; :func:`find_resume` compares it.
+        history: to be added to.
+        best: which epoch is chosen, if any (the config's ``best_epoch``).
+        every: epochs between checkpoints.
+        on_saved: told of each.
+        should_stop: asked at the end of every epoch.
+        interrupted: raised where it says yes.
     """
 
     def __init__(
         self,
         folder: Path,
-        identity: dict[str, str],
+        identity: Mapping[str, Any],
         history: History,
         *,
         best: dict[str, str] | None,
         every: int,
-        on_saved: Callable[[list[dict[str, float]]], None] | None,
+        on_saved: Saved | None,
         should_stop: Callable[[], bool] | None,
         interrupted: type[Exception],
     ) -> None:
@@ -222,7 +225,7 @@ class Checkpointer(pl.Callback):
         self.on_saved = on_saved
         self.should_stop = should_stop
         self.interrupted = interrupted
-        self._resumed_weights: dict[str, Any] | None = None
+        self._last: dict[str, Any] | None = None
 
     @property
     def best_epoch(self) -> int | None:
@@ -234,13 +237,30 @@ class Checkpointer(pl.Callback):
         self.history.rows[:] = resume.history
         self.best = resume.best
         if resume.fitted:
-            self._resumed_weights = resume.weights
+            self._last = resume.weights
 
-    def load_tested_weights(self, module: pl.LightningModule) -> None:
-        """Put the best epoch's weights, or those of a finished fit, into the module."""
-        weights = self.best["weights"] if self.best is not None else self._resumed_weights
+    def keep_last(self, module: pl.LightningModule) -> None:
+        """Keep the weights that a fit ended with, to load them again after others."""
+        if self._last is None:
+            self._last = _copy(module)
+
+    def load_weights(
+        self, module: pl.LightningModule, epoch: Literal["last", "best"]
+    ) -> int | None:
+        """Put the weights of an epoch into the module; those that it has are the last ones.
+
+        Returns:
+            The epoch where one was chosen, None for the last.
+
+        Raises:
+            ValueError: where the best epoch is asked for and none was validated.
+        """
+        if epoch == "best" and self.best is None:
+            raise ValueError("best_epoch: no epoch has validated, so that none is the best")
+        weights = self.best["weights"] if epoch == "best" and self.best else self._last
         if weights is not None:
             module.load_state_dict(weights)
+        return self.best_epoch if epoch == "best" else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add to the history, choose, save, and leave if asked to."""
@@ -267,8 +287,8 @@ class Checkpointer(pl.Callback):
         best = math.inf if self.best is None else sign * float(self.best["score"])
         later = self.best_rule.get("ties") == "later"
         if sign * score < best or (later and sign * score == best):
-            weights = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
-            self.best = {"epoch": epoch_of(trainer) - 1, "score": score, "weights": weights}
+            epoch = epoch_of(trainer) - 1
+            self.best = {"epoch": epoch, "score": score, "weights": _copy(module)}
 
     def save(self, trainer: pl.Trainer, *, fitted: bool) -> None:
         """Write the checkpoint durably, then drop the oldest."""
@@ -292,7 +312,11 @@ class Checkpointer(pl.Callback):
         for old in sorted(self.folder.glob("epoch=*.ckpt"))[:-KEEP]:
             old.unlink()
         if self.on_saved is not None:
-            self.on_saved(self.history.rows)
+            self.on_saved(self.history.rows, target, done)
+
+
+def _copy(module: pl.LightningModule) -> dict[str, Any]:
+    return {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
 
 
 def _close_epoch(loop: dict[str, Any]) -> None:

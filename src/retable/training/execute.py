@@ -6,13 +6,13 @@ not change the fingerprint of the code that computes.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,11 +21,39 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from retable.data.base import DataPaths, PaperDataModule
-from retable.papers.base import PaperModule, Result
+from retable.papers.base import Arrays, PaperModule, Result, Start
 from retable.training import data_parallel
-from retable.training.checkpointing import Checkpointer, EpochSeeds, Guard, History, Resume, Stop
+from retable.training.checkpointing import (
+    Checkpointer,
+    EpochSeeds,
+    Guard,
+    History,
+    Resume,
+    Saved,
+    Stop,
+)
 from retable.training.fast_hooks import NoProfiler, Together
+from retable.training.schedules import PlateauSteps, ScheduleSteps
 from retable.training.seeds import derive_seed
+from retable.training.tested import FinishWeights, weights_sha256
+from retable.util.errors import UserError
+
+_LIGHTNING = (
+    "max_epochs",
+    "min_epochs",
+    "precision",
+    "deterministic",
+    "benchmark",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "accumulate_grad_batches",
+    "check_val_every_n_epoch",
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "detect_anomaly",
+)
+"""Options of a config's ``trainer`` that Lightning is handed where they are not null."""
 
 
 class Diverged(Exception):
@@ -43,10 +71,12 @@ class Outcome:
     Attributes:
         results: every number, sorted by metric, row and step.
         history: one mapping per epoch, ``{"epoch": k, "train/loss": ...}``.
-        weights_sha256: of the tested weights; None for a method without weights.
+        weights_sha256: of the weights that were tested, those of the first row by name where
+            several are, before the module made them ready; None for a method without weights.
         timing_metrics: metrics that measure time.
         device: type of the device that computed.
         best_epoch: epoch whose weights were tested, where one is chosen.
+        artifacts: arrays that the module declared, by name, on the CPU.
     """
 
     results: list[Result]
@@ -55,6 +85,7 @@ class Outcome:
     timing_metrics: list[str]
     device: str
     best_epoch: int | None = None
+    artifacts: dict[str, Arrays] = field(default_factory=dict[str, Arrays])
 
 
 @dataclass
@@ -63,19 +94,22 @@ class Context:
 
     Attributes:
         folder: the attempt's own folder.
-        identity: key and fingerprint, written into every checkpoint.
+        identity: key and fingerprint, and whatever else a checkpoint has to carry.
         resume: where to go on, if anywhere.
         should_stop: asked at the end of every epoch and before every batch of the test.
-        on_epoch: told the rows of the history so far, after the checkpoint is durable.
+        on_epoch: told the rows of the history so far, the checkpoint and the epochs it has done,
+            after it is durable.
         trainer: further options of the Trainer: the devices, and how processes work together.
+        start: what the run begins with, where another run left it.
     """
 
     folder: Path
-    identity: dict[str, str] = field(default_factory=dict[str, str])
+    identity: Mapping[str, Any] = field(default_factory=dict[str, Any])
     resume: Resume | None = None
-    should_stop: Any = None
-    on_epoch: Any = None
+    should_stop: Callable[[], bool] | None = None
+    on_epoch: Saved | None = None
     trainer: dict[str, Any] = field(default_factory=lambda: {"devices": 1})
+    start: Start | None = None
 
 
 def seed_everything(seed: int) -> None:
@@ -83,19 +117,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def weights_sha256(module: torch.nn.Module) -> str | None:
-    """Hash of names, types, shapes and bytes of a module's state, None where it has none."""
-    state = module.state_dict()
-    if not state:
-        return None
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = cast("torch.Tensor", state[name]).detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def build_data(node: dict[str, Any], seed: int, paths: dict[str, str | None]) -> PaperDataModule:
@@ -113,13 +134,37 @@ def build_data(node: dict[str, Any], seed: int, paths: dict[str, str | None]) ->
 
 
 def build(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
-    """Instantiate the data and model of a validated config, initialisation seeded."""
+    """Instantiate the data and model of a validated config, initialisation seeded.
+
+    Raises:
+        UserError: for options of the Trainer that the module cannot have.
+    """
     seed = int(config["seed"])
     data = build_data(config["data"], seed, config["paths"])
     seed_everything(derive_seed(seed, "init"))
     # Partial first: Hydra would turn an object among its arguments into a config.
     module = instantiate({**config["model"], "_partial_": True}, _convert_="all")
-    return data, module(seed=seed)
+    model: PaperModule = module(seed=seed)
+    _check_manual(model, config["trainer"])
+    return data, model
+
+
+def _check_manual(module: PaperModule, options: Mapping[str, Any]) -> None:
+    """Refuse what Lightning does in automatic optimisation only."""
+    if module.automatic_optimization:
+        return
+    kind = type(module).__name__
+    if options.get("gradient_clip_val") is not None:
+        raise UserError(
+            f"trainer.gradient_clip_val: {kind} optimises by hand, where Lightning clips nothing;"
+            " leave it out, make the bound an option of the model, and call"
+            " self.clip_gradients(optimizer, gradient_clip_val=...) before optimizer.step()"
+        )
+    if options.get("accumulate_grad_batches", 1) != 1:
+        raise UserError(
+            f"trainer.accumulate_grad_batches: {kind} optimises by hand, where Lightning"
+            " accumulates nothing; leave it out, and step only every so many batches"
+        )
 
 
 def execute(config: dict[str, Any], context: Context) -> Outcome:
@@ -131,6 +176,8 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
     """
     _quiet()
     data, module = build(config)
+    if context.start is not None:
+        module.take_start(context.start)
     stages = cast("list[str]", config["stages"])
     history = History()
     checkpointer = Checkpointer(
@@ -143,13 +190,17 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
         should_stop=context.should_stop,
         interrupted=Interrupted,
     )
+    finish = FinishWeights()
     callbacks: list[pl.Callback] = [
         *instantiate(config.get("callbacks") or {}, _convert_="all").values(),
+        *([ScheduleSteps(module.schedule)] if module.keeps_schedule else []),
         Together(
             [
                 Stop(context.should_stop, Interrupted),
                 EpochSeeds(int(config["seed"]), seed_everything),
                 Guard(config.get("diverged_above") or {}, Diverged),
+                PlateauSteps(module.schedule),
+                finish,
                 checkpointer,
             ]
         ),
@@ -166,23 +217,51 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
                 ckpt_path=str(resume.path) if resume else None,
                 weights_only=False,  # a file of this run's own folder
             )
-        checkpointer.load_tested_weights(module)
-        module.on_history(history.rows)
-    if "test" in stages:
-        seed_everything(derive_seed(int(config["seed"]), "test", *data_parallel.axes()))
-        tested = trainer.test(module, datamodule=data, verbose=False)
-        for metrics in tested:
-            for name, value in metrics.items():
-                module.add_result(name, value)
+    chosen: Literal["last", "best"] = "last" if checkpointer.best is None else "best"
+    tested: dict[str, dict[str, Any]] = config.get("tested") or {"": {"epoch": chosen}}
+    if len(tested) > 1:
+        checkpointer.keep_last(module)
+    outcome = Outcome(module.results, history.rows, None, sorted(module.timing_metrics), "")
+    for number, (row, which) in enumerate(sorted(tested.items())):
+        epoch = checkpointer.load_weights(module, which.get("epoch", "last"))
+        if number == 0 and "fit" in stages:
+            module.on_history(history.rows)
+        module.row_prefix, finish.name = row, which.get("weights")
+        if "test" in stages:
+            if row:
+                last = history.rows[-1]["epoch"]
+                module.add_result("test/epoch", last if epoch is None else epoch)
+            _test(trainer, module, data, int(config["seed"]))
+        if number == 0:
+            outcome.weights_sha256 = finish.before or weights_sha256(module)
+            outcome.best_epoch = epoch
+            outcome.artifacts = _checked_artifacts(module.artifacts())
     _check_results(module.results)
-    return Outcome(
-        results=sorted(module.results, key=lambda r: (r.metric, r.row, r.step or 0)),
-        history=history.rows,
-        weights_sha256=weights_sha256(module),
-        timing_metrics=sorted(module.timing_metrics),
-        device=trainer.strategy.root_device.type,
-        best_epoch=checkpointer.best_epoch,
-    )
+    outcome.results = sorted(module.results, key=lambda r: (r.metric, r.row, r.step or 0))
+    outcome.device = trainer.strategy.root_device.type
+    return outcome
+
+
+def _test(trainer: pl.Trainer, module: PaperModule, data: PaperDataModule, seed: int) -> None:
+    """Test the weights that are in the module; every test draws the same."""
+    seed_everything(derive_seed(seed, "test", *data_parallel.axes()))
+    for metrics in trainer.test(module, datamodule=data, verbose=False):
+        for name, value in metrics.items():
+            module.add_result(name, value)
+
+
+def _checked_artifacts(artifacts: dict[str, Arrays]) -> dict[str, Arrays]:
+    for name, arrays in artifacts.items():
+        if not (name.isascii() and name.isidentifier()):
+            raise ValueError(f"artifact '{name}': its name has to be one word, it names a file")
+        given = cast("dict[str, Any]", arrays)
+        wrong = [key for key, array in given.items() if not isinstance(array, torch.Tensor)]
+        if wrong or not arrays:
+            raise ValueError(f"artifact '{name}': holds {wrong or 'nothing'}, which is no tensor")
+    return {
+        name: {key: array.detach().cpu().contiguous() for key, array in arrays.items()}
+        for name, arrays in artifacts.items()
+    }
 
 
 def _check_results(results: list[Result]) -> None:
@@ -195,10 +274,11 @@ def _check_results(results: list[Result]) -> None:
 
 
 def _trainer(config: dict[str, Any], context: Context, callbacks: list[pl.Callback]) -> pl.Trainer:
-    options = {k: v for k, v in config["trainer"].items() if k != "checkpoint_every_n_epochs"}
+    options = {k: config["trainer"].get(k) for k in _LIGHTNING}
+    options = {k: v for k, v in options.items() if v is not None}
     torch.use_deterministic_algorithms(bool(options.get("deterministic", True)), warn_only=False)
     return pl.Trainer(
-        **{k: v for k, v in options.items() if v is not None},
+        **options,
         accelerator=config["device"]["accelerator"],
         **context.trainer,
         callbacks=callbacks,
@@ -217,5 +297,7 @@ def _quiet() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     # Lightning 2.6 uses a spelling that torch 2.13 deprecates.
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+    # A schedule may say that it is stepped before an epoch's first step.
+    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)` before")
     # Advice on loaders and batch sizes; the loaders are what the paper's protocol says.
     warnings.filterwarnings("ignore", category=PossibleUserWarning)

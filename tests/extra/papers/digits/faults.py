@@ -55,7 +55,8 @@ def arm() -> None:
     if VARIABLE not in os.environ or _state["armed"]:
         return
     _state["armed"] = 1
-    from retable.training.checkpointing import Checkpointer, EpochSeeds, Stop, epoch_of
+    from retable.training.checkpointing import Checkpointer, EpochSeeds, Stop
+    from retable.training.epochs import epoch_of
 
     # No import statement: the fingerprint of the code that computes would follow it.
     records = importlib.import_module("retable.records")

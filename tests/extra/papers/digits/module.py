@@ -111,9 +111,6 @@ class Perceptron(PaperModule):
         super().on_train_epoch_end()
         if self.fail == "late":
             self.log("train/late", float("nan"))
-        scheduler = self.lr_schedulers()
-        if not self.automatic_optimization and scheduler is not None:
-            scheduler.step()
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/lr", torch.tensor(lr, dtype=torch.float64))
         # What a paper's own schedule would go by; it has to be the same after a resumption.

@@ -1,0 +1,58 @@
+"""Kinds of text and numbers that fields of a config may be."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+MAX_WORD = 64
+
+
+def _slug(value: str) -> str:
+    # Becomes a folder name: letters, digits, underscore; so no path can be built from it.
+    if not (value.isascii() and value.isidentifier() and len(value) <= MAX_WORD):
+        raise ValueError("must be one word of letters, digits and underscores")
+    return value
+
+
+def _folder(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("has characters that a path cannot have")
+    parts = value.split("/")
+    if len(value.encode()) > 3000 or any(len(part.encode()) > 255 for part in parts):
+        raise ValueError("is too long for a path")
+    return value
+
+
+def _line(value: str) -> str:
+    if not value.strip() or not value.isprintable() or len(value) > 1000:
+        raise ValueError("must be one line of text")
+    return value
+
+
+def _word(value: str) -> str:
+    if set(_line(value)) & set(" \t'\"\\$`;&|<>()"):
+        raise ValueError("must be one word, without quotes and what a shell reads")
+    return value
+
+
+def _project(value: str) -> str:
+    if wrong := sorted(set(_word(value)) & set("/\\#?%:")):
+        raise ValueError(f"has {wrong[0]}, which W&B does not take in a project's name")
+    return value
+
+
+def _option(value: str) -> str:
+    if not (value.isascii() and value.replace("-", "").isalnum() and not value.startswith("-")):
+        raise ValueError("must be the long name of an option of sbatch, without dashes before it")
+    return value
+
+
+Slug = Annotated[str, AfterValidator(_slug)]
+Line = Annotated[str, AfterValidator(_line)]
+Word = Annotated[str, AfterValidator(_word)]
+Project = Annotated[str, AfterValidator(_project)]
+Option = Annotated[str, AfterValidator(_option)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
