@@ -88,3 +88,45 @@ def test_no_batch_gives_no_value_and_no_graph_is_kept():
     (kept,) = collected._scalars["loss"]
     assert not kept.requires_grad
     assert collected.close({})["loss"] > 0
+
+
+def tasks(n: int, generator: torch.Generator) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """One task has every item, the other every second one only."""
+    scores, classes = torch.randn(n, 3, generator=generator), torch.arange(n) % 3
+    return {"all": (scores, classes), "half": (scores[::2].neg(), classes[::2])}
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=st.lists(st.integers(2, 9), min_size=1, max_size=12), pieces=st.integers(1, 60))
+def test_several_tasks_have_metrics_of_their_own(sizes, pieces):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meter, "_MAX_ELEMENTS", pieces)
+        generator = torch.Generator().manual_seed(0)
+        collected = Meter()
+        collections = {name: metrics().clone(prefix=f"val/{name}/") for name in ("all", "half")}
+        direct = {name: metrics() for name in collections}
+        for n in sizes:
+            pairs = tasks(n, generator)
+            collected.add(StepOutput(torch.tensor(float(n)), tasks=pairs, items=n), collections)
+            for name, pair in pairs.items():
+                direct[name].update(*pair)
+        values = collected.close(collections)
+    assert set(values) == {"loss", "val/all/accuracy", "val/half/accuracy"}
+    for name, one in direct.items():
+        assert values[f"val/{name}/accuracy"] == one.compute()["accuracy"]
+    assert float(values["loss"]) == pytest.approx(sum(n * n for n in sizes) / sum(sizes))
+
+
+def test_tasks_of_several_sizes_have_to_say_how_many_items_there_are():
+    pairs = tasks(5, torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"StepOutput\.items: has to be given"):
+        Meter().add(StepOutput(torch.tensor(0.0), tasks=pairs), {})
+    with pytest.raises(ValueError, match="has to be given"):
+        Meter().add(StepOutput(torch.tensor(0.0)), {})
+    assert StepOutput(torch.tensor(0.0), tasks={"all": pairs["all"]}).size() == 5
+
+
+def test_a_task_without_metrics_is_named():
+    pairs = {"depht": (torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))}
+    with pytest.raises(ValueError, match=r"'depht' has no metrics; those of \['depth'\]"):
+        Meter().add(StepOutput(torch.tensor(0.0), tasks=pairs), {"depth": metrics()})

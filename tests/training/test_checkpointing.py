@@ -9,19 +9,12 @@ import threading
 import pytest
 import torch
 
-from retable import records
-from retable.compose import compose, hydra_ready
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, execute
+from training_support import IDENTITY, attempt, config, scheduler, stopped, substance
 
-IDENTITY = {"key": "k", "fingerprint": "f", "device": "cpu"}
 MOMENTUM = "model.optimizer={_target_: torch.optim.SGD,_partial_: true,lr: 0.05,momentum: 0.9}"
 ADAM = "model.optimizer={_target_: torch.optim.Adam,_partial_: true,lr: 0.01}"
-
-
-def scheduler(name, **options):
-    rest = "".join(f",{key}: {value}" for key, value in options.items())
-    return f"model.scheduler={{_target_: torch.optim.lr_scheduler.{name},_partial_: true{rest}}}"
 
 
 PLATEAU = [
@@ -52,51 +45,6 @@ SETTINGS = {
     "workers": [MOMENTUM, "data.num_workers=2"],
     "persistent": [MOMENTUM, "data.num_workers=2", "data.persistent_workers=true"],
 }
-
-
-def config(*overrides, experiment="digits/base", seed=0):
-    with hydra_ready():
-        made = compose([f"experiment={experiment}", f"seed={seed}", *overrides])
-    return made.model_dump(mode="json")
-
-
-class Stops:
-    """Says stop after each of some numbers of epochs."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __call__(self):
-        self.left -= 1
-        return self.left <= 0
-
-
-def attempt(cfg, folder, *, previous=(), after=None, identity=IDENTITY, **more):
-    told = []
-    resume = find_resume(previous, identity, told.append)
-    stop = Stops(after) if after else None
-    folder.mkdir(parents=True)
-    return execute(cfg, Context(folder, identity, resume, stop, **more)), resume, told
-
-
-def stopped(cfg, base, stops, **more):
-    """Attempts that are stopped after so many epochs each; returns their folders, newest first."""
-    folders = []
-    for number, after in enumerate(stops):
-        folder = base / f"{number}"
-        with pytest.raises(Interrupted):
-            attempt(cfg, folder, previous=folders, after=after, **more)
-        folders.insert(0, folder)
-    return folders
-
-
-def substance(outcome):
-    return (
-        records.history_text(outcome.history),
-        outcome.weights_sha256,
-        outcome.results,
-        outcome.best_epoch,
-    )
 
 
 @pytest.mark.parametrize("name", [n for n in SETTINGS if n not in ("workers", "persistent")])
@@ -164,6 +112,15 @@ def test_killed_between_fit_and_test_only_tests(tmp_path):
     assert resume.fitted
     assert not told, "an epoch was trained"
     assert substance(resumed) == substance(whole)
+
+
+def test_a_checkpoint_carries_any_mapping_and_another_one_is_not_gone_on_from(tmp_path):
+    cfg = config(MOMENTUM, "trainer.max_epochs=2")
+    identity = {**IDENTITY, "start": {"weights": "abc", "seeds": [1, 2]}}
+    folders = stopped(cfg, tmp_path / "parts", [1], identity=identity)
+    assert find_resume(folders, identity, pytest.fail).epoch == 1
+    other = {**identity, "start": {"weights": "abc", "seeds": [1, 3]}}
+    assert find_resume(folders, other, pytest.fail) is None
 
 
 def test_fewer_checkpoints_cost_epochs_but_no_bits(tmp_path):

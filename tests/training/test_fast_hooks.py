@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import pytorch_lightning as pl
 import torch
 
 from retable.training import checkpointing
+from retable.training.execute import execute
 from retable.training.fast_hooks import NoProfiler, Together
+from retable.training.schedules import PlateauSteps
+from retable.training.tested import FinishWeights
 
 HOOKS = [name for name in dir(pl.Callback) if name.startswith("on_")]
 
@@ -38,14 +42,11 @@ def test_members_are_called_in_order_at_every_hook_that_is_passed_on():
 
 def test_every_hook_of_the_run_s_own_callbacks_is_passed_on():
     """A hook that is added to one of them and not here would never be called."""
-    own = [
-        kind
-        for kind in vars(checkpointing).values()
-        if isinstance(kind, type)
-        and issubclass(kind, pl.Callback)
-        and kind.__module__ == "retable.training.checkpointing"
-    ]
-    assert {kind.__name__ for kind in own} == {"EpochSeeds", "Guard", "Stop", "Checkpointer"}
+    own = [checkpointing.EpochSeeds, checkpointing.Guard, checkpointing.Stop]
+    own += [checkpointing.Checkpointer, PlateauSteps, FinishWeights]
+    (together,) = re.findall(r"Together\(\s*\[(.*?)\n\s*\]", inspect.getsource(execute), re.S)
+    named = re.findall(r"^\s+(\w+)", together, re.M)
+    assert named == ["Stop", "EpochSeeds", "Guard", "PlateauSteps", "finish", "checkpointer"]
     for kind in own:
         for name in set(vars(kind)) & set(HOOKS):
             assert name in vars(Together), f"{kind.__name__}.{name}"

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from retable.training.epochs import epoch_of
 from retable.training.seeds import derive_seed
+from retable.training.start import Start
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ class PaperDataModule(LightningDataModule):
         self.paths = paths
         self.num_workers = num_workers
         self.persistent_workers = persistent_workers
+
+    def take_start(self, start: Start) -> None:
+        """Take what another run has left, such as a choice of items; called before ``setup``.
+
+        Also where the run goes on from a checkpoint of its own. As it stands here nothing is taken.
+        """
 
     def shuffled(
         self, dataset: Dataset[Any], batch_size: int, *, with_epoch: bool = False, **kwargs: Any

@@ -34,6 +34,8 @@ def export(recorded: Recorded, file: Path) -> str:
         raise UserError(f"{file}: exists already")
     if not file.parent.is_dir():
         raise UserError(f"{file.parent}: no such folder")
+    import torch
+
     from retable.papers.base import PaperModule
     from retable.training.checkpointing import find_resume
     from retable.training.execute import build
@@ -49,13 +51,18 @@ def export(recorded: Recorded, file: Path) -> str:
     found = find_resume(records.attempts(recorded.folder), identity, lambda _: None)
     if found is None or not found.fitted:
         raise UserError(f"{recorded.folder}: has no checkpoint of the trained network any more")
-    module.load_state_dict(found.best["weights"] if found.best else found.weights)
+    tested = min(config["tested"].items(), default=("", {"epoch": "best"}))[1]
+    best = found.best if tested.get("epoch", "last") == "best" else None
+    module.load_state_dict(best["weights"] if best else found.weights)
     if weights_sha256(module) != record.weights_sha256:
         raise UserError(f"{recorded.folder}: its checkpoint's weights are not the recorded ones")
     module.eval()
     data.prepare_data()
     data.setup("fit")
     data.setup("test")
+    with torch.no_grad():
+        module.finish_weights(tested.get("weights"), data)
+    module.eval()
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
     try:
         said = module.export(temporary, data)

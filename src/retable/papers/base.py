@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,14 +17,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from retable.papers.meter import Meter, StepOutput
-from retable.training.schedules import Interval, Schedule
+from retable.training.schedules import Schedule
+from retable.training.start import Arrays, Start
 
 if TYPE_CHECKING:
     from retable.data.base import PaperDataModule
 
-__all__ = ["PaperModule", "Result", "Start", "StepOutput"]
+__all__ = ["Arrays", "PaperModule", "Result", "Start", "StepOutput"]
 
-Arrays = dict[str, Tensor]
 Stage = Literal["train", "val", "test"]
 
 
@@ -36,19 +36,6 @@ class Result:
     value: float
     row: str = ""
     step: int | None = None
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a run begins with where another ended.
-
-    Attributes:
-        weights: state of the network that the other run has tested, as its module names it.
-        artifacts: what the other run declared (:meth:`PaperModule.artifacts`).
-    """
-
-    weights: dict[str, Tensor]
-    artifacts: dict[str, Arrays] = field(default_factory=dict[str, Arrays])
 
 
 class PaperModule(LightningModule):
@@ -94,7 +81,7 @@ class PaperModule(LightningModule):
         optimizer: Any = None,
         scheduler: Any = None,
         scheduler_monitor: str = "val/loss",
-        scheduler_interval: Interval = "epoch",
+        scheduler_interval: Literal["epoch", "epoch_start", "step"] = "epoch",
         channels_last: bool = False,
     ) -> None:
         super().__init__()

@@ -21,6 +21,7 @@ import torch
 
 from retable.training import data_parallel
 from retable.training.epochs import epoch_of, has_validated
+from retable.training.nested_optimizers import NestedOptimizers, States
 
 KEEP = 2
 """Checkpoints kept per attempt: the newest, and the one to fall back to."""
@@ -142,6 +143,7 @@ class Resume:
     history: list[dict[str, float]]
     best: dict[str, Any] | None
     weights: dict[str, Any] = field(default_factory=dict[str, Any])
+    nested: States = field(default_factory=list[dict[str, dict[str, Any]]])
 
 
 def find_resume(
@@ -179,6 +181,7 @@ def find_resume(
             history=state["history"],
             best=state["best"],
             weights=content["state_dict"],
+            nested=state["nested"],
         )
     return None
 
@@ -226,6 +229,8 @@ class Checkpointer(pl.Callback):
         self.should_stop = should_stop
         self.interrupted = interrupted
         self._last: dict[str, Any] | None = None
+        self._nested: NestedOptimizers | None = None
+        self._resumed_nested: States | None = None
 
     @property
     def best_epoch(self) -> int | None:
@@ -236,6 +241,7 @@ class Checkpointer(pl.Callback):
         """Take over history and best epoch of a checkpoint."""
         self.history.rows[:] = resume.history
         self.best = resume.best
+        self._resumed_nested = resume.nested
         if resume.fitted:
             self._last = resume.weights
 
@@ -261,6 +267,15 @@ class Checkpointer(pl.Callback):
         if weights is not None:
             module.load_state_dict(weights)
         return self.best_epoch if epoch == "best" else None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the optimisers inside of the run's, which Lightning has just made."""
+        self._nested = NestedOptimizers(trainer.optimizers)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the states of inner optimisers back, after Lightning has those of the outer ones."""
+        if self._nested is not None and self._resumed_nested is not None:
+            self._nested.load_state_dict(self._resumed_nested)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add to the history, choose, save, and leave if asked to."""
@@ -299,6 +314,7 @@ class Checkpointer(pl.Callback):
             "fitted": fitted,
             "history": self.history.rows,
             "best": self.best,
+            "nested": [] if self._nested is None else self._nested.state_dict(),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         done = epoch_of(trainer)

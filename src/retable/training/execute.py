@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 from retable.data.base import DataPaths, PaperDataModule
-from retable.papers.base import Arrays, PaperModule, Result, Start
+from retable.papers.base import PaperModule, Result
 from retable.training import data_parallel
 from retable.training.checkpointing import (
     Checkpointer,
@@ -35,6 +35,7 @@ from retable.training.checkpointing import (
 from retable.training.fast_hooks import NoProfiler, Together
 from retable.training.schedules import PlateauSteps, ScheduleSteps
 from retable.training.seeds import derive_seed
+from retable.training.start import Arrays, Start
 from retable.training.tested import FinishWeights, weights_sha256
 from retable.util.errors import UserError
 
@@ -177,6 +178,7 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
     _quiet()
     data, module = build(config)
     if context.start is not None:
+        data.take_start(context.start)
         module.take_start(context.start)
     stages = cast("list[str]", config["stages"])
     history = History()

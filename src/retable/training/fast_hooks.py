@@ -35,6 +35,11 @@ class Together(Checkpoint):
     def __init__(self, members: Sequence[pl.Callback]) -> None:
         self.members = members
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Of every member."""
+        for member in self.members:
+            member.on_fit_start(trainer, pl_module)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Of every member."""
         for member in self.members:

@@ -41,6 +41,8 @@ class Perceptron(PaperModule):
         optimizer: Any = None,
         scheduler: Any = None,
         scheduler_monitor: str = "val/loss",
+        scheduler_interval: Literal["epoch", "epoch_start", "step"] = "epoch",
+        channels_last: bool = False,
         manual: bool = False,
         norm: bool = True,
         sleep: float = 0.0,
@@ -53,7 +55,12 @@ class Perceptron(PaperModule):
         self.norm = norm
         self.test_sleep, self.more_results, self.exit_code = test_sleep, results, exit_code
         super().__init__(
-            seed=seed, optimizer=optimizer, scheduler=scheduler, scheduler_monitor=scheduler_monitor
+            seed=seed,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scheduler_monitor=scheduler_monitor,
+            scheduler_interval=scheduler_interval,
+            channels_last=channels_last,
         )
         self.automatic_optimization = not manual
 

@@ -1,0 +1,227 @@
+"""Several weights of one run as result rows, a start with another run's weights, artefacts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from retable.papers.digits.averaged import Averaged
+from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
+
+from retable.papers.base import PaperModule, Start
+from retable.training.execute import Context, build, execute
+from retable.training.tested import tensors_sha256, weights_sha256
+from retable.util.errors import UserError
+from training_support import attempt, config, stopped, substance
+
+EMA = "model._target_=retable.papers.digits.averaged.Averaged"
+BEST = "best_epoch={monitor: val/loss,mode: max}"  # an early one, so that it is not the last
+FAST = "model.optimizer={_target_: torch.optim.SGD,_partial_: true,lr: 0.8}"
+ALL = "tested={last: {}, best: {epoch: best}, ema: {weights: ema}}"
+
+
+def values(outcome, row):
+    return {r.metric: r.value for r in outcome.results if r.row == row}
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    cfg = config(EMA, FAST, BEST, ALL, "trainer.max_epochs=6")
+    return cfg, execute(cfg, Context(tmp_path_factory.mktemp("several")))
+
+
+def test_each_row_is_the_run_that_tests_those_weights_only(several, tmp_path):
+    _, outcome = several
+    assert {r.row for r in outcome.results} == {"last", "best", "ema"}
+    last = execute(config(EMA, FAST, "trainer.max_epochs=6"), Context(tmp_path / "last"))
+    best = execute(config(EMA, FAST, BEST, "trainer.max_epochs=6"), Context(tmp_path / "best"))
+    assert best.best_epoch < 5, "the best epoch is the last: the test tells nothing apart"
+    for row, alone, epoch in (("last", last, 5), ("best", best, best.best_epoch)):
+        assert values(outcome, row) == {**values(alone, ""), "test/epoch": epoch}
+    assert values(last, "") != values(best, "")
+    # What a record calls the weights is those of the first row by name.
+    assert outcome.weights_sha256 == best.weights_sha256
+    assert outcome.best_epoch == best.best_epoch
+
+
+def test_an_average_is_that_of_a_plain_loop_with_statistics_of_its_own(
+    several, monkeypatch, tmp_path
+):
+    cfg, outcome = several
+    average, step = {}, Averaged.on_train_batch_end
+    nets = []
+
+    def followed(self, *args):
+        for name, p in self.net.named_parameters():
+            old = average.get(name)
+            average[name] = p.detach().clone() if old is None else 0.9 * old + 0.1 * p.detach()
+        step(self, *args)
+
+    monkeypatch.setattr(Averaged, "on_train_batch_end", followed)
+    monkeypatch.setattr(Averaged, "on_test_end", lambda self: nets.append(self), raising=False)
+    execute(cfg, Context(tmp_path))
+    data, module = build(cfg)
+    data.setup("fit")
+    data.setup("test")
+    net = module.net
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            p.copy_(average[name])
+    update_bn(list(data.train.images.split(100)), net)
+    x, y = (torch.stack(list(part)) for part in zip(*data.test, strict=True))
+    net.eval()
+    found = values(outcome, "ema")
+    assert found["test/loss"] == pytest.approx(F.cross_entropy(net(x), y).item(), rel=1e-5)
+    accuracy = (net(x).argmax(1) == y).float().mean().item()
+    assert found["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert found["test/loss"] != values(outcome, "last")["test/loss"]
+
+
+@pytest.mark.parametrize("stops", [[2], [1, 3]])
+def test_stopped_and_resumed_all_rows_are_the_same(several, stops, tmp_path):
+    cfg, outcome = several
+    folders = stopped(cfg, tmp_path / "parts", stops)
+    resumed, _, _ = attempt(cfg, tmp_path / "last", previous=folders)
+    assert substance(resumed) == substance(outcome)
+    # After the fit: nothing is trained again, and the last weights come from the checkpoint.
+    again, resume, _ = attempt(cfg, tmp_path / "again", previous=[tmp_path / "last", *folders])
+    assert resume.fitted
+    assert substance(again) == substance(outcome)
+    assert tensors_sha256(again.artifacts["average"]) == tensors_sha256(
+        outcome.artifacts["average"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([EMA, "tested={x: {epoch: best}}"], "needs best_epoch"),
+        ([EMA, BEST, "tested={x: {}}"], "needs best_epoch, and the other way"),
+        ([EMA, "tested={x: {epoch: first}}"], "tested.x.epoch: 'first' is neither last nor best"),
+        ([EMA, "tested={x: {weights: emma}}"], "keeps no weights 'emma'.*'ema'"),
+        (["tested={x: {weights: ema}}"], "Perceptron keeps no weights 'ema', it has those"),
+        ([EMA, "tested={x: {wieghts: ema}}"], "tested"),
+        ([EMA, "tested={a-b: {}}"], "one word"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused(overrides, message):
+    with pytest.raises(UserError, match=message):
+        config(*overrides)
+
+
+def test_the_order_in_which_rows_are_written_changes_nothing(several, tmp_path):
+    _, outcome = several
+    turned = "tested={ema: {weights: ema}, last: {}, best: {epoch: best}}"
+    cfg = config(EMA, FAST, BEST, turned, "trainer.max_epochs=6")
+    assert substance(execute(cfg, Context(tmp_path))) == substance(outcome)
+
+
+def test_results_with_rows_of_their_own_stay_apart(tmp_path):
+    rows = "tested={a: {}, b: {}}"
+    cfg = config(EMA, "model.results=2", "trainer.max_epochs=1", rows)
+    outcome = execute(cfg, Context(tmp_path))
+    steps = [(r.row, r.step) for r in outcome.results if r.metric == "extra/steps"]
+    assert steps == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+
+
+def test_a_module_that_adds_rows_of_its_own_has_them_below_the_tested_ones():
+    module = PaperModule(seed=0)
+    module.row_prefix = "ema"
+    module.add_result("test/error", 1.0, "attack")
+    module.add_result("test/error", 2.0)
+    assert [r.row for r in module.results] == ["ema/attack", "ema"]
+
+
+def start_of(cfg):
+    _, other = build({**cfg, "seed": 5})
+    return Start(other.state_dict(), {"found": {"x": torch.ones(2)}})
+
+
+def test_a_start_is_taken_before_there_are_optimisers(monkeypatch, tmp_path):
+    cfg = config(EMA, "trainer.max_epochs=2")
+    seen, take = [], Averaged.take_start
+
+    def noted(self, start):
+        seen.append(self._trainer)
+        take(self, start)
+        self.ema.module.load_state_dict(self.net.state_dict())
+
+    monkeypatch.setattr(Averaged, "take_start", noted)
+    start = start_of(cfg)
+    begun = execute(cfg, Context(tmp_path / "begun", start=start))
+    assert seen == [None]
+
+    # The same as a module that is built with those weights.
+    build_model = Averaged.build_model
+
+    def built(self):
+        build_model(self)
+        inner = {k[4:]: v for k, v in start.weights.items() if k.startswith("net.")}
+        self.net.load_state_dict(inner)
+        self.ema.module.load_state_dict(inner)
+
+    monkeypatch.setattr(Averaged, "build_model", built)
+    same = execute(cfg, Context(tmp_path / "same"))
+    assert same.weights_sha256 == begun.weights_sha256
+    assert same.history == begun.history
+
+
+def test_a_resumed_run_takes_its_start_again_and_its_own_weights(tmp_path):
+    cfg = config(EMA, "trainer.max_epochs=3")
+    start = start_of(cfg)
+    whole, _, _ = attempt(cfg, tmp_path / "whole", start=start)
+    folders = stopped(cfg, tmp_path / "parts", [1], start=start)
+    resumed, _, _ = attempt(cfg, tmp_path / "last", previous=folders, start=start)
+    assert substance(resumed) == substance(whole)
+    alone, _, _ = attempt(cfg, tmp_path / "alone")
+    assert alone.weights_sha256 != whole.weights_sha256
+
+
+def test_a_run_that_only_tests_tests_its_start(monkeypatch, tmp_path):
+    fitted = config(EMA, "trainer.max_epochs=2")
+    kept = []
+    monkeypatch.setattr(
+        Averaged, "on_test_start", lambda self: kept.append(self.state_dict()), raising=False
+    )
+    parent = execute(fitted, Context(tmp_path / "parent"))
+    cfg = config(EMA, "stages=[test]", "trainer.max_epochs=null", seed=0)
+    child = execute(cfg, Context(tmp_path / "child", start=Start(kept[0])))
+    assert child.results == parent.results
+    assert child.weights_sha256 == parent.weights_sha256
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    cfg = config(EMA)
+    weights = start_of(cfg).weights
+    with pytest.raises(RuntimeError, match=r"net\.0\.weight"):
+        execute(cfg, Context(tmp_path, start=Start({**weights, "net.0.weight": torch.ones(3)})))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"../up": {"x": torch.ones(1)}}, "one word"),
+        ({"empty": {}}, "holds nothing"),
+        ({"odd": {"x": 3.0}}, "which is no tensor"),
+    ],
+)
+def test_what_is_no_artefact_is_refused(given, message, monkeypatch, tmp_path):
+    monkeypatch.setattr(Averaged, "artifacts", lambda self: given)
+    with pytest.raises(ValueError, match=message):
+        execute(config(EMA, "trainer.max_epochs=1"), Context(tmp_path))
+
+
+def test_weights_are_hashed_before_they_are_made_ready(monkeypatch, tmp_path):
+    """What a checkpoint holds can be checked without the data that statistics come from."""
+    before, finish = [], Averaged.finish_weights
+
+    def noted(self, name, data):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        before.append(weights_sha256(self))
+        finish(self, name, data)
+
+    monkeypatch.setattr(Averaged, "finish_weights", noted)
+    rows = "tested={ema: {weights: ema}}"
+    outcome = execute(config(EMA, rows, "trainer.max_epochs=1"), Context(tmp_path))
+    assert [outcome.weights_sha256] == before
