@@ -199,6 +199,8 @@ class RunConfig(Section):
         ):
             if given and not fits:
                 raise ValueError(f"{name}: contradicts stages, which has no 'fit'")
+        if self.tested and "test" not in self.stages:
+            raise ValueError("tested: contradicts stages, which has no 'test'")
         if trainer.gradient_clip_algorithm and trainer.gradient_clip_val is None:
             raise ValueError("trainer.gradient_clip_algorithm: needs gradient_clip_val")
         if self.best_epoch is not None:

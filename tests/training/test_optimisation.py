@@ -14,6 +14,7 @@ from retable.compose import compose, hydra_ready
 from retable.launch.rehearsal import first_refusal
 from retable.training.data_parallel import epoch_seed
 from retable.training.execute import Context, build, execute, seed_everything
+from retable.training.schedules import Schedule
 from retable.util.errors import UserError
 from training_support import attempt, scheduler, stopped, substance
 
@@ -190,6 +191,21 @@ def test_a_plateau_is_followed_at_the_end_of_an_epoch_only(interval):
     assert said is not None
     assert "scheduler_interval" in said[1]
     assert "leave it out" in said[1]
+
+
+def test_a_schedule_that_nobody_would_step_is_refused(monkeypatch, tmp_path):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    monkeypatch.setattr(Perceptron, "configure_optimizers", configure_optimizers)
+    cfg = config(SGD, STEP_LR, "model.manual=true")
+    with pytest.raises(ValueError, match=r"model\.scheduler: Perceptron makes its optimisers"):
+        execute(cfg, Context(tmp_path))
+
+
+def test_an_interval_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"model\.scheduler_interval: 'batch' is none; valid"):
+        Schedule("batch", "val/loss")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def test_stopped_and_resumed_all_rows_are_the_same(several, stops, tmp_path):
         (["tested={x: {weights: ema}}"], "Perceptron keeps no weights 'ema', it has those"),
         ([EMA, "tested={x: {wieghts: ema}}"], "tested"),
         ([EMA, "tested={a-b: {}}"], "one word"),
+        ([EMA, "tested={a: {}}", "stages=[fit]"], "tested: contradicts stages.*no 'test'"),
+        ([EMA, "tested={a: {}}", "stages=[test]", "trainer.max_epochs=null"], "has no 'fit'"),
     ],
 )
 def test_what_cannot_be_tested_is_refused(overrides, message):
@@ -209,6 +211,13 @@ def test_what_is_no_artefact_is_refused(given, message, monkeypatch, tmp_path):
     monkeypatch.setattr(Averaged, "artifacts", lambda self: given)
     with pytest.raises(ValueError, match=message):
         execute(config(EMA, "trainer.max_epochs=1"), Context(tmp_path))
+
+
+def test_weights_that_nobody_puts_in_place_are_not_tested_as_if(monkeypatch, tmp_path):
+    monkeypatch.setattr(Averaged, "finish_weights", PaperModule.finish_weights)
+    cfg = config(EMA, "tested={ema: {weights: ema}}", "trainer.max_epochs=1")
+    with pytest.raises(NotImplementedError, match="keeps the weights 'ema', but has no"):
+        execute(cfg, Context(tmp_path))
 
 
 def test_weights_are_hashed_before_they_are_made_ready(monkeypatch, tmp_path):

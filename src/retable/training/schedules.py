@@ -7,7 +7,7 @@ step. The schedules that a module keeps for these reasons are stepped by the cal
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import pytorch_lightning as pl
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -26,9 +26,16 @@ class Schedule:
     Args:
         interval: when it is stepped; a plateau scheduler takes ``epoch`` only.
         monitor: metric that a plateau scheduler follows.
+
+    Raises:
+        ValueError: for an interval that is none.
     """
 
     def __init__(self, interval: Interval, monitor: str) -> None:
+        if interval not in get_args(Interval):
+            raise ValueError(
+                f"model.scheduler_interval: '{interval}' is none; valid: {get_args(Interval)}"
+            )
         self.interval, self.monitor = interval, monitor
         self.scheduler: LRScheduler | ReduceLROnPlateau | None = None
         self._state: dict[str, Any] | None = None
@@ -88,6 +95,14 @@ class ScheduleSteps(pl.Callback):
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse a schedule that would never be stepped."""
+        if self.schedule.scheduler is None:
+            raise ValueError(
+                f"model.scheduler: {type(pl_module).__name__} makes its optimisers itself and does"
+                " not build it; leave it out, or hand it to self.schedule.keep"
+            )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Step at the start."""

@@ -44,6 +44,11 @@ class FinishWeights(pl.Callback):
         """Make them ready, on the run's device."""
         module = cast("PaperModule", pl_module)
         if type(module).finish_weights is PaperModule.finish_weights:
+            if self.name is not None:
+                raise NotImplementedError(
+                    f"{type(module).__name__} keeps the weights '{self.name}', but has no"
+                    " finish_weights that would put them in place"
+                )
             return
         self.before = weights_sha256(module)
         data = cast("Any", trainer).datamodule
