@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutants_training import ENTRIES
+
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "conf", "results", "pyproject.toml", "README.md")
 
@@ -254,6 +256,7 @@ MUTANTS = [
         (('reported.grade == "primary"', 'reported.grade in {"primary", "secondhand"}'),),
         "tests/tables/test_judge.py::test_only_what_the_paper_prints_counts_as_verified",
     ),
+    *(Mutant(*entry) for entry in ENTRIES),
 ]
 
 

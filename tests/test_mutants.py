@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("mutants", ROOT / "scripts" / "mutants.py")
+sys.path.insert(0, str(ROOT / "scripts"))
 mutants = importlib.util.module_from_spec(SPEC)
 sys.modules["mutants"] = mutants
 SPEC.loader.exec_module(mutants)

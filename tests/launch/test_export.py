@@ -90,3 +90,27 @@ def test_only_done_runs_whose_folder_is_here(runs, tmp_path, exporting):
         export(type(found)(diverged, [], found.folder, found.where), tmp_path / "net")
     with pytest.raises(UserError, match="published only"):
         export(type(found)(found.record, [], None, found.where), tmp_path / "net")
+
+
+def test_an_average_is_exported_as_it_was_tested(runs, tmp_path, exporting):
+    """Ready for use, though the record's checksum is of what the checkpoint holds."""
+    found = done(
+        "model._target_=retable.papers.digits.averaged.Averaged",
+        "tested={ema: {weights: ema}, last: {}}",
+        "trainer.max_epochs=2",
+    )
+    assert {r.result_row for r in found.record.results} == {"ema", "last"}
+    export(found, tmp_path / "net")
+    ((sha, training, _),) = exporting
+    assert not training
+    assert sha != found.record.weights_sha256
+
+
+def test_the_weights_of_the_first_row_are_exported(runs, tmp_path, exporting):
+    best = "best_epoch={monitor: val/loss,mode: max}"
+    found = done(best, "tested={a: {}, b: {epoch: best}}", "trainer.max_epochs=3")
+    export(found, tmp_path / "net")
+    assert exporting[0][0] == found.record.weights_sha256
+    assert found.record.best_epoch is None
+    other = done(best, "trainer.max_epochs=3")
+    assert other.record.weights_sha256 != found.record.weights_sha256
