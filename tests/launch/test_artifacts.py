@@ -11,6 +11,7 @@ from job_support import StopAfter, logged, record_of, written
 from retable.compare import compare, first_difference
 from retable.launch.job import Exit
 from retable.records import dump, parse
+from retable.report.listing import run_text
 from retable.training.tested import tensors_sha256
 
 EMA = "model._target_=retable.papers.digits.averaged.Averaged"
@@ -29,6 +30,7 @@ def test_what_a_run_leaves_is_what_its_record_says(runs):
     assert found["count"] == 2  # updates: as many as batches
     assert found["first"].shape == (32, 64)
     assert parse(dump(record), "record") == record
+    assert "average: attempts/1/artifacts/average.safetensors" in run_text(run)
 
 
 def test_a_run_that_was_stopped_leaves_the_same(runs):

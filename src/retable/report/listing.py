@@ -114,6 +114,8 @@ def run_text(run: FrozenRun) -> str:
         for r in results:
             step = "" if r.step is None else f" [{r.step}]"
             lines.append(f"{name}{step} = {r.value:g}")
+    for name in record.artifacts:
+        lines.append(f"    {name}: attempts/{record.attempt}/artifacts/{name}.safetensors")
     return "\n".join(lines)
 
 
