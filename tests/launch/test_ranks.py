@@ -66,6 +66,18 @@ def saved(run, epoch):
     wait_for(lambda: list(run.folder.glob(pattern)), f"epoch {epoch}")
 
 
+AVERAGED = "model._target_=retable.papers.digits.averaged.Averaged"
+TESTED = "tested={last: {}, ema: {weights: ema}}"
+STEPS = [
+    "model.scheduler={_target_: torch.optim.lr_scheduler.StepLR,_partial_: true,step_size: 3}",
+    "model.scheduler_interval=step",
+]
+SAM = (
+    "model.optimizer={_target_: retable.papers.digits.sam.SAM,_partial_: true,"
+    "base_optimizer: {_target_: torch.optim.SGD,_partial_: true,lr: 0.1}}"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "devices", "overrides"),
     [
@@ -85,6 +97,12 @@ def saved(run, epoch):
         ),
         ("a step by hand", 2, [ADAM, "data.batch_size=77", "model.manual=true"]),
         ("batch normalisation", 2, [MOMENTUM, "data.batch_size=77", "model.norm=true"]),
+        (
+            "an average and its statistics, a rate per step",
+            2,
+            [MOMENTUM, "data.batch_size=77", "model.norm=true", AVERAGED, *STEPS, TESTED],
+        ),
+        ("an optimiser around another", 2, [SAM, "data.batch_size=77"]),
     ],
 )
 def test_the_numbers_are_those_of_one_process(

@@ -105,6 +105,17 @@ def use(ranks: Ranks | None) -> Generator[None]:
         _active = None
 
 
+@contextmanager
+def alone() -> Generator[None]:
+    """Do something in every process by itself, with whole batches, as if there were one only."""
+    global _active
+    ranks, _active = _active, None
+    try:
+        yield
+    finally:
+        _active = ranks
+
+
 def axes() -> tuple[str | int, ...]:
     """What distinguishes a seed of this process; nothing for the first, nor for a lone one."""
     return ("rank", _active.rank) if _active is not None and _active.rank else ()

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from retable.papers.base import PaperModule
+from retable.training import data_parallel
 
 
 def weights_sha256(module: torch.nn.Module) -> str | None:
@@ -53,5 +54,7 @@ class FinishWeights(pl.Callback):
         self.before = weights_sha256(module)
         data = cast("Any", trainer).datamodule
         data.setup("fit")
-        module.finish_weights(self.name, data)
+        # Every process goes through whole batches: nothing has to be added up.
+        with data_parallel.alone():
+            module.finish_weights(self.name, data)
         module.eval()
