@@ -215,8 +215,10 @@ class RunConfig(Section):
         for row, epoch in epochs.items():
             if epoch not in ("last", "best"):
                 raise ValueError(f"tested.{row}.epoch: '{epoch}' is neither last nor best")
-        if epochs and ("best" in epochs.values()) != (self.best_epoch is not None):
-            raise ValueError("tested: a row with epoch=best needs best_epoch, and the other way")
+            if epoch == "best" and self.best_epoch is None:
+                raise ValueError(f"tested.{row}.epoch: best needs best_epoch")
+        if epochs and self.best_epoch is not None and "best" not in epochs.values():
+            raise ValueError("best_epoch: no row of tested has epoch=best; add one or leave it out")
         return self
 
     @model_validator(mode="after")

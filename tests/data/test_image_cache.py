@@ -91,7 +91,7 @@ def test_neither_mirror_nor_network_leaves_nothing(monkeypatch, paths):
 
 def test_without_a_checksum_it_is_said_and_nothing_is_kept(sha, paths):
     said = refused(None, paths)
-    assert said.startswith("data.checksum: none is known for data set cifar10")
+    assert said.startswith("data.checksum: none is given for data set cifar10")
     assert sha in said  # whole, for the config
     assert left(paths.cache) == []
 

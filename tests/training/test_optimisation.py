@@ -226,6 +226,26 @@ def test_what_lightning_does_not_do_in_manual_optimisation_is_refused(option, cu
     build(config(SGD, option))
 
 
+def test_several_evaluations_and_accumulated_batches_do_not_go_together(tmp_path):
+    """Only the last batch's gradient would be taken at the second point."""
+    cfg = config(SAM_AROUND, "trainer.accumulate_grad_batches=2")
+    with pytest.raises(UserError, match=r"trainer\.accumulate_grad_batches: must be 1 for"):
+        execute(cfg, Context(tmp_path))
+
+
+def test_optimising_by_hand_without_a_step_that_does_so_is_refused(monkeypatch):
+    monkeypatch.delattr(Perceptron, "training_step")
+    with pytest.raises(UserError, match="optimises by hand, but has no training_step"):
+        build(config(SGD, "model.manual=true"))
+    build(config(SGD))
+
+
+def test_an_optimiser_that_is_missing_is_named():
+    said = first_refusal([config("~model.optimizer")])
+    assert said is not None
+    assert said[1] == "model.optimizer: Perceptron needs one, as stages has 'fit'"
+
+
 def test_an_option_that_lightning_does_not_know_is_not_handed_to_it(tmp_path):
     cfg = config(SGD)
     other = copy.deepcopy(cfg)

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
 from retable.papers.base import PaperModule, Start
-from retable.training.execute import Context, build, execute
+from retable.training.execute import Context, Interrupted, build, execute
 from retable.training.tested import tensors_sha256, weights_sha256
 from retable.util.errors import UserError
-from training_support import attempt, config, stopped, substance
+from training_support import IDENTITY, attempt, config, stopped, substance
 
 EMA = "model._target_=retable.papers.digits.averaged.Averaged"
 BEST = "best_epoch={monitor: val/loss,mode: max}"  # an early one, so that it is not the last
@@ -67,7 +67,9 @@ def test_an_average_is_that_of_a_plain_loop_with_statistics_of_its_own(
     with torch.no_grad():
         for name, p in net.named_parameters():
             p.copy_(average[name])
-    update_bn(list(data.train.images.split(100)), net)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(6)  # that after the tested one
+    update_bn((images for images, _ in loader), net)
     x, y = (torch.stack(list(part)) for part in zip(*data.test, strict=True))
     net.eval()
     found = values(outcome, "ema")
@@ -95,8 +97,8 @@ def test_stopped_and_resumed_all_rows_are_the_same(several, stops, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ([EMA, "tested={x: {epoch: best}}"], "needs best_epoch"),
-        ([EMA, BEST, "tested={x: {}}"], "needs best_epoch, and the other way"),
+        ([EMA, "tested={x: {epoch: best}}"], "tested.x.epoch: best needs best_epoch"),
+        ([EMA, BEST, "tested={x: {}}"], "best_epoch: no row of tested has epoch=best; add one"),
         ([EMA, "tested={x: {epoch: first}}"], "tested.x.epoch: 'first' is neither last nor best"),
         ([EMA, "tested={x: {weights: emma}}"], "keeps no weights 'emma'.*'ema'"),
         (["tested={x: {weights: ema}}"], "Perceptron keeps no weights 'ema', it has those"),
@@ -205,6 +207,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         ({"../up": {"x": torch.ones(1)}}, "one word"),
         ({"empty": {}}, "holds nothing"),
         ({"odd": {"x": 3.0}}, "which is no tensor"),
+        ({"flat": torch.ones(2)}, "is a Tensor; artifacts has to return"),
+        (torch.ones(2), "has to return {name: {name: tensor}}, not a Tensor"),
     ],
 )
 def test_what_is_no_artefact_is_refused(given, message, monkeypatch, tmp_path):
@@ -234,3 +238,62 @@ def test_weights_are_hashed_before_they_are_made_ready(monkeypatch, tmp_path):
     rows = "tested={ema: {weights: ema}}"
     outcome = execute(config(EMA, rows, "trainer.max_epochs=1"), Context(tmp_path))
     assert [outcome.weights_sha256] == before
+
+
+def test_a_run_that_is_stopped_in_its_test_finishes_its_weights_as_if_it_were_not(
+    several, tmp_path
+):
+    """The order of the batches that statistics come from is that of an epoch; so is the step."""
+    cfg, outcome = several
+    seen = []
+
+    def asked():
+        seen.append(1)
+        return len(seen) > 6 + 1  # after six epochs and the first batch of the test
+
+    with pytest.raises(Interrupted, match="in the test"):
+        execute(cfg, Context(tmp_path / "1", IDENTITY, None, asked))
+    again, resume, _ = attempt(cfg, tmp_path / "2", previous=[tmp_path / "1"])
+    assert resume.fitted
+    assert substance(again) == substance(outcome)
+
+
+def test_a_module_is_told_the_epoch_and_step_of_the_weights_that_it_finishes(monkeypatch, tmp_path):
+    told, finish = [], Averaged.finish_weights
+
+    def noted(self, name, data):
+        told.append((name, self.current_epoch, self.global_step))
+        finish(self, name, data)
+
+    monkeypatch.setattr(Averaged, "finish_weights", noted)
+    rows = "tested={a: {epoch: best, weights: ema}, b: {}}"
+    cfg = config(EMA, FAST, BEST, rows, "trainer.max_epochs=3")
+    attempt(cfg, tmp_path / "whole")
+    first = list(told)
+    told.clear()
+    attempt(cfg, tmp_path / "again", previous=[tmp_path / "whole"])
+    assert told == first
+    assert first[1] == (None, 3, 36)
+    assert first[0][1] < 3
+
+
+def test_an_average_of_an_early_epoch_is_that_of_the_run_that_ends_there(several, tmp_path):
+    _, outcome = several
+    rows = "tested={a: {epoch: best, weights: ema}}"
+    early = execute(config(EMA, FAST, BEST, rows, "trainer.max_epochs=6"), Context(tmp_path / "1"))
+    end = f"trainer.max_epochs={outcome.best_epoch + 1}"
+    rows = "tested={a: {weights: ema}}"
+    short = execute(config(EMA, FAST, rows, end), Context(tmp_path / "2"))
+    assert values(early, "a") == values(short, "a")
+
+
+def test_artefacts_are_those_of_the_first_row_whatever_is_loaded_after_it(several):
+    _, outcome = several
+    assert outcome.artifacts["average"]["count"] == 12 * (outcome.best_epoch + 1)
+
+
+def test_weights_that_are_finished_by_doing_nothing_are_warned_of(monkeypatch, tmp_path):
+    monkeypatch.setattr(Averaged, "finish_weights", lambda self, name, data: None)
+    cfg = config(EMA, "tested={a: {weights: ema}}", "trainer.max_epochs=1")
+    with pytest.warns(UserWarning, match=r"finish_weights\('ema'\) has changed nothing"):
+        execute(cfg, Context(tmp_path))

@@ -70,13 +70,15 @@ def _fill(name: str, sha256: str | None, file: Path, paths: DataPaths) -> None:
         found = checksum(arrays)
         if sha256 is None:
             raise UserError(
-                f"data.checksum: none is known for data set {name}; what was decoded here has"
-                f" {found}: if you trust its source, write that into the data set's config"
+                f"data.checksum: none is given for data set {name}; what was decoded here has"
+                f" {found}. A set that retable knows is taken whole with data={name}; else, if you"
+                " trust the source, write that checksum into the data set's config"
             )
         if found != sha256:
             raise UserError(
                 f"data set {name}: was decoded to other arrays (checksum {found[:12]}, expected"
-                f" {sha256[:12]}); mend the mirror, or take a source with the original images"
+                f" {sha256[:12]}). If that checksum is another set's, take this one whole with"
+                f" data={name}; else mend the mirror, or take a source with the original images"
             )
         write_tensors(file, arrays)
 

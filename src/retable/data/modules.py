@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -107,9 +107,14 @@ class ImageData(PaperDataModule):
         train, validation = (
             split_indices(split, labels, n, self.seed)
             if isinstance(split, str)
-            else split(labels, n, self.seed)
+            else _checked_split(split, labels, n, self.seed)
         )
         if self.n_train is not None:
+            if self.n_train > len(train):
+                raise UserError(
+                    f"data.n_train: {self.n_train} of {len(train)} images, what"
+                    f" data.n_validation={n} leaves"
+                )
             train = train[: self.n_train]
         pool, test = to_float(images), to_float(arrays["test/images"])
         pool, test = self._preprocessed(pool, train, test)
@@ -125,7 +130,7 @@ class ImageData(PaperDataModule):
 
     def _preprocessed(self, pool: Tensor, train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
         if not isinstance(self.preprocess, str):
-            return self.preprocess(pool, train, test)
+            return _checked_pair(self.preprocess, pool, train, test)
         match self.preprocess:
             case "none":
                 return pool, test
@@ -188,6 +193,35 @@ class ImageData(PaperDataModule):
         inputs = self.train[0][:limit]
         for start in range(0, len(inputs) - self.batch_size + 1, self.batch_size):
             yield inputs[start : start + self.batch_size]
+
+
+def _checked_split(
+    split: Callable[..., Any], labels: Tensor, n: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    found = split(labels, n, seed)
+    kind = type(split).__name__
+    if not isinstance(found, tuple) or [type(part) for part in found] != [Tensor, Tensor]:
+        raise UserError(f"data.split: {kind} has to return two tensors of indices")
+    train, validation = cast("tuple[Tensor, Tensor]", found)
+    both = torch.cat([train, validation])
+    if len(both.unique()) != len(both) or (both < 0).any() or (both >= len(labels)).any():
+        raise UserError(f"data.split: {kind} returns an index twice, or one of no image")
+    return train, validation
+
+
+def _checked_pair(
+    preprocess: Preprocess, pool: Tensor, train: Tensor, test: Tensor
+) -> tuple[Tensor, Tensor]:
+    found: Any = preprocess(pool, train, test)
+    kind = type(preprocess).__name__
+    if not isinstance(found, tuple) or [type(part) for part in found] != [Tensor, Tensor]:
+        raise UserError(f"data.preprocess: {kind} has to return two tensors, (pool, test)")
+    sizes = [len(part) for part in cast("tuple[Tensor, Tensor]", found)]
+    if sizes != [len(pool), len(test)]:
+        raise UserError(
+            f"data.preprocess: {kind} returns {sizes} images for {[len(pool), len(test)]}"
+        )
+    return cast("tuple[Tensor, Tensor]", found)
 
 
 class GeneratedImages(ImageData):

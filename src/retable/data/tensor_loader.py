@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from retable.training.seeds import derive_seed
+from retable.util.errors import UserError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -58,6 +59,14 @@ class TensorLoader:
             stop = start + self.batch_size
             yield tuple(tensor[start:stop] for tensor in self.tensors)
 
+    def _augmented(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        assert self.augment is not None
+        out = self.augment(inputs, generator)
+        if len(out) != len(inputs):
+            name = getattr(self.augment, "__name__", type(self.augment).__name__)
+            raise UserError(f"data.augment: {name} returns {len(out)} items for {len(inputs)}")
+        return out
+
     def _shuffled(self, seed: int) -> Iterator[tuple[Tensor, ...]]:
         epoch = self.epoch()
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
@@ -68,5 +77,5 @@ class TensorLoader:
             chosen = order[start : start + self.batch_size]
             batch = inputs.index_select(0, chosen)
             if self.augment is not None:
-                batch = self.augment(batch, generator)
+                batch = self._augmented(batch, generator)
             yield batch, *(tensor.index_select(0, chosen) for tensor in others)

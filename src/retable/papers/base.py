@@ -19,6 +19,7 @@ from torchmetrics import MetricCollection
 from retable.papers.meter import Meter, StepOutput
 from retable.training.schedules import Schedule
 from retable.training.start import Arrays, Start
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.data.base import PaperDataModule
@@ -58,6 +59,7 @@ class PaperModule(LightningModule):
 
     Raises:
         ValueError: for an interval that a scheduler cannot have.
+        UserError: where a building hook uses an option that is not set yet.
     """
 
     timing_metrics: ClassVar[frozenset[str]] = frozenset()
@@ -84,7 +86,9 @@ class PaperModule(LightningModule):
         scheduler_interval: Literal["epoch", "epoch_start", "step"] = "epoch",
         channels_last: bool = False,
     ) -> None:
+        manual = self.__dict__.get("_automatic_optimization") is False  # said too early
         super().__init__()
+        self.automatic_optimization = not manual
         self.seed = seed
         self.results: list[Result] = []
         self._meters: defaultdict[Stage, Meter] = defaultdict(Meter)
@@ -98,10 +102,9 @@ class PaperModule(LightningModule):
             self.build_metrics()
         except AttributeError as error:
             if error.obj is self:
-                raise AttributeError(
-                    f"{error}; set a module's options before super().__init__(), which builds it",
-                    name=error.name,
-                    obj=self,
+                raise UserError(
+                    f"model._target_: {error}; set a module's options before super().__init__(),"
+                    " which builds it"
                 ) from error
             raise
         if channels_last:
@@ -182,6 +185,11 @@ class PaperModule(LightningModule):
         """
         meter, evaluated = self._meters["train"], (self.trainer.current_epoch, batch_idx)
         if meter.evaluated == evaluated:
+            if self.trainer.accumulate_grad_batches > 1:
+                raise UserError(
+                    "trainer.accumulate_grad_batches: must be 1 for an optimiser that evaluates the"
+                    " loss several times: only the last batch would count in the later ones"
+                )
             return self._output(batch).loss
         meter.evaluated = evaluated
         loss = self._step(batch, "train")
@@ -236,8 +244,9 @@ class PaperModule(LightningModule):
     def artifacts(self) -> dict[str, Arrays]:
         """Arrays by name that the run leaves besides its numbers; each becomes a file.
 
-        Called after the fit with the tested weights in place, also where the fit was done by an
-        earlier attempt: they may depend only on what a checkpoint holds.
+        Called after the test, of the first of several rows by name, with the module as the test
+        has left it, or after the fit where nothing is tested; also where the fit was an earlier
+        attempt's: they may depend only on what a checkpoint and the test give. They are copied.
         """
         return {}
 
@@ -271,7 +280,8 @@ class PaperModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimiser and scheduler; the module keeps what Lightning would not step in time."""
         if self._optimizer is None:
-            raise ValueError(f"{type(self).__name__} has a fit stage but no model.optimizer")
+            kind = type(self).__name__
+            raise ValueError(f"model.optimizer: {kind} needs one, as stages has 'fit'")
         optimizer: torch.optim.Optimizer = self._optimizer(self.optimized())
         if self._scheduler is None:
             return optimizer

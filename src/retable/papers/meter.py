@@ -95,10 +95,7 @@ class Meter:
         if metrics and counts:
             for task, (predictions, targets) in output.pairs().items():
                 if task not in metrics:
-                    raise ValueError(
-                        f"StepOutput.tasks: '{task}' has no metrics; those of {sorted(metrics)} are"
-                        " declared in build_metrics"
-                    )
+                    raise ValueError(_without_metrics(task, metrics))
                 waiting = self._waiting.setdefault(task, _Waiting())
                 waiting.add((predictions.detach(), targets), metrics[task])
         if len(self._sizes["loss"]) >= _MAX_BATCHES:
@@ -146,6 +143,23 @@ class Meter:
             self._counts[name] = self._counts.get(name, 0) + sum(self._sizes[name])
             values.clear()
             self._sizes[name].clear()
+
+
+def _without_metrics(task: str, metrics: Mapping[str, MetricCollection]) -> str:
+    if "" in metrics:
+        return (
+            f"StepOutput.tasks: '{task}' has no metrics, build_metrics declares one collection for"
+            f" no task; give self.use_metrics one for each: {{'{task}': MetricCollection(...)}}"
+        )
+    if not task:
+        return (
+            f"StepOutput.predictions: build_metrics declares metrics of tasks ({sorted(metrics)})"
+            " only; return StepOutput(loss, tasks={...})"
+        )
+    return (
+        f"StepOutput.tasks: '{task}' has no metrics; build_metrics declares those of"
+        f" {sorted(metrics)}"
+    )
 
 
 class _Waiting:

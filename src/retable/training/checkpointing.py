@@ -144,6 +144,7 @@ class Resume:
     best: dict[str, Any] | None
     weights: dict[str, Any] = field(default_factory=dict[str, Any])
     nested: States = field(default_factory=list[dict[str, dict[str, Any]]])
+    loops: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def find_resume(
@@ -182,6 +183,7 @@ def find_resume(
             best=state["best"],
             weights=content["state_dict"],
             nested=state["nested"],
+            loops=content["loops"]["fit_loop"],
         )
     return None
 

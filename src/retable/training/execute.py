@@ -146,15 +146,19 @@ def build(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
     # Partial first: Hydra would turn an object among its arguments into a config.
     module = instantiate({**config["model"], "_partial_": True}, _convert_="all")
     model: PaperModule = module(seed=seed)
-    _check_manual(model, config["trainer"])
+    if "fit" in config["stages"] and not model.automatic_optimization:
+        _check_manual(model, config["trainer"])
     return data, model
 
 
 def _check_manual(module: PaperModule, options: Mapping[str, Any]) -> None:
     """Refuse what Lightning does in automatic optimisation only."""
-    if module.automatic_optimization:
-        return
     kind = type(module).__name__
+    if type(module).training_step is PaperModule.training_step:
+        raise UserError(
+            f"model._target_: {kind} optimises by hand, but has no training_step that does so;"
+            " override it, or leave automatic_optimization as it is"
+        )
     if options.get("gradient_clip_val") is not None:
         raise UserError(
             f"trainer.gradient_clip_val: {kind} optimises by hand, where Lightning clips nothing;"
@@ -219,6 +223,8 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
                 ckpt_path=str(resume.path) if resume else None,
                 weights_only=False,  # a file of this run's own folder
             )
+        else:
+            trainer.fit_loop.load_state_dict(resume.loops)
     chosen: Literal["last", "best"] = "last" if checkpointer.best is None else "best"
     tested: dict[str, dict[str, Any]] = config.get("tested") or {"": {"epoch": chosen}}
     if len(tested) > 1:
@@ -229,10 +235,14 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
         if number == 0 and "fit" in stages:
             module.on_history(history.rows)
         module.row_prefix, finish.name = row, which.get("weights")
+        if history.rows:
+            tested_epoch = int(history.rows[-1]["epoch"]) if epoch is None else epoch
+            # Whoever asks for the epoch, such as the order of training data, is told that of the
+            # weights: the same whether the fit has just ended or was another attempt's.
+            cast("Any", trainer.fit_loop.epoch_progress.current).processed = tested_epoch + 1
+            if row and "test" in stages:
+                module.add_result("test/epoch", float(tested_epoch))
         if "test" in stages:
-            if row:
-                last = history.rows[-1]["epoch"]
-                module.add_result("test/epoch", last if epoch is None else epoch)
             _test(trainer, module, data, int(config["seed"]))
         if number == 0:
             outcome.weights_sha256 = finish.before or weights_sha256(module)
@@ -252,16 +262,22 @@ def _test(trainer: pl.Trainer, module: PaperModule, data: PaperDataModule, seed:
             module.add_result(name, value)
 
 
-def _checked_artifacts(artifacts: dict[str, Arrays]) -> dict[str, Arrays]:
+def _checked_artifacts(artifacts: Any) -> dict[str, Arrays]:
+    shape = "artifacts has to return {name: {name: tensor}}"
+    if not isinstance(artifacts, dict):
+        raise ValueError(f"{shape}, not a {type(artifacts).__name__}")
     for name, arrays in artifacts.items():
-        if not (name.isascii() and name.isidentifier()):
+        if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
             raise ValueError(f"artifact '{name}': its name has to be one word, it names a file")
-        given = cast("dict[str, Any]", arrays)
+        if not isinstance(arrays, dict):
+            raise ValueError(f"artifact '{name}': is a {type(arrays).__name__}; {shape}")
+        given = cast("dict[Any, Any]", arrays)
         wrong = [key for key, array in given.items() if not isinstance(array, torch.Tensor)]
         if wrong or not arrays:
             raise ValueError(f"artifact '{name}': holds {wrong or 'nothing'}, which is no tensor")
+    # Copies: what they were taken from is loaded with other weights for the next row.
     return {
-        name: {key: array.detach().cpu().contiguous() for key, array in arrays.items()}
+        name: {key: array.detach().cpu().contiguous().clone() for key, array in arrays.items()}
         for name, arrays in artifacts.items()
     }
 

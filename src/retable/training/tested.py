@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -58,3 +59,9 @@ class FinishWeights(pl.Callback):
         with data_parallel.alone():
             module.finish_weights(self.name, data)
         module.eval()
+        if self.name is not None and weights_sha256(module) == self.before:
+            warnings.warn(
+                f"{type(module).__name__}.finish_weights('{self.name}') has changed nothing: the"
+                " weights that were trained are tested",
+                stacklevel=1,
+            )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from retable.data.base import PaperDataModule
@@ -41,11 +39,8 @@ class Averaged(Perceptron):
     def finish_weights(self, name: str | None, data: PaperDataModule) -> None:
         if name == "ema":
             self.net.load_state_dict(self.ema.module.state_dict())
-            update_bn(self.batches(data), self.net)
-
-    def batches(self, data: PaperDataModule) -> list[Tensor]:
-        """Training images in fixed order, without noise."""
-        return list(torch.as_tensor(data.train.images).split(100))  # type: ignore[attr-defined]
+            # In the order of an epoch, which has to be the same whoever has done the fit.
+            update_bn((images for images, _ in data.train_dataloader()), self.net)
 
     def artifacts(self) -> dict[str, Arrays]:
         return {"average": {"first": self.ema.module[0].weight, "count": self.ema.n_averaged}}
