@@ -151,9 +151,13 @@ def test_an_object_that_cannot_be_called_is_refused(name):
 )
 def test_an_object_that_returns_something_else_is_named(option, given, message):
     own = GeneratedImages(seed=0, paths=None, **{option: given})
-    with pytest.raises(UserError, match=rf"data\.{option}: .*{message}"):
+
+    def first_batch():
         own.setup("fit")
-        next(iter(own.train_dataloader()))
+        return next(iter(own.train_dataloader()))
+
+    with pytest.raises(UserError, match=rf"data\.{option}: .*{message}"):
+        first_batch()
 
 
 def test_more_training_images_than_there_are_is_refused():

@@ -130,7 +130,7 @@ def test_a_task_without_metrics_is_named():
     pairs = {"depht": (torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))}
     with pytest.raises(ValueError, match=r"'depht' has no metrics; .* those of \['depth'\]"):
         Meter().add(StepOutput(torch.tensor(0.0), tasks=pairs), {"depth": metrics()})
-    with pytest.raises(ValueError, match="one collection for no task; give self.use_metrics one"):
+    with pytest.raises(ValueError, match="one collection for no task; give self"):
         Meter().add(StepOutput(torch.tensor(0.0), tasks=pairs), {"": metrics()})
     plain = StepOutput(torch.tensor(0.0), *pairs["depht"])
     with pytest.raises(ValueError, match=r"metrics of tasks \(\['depth'\]\) only"):

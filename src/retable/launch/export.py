@@ -44,7 +44,10 @@ def export(recorded: Recorded, file: Path) -> str:
     config = refreeze(record, recorded.folder.parents[1]).config.model_dump(mode="json")
     data, module = build(config)
     if type(module).export is PaperModule.export:
-        raise UserError(f"{record.paper}: its networks have no form for export")
+        raise UserError(
+            f"{record.paper}: its networks have no form for export; a module has one where it"
+            " defines export(file, data)"
+        )
     # A record that was confirmed for newer code is of older code, and so are its checkpoints.
     device = records.device_of(record)
     identity = {"key": record.key, "fingerprint": record.computed_by, "device": device}
