@@ -239,7 +239,8 @@ def execute(config: dict[str, Any], context: Context) -> Outcome:
             tested_epoch = int(history.rows[-1]["epoch"]) if epoch is None else epoch
             # Whoever asks for the epoch, such as the order of training data, is told that of the
             # weights: the same whether the fit has just ended or was another attempt's.
-            cast("Any", trainer.fit_loop.epoch_progress.current).processed = tested_epoch + 1
+            progress = cast("Any", trainer.fit_loop.epoch_progress.current)
+            progress.processed = progress.completed = tested_epoch + 1
             if row and "test" in stages:
                 module.add_result("test/epoch", float(tested_epoch))
         if "test" in stages:
