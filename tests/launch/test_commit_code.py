@@ -99,8 +99,8 @@ def test_edits_are_confirmed_or_refused_against_the_record_s_own_commit(reposito
     edit(
         repository,
         "training/execute.py",
-        "def weights_sha256",
-        "UNUSED = 1\n\n\ndef weights_sha256",
+        "def seed_everything",
+        "UNUSED = 1\n\n\ndef seed_everything",
     )
     path = next(runs.glob("binary_connect/*/record.json"))
     odd = json.loads(path.read_text())
