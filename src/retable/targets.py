@@ -213,6 +213,8 @@ def _argument(value: Any, annotation: ast.expr | None, where: str) -> Any:
         message = error.errors(include_url=False)[0]["msg"].replace("Input should", "should")
         choices = _literals(annotation)
         hint = nearest(str(value), choices) if choices else ""
+        if any(_is_object(n) for n in ast.walk(annotation) if isinstance(n, ast.Name)):
+            hint += "; or an object, {_target_: ...}"
         raise UserError(f"{where}: {brief(repr(value))} is not valid: {message}{hint}") from None
 
 

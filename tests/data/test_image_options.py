@@ -113,7 +113,7 @@ def test_any_known_set_may_be_named(name):
     [
         ("data.dataset=cifar11", "data.dataset: 'cifar11' is not valid.*did you mean 'cifar10'"),
         ("data.dataset=3", "data.dataset: 3 is not valid"),
-        ("data.augment=crop", "data.augment: 'crop' is not valid.*pad_crop_flip"),
+        ("data.augment=crop", "data.augment: 'crop' is not valid.*pad_crop_flip.*{_target_: ...}"),
         ("data.split=lest", "did you mean 'last'"),
         (f"data.augment={{_target_: {OWN}.Nois,scale: 1.0}}", "did you mean 'Noise'"),
         (f"data.augment={{_target_: {OWN}.Noise}}", "data.augment.scale: .* needs this argument"),

@@ -179,3 +179,22 @@ def test_a_column_or_row_may_have_fewer_seeds(table):
 )
 def test_seeds_of_a_column_that_the_table_does_not_have(table, seeds, message):
     assert message in refusal(table(("title: Loss,", f"title: Loss, seeds: {seeds},")))
+
+
+def test_a_row_takes_one_of_the_weights_that_its_run_tests(table):
+    averaged = "model._target_=retable.papers.digits.averaged.Averaged"
+    tested = "tested={last: {}, ema: {weights: ema}}"
+    fast = next(line for line in TEXT.splitlines() if line.lstrip().startswith("fast:"))
+    overrides = f'["{averaged}", "{tested}"]'
+
+    def with_row(name: str) -> str:
+        more = f", result_row: {name}" if name else ""
+        return table((fast, f"  fast: {{title: Fast, overrides: {overrides}{more}}}"))
+
+    cell = plan(with_row("ema")).cells["fast", "accuracy"]
+    assert cell.address.result_row == "ema"
+    assert cell.setting.config.tested == {"last": {}, "ema": {"weights": "ema"}}
+    for wrong, hint in (("emma", "not 'emma'; did you mean 'ema'?"), ("", "not ''")):
+        message = refusal(with_row(wrong))
+        assert message.startswith("digits/made, row fast, column accuracy: its run tests the rows")
+        assert hint in message

@@ -224,14 +224,26 @@ def _cells(
                     row.result_row or column.result_row or "",
                     column.step,
                 )
-                paper = settings[own].config.paper
+                run = settings[own]
+                paper = run.config.paper
                 if paper != spec.paper:
                     raise UserError(
                         f"{name}, row {row_name}, column {column_name}: is of paper '{paper}', the"
                         f" table of '{spec.paper}'"
                     )
-                cells[place] = CellPlan(row_name, column_name, settings[own], address, selection)
+                _refuse_untested(f"{name}, row {row_name}, column {column_name}", run, address)
+                cells[place] = CellPlan(row_name, column_name, run, address, selection)
     return cells
+
+
+def _refuse_untested(where: str, run: FrozenRun, address: Address) -> None:
+    """Refuse the number of a test that the run does not make."""
+    tested, row = run.config.tested, address.result_row
+    if tested and address.metric.startswith("test/") and row.partition("/")[0] not in tested:
+        raise UserError(
+            f"{where}: its run tests the rows {', '.join(tested)} (tested), so that result_row has"
+            f" to be one of them, not '{row}'{nearest(row, tested) if row else ''}"
+        )
 
 
 def _selection(
