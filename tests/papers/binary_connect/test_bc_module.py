@@ -7,16 +7,15 @@ import copy
 import pytest
 import torch
 
-from retable import records
 from retable.compose import compose, hydra_ready
 from retable.papers.binary_connect.module import BinaryConnect, recompute
 from retable.papers.binary_connect.networks import binary_layers, norms
 from retable.papers.binary_connect.packed import load, pack
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, build, execute
+from training_support import IDENTITY, substance
 
 REGULARIZERS = ["none", "det", "stoch", "dropout"]
-IDENTITY = {"key": "k", "fingerprint": "f", "device": "cpu"}
 LONG = ["trainer.max_epochs=4", "trainer.check_val_every_n_epoch=1"]
 
 
@@ -30,15 +29,6 @@ def attempt(cfg, folder, previous=(), should_stop=None):
     folder.mkdir(parents=True, exist_ok=True)
     resume = find_resume(previous, IDENTITY, pytest.fail)
     return execute(cfg, Context(folder, IDENTITY, resume, should_stop))
-
-
-def substance(outcome):
-    return (
-        records.history_text(outcome.history),
-        outcome.weights_sha256,
-        outcome.results,
-        outcome.best_epoch,
-    )
 
 
 @pytest.fixture(scope="module")
