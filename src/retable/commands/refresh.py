@@ -180,5 +180,5 @@ def _present(record: Record, home: str | None = None) -> FrozenRun:
     except UserError:
         return run
     # Of where it was launched, such as its logger, only the folder of all runs has to be this one.
-    paths = kept.paths.model_copy(update={"runs": str(folder)})
-    return replace(run, config=kept.model_copy(update={"paths": paths}))
+    ran_in = kept.paths.model_copy(update={"runs": str(folder)})
+    return replace(run, config=kept.model_copy(update={"paths": ran_in}))

@@ -105,7 +105,7 @@ def chore_script(
     submission: Submission,
     name: str,
     cluster: ClusterConfig,
-    paths: PathsConfig,
+    directories: PathsConfig,
     arguments: Sequence[str],
 ) -> str:
     """The script of what is done before (``prepare``) or behind (``publish``) the arrays.
@@ -116,16 +116,16 @@ def chore_script(
         submission: its folder.
         name: of the template.
         cluster: the profile.
-        paths: the runs' directories, which the command is to use too.
+        directories: the runs' directories, which the command is to use too.
         arguments: of the command.
     """
     extra = locations.extra_root()
     given = {
         "PYTHONPATH": str(locations.PACKAGE.parent),
         "RETABLE_EXTRA": str(extra) if extra else None,
-        "RETABLE_RUNS": str(Path(paths.runs).absolute()),
-        "RETABLE_CACHE": str(Path(paths.cache).absolute()),
-        "RETABLE_MIRROR": paths.mirror and str(Path(paths.mirror).absolute()),
+        "RETABLE_RUNS": str(Path(directories.runs).absolute()),
+        "RETABLE_CACHE": str(Path(directories.cache).absolute()),
+        "RETABLE_MIRROR": directories.mirror and str(Path(directories.mirror).absolute()),
     }
     return _filled(
         name,

@@ -96,7 +96,7 @@ def _claims(paper: str, sources: list[Source], pages: Mapping[str, str]) -> tupl
 def _run(key: str, use: RunUse, short: str, sources: list[Source]) -> Files:
     name = f"runs/{runs.page_of(use.record, short)}"
     curve = curves.bands([use.history(key)])
-    charts = f"{name}.js" if curve else ""
-    yield page(f"{name}.html", "run.html", runs.view(key, use, short, sources, charts))
+    data = f"{name}.js" if curve else ""
+    yield page(f"{name}.html", "run.html", runs.view(key, use, short, sources, data))
     if curve:
-        yield charts, given(curves.learning({"": curve}))
+        yield data, given(curves.learning({"": curve}))

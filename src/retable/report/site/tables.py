@@ -34,7 +34,7 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
     rows = {name: row.title or name for name, row in spec.rows.items()}
     columns = {name: column.title or name for name, column in spec.columns.items()}
     down, across = (columns, rows) if spec.transposed else (rows, columns)
-    charts = curves.figure(source)
+    drawn = curves.figure(source)
     scattered = isinstance(spec.figure, Scatter)
     learning = dict(_learning(source, bands))
     yield page(
@@ -54,7 +54,7 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
             "footnotes": [*spec.notes, *notes.footnotes(table)],
             "claims_page": claims_page(spec.paper),
             "provenance": text.provenance(table),
-            "figure": charts,
+            "figure": drawn,
             "figure_data": f"curves/{source.stem}/figure.js",
             "picture": f"curves/{source.stem}/figure.svg" if scattered else "",
             "learning": [(name, title) for name, (title, _) in learning.items()],
@@ -63,8 +63,8 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
             "pages": pages,
         },
     )
-    if charts:
-        yield f"curves/{source.stem}/figure.js", given(charts)
+    if drawn:
+        yield f"curves/{source.stem}/figure.js", given(drawn)
     if scattered:
         yield f"curves/{source.stem}/figure.svg", picture.render(table)
     for name, (_, content) in learning.items():
@@ -79,7 +79,7 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
             shorts=shorts,
             pages=pages,
             paper=words.slug(spec.paper),
-            charts=f"curves/{source.stem}/{setting}.js" if setting in bands else "",
+            drawn=f"curves/{source.stem}/{setting}.js" if setting in bands else "",
             **cells.details(source, view),
         )
         yield view.data, given(content)
@@ -103,7 +103,7 @@ def _bands(source: Source, views: Mapping[Place, CellView]) -> dict[str, Bands]:
 def _learning(
     source: Source, bands: Mapping[str, Bands]
 ) -> Iterator[tuple[str, tuple[str, list[Chart]]]]:
-    """File, title and charts of each group of columns that compares the same settings."""
+    """File, title and drawn of each group of columns that compares the same settings."""
     spec = source.table.spec
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for column in spec.columns:
