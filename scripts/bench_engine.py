@@ -170,9 +170,8 @@ class Bench:
 
     def _finish(self, name: str) -> None:
         """Records for all runs of a table: one real run's, under each run's own key."""
-        from retable import records
-        from retable.launch import frozen
-        from retable.launch.engine import launch
+        from retable.launch.dispatch import launch
+        from retable.runs import frozen, records
         from retable.tables import grid
 
         os.chdir(self.folder)
@@ -212,7 +211,7 @@ class Bench:
 
 def hardware() -> str:
     """The machine, in a line."""
-    from retable.provenance import cpu_model
+    from retable.runs.provenance import cpu_model
 
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (

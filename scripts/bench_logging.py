@@ -24,14 +24,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from retable import provenance, records
-from retable.compose import compose, hydra_ready
-from retable.identity import targets_of
-from retable.launch import frozen
-from retable.launch.attempt import Launched
-from retable.launch.frozen import FrozenRun
-from retable.launch.job import Exit
-from retable.launch.local import Forkserver
+from retable.config.compose import compose, hydra_ready
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Exit
+from retable.runs import frozen, provenance, records
+from retable.runs.attempts import Launched
+from retable.runs.frozen import FrozenRun
+from retable.runs.identity import targets_of
 from retable.tracking import ledger
 
 TARGET = 1.03

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.binary_connect.losses import square_hinge
 from retable.papers.binary_connect.module import recompute
 from retable.papers.binary_connect.networks import binary_layers, use_statistics

@@ -43,7 +43,7 @@ from retable.papers.r_learner.learners.boosting import fold
 from retable.papers.r_learner.learners.grid import Candidate, marginals
 from retable.papers.r_learner.rows import ROWS
 from retable.papers.r_learner.setups import draw
-from retable.provenance import cpu_model
+from retable.runs.provenance import cpu_model
 
 N_TEST = 10_000
 

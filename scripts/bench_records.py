@@ -62,7 +62,7 @@ reported:
 """
 LOOP = """
 import json, pathlib, statistics, sys
-from retable.records import Record
+from retable.runs.records import Record
 groups = {}
 for path in pathlib.Path(sys.argv[1]).glob("digits/*/record.json"):
     record = Record.model_validate_json(path.read_bytes(), strict=True)
@@ -137,8 +137,7 @@ def _column(column: int) -> None:
     """Records of one column's runs."""
     import random
 
-    from retable import records
-    from retable.launch import frozen
+    from retable.runs import frozen, records
     from retable.tables import grid
 
     planned = grid.plan("digits/many")
@@ -168,14 +167,14 @@ def _column(column: int) -> None:
 
 
 def _result(metric: str, value: float, row: str = "", step: int | None = None) -> Any:
-    from retable.records import ResultRow
+    from retable.runs.records import ResultRow
 
     return ResultRow(metric=metric, value=value, result_row=row, step=step)
 
 
 def _record(run: Any) -> Any:
-    from retable.provenance import cpu_model
-    from retable.records import Provenance, Record, Status
+    from retable.runs.provenance import cpu_model
+    from retable.runs.records import Provenance, Record, Status
 
     provenance = Provenance(
         commit="0123456789abcdef" * 2 + "01234567",
@@ -268,7 +267,7 @@ def _compare(loop: dict[str, list[float]], cells: list[dict[str, Any]]) -> None:
 
 def hardware() -> str:
     """The machine, in a line."""
-    from retable.provenance import cpu_model
+    from retable.runs.provenance import cpu_model
 
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (

@@ -30,7 +30,7 @@ from retable.papers.risk_parity.batched import ccd_improved_batched
 from retable.papers.risk_parity.compiled_batch import ccd_improved_batch
 from retable.papers.risk_parity.matrices import random_correlation
 from retable.papers.risk_parity.solvers import ccd_improved, ccd_original, risk_shares
-from retable.provenance import cpu_model
+from retable.runs.provenance import cpu_model
 
 warnings.filterwarnings("ignore")
 import pyfeng

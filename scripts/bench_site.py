@@ -74,8 +74,7 @@ def generate(folder: Path, n_runs: int, n_epochs: int) -> None:
     file.parent.mkdir(parents=True)
     file.write_text(table_text(n_runs // (ROWS * COLUMNS)), encoding="utf-8")
     use(folder)
-    from retable import records
-    from retable.report import parquet
+    from retable.runs import published_records, records
     from retable.tables import grid
 
     planned = grid.plan("digits/many")
@@ -93,9 +92,9 @@ def generate(folder: Path, n_runs: int, n_epochs: int) -> None:
         written.write_text(records.dump(record), encoding="utf-8")
         records.publish(written, run.folder)
         found[run.key], histories[run.key] = record, text
-    path = parquet.parquet_file("digits/many", "paper")
+    path = published_records.parquet_file("digits/many", "paper")
     path.parent.mkdir(parents=True)
-    parquet.write(path, found, histories)
+    published_records.write(path, found, histories)
 
 
 def history(rng: random.Random, n_epochs: int) -> list[dict[str, float]]:
@@ -109,9 +108,9 @@ def history(rng: random.Random, n_epochs: int) -> list[dict[str, float]]:
 
 def made(run: Any, rng: random.Random, history_sha256: str) -> Any:
     """A finished run's record."""
-    from retable.launch.frozen import recorded
-    from retable.provenance import cpu_model
-    from retable.records import Provenance, Record, ResultRow, Status
+    from retable.runs.frozen import recorded
+    from retable.runs.provenance import cpu_model
+    from retable.runs.records import Provenance, Record, ResultRow, Status
 
     curve = [
         ResultRow(metric="train/loss", result_row="curve", step=step, value=rng.random())

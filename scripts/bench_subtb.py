@@ -47,7 +47,7 @@ from retable.papers.subtb.seq_model import SequenceModel
 from retable.papers.subtb.sequences import evaluation
 from retable.papers.subtb.trajectories import Trajectories
 from retable.papers.subtb.visited import Visited
-from retable.provenance import cpu_model
+from retable.runs.provenance import cpu_model
 
 TORCHGFN = "2.4.1"
 BATCH = 16

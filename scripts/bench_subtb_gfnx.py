@@ -38,7 +38,7 @@ from retable.papers.subtb.networks import MLP
 from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.rollout import GridPolicy, visits
 from retable.papers.subtb.trajectories import Trajectories
-from retable.provenance import cpu_model
+from retable.runs.provenance import cpu_model
 
 GFNX = "0.0.1"
 LAM = 0.9

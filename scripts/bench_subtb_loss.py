@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from retable.papers.subtb.losses import subtb_loss
-from retable.provenance import cpu_model
+from retable.runs.provenance import cpu_model
 
 BATCH = 16
 

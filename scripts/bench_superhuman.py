@@ -30,7 +30,6 @@ from fairlearn import metrics as fl
 from sklearn.metrics import zero_one_loss
 
 from retable.data.base import DataPaths
-from retable.locations import default_paths
 from retable.papers.superhuman_fairness.alpha import closed_form
 from retable.papers.superhuman_fairness.baselines.postproc import logistic_regression
 from retable.papers.superhuman_fairness.data import Adult, Generated, halve
@@ -38,7 +37,8 @@ from retable.papers.superhuman_fairness.gradient import Sampler, gradient, proba
 from retable.papers.superhuman_fairness.losses import MEASURES, losses
 from retable.papers.superhuman_fairness.subdominance import subdominance
 from retable.papers.superhuman_fairness.units import Units
-from retable.provenance import cpu_model
+from retable.runs.provenance import cpu_model
+from retable.util.paths import default_paths
 
 warnings.filterwarnings("ignore")
 ROUNDS = 7

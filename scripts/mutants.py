@@ -46,13 +46,13 @@ class Mutant:
 MUTANTS = [
     Mutant(
         "seed dropped from the key",
-        "src/retable/config.py",
+        "src/retable/config/schema.py",
         (("is_keyed(model, name)]", 'is_keyed(model, name) and name != "seed"]'),),
         "tests/test_config.py::test_keyed_fields_change_the_key_and_unkeyed_do_not[seed]",
     ),
     Mutant(
         "a keyed field made unkeyed",
-        "src/retable/config.py",
+        "src/retable/config/schema.py",
         (
             (
                 "accumulate_grad_batches: PositiveInt = keyed(",
@@ -74,13 +74,13 @@ MUTANTS = [
     ),
     Mutant(
         "a record confirmed by a commit that is not its code",
-        "src/retable/launch/sides.py",
+        "src/retable/launch/code_comparison.py",
         ((") != record.computed_by:", ') == "none":'),),
         "tests/launch/test_sides.py::test_a_commit_that_is_not_the_record_s_code_confirms_nothing",
     ),
     Mutant(
         "relative imports not in the fingerprint",
-        "src/retable/imports.py",
+        "src/retable/runs/import_closure.py",
         (("base = static.absolute(module, node)", 'base = node.module or ""'),),
         "tests/test_imports.py::test_the_closure_holds_every_own_module_and_no_other",
     ),
@@ -133,7 +133,7 @@ MUTANTS = [
     ),
     Mutant(
         "lease ignored",
-        "src/retable/launch/lease.py",
+        "src/retable/runs/lease.py",
         (
             (
                 "            if dead is False:\n                return None\n",
@@ -150,7 +150,7 @@ MUTANTS = [
     ),
     Mutant(
         "record written before the history",
-        "src/retable/launch/job.py",
+        "src/retable/launch/worker.py",
         (
             (
                 "        records.write_atomic(history, records.history_text(rows))\n",
@@ -162,7 +162,7 @@ MUTANTS = [
     ),
     Mutant(
         "diverged filling a cell",
-        "src/retable/tables/found.py",
+        "src/retable/runs/record_set.py",
         (("        done = self.done(numbers)\n", "        done = numbers >= 0\n"),),
         "tests/tables/test_aggregate.py::test_only_done_fills_a_cell",
     ),
@@ -216,43 +216,43 @@ MUTANTS = [
     ),
     Mutant(
         "better and worse swapped",
-        "src/retable/tables/compare.py",
+        "src/retable/tables/verdicts/cell.py",
         (('return "better" if (d < 0)', 'return "better" if (d > 0)'),),
         "tests/tables/test_verdict.py::test_better_and_worse_follow_the_direction",
     ),
     Mutant(
         "standard error read as a standard deviation",
-        "src/retable/tables/reading.py",
+        "src/retable/tables/verdicts/reported.py",
         (("return x * math.sqrt(n) * unbiased", "return x * unbiased"),),
         "tests/tables/test_reading.py::test_spreads_become_standard_deviations",
     ),
     Mutant(
         "what the printed digits hide forgotten",
-        "src/retable/tables/compare.py",
+        "src/retable/tables/verdicts/cell.py",
         (("df) * se + reading.h", "df) * se"),),
         "tests/tables/test_compare.py::test_welch",
     ),
     Mutant(
         "one-sided where two-sided is meant",
-        "src/retable/tables/compare.py",
+        "src/retable/tables/verdicts/cell.py",
         (("t_quantile((1 + level) / 2, df)", "t_quantile(level, df)"),),
         "tests/tables/test_compare.py::test_no_reported_spread",
     ),
     Mutant(
         "Holm's correction skipped",
-        "src/retable/tables/several.py",
+        "src/retable/tables/verdicts/multiplicity.py",
         (("ps[place] * (len(ps) - rank)", "ps[place]"),),
         "tests/tables/test_several.py::test_holms_value",
     ),
     Mutant(
         "level of looks not spent but given to each",
-        "src/retable/tables/power.py",
+        "src/retable/tables/verdicts/power.py",
         (("[total * n / sum(looks) for n in looks]", "[total for _ in looks]"),),
         "tests/tables/test_power.py::test_looks_and_what_they_spend",
     ),
     Mutant(
         "secondhand counted as verified",
-        "src/retable/tables/judge.py",
+        "src/retable/tables/verdicts/judge.py",
         (('reported.grade == "primary"', 'reported.grade in {"primary", "secondhand"}'),),
         "tests/tables/test_judge.py::test_only_what_the_paper_prints_counts_as_verified",
     ),

@@ -15,8 +15,8 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from retable.report.live.board import board
-from retable.report.live.look import Looker
+from retable.monitor.board.layout import board
+from retable.monitor.board.view import Looker
 from retable.tables import collect
 from retable.tables.grid import plan
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from retable import records
-from retable.records import ResultRow
+from retable.runs import records
+from retable.runs.records import ResultRow
 
 
 def rewrite(run, **update):

@@ -13,8 +13,9 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from retable import locations, records
-from retable.records import RecordError, Status
+from retable.runs import records
+from retable.runs.records import RecordError, Status
+from retable.util import paths
 from slurm_support import NODES, SAVED, Cluster, until
 
 KINDS = ("node", "node", "preempt", "preempt", "time limit", "time limit", "kill", "controller")
@@ -124,7 +125,7 @@ class Chaos:
 def settled(runs: Path) -> Counter[str]:
     """Runs by the status of their own record; ``none`` where there is no record yet."""
     found: Counter[str] = Counter()
-    for folder in locations.run_folders(runs):
+    for folder in paths.run_folders(runs):
         with suppress(RecordError):
             record = records.read(folder / records.RUN_RECORD)
             found["none" if record is None else record.status.value] += 1
@@ -157,7 +158,7 @@ def epochs_repeated(folder: Path) -> tuple[int, int]:
 def unsettled(runs: Path) -> str:
     """What the jobs say of runs that have no record of their own."""
     lines: list[str] = []
-    for folder in locations.run_folders(runs):
+    for folder in paths.run_folders(runs):
         if not (folder / records.RUN_RECORD).exists():
             name = f"{folder.parent.name}/{folder.name}"
             for path in runs.glob("_slurm/*/array-*.json"):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import records_support as made
-from retable import records
-from retable.launch.clean import UNASKED, remove, survey
-from retable.launch.lease import Holder
-from retable.records import Status
+from retable.admin.clean import UNASKED, remove, survey
+from retable.runs import records
+from retable.runs.lease import Holder
+from retable.runs.records import Status
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from index_support import table
-from retable import bulk, index, records
-from retable.records import Record
+from retable.runs import index, records, scan
+from retable.runs.record_set import Found
+from retable.runs.records import Record
 from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.collect import from_runs
-from retable.tables.found import Found
 from retable.tables.grid import Grid
 
 
@@ -40,13 +40,13 @@ class Readings:
 
     def __init__(self, monkeypatch) -> None:
         self.keys: list[str] = []
-        read = bulk.read
+        read = scan.read
 
         def noted(base, keys, places):
             self.keys += keys
             return read(base, keys, places)
 
-        monkeypatch.setattr(bulk, "read", noted)
+        monkeypatch.setattr(scan, "read", noted)
 
     def taken(self) -> list[str]:
         """Since it was asked the last time."""

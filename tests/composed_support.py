@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from retable import composed, locations
-from retable.compose import compose
-from retable.composed import planning
+from retable.config import compose_cache
+from retable.config.compose import compose
+from retable.config.compose_cache import planning
+from retable.util import paths
 
 BASE = ["experiment=digits/base", "seed=0"]
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """Folder of the compose cache, into which even a single setting is written."""
-    monkeypatch.setattr(composed, "WORTH_A_FILE", 1)
+    monkeypatch.setattr(compose_cache, "WORTH_A_FILE", 1)
     return tmp_path / "cache" / "compose"
 
 
@@ -27,13 +28,13 @@ def cache(tmp_path, monkeypatch):
 def asked(cache, monkeypatch):
     """Every list of overrides for which Hydra was asked while something was planned."""
     calls = []
-    ask = composed.Memory.compose
+    ask = compose_cache.Memory.compose
 
     def asking(self, overrides):
         calls.append(overrides)
         return ask(self, overrides)
 
-    monkeypatch.setattr(composed.Memory, "compose", asking)
+    monkeypatch.setattr(compose_cache.Memory, "compose", asking)
     return calls
 
 
@@ -43,7 +44,7 @@ def conf(tmp_path, monkeypatch):
     own, extra = tmp_path / "conf", tmp_path / "extra"
     shutil.copytree(ROOT / "conf", own)
     shutil.copytree(os.environ["RETABLE_EXTRA"], extra)
-    monkeypatch.setattr(locations, "conf_dir", lambda: own)
+    monkeypatch.setattr(paths, "conf_dir", lambda: own)
     monkeypatch.setenv("RETABLE_EXTRA", str(extra))
     return own, extra / "conf"
 

@@ -11,9 +11,9 @@ from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces import Workspace
 from wandb_workspaces.workspaces.internal import View
 
-from retable.commands.verdicts import built_tables
-from retable.tables.judge import judge_all
-from retable.tracking import dashboard
+from retable.cli.verdicts import built_tables
+from retable.tables.verdicts.judge import judge_all
+from retable.wandb_tools.dashboard import build
 
 
 def sources(grids, histories=None):
@@ -21,15 +21,15 @@ def sources(grids, histories=None):
     built = built_tables(grids, "runs")
     tables = judge_all(table for _, _, table in built)
     return [
-        dashboard.source_of(grid, table, found, histories)
+        build.source_of(grid, table, found, histories)
         for (grid, found, _), table in zip(built, tables, strict=True)
     ]
 
 
 def written(source, file: Path, site=None):
     """The spec of a dashboard, through its file."""
-    made = dashboard.make(source, dashboard.place_of(None, None), None, site)
-    dashboard.write(made, file)
+    made = build.make(source, build.place_of(None, None), None, site)
+    build.write(made, file)
     return Spec(file)
 
 

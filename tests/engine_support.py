@@ -7,13 +7,13 @@ from collections import deque
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.launch import engine, frozen
-from retable.launch.engine import Summary
-from retable.launch.job import new_attempt, perform
-from retable.launch.lease import Holder
-from retable.launch.local import Ended
+from retable.config.compose import compose, hydra_ready
+from retable.launch import dispatch
+from retable.launch.dispatch import Summary
+from retable.launch.forkserver_client import Ended
+from retable.launch.worker import new_attempt, perform
+from retable.runs import frozen, records
+from retable.runs.lease import Holder
 
 
 def freeze(*overrides, experiment="digits/smoke", seed=0):
@@ -72,7 +72,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch):
     Fake.script, Fake.log, Fake.most = None, [], 0
-    monkeypatch.setattr(engine, "Forkserver", Fake)
+    monkeypatch.setattr(dispatch, "Forkserver", Fake)
     return Fake
 
 
@@ -86,7 +86,7 @@ def dies(run, pid, *, attempt=True):
 
 def engine_of(fake, *runs):
     """An engine in the middle of its work."""
-    made = engine._Engine(deque(runs), Summary(), lambda r: r.label)
-    made.progress = engine.Progress(len(runs), shown=False)
+    made = dispatch._Engine(deque(runs), Summary(), lambda r: r.label)
+    made.progress = dispatch.Progress(len(runs), shown=False)
     made.server = fake([])
     return made

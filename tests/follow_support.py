@@ -12,11 +12,11 @@ import pytest
 from fake_slurm_support import COMMANDS, FakeSlurm, fake_slurm
 from index_support import record_for
 from records_support import leave
-from retable.launch import frozen
-from retable.launch.frozen import FrozenRun
-from retable.launch.lease import Holder
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
-from retable.records import Status
+from retable.runs import frozen
+from retable.runs.frozen import FrozenRun
+from retable.runs.lease import Holder
+from retable.runs.records import Status
 from retable.tables.grid import Grid, plan
 
 __all__ = ["fake_slurm", "slurm"]

@@ -19,8 +19,10 @@ import typer
 from hypothesis import HealthCheck, settings
 from hypothesis import seed as hypothesis_seed
 
-from retable import cli, composed
-from retable.launch import engine, frozen, multirun, together
+from retable.cli import main
+from retable.config import compose_cache
+from retable.launch import checks, dispatch, hydra_sweep
+from retable.runs import frozen
 
 SEED = int(os.environ.get("RETABLE_FUZZ_SEED", "0"))
 # Ten times as many, other ones, where there are minutes.
@@ -123,7 +125,7 @@ class House:
     def launch(self, runs, **_: object) -> None:
         """Stands in for the engine: what is about to start has to survive being written."""
         self.launched = True
-        together.check_together(runs)
+        checks.check_together(runs)
         for run in runs:
             paths = run.config.paths.model_copy(update={"runs": str(self.folder / "scratch")})
             moved = frozen.FrozenRun(
@@ -160,7 +162,7 @@ class House:
             patch.setattr(sys, "argv", ["retable", *args])
             _watch.on = True
             try:
-                cli.main()
+                main.main()
                 code = 0
             except SystemExit as end:
                 code = int(end.code or 0)
@@ -262,12 +264,12 @@ def house_in(folder: Path) -> Generator[House]:
         patch.setenv("CANARY", f"touch {house.mark}")
         patch.syspath_prepend(str(traps))
         patch.chdir(work)
-        command = typer.main.get_command(cli.app)
+        command = typer.main.get_command(main.app)
         patch.setattr(typer.main, "get_command", lambda _: command)  # made for every call
-        patch.setattr(composed, "WORTH_A_FILE", 1)  # what was composed is found again
-        patch.setattr(engine, "launch", house.launch)
-        patch.setattr(multirun, "launch", house.launch)
-        patch.setattr(together.provenance, "gpu", lambda: (None, None))  # asks a program
+        patch.setattr(compose_cache, "WORTH_A_FILE", 1)  # what was composed is found again
+        patch.setattr(dispatch, "launch", house.launch)
+        patch.setattr(hydra_sweep, "launch", house.launch)
+        patch.setattr(checks.provenance, "gpu", lambda: (None, None))  # asks a program
         for module, name in ((pickle, "load"), (pickle, "loads"), (torch, "load")):
             patch.setattr(module, name, _watch.called(f"{module.__name__}.{name}"))
         yield house

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from records_support import PROVENANCE, leave
-from retable import records
-from retable.launch import frozen
-from retable.launch.frozen import FrozenRun
-from retable.records import Record, ResultRow, Status
+from retable.runs import frozen, records
+from retable.runs.frozen import FrozenRun
+from retable.runs.records import Record, ResultRow, Status
 from retable.tables.grid import Grid, plan
 
 TABLE = """\

@@ -7,11 +7,10 @@ import threading
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.launch import frozen
-from retable.launch.job import Launched, perform
-from retable.records import Provenance
+from retable.config.compose import compose, hydra_ready
+from retable.launch.worker import Launched, perform
+from retable.runs import frozen, records
+from retable.runs.records import Provenance
 
 LAUNCHED = Launched(
     Provenance(commit="c" * 40, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2),

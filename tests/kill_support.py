@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.identity import targets_of
-from retable.launch import frozen
-from retable.launch.job import Exit, Launched
-from retable.launch.lease import is_held
-from retable.launch.local import Forkserver
-from retable.records import Provenance, Status
+from retable.config.compose import compose, hydra_ready
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Exit, Launched
+from retable.runs import frozen, records
+from retable.runs.identity import targets_of
+from retable.runs.lease import is_held
+from retable.runs.records import Provenance, Status
 from retable.training.checkpointing import find_resume
 
 FAULTS = "RETABLE_TEST_FAULTS"

@@ -12,12 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from retable.records import Provenance, Record, ResultRow, Status
-from retable.report import claims, data, explain, latex, markdown, picture
+from retable.report import claims_text, explain, json_csv, latex, markdown
+from retable.report.svg import curves
+from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, plan
-from retable.tables.judge import judge_all
 from retable.tables.select import decide
+from retable.tables.verdicts.judge import judge_all
 
 NAME = "digits/verdicts"
 HERE = Path(__file__).parent
@@ -126,18 +127,18 @@ def outputs() -> dict[str, str]:
     """What the golden files hold; of run keys only how many, they are pinned elsewhere."""
     full, smoke = tables()
     grid, found = planned()
-    values = data.as_json(full, source="runs")
+    values = json_csv.as_json(full, source="runs")
     for cell in values["cells"]:
         cell["run_keys"] = len(cell["run_keys"])
-    listed = [data.finite(claims.as_json(c)) for c in full.claims]
+    listed = [json_csv.finite(claims_text.as_json(c)) for c in full.claims]
     return {
         "verdicts.md": markdown.render(full, picture="verdicts.svg"),
         "verdicts_smoke.md": markdown.render(smoke, note="A <note>"),
         "verdicts.tex": latex.render(full),
-        "verdicts.csv": data.as_csv(full),
+        "verdicts.csv": json_csv.as_csv(full),
         "verdicts.json": _json(values),
-        "verdicts.svg": picture.render(full),
-        "verdicts_claims.txt": claims.listing([full, smoke]) + "\n",
+        "verdicts.svg": curves.render(full),
+        "verdicts_claims.txt": claims_text.listing([full, smoke]) + "\n",
         "verdicts_claims.json": _json(listed),
         "verdicts_explained.txt": "\n\n".join(
             explain.explain(full, grid, found, place).as_text() for place in EXPLAINED

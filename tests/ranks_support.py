@@ -8,12 +8,11 @@ import time
 import pytest
 
 from job_support import LAUNCHED, freeze, record_of
-from retable import records
-from retable.identity import targets_of
-from retable.launch import frozen
-from retable.launch.attempt import identity_of
-from retable.launch.job import Exit
-from retable.launch.local import Forkserver
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Exit
+from retable.runs import frozen, records
+from retable.runs.attempts import identity_of
+from retable.runs.identity import targets_of
 from retable.training.checkpointing import find_resume
 
 WEIGHTS, NUMBERS = 2e-5, 1e-5

@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from retable import records
-from retable.records import Provenance, Record, ResultRow, Status
+from retable.runs import records
+from retable.runs.records import Provenance, Record, ResultRow, Status
 
 PROVENANCE = Provenance(
     commit="c", dirty=None, packages="p", python="3", torch="2", cpu="cpu", cores=1

@@ -1,6 +1,6 @@
 """The rules of a cell for arrays of repetitions: only so are 40,000 of them a matter of seconds.
 
-`test_simulations.py` holds that they say what `retable.tables.compare` says.
+`test_simulations.py` holds that they say what `retable.tables.verdicts.cell` says.
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@ from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
-from retable.records import Provenance, Record, ResultRow, Status
-from retable.report.site import sources
+from retable.report.site import inputs
 from retable.report.site.build import Built, build
-from retable.report.site.sources import History, Source
+from retable.report.site.inputs import History, Source
+from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import build as build_table
-from retable.tables.figure import Figure, Panel
+from retable.tables.figure_spec import Figure, Panel
 from retable.tables.grid import Grid, plan
-from retable.tables.parts import Claim
 from retable.tables.spec import TableSpec
+from retable.tables.spec_parts import Claim
 
 HURT = "<img src=x onerror=hurt()>"
 HURT_ERROR = "ValueError: </pre><script>hurt()</script> & more\nsecond line"
@@ -101,7 +101,7 @@ def drawn(spec: TableSpec) -> TableSpec:
 def made(
     *, transposed: bool = False, protocols: tuple[str, ...] = ("paper", "smoke")
 ) -> list[Source]:
-    """Tables as :func:`retable.report.site.sources.from_results` gives them."""
+    """Tables as :func:`retable.report.site.inputs.from_results` gives them."""
     found: list[Source] = []
     for protocol in protocols:
         grid = plan("digits/accuracy", protocol)
@@ -116,7 +116,7 @@ def made(
                 lambda key, records=records: history(records[key]),
             )
         )
-    return sources.judged(found)
+    return inputs.judged(found)
 
 
 def quiet(what: str, done: int, total: int) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from retable.tables.compare import difference, verdict
-from retable.tables.contrast import Arm
-from retable.tables.judged import Difference, Reading, VerdictKind
-from retable.tables.reading import decimals_of
+from retable.tables.results import Difference, Reading, VerdictKind
+from retable.tables.verdicts.cell import difference, verdict
+from retable.tables.verdicts.contrast import Arm
+from retable.tables.verdicts.reported import decimals_of
 
 
 def reading(

@@ -14,13 +14,14 @@ import pytest
 import wandb_stand_in
 from fault_support import wait_for
 from job_support import LAUNCHED, freeze
-from retable import locations, records
-from retable.launch import frozen
-from retable.launch.frozen import recorded
-from retable.records import Record, ResultRow, Status
-from retable.tracking import api, merge, naming, segments, sync, tags, wandb_run
+from retable.runs import frozen, records
+from retable.runs.frozen import recorded
+from retable.runs.records import Record, ResultRow, Status
+from retable.tracking import naming, tags, wandb_run
 from retable.tracking.ledger import Ledger
-from retable.tracking.local import HISTORY, Local
+from retable.util import paths
+from retable.wandb_tools import api, rewrite, segments, sync
+from retable.wandb_tools.local_runs import HISTORY, Local
 
 HELD = """
 import json, sys
@@ -106,7 +107,7 @@ def attempt(
     told = tags.read(runs, run.config.paper, run.key)
     whole = Local(identifier, run, path, stand_in, "", told, [])
     given = {
-        "opening": merge.opening_of(whole).as_dict(),
+        "opening": rewrite.opening_of(whole).as_dict(),
         "rows": rows(end)[begin:],
         "record": records.dump(stand_in),
         "folder": str(naming.folder(runs)),
@@ -158,7 +159,7 @@ def moved(run, runs):
 
 def local_of(run):
     """What there is to upload of a run; it is one."""
-    from retable.tracking.local import of_run
+    from retable.wandb_tools.local_runs import of_run
 
     [found] = of_run(run.folder)
     assert isinstance(found, Local)
@@ -184,7 +185,7 @@ def server(monkeypatch):
 
 def synced(runs, waits=(0.0,), said=None, **more):
     """Sync all runs of a folder, in this process."""
-    found = sync.find(locations.run_folders(runs))
+    found = sync.find(paths.run_folders(runs))
     assert not found.broken
     with_login = api.connect(pytest.fail)
     say = pytest.fail if said is None else said.append

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 
 from job_support import LAUNCHED
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.launch import frozen
-from retable.launch.job import perform
+from retable.config.compose import compose, hydra_ready
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
+from retable.launch.worker import perform
+from retable.runs import frozen, records
 
 TASK = ["-m", "retable.launch.slurm.task"]
 SETTING = ["experiment=digits/base", "trainer.max_epochs=6", "data.train_size=600"]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from fuzz_mutations import structural, textual
 from records_support import config_of, leave, record_of
-from retable import bulk, records
-from retable.bulk import About, value_at
-from retable.records import Record, ResultRow, Status
+from retable.runs import records, scan
+from retable.runs.records import Record, ResultRow, Status
+from retable.runs.scan import About, value_at
 
-PLACES: list[bulk.Place] = [
+PLACES: list[scan.Place] = [
     ("a", "", None),
     ("a", "row", 3),
     ("val/a", None, None),
@@ -73,7 +73,7 @@ def many(runs: Path) -> list[str]:
     return keys
 
 
-def compared(rows: bulk.Rows, runs: Path, keys: list[str]) -> None:
+def compared(rows: scan.Rows, runs: Path, keys: list[str]) -> None:
     """Rows say what read_run does of each run, warnings included."""
     said: list[str] = []
     expected = {key: records.read_run(runs / "digits" / key, said.append) for key in keys}
@@ -90,7 +90,7 @@ def compared(rows: bulk.Rows, runs: Path, keys: list[str]) -> None:
 
 def test_every_kind_of_run_is_read_as_a_single_one_is(runs):
     keys = many(runs)
-    rows = bulk.read(str(runs / "digits"), keys, PLACES)
+    rows = scan.read(str(runs / "digits"), keys, PLACES)
     assert len(rows.warnings) > 15
     compared(rows, runs, keys)
     stamped = dict(zip(rows.keys, rows.stamps, strict=True))
@@ -105,19 +105,19 @@ def test_every_kind_of_run_is_read_as_a_single_one_is(runs):
 @pytest.mark.parametrize("cores", [1, 2])
 def test_in_several_processes_as_in_one(runs, monkeypatch, cores):
     keys = many(runs)
-    monkeypatch.setattr(bulk, "PARALLEL", 10)
-    monkeypatch.setattr(bulk, "_CHUNK", 7)
+    monkeypatch.setattr(scan, "PARALLEL", 10)
+    monkeypatch.setattr(scan, "_CHUNK", 7)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     asked: list[bool] = []
-    ask = bulk._ask
-    monkeypatch.setattr(bulk, "_ask", lambda *args: asked.append(True) or ask(*args))
+    ask = scan._ask
+    monkeypatch.setattr(scan, "_ask", lambda *args: asked.append(True) or ask(*args))
     told: list[int] = []
-    parts = list(bulk.read_all(str(runs / "digits"), keys, PLACES, told.append))
+    parts = list(scan.read_all(str(runs / "digits"), keys, PLACES, told.append))
     assert len(asked) == (9 if cores == 2 else 0)
     assert told == list(range(0, 60, 7))
     for number, rows in enumerate(parts):
         compared(rows, runs, keys[7 * number : 7 * number + 7])
-    whole = bulk.read(str(runs / "digits"), keys, PLACES)
+    whole = scan.read(str(runs / "digits"), keys, PLACES)
     assert [s for rows in parts for s in rows.stamps] == whole.stamps
     assert [s for rows in parts for s in rows.slots] == whole.slots
 
@@ -125,25 +125,25 @@ def test_in_several_processes_as_in_one(runs, monkeypatch, cores):
 @pytest.mark.parametrize("command", [["false"], ["no-such-program"], ["echo", "what?"], ["cat"]])
 def test_helpers_that_fail_cost_time_only(runs, monkeypatch, command):
     keys = many(runs)
-    monkeypatch.setattr(bulk, "PARALLEL", 10)
-    monkeypatch.setattr(bulk, "_CHUNK", 7)
+    monkeypatch.setattr(scan, "PARALLEL", 10)
+    monkeypatch.setattr(scan, "_CHUNK", 7)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    start = bulk._start
-    monkeypatch.setattr(bulk, "_start", lambda _, environment: start(command, environment))
-    parts = list(bulk.read_all(str(runs / "digits"), keys, PLACES, lambda _: None))
+    start = scan._start
+    monkeypatch.setattr(scan, "_start", lambda _, environment: start(command, environment))
+    parts = list(scan.read_all(str(runs / "digits"), keys, PLACES, lambda _: None))
     for number, rows in enumerate(parts):
         compared(rows, runs, keys[7 * number : 7 * number + 7])
 
 
 def test_no_helper_outlives_the_reading(runs, monkeypatch):
     keys = many(runs)
-    monkeypatch.setattr(bulk, "PARALLEL", 10)
-    monkeypatch.setattr(bulk, "_CHUNK", 7)
+    monkeypatch.setattr(scan, "PARALLEL", 10)
+    monkeypatch.setattr(scan, "_CHUNK", 7)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     made = []
-    start = bulk._start
-    monkeypatch.setattr(bulk, "_start", lambda *args: made.append(start(*args)) or made[-1])
-    reading = bulk.read_all(str(runs / "digits"), keys, PLACES, lambda _: None)
+    start = scan._start
+    monkeypatch.setattr(scan, "_start", lambda *args: made.append(start(*args)) or made[-1])
+    reading = scan.read_all(str(runs / "digits"), keys, PLACES, lambda _: None)
     next(reading)
     reading.close()  # as Ctrl-C leaves it
     assert len(made) == 2
@@ -161,7 +161,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_kept(runs, monkeypatch):
         return fstat(handle)
 
     monkeypatch.setattr(os, "fstat", later)
-    rows = bulk.read(str(runs / "digits"), [made.key], PLACES)
+    rows = scan.read(str(runs / "digits"), [made.key], PLACES)
     assert rows.keys == [made.key]
     assert rows.stamps == [None]
 
@@ -191,7 +191,7 @@ places = st.lists(
 @given(rows_of_results, places)
 def test_one_pass_finds_what_looking_at_each_place_does(results, wanted):
     record = record_of(config_of(), results=results, validation={"val/a": 2.0, "d": -1.0})
-    found = bulk._Wanted(wanted).of(record)
+    found = scan._Wanted(wanted).of(record)
     assert [repr(v) for v in found] == [repr(value_at(record, place)) for place in wanted]
 
 

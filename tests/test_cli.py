@@ -177,7 +177,7 @@ def test_publish_and_table_from_results_give_the_same_bytes(here):
 
 
 def test_prepare(monkeypatch, capsys):
-    from retable.cli import main
+    from retable.cli.main import main
 
     monkeypatch.setattr(sys, "argv", ["retable", "prepare", "digits", "--protocol", "smoke"])
     with pytest.raises(SystemExit) as left:  # in this process, which has torch loaded
@@ -213,7 +213,7 @@ def test_every_help_has_an_example_and_every_command_is_here(here):
 
 def test_help_imports_nothing_heavy(here):
     code = (
-        "import sys; sys.argv = ['retable', '--help']\nfrom retable.cli import main\n"
+        "import sys; sys.argv = ['retable', '--help']\nfrom retable.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'hydra', 'omegaconf', 'pydantic', 'polars', 'numpy', 'yaml'}"
         " & set(sys.modules)))"

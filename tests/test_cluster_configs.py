@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from retable import locations
-from retable.compose import compose, hydra_ready
-from retable.config import ClusterConfig
-from retable.launch.slurm.plan import Needs
+from retable.config.compose import compose, hydra_ready
+from retable.config.schema import ClusterConfig
+from retable.launch.slurm.job_arrays import Needs
 from retable.tables import grid, spec
+from retable.util import paths
 from retable.util.errors import UserError
 
 ON = ("launcher=slurm", "cluster=dev")
@@ -38,7 +38,7 @@ def write_experiment(extra, text, defaults=""):
     )
 
 
-@pytest.mark.parametrize("name", locations.config_names("cluster"))
+@pytest.mark.parametrize("name", paths.config_names("cluster"))
 def test_every_shipped_profile_is_valid(name):
     config = composed("launcher=slurm", f"cluster={name}")
     assert isinstance(config.cluster, ClusterConfig)
@@ -54,7 +54,7 @@ def test_without_a_profile_the_message_names_them():
 
 
 def test_a_profile_does_not_touch_the_identity():
-    from retable.identity import run_key
+    from retable.runs.identity import run_key
 
     assert run_key(composed(*ON, "resources.minutes=7")) == run_key(composed())
 
@@ -128,7 +128,7 @@ def test_the_tables_cifar_and_svhn_cells_ask_for_a_gpu_and_the_others_do_not():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in locations.config_names("experiment") if n.endswith(("_smoke", "_reduced"))]
+    "name", [n for n in paths.config_names("experiment") if n.endswith(("_smoke", "_reduced"))]
 )
 def test_what_takes_seconds_or_minutes_needs_no_gpu(name):
     config = composed(experiment=name)

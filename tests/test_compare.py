@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from retable.compare import compare, config_differences, relative_difference
-from retable.records import Provenance, Record, ResultRow, Status
+from retable.runs.equality import compare, config_differences, relative_difference
+from retable.runs.records import Provenance, Record, ResultRow, Status
 
 PROVENANCE = Provenance(
     commit="c", packages="p", python="3.11.7", torch="2.15.0", cpu="cpu", cores=2, dirty=None

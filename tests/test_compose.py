@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retable.compose import check_overrides, compose, groups, hydra_ready, lenient
-from retable.config import RunConfig
-from retable.identity import run_key
+from retable.config.compose import check_overrides, compose, groups, hydra_ready, lenient
+from retable.config.schema import RunConfig
+from retable.runs.identity import run_key
 from retable.util.errors import UserError
 
 BASE = ["experiment=digits/base", "seed=0"]

@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from composed_support import BASE, asked, cache, conf, planned  # noqa: F401 - fixtures
-from retable import composed, locations
-from retable.compose import compose, hydra_ready
-from retable.composed import planning
-from retable.identity import run_key
-from retable.launch.frozen import freeze
+from retable.config import compose_cache
+from retable.config.compose import compose, hydra_ready
+from retable.config.compose_cache import planning
+from retable.runs.frozen import freeze
+from retable.runs.identity import run_key
 from retable.tables import spec
+from retable.util import paths
 from retable.util.errors import UserError
 
 
@@ -34,8 +35,8 @@ def outcome(overrides):
 
 def shipped():
     """Overrides of every experiment, and of every row and column of every table."""
-    found = [[f"experiment={name}"] for name in locations.config_names("experiment")]
-    for name in locations.config_names("table"):
+    found = [[f"experiment={name}"] for name in paths.config_names("experiment")]
+    for name in paths.config_names("table"):
         table = spec.load(name)
         rows = [row for row in table.rows.values() if row.run]
         columns = list(table.columns)
@@ -138,7 +139,7 @@ def test_outside_of_planning_nothing_is_kept(cache):
         with planning():
             pass
     assert not cache.exists()
-    assert composed.find(BASE) is None
+    assert compose_cache.find(BASE) is None
 
 
 # What makes it old.
@@ -206,7 +207,7 @@ def test_a_variable_that_the_configs_read_makes_it_old(asked, monkeypatch, tmp_p
 
 def test_other_versions_make_it_old(asked, monkeypatch):
     planned()
-    monkeypatch.setattr(composed, "__version__", "9")
+    monkeypatch.setattr(compose_cache, "__version__", "9")
     planned()
     assert len(asked) == 2
     real = importlib.metadata.version
@@ -232,12 +233,12 @@ def test_linked_folders_are_looked_into_and_loops_end(conf, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "file.yaml").touch()
-    before = composed.sources()
+    before = compose_cache.sources()
     (conf[1] / "experiment" / "linked").symlink_to(elsewhere)
     (elsewhere / "loop").symlink_to(elsewhere)
-    linked = composed.sources()
+    linked = compose_cache.sources()
     (elsewhere / "file.yaml").write_text("a: 1\n", encoding="utf-8")
-    assert len({before, linked, composed.sources()}) == 3
+    assert len({before, linked, compose_cache.sources()}) == 3
 
 
 @pytest.mark.parametrize(
@@ -246,9 +247,9 @@ def test_linked_folders_are_looked_into_and_loops_end(conf, tmp_path):
      "hydra: {searchpath: [file:///tmp]}\n"],
 )  # fmt: skip
 def test_configs_that_depend_on_more_than_files_and_variables_are_not_kept(conf, cache, text):
-    assert composed.sources() is not None
+    assert compose_cache.sources() is not None
     (conf[0] / "trainer" / "other.yaml").write_text(text, encoding="utf-8")
-    assert composed.sources() is None
+    assert compose_cache.sources() is None
     assert planned().model["hidden"] == 32
     assert not cache.exists()
 
@@ -262,7 +263,7 @@ def test_configs_that_depend_on_more_than_files_and_variables_are_not_kept(conf,
     ],
 )
 def test_variables_that_a_text_reads(text, names):
-    assert composed._variables(text) == names
+    assert compose_cache._variables(text) == names
 
 
 def test_what_an_override_reads_is_not_kept(asked, monkeypatch):
@@ -276,7 +277,7 @@ def test_what_an_override_reads_is_not_kept(asked, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rows", "loaded"), [(composed.WORTH_A_FILE, []), (2, ["hydra", "omegaconf"])]
+    ("rows", "loaded"), [(compose_cache.WORTH_A_FILE, []), (2, ["hydra", "omegaconf"])]
 )
 def test_a_large_table_that_was_planned_before_needs_no_hydra(conf, tmp_path, rows, loaded):
     file = conf[1] / "table" / "digits" / "accuracy.yaml"

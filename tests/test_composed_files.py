@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from composed_support import BASE, asked, cache, conf, only, planned  # noqa: F401 - fixtures
-from retable import composed
-from retable.compose import compose
-from retable.composed import planning
+from retable.config import compose_cache
+from retable.config.compose import compose
+from retable.config.compose_cache import planning
 from retable.tables import grid
 from retable.util.errors import UserError
 
@@ -23,7 +23,7 @@ from retable.util.errors import UserError
 def write(file: Path, entries: dict[str, str]) -> None:
     """A file as retable itself writes it, whatever is in it."""
     body = "".join(f"{key}\n{text}\n" for key, text in entries.items()).encode()
-    file.write_bytes(composed._checksum(file, body) + body)
+    file.write_bytes(compose_cache._checksum(file, body) + body)
 
 
 # What is not believed.
@@ -63,7 +63,7 @@ def test_nothing_is_written_where_a_cell_is_refused(cache, monkeypatch):
 def test_what_comes_from_the_cache_is_validated(cache, change, message):
     planned()
     file = only(cache)
-    [(key, text)] = composed._load(file).items()
+    [(key, text)] = compose_cache._load(file).items()
     write(file, {key: json.dumps({**json.loads(text), **change})})
     with planning(), pytest.raises(UserError) as caught:
         compose(BASE)
@@ -74,7 +74,7 @@ def test_what_comes_from_the_cache_is_validated(cache, change, message):
 def test_an_entry_that_is_none_is_composed_anew(cache, asked, text):
     before = planned()
     file = only(cache)
-    write(file, dict.fromkeys(composed._load(file), text))
+    write(file, dict.fromkeys(compose_cache._load(file), text))
     assert planned() == before
     assert len(asked) == 2
     assert planned() == before
@@ -118,8 +118,8 @@ def test_a_broken_file_is_ignored_and_written_anew(cache, asked, break_it):
 def test_a_file_under_another_digest_is_not_believed(cache, asked, monkeypatch):
     planned()
     file = only(cache)
-    monkeypatch.setattr(composed, "__version__", "9")
-    other = composed._file(composed.sources())
+    monkeypatch.setattr(compose_cache, "__version__", "9")
+    other = compose_cache._file(compose_cache.sources())
     shutil.copy(file, other)
     planned()
     assert len(asked) == 2
@@ -131,9 +131,9 @@ def test_a_file_under_another_digest_is_not_believed(cache, asked, monkeypatch):
 )  # fmt: skip
 def test_what_json_cannot_say_is_not_kept(cache, values):
     with planning():
-        composed.keep(["a=1"], values)
-        composed.keep(["b=1"], {"a": [1, 1.0, True, None, "é\ud800", 1e-300, 2**70]})
-    [(key, text)] = composed._load(only(cache)).items()
+        compose_cache.keep(["a=1"], values)
+        compose_cache.keep(["b=1"], {"a": [1, 1.0, True, None, "é\ud800", 1e-300, 2**70]})
+    [(key, text)] = compose_cache._load(only(cache)).items()
     assert json.loads(key) == ["b=1"]
     assert repr(json.loads(text)["a"]) == repr([1, 1.0, True, None, "é\ud800", 1e-300, 2**70])
 
@@ -158,12 +158,12 @@ def test_a_cache_that_cannot_be_written_is_not_used(cache, tmp_path, monkeypatch
         def fails(*_):
             raise OSError(number, "no")
 
-        monkeypatch.setattr(composed, "write_atomic", fails)
+        monkeypatch.setattr(compose_cache, "write_atomic", fails)
     assert planned() == planned()
 
 
 def test_a_file_that_is_a_folder_is_not_used(cache):
-    composed._file(composed.sources()).mkdir(parents=True)
+    compose_cache._file(compose_cache.sources()).mkdir(parents=True)
     assert planned() == planned()
 
 
@@ -171,7 +171,7 @@ def test_two_writers_keep_what_both_have(cache, asked):
     with planning():
         compose([*BASE, "model.hidden=3"])
         planned("model.hidden=4")
-    assert len(composed._load(only(cache))) == 2
+    assert len(compose_cache._load(only(cache))) == 2
     planned("model.hidden=3")
     planned("model.hidden=4")
     assert len(asked) == 2
@@ -179,7 +179,7 @@ def test_two_writers_keep_what_both_have(cache, asked):
 
 def test_many_writers_at_once_leave_a_whole_file(cache):
     code = (
-        "import sys\nfrom retable import composed\nfrom retable.compose import compose\n"
+        "import sys\nfrom retable import composed\nfrom retable.config.compose import compose\n"
         "composed.WORTH_A_FILE = 1\n"
         "for i in range(4):\n    with composed.planning():\n"
         f"        compose([*{BASE!r}, f'model.hidden={{sys.argv[1]}}{{i}}'])\n"
@@ -191,52 +191,52 @@ def test_many_writers_at_once_leave_a_whole_file(cache):
     for process in processes:
         assert process.communicate(timeout=300)[1] == ""
     # The last writer may not have seen another's; what stands there is whole and its own is in it.
-    entries = composed._load(only(cache))
+    entries = compose_cache._load(only(cache))
     assert 4 <= len(entries) <= 12
     assert all(json.loads(text)["paper"] == "digits" for text in entries.values())
 
 
 def test_files_that_are_not_used_any_more_go_and_a_used_one_stays(cache, asked, monkeypatch):
     for version in ("1", "2", "3", "1", "4", "5", "1"):
-        monkeypatch.setattr(composed, "__version__", version)
+        monkeypatch.setattr(compose_cache, "__version__", version)
         planned()
         for file in cache.iterdir():  # an hour passes
             times = file.stat().st_mtime
             os.utime(file, (times - 3600, times - 3600))
-        assert len(list(cache.iterdir())) <= composed.KEPT_FILES
+        assert len(list(cache.iterdir())) <= compose_cache.KEPT_FILES
     assert len(asked) == 5
-    monkeypatch.setattr(composed, "__version__", "2")
+    monkeypatch.setattr(compose_cache, "__version__", "2")
     planned()
     assert len(asked) == 6
 
 
 def test_the_oldest_entries_go_where_a_file_grows_too_large(cache, monkeypatch):
     planned("model.hidden=3")
-    monkeypatch.setattr(composed, "MAX_BYTES", 2 * only(cache).stat().st_size)
+    monkeypatch.setattr(compose_cache, "MAX_BYTES", 2 * only(cache).stat().st_size)
     for hidden in (4, 5, 6):
         planned(f"model.hidden={hidden}")
-    keys = [json.loads(key)[-1] for key in composed._load(only(cache))]
+    keys = [json.loads(key)[-1] for key in compose_cache._load(only(cache))]
     assert keys == ["model.hidden=5", "model.hidden=6"]
-    assert only(cache).stat().st_size < composed.MAX_BYTES + 100
-    monkeypatch.setattr(composed, "MAX_BYTES", 10)
+    assert only(cache).stat().st_size < compose_cache.MAX_BYTES + 100
+    monkeypatch.setattr(compose_cache, "MAX_BYTES", 10)
     assert planned("model.hidden=7").model["hidden"] == 7
-    assert composed._load(only(cache)) == {}
+    assert compose_cache._load(only(cache)) == {}
 
 
 @pytest.mark.parametrize("variable", [True, False])
 def test_the_folder_is_where_the_configs_say(conf, monkeypatch, tmp_path, variable):
-    known = composed.sources()
+    known = compose_cache.sources()
     if variable:
         monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "here"))
-        assert composed._file(known).parent == tmp_path / "here" / "compose"
+        assert compose_cache._file(known).parent == tmp_path / "here" / "compose"
         return
     monkeypatch.delenv("RETABLE_CACHE")
-    assert composed._file(known).parent == Path("cache/compose")
+    assert compose_cache._file(known).parent == Path("cache/compose")
     file = conf[0] / "paths" / "default.yaml"
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace("RETABLE_CACHE,cache", "RETABLE_CACHE,../x"), encoding="utf-8")
-    assert composed._file(known).parent == Path("../x/compose")
+    assert compose_cache._file(known).parent == Path("../x/compose")
     file.write_text("runs: a\ncache: b c\nmirror: null\n", encoding="utf-8")
-    assert composed._file(known).parent == Path("b c/compose")
+    assert compose_cache._file(known).parent == Path("b c/compose")
     file.write_text("[", encoding="utf-8")
-    assert composed._file(known) is None
+    assert compose_cache._file(known) is None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from retable.config import (
+from retable.config.schema import (
     RunConfig,
     Section,
     TrainerConfig,
@@ -16,7 +16,7 @@ from retable.config import (
     sections,
     with_neutral,
 )
-from retable.identity import canonical_json, run_key
+from retable.runs.identity import canonical_json, run_key
 from retable.util.errors import UserError
 
 BASE: dict[str, Any] = {

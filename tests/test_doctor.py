@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from retable import doctor
+from retable.admin import doctor
 
 
 def finding(what: str) -> doctor.Check:

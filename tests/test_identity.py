@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from retable import identity
-from retable.compose import compose, hydra_ready
-from retable.config import REQUIRED, RunConfig, is_keyed, neutral_of, sections
-from retable.identity import derive_seed, fingerprint, modules_of, run_key
+from retable.config.compose import compose, hydra_ready
+from retable.config.schema import REQUIRED, RunConfig, is_keyed, neutral_of, sections
+from retable.runs import identity
+from retable.runs.identity import derive_seed, fingerprint, modules_of, run_key
 from retable.tables import spec
 
 ROOT = Path(__file__).parents[1]
@@ -90,8 +90,8 @@ def write(now: Golden, file: Path = GOLDEN) -> str:
         sys.exit(
             f"{file.name}: not written, {len(orphaned)} lines would change or go"
             f" ({'; '.join(orphaned[:5])}{more}). Published records have these keys and settings:"
-            " give a changed default its neutral value (retable.config.keyed); a line of a setting"
-            " that is meant to go is deleted by hand."
+            " give a changed default its neutral value (retable.config.schema.keyed); a line of"
+            " a setting that is meant to go is deleted by hand."
         )
     added = sum(len(now[part]) - len(golden[part]) for part in golden)
     file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
@@ -228,7 +228,7 @@ def test_fingerprint_follows_the_file(tmp_path):
     shutil.copytree(os.environ["RETABLE_EXTRA"], extra)
     module = extra / "papers" / "digits" / "module.py"
     code = (
-        "import sys\nfrom retable.identity import fingerprint\n"
+        "import sys\nfrom retable.runs.identity import fingerprint\n"
         f"print(fingerprint({TARGETS!r}), 'torch' in sys.modules)"
     )
 

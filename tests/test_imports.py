@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from retable import identity, imports, records, static
-from retable.identity import fingerprint, modules_of
-from retable.launch import snapshot
+from retable.config import signatures
+from retable.runs import identity, import_closure, records, snapshot
+from retable.runs.identity import fingerprint, modules_of
 
 # A paper over three modules, of which one lies deeper, and a helper package of the user's.
 PAPER = {
@@ -91,8 +91,8 @@ def seen(extra, monkeypatch):
 
 def forget() -> None:
     importlib.invalidate_caches()
-    for known in (static.module_file, static.module_tree, imports.own_places,
-                  imports._holds_distributions, identity._fingerprint):  # fmt: skip
+    for known in (signatures.module_file, signatures.module_tree, import_closure.own_places,
+                  import_closure._holds_distributions, identity._fingerprint):  # fmt: skip
         known.cache_clear()
 
 
@@ -131,7 +131,7 @@ def test_a_helper_that_is_one_file_or_compiled_counts(seen, extra):
     helper = extra / "helpers" / "helperlib" / "nets.py"
     helper.write_text(f"import onefile\nimport helperlib.fast\n{helper.read_text()}")
     (extra / "helpers" / "onefile.py").write_text("X = 1\n")
-    suffix = imports.EXTENSION_SUFFIXES[0]
+    suffix = import_closure.EXTENSION_SUFFIXES[0]
     compiled = extra / "helpers" / "helperlib" / f"fast{suffix}"
     compiled.write_bytes(b"\x7fELF 1")
     before = seen()
@@ -160,7 +160,7 @@ def test_an_editable_installation_is_the_users_own(extra, tmp_path):
     (site / "_helperlib.pth").write_text(f"{extra / 'helpers'}\n")
     code = (
         "import site, sys; site.addsitedir(sys.argv[1]);"
-        "from retable.identity import modules_of; print(*modules_of(sys.argv[2:]))"
+        "from retable.runs.identity import modules_of; print(*modules_of(sys.argv[2:]))"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, str(site), *TARGETS],
@@ -207,7 +207,7 @@ def test_a_spread_paper_runs_from_its_snapshot_and_an_edit_of_the_helper_is_seen
 
     first = record(0)
     [copy] = (runs / "_snapshots").iterdir()
-    code = "import helperlib, retable.identity as i, sys;"
+    code = "import helperlib, retable.runs.identity as i, sys;"
     code += "print(helperlib.__file__, i.fingerprint(sys.argv[1:]))"
     targets = sorted(identity.targets_of(first.config))
     done = subprocess.run(

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from records_support import config_of, leave, record_of
-from retable import bulk, index, records
-from retable.bulk import About
-from retable.index import Columns
-from retable.records import Record, Status
+from retable.runs import index, records, scan
+from retable.runs.index import Columns
+from retable.runs.records import Record, Status
+from retable.runs.scan import About
 
-PLACES: list[bulk.Place] = [("a", "", None), ("b", "row", 3), ("val/a", None, None)]
+PLACES: list[scan.Place] = [("a", "", None), ("b", "row", 3), ("val/a", None, None)]
 
 
 def of_seed(seed: int, **changes) -> Record:
@@ -39,7 +39,7 @@ def file(runs) -> Path:
 
 
 def columns_of(base: Path, keys: list[str]) -> Columns:
-    return Columns.of(bulk.read(str(base), keys, PLACES), PLACES)
+    return Columns.of(scan.read(str(base), keys, PLACES), PLACES)
 
 
 def some(runs: Path, n: int = 8) -> list[str]:
@@ -60,10 +60,10 @@ def same(one: Columns, other: Columns) -> bool:
 
 
 def test_no_paper_can_have_the_name_of_its_folder():
-    from retable import locations
+    from retable.util import paths
 
     assert index.FOLDER.startswith("_")  # what locations.run_folders leaves out
-    assert list(locations.run_folders(Path("/nowhere"))) == []
+    assert list(paths.run_folders(Path("/nowhere"))) == []
 
 
 def test_it_says_again_what_was_read(runs, base, file):
@@ -260,7 +260,7 @@ def test_only_what_changed_a_while_ago_is_kept(runs, base, file):
 
 def test_what_is_unusual_is_not_kept(runs, base):
     keys = some(runs)
-    rows = bulk.read(str(base), keys, PLACES)
+    rows = scan.read(str(base), keys, PLACES)
     rows.stamps[2] = None
     rows.slots[3] = 10**200
     rows.keys[4] = "short"

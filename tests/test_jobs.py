@@ -21,11 +21,11 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable.cli import main
-from retable.launch import frozen
+from retable.cli.main import main
 from retable.launch.slurm.submission import all_of
-from retable.records import Status
-from retable.report import watch
+from retable.monitor import watch
+from retable.runs import frozen
+from retable.runs.records import Status
 
 NAME = "digits/fates"
 

@@ -130,7 +130,7 @@ def test_every_version_bound_has_a_reason():
 def test_help_and_version_load_nothing_heavy():
     code = (
         "import sys; sys.argv = ['retable', '--version']\n"
-        "from retable.cli import main\n"
+        "from retable.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'hydra', 'omegaconf', 'pydantic', 'polars', 'numpy', 'yaml'}\n"
         "print(sorted(heavy & set(sys.modules)))"

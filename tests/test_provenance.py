@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from retable import locations, provenance
+from retable.runs import provenance
+from retable.util import paths
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def checkout(tmp_path, monkeypatch):
     git(root, "init", "-q")
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "x")
-    monkeypatch.setattr(locations, "project_root", lambda: root)
+    monkeypatch.setattr(paths, "project_root", lambda: root)
     return root
 
 
@@ -74,7 +75,7 @@ def test_odd_files_do_not_matter(checkout, runs):
 def test_a_repository_around_an_installed_copy_is_not_ours(checkout, runs, monkeypatch):
     inside = checkout / "venv" / "retable"
     inside.mkdir(parents=True)
-    monkeypatch.setattr(locations, "project_root", lambda: inside)
+    monkeypatch.setattr(paths, "project_root", lambda: inside)
     found = provenance.collect(runs)
     assert found.commit is None
     assert found.dirty is None

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from fuzz_mutations import odd_value, structural, textual
 from fuzz_support import SEED, examples
 from records_support import config_of, record_of
-from retable import quick, records
-from retable.records import Blessing, Record, RecordError, ResultRow, Status
+from retable.runs import record_check, records
+from retable.runs.records import Blessing, Record, RecordError, ResultRow, Status
 
 BLESSING = Blessing(was="f", seed=3, commit=None, at="2026-01-01T00:00:00+00:00")
 SWAPS = [
@@ -102,7 +102,7 @@ def plain(value: Any) -> Any:
 
 def holds(data: bytes) -> bool:
     """Whether it is accepted; it may not be where parse refuses, and has to say the same."""
-    fast = quick.accepted(data)
+    fast = record_check.accepted(data)
     if fast is None:
         return False
     try:
@@ -174,8 +174,10 @@ def test_any_config_is_read_the_same(config):
 def test_an_infinite_or_missing_number_is_never_accepted():
     text = records.dump(full_record())
     for value in ("NaN", "Infinity", "-Infinity", "1e999", "-1e400", "null", '"1"', ""):
-        assert quick.accepted(text.replace("0.25", value).encode()) is None, value
-        assert quick.accepted(text.replace("0.30000000000000004", value).encode()) is None, value
+        assert record_check.accepted(text.replace("0.25", value).encode()) is None, value
+        assert record_check.accepted(text.replace("0.30000000000000004", value).encode()) is None, (
+            value
+        )
 
 
 def test_a_schema_that_msgspec_cannot_say_is_not_guessed():
@@ -201,7 +203,7 @@ def test_a_schema_that_msgspec_cannot_say_is_not_guessed():
 
     for model in (Loose, Bounded, Unknown, Checked):
         with pytest.raises(TypeError, match="no translation"):
-            quick._struct(model)
+            record_check._struct(model)
 
 
 def test_results_at_their_limits():

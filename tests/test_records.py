@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from retable import files, records
-from retable.records import Provenance, Record, RecordError, ResultRow, Status
+from retable.runs import records
+from retable.runs.records import Provenance, Record, RecordError, ResultRow, Status
+from retable.util import atomic
 
 KEY = "a" * 64
 PROVENANCE = Provenance(
@@ -229,14 +230,14 @@ def test_writing_is_atomic(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        files.write_atomic(path, "new")
+        atomic.write_atomic(path, "new")
     assert path.read_bytes() == before
     monkeypatch.undo()
-    files.write_atomic(path, b"new")
+    atomic.write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
     assert [p.name for p in path.parent.iterdir()] == ["record.json"], "a temporary was left"
     with pytest.raises(FileNotFoundError):
-        files.write_atomic(folder / "nowhere" / "file", "x")
+        atomic.write_atomic(folder / "nowhere" / "file", "x")
 
 
 def test_a_temporary_of_a_killed_writer_is_not_taken_for_a_record(folder):

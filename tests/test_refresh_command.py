@@ -10,13 +10,12 @@ from typer.testing import CliRunner
 
 from again_support import published, rewrite
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
-from retable import locations
-from retable.cli import app
-from retable.launch import frozen
-from retable.launch.engine import launch
-from retable.report import parquet
+from retable.cli.main import app
+from retable.launch.dispatch import launch
+from retable.runs import frozen, published_records
 from retable.tables import collect
 from retable.tables.grid import plan
+from retable.util import paths
 from retable.util.errors import UserError
 
 STALE = "f" * 64
@@ -133,10 +132,10 @@ def test_what_it_does_not_take(arguments, message):
 
 
 def test_a_published_run_has_to_be_brought_here_first(grid, tmp_path, monkeypatch):
-    monkeypatch.setattr(locations, "results_dir", lambda: tmp_path / "results")
-    file = parquet.parquet_file("digits/accuracy", "smoke")
+    monkeypatch.setattr(paths, "results_dir", lambda: tmp_path / "results")
+    file = published_records.parquet_file("digits/accuracy", "smoke")
     file.parent.mkdir(parents=True)
-    parquet.write(file, dict(collect.from_runs(grid, pytest.fail)), {})
+    published_records.write(file, dict(collect.from_runs(grid, pytest.fail)), {})
     run = next(iter(grid.runs()))
     shutil.rmtree(run.folder)
     with pytest.raises(UserError, match=r"is published only; .*: retable restore digits"):

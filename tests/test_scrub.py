@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from retable.scrub import EMAIL, SECRET, is_secret, private_at, scrub
+from retable.util.redact import EMAIL, SECRET, is_secret, private_at, scrub
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_who_has_no_home_keeps_all_paths(monkeypatch, home):
 
 
 def test_importing_it_is_cheap():
-    code = "import sys; from retable.scrub import scrub; print(len(sys.modules))"
+    code = "import sys; from retable.util.redact import scrub; print(len(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 150
 

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retable import locations, records, static, targets
-from retable.compose import compose, hydra_ready
+from retable.config import signatures, targets
+from retable.config.compose import compose, hydra_ready
 from retable.data.arrays import checksum
 from retable.data.image_cache import cache_file, write_tensors
 from retable.data.image_sets import SETS
-from retable.launch.engine import launch
-from retable.launch.frozen import freeze
+from retable.launch.dispatch import launch
+from retable.runs import records
+from retable.runs.frozen import freeze
 from retable.tables import grid, spec
+from retable.util import paths
 
 ROOT = Path(__file__).parents[1]
 OWN = sorted(
@@ -142,7 +144,7 @@ def test_protocol_of_a_column_is_that_of_its_experiment(name):
 
 
 def test_every_table_file_is_found_by_name():
-    assert set(TABLES) <= set(locations.config_names("table"))
+    assert set(TABLES) <= set(paths.config_names("table"))
 
 
 def test_quick_tables_say_so(retable):
@@ -157,7 +159,7 @@ def test_every_option_of_a_shipped_target_is_checked_before_a_launch(name):
         config = compose([f"experiment={name}", "seed=0"])
     for node in (config.data, config.model):
         found = targets.definition(node["_target_"], "here")
-        for parameter in static.signature(found).parameters.values():
+        for parameter in signatures.signature(found).parameters.values():
             if parameter.name in {"seed", "paths", "optimizer", "scheduler"}:
                 continue
             assert parameter.annotation is not None, parameter.name

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from retable import static
+from retable.config import signatures
 from retable.util.errors import UserError
 
 COMPARED = (
@@ -28,11 +28,11 @@ COMPARED = (
 )
 
 
-def signature(name: str) -> static.Signature:
+def signature(name: str) -> signatures.Signature:
     module, _, last = name.rpartition(".")
-    found = static.find(module, last)
+    found = signatures.find(module, last)
     assert found is not None, name
-    return static.signature(found)
+    return signatures.signature(found)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,14 @@ def test_kwargs_are_followed_to_what_they_are_handed_to(inspected):
 
 
 def _forget():
-    for known in (static.module_file, static.module_tree, static.find, static.signature):
+    for known in (
+        signatures.module_file,
+        signatures.module_tree,
+        signatures.find,
+        signatures.signature,
+    ):
         known.cache_clear()
-    static.derives_from.cache_clear()
+    signatures.derives_from.cache_clear()
 
 
 @pytest.fixture
@@ -107,20 +112,20 @@ def test_reexports_relative_imports_stars_aliases_and_conditions(package):
         b="try:\n    from .c import Three as Two\nexcept ImportError:\n    Two = None\n",
         c="import sys\nif sys.version_info > (3,):\n    class Three:\n        z = 1\n",
     )
-    assert static.find("made", "One").module == "made.a"
+    assert signatures.find("made", "One").module == "made.a"
     for name in ("Three", "Deux"):
-        found = static.find("made", name)
+        found = signatures.find("made", name)
         assert (found.module, found.node.name) == ("made.c", "Three")
-    assert static.find("made", "sys") is None
-    assert static.find("made.c", "sys") is None
-    assert static.find("made", "Nothing") is None
+    assert signatures.find("made", "sys") is None
+    assert signatures.find("made.c", "sys") is None
+    assert signatures.find("made", "Nothing") is None
     assert "made" not in sys.modules
 
 
 def test_circular_imports_and_bases_end(package):
     package(a="from made.b import X\n", b="from made.a import X\n", c="class A(A):\n    pass\n")
-    assert static.find("made.a", "X") is None
-    assert static.signature(static.find("made.c", "A")).parameters == {}
+    assert signatures.find("made.a", "X") is None
+    assert signatures.signature(signatures.find("made.c", "A")).parameters == {}
 
 
 def test_inheritance_and_dataclasses(package):
@@ -146,20 +151,20 @@ def test_inheritance_and_dataclasses(package):
     }  # fmt: skip
     assert set(signature("made.sub.Child").parameters) == {"x", "y", "z", "r", "q"}
     assert ast.unparse(data.parameters["y"].annotation) == "float"
-    child = static.find("made.sub", "Child")
-    assert static.derives_from(child, "made.sub.Data")
-    assert static.derives_from(static.find("made.sub", "More"), "made.base.Base")
-    assert not static.derives_from(child, "made.base.Base")
+    child = signatures.find("made.sub", "Child")
+    assert signatures.derives_from(child, "made.sub.Data")
+    assert signatures.derives_from(signatures.find("made.sub", "More"), "made.base.Base")
+    assert not signatures.derives_from(child, "made.base.Base")
 
 
 @pytest.mark.parametrize("module", ["", ".", "torch..nn", "torch.nn./etc", "..", "nothing.here"])
 def test_odd_module_names_are_no_modules(module):
-    assert static.module_file(module) is None
+    assert signatures.module_file(module) is None
 
 
 def test_torch_is_not_imported_to_check_a_config():
     code = (
-        "import sys\nfrom retable.compose import compose, hydra_ready\n"
+        "import sys\nfrom retable.config.compose import compose, hydra_ready\n"
         "with hydra_ready():\n    compose(['experiment=digits/base', 'seed=0'])\n"
         "print(sorted({'torch', 'pytorch_lightning', 'sklearn'} & set(sys.modules)))"
     )
@@ -171,4 +176,4 @@ def test_a_file_that_is_no_python_is_named(tmp_path, monkeypatch):
     (tmp_path / "brokenlib.py").write_text("x = 1\nif x\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"brokenlib.py, line 2: cannot be parsed \(expected ':'\)"):
-        static.module_tree("brokenlib")
+        signatures.module_tree("brokenlib")

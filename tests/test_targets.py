@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retable.targets import check
+from retable.config.targets import check
 from retable.util.errors import UserError
 
 MODULE = "retable.papers.base.PaperModule"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from retable.launch import frozen
+from retable.runs import frozen
 from retable.tables.grid import plan
 from retable.tracking import naming
 from sync_support import attempt, server

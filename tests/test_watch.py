@@ -30,9 +30,9 @@ from follow_support import (
     submit,
     table_file,
 )
-from retable.launch import frozen
-from retable.report.live import look, loop
-from retable.report.live.look import Looker
+from retable.monitor.board import screen, view
+from retable.monitor.board.view import Looker
+from retable.runs import frozen
 from retable.tables.grid import plan
 from retable.util.errors import UserError
 
@@ -181,7 +181,7 @@ def test_mistakes_are_one_line(retable):
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; sys.argv = ['retable', 'watch', '--help']\n"
-        "from retable.cli import main\n"
+        "from retable.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'hydra', 'omegaconf', 'numpy', 'yaml', 'rich', 'msgspec'}\n"
         "print(sorted(heavy & set(sys.modules)))"
@@ -214,12 +214,12 @@ def follow(monkeypatch, grid):
 
     def followed(*events):
         clock = Clock(*events)
-        monkeypatch.setattr(loop, "time", SimpleNamespace(**{
+        monkeypatch.setattr(screen, "time", SimpleNamespace(**{
             name: getattr(clock, name) for name in ("monotonic", "process_time", "sleep")
         }))  # fmt: skip
         console = Console(force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
         with console.capture() as capture:
-            loop.follow(Looker([followed.grid]), console)
+            screen.follow(Looker([followed.grid]), console)
         return capture.get().partition(LEFT)[2], clock
 
     followed.grid = grid
@@ -240,7 +240,7 @@ def test_a_cluster_is_asked_every_few_seconds_only(follow, runs, grid, slurm):
     last, clock = follow(*nothing, end)
     assert "6 done" in last
     assert len(slurm.calls("squeue")) == 1 + 2 + 1  # at once, in 11 seconds, at the end
-    assert set(clock.slept) == {loop.TICK_S}
+    assert set(clock.slept) == {screen.TICK_S}
 
 
 def test_a_controller_that_does_not_answer_is_asked_again(follow, runs, grid, slurm):
@@ -283,7 +283,7 @@ def test_a_moment_between_two_runs_is_not_the_end(follow, grid, slurm):
     last, clock = follow(between, *[lambda: None] * 5, again, killed)
     assert "1 done" in last
     assert "nothing has run for 15 s, and runs are left to do" in last
-    assert clock.now == pytest.approx(8 + loop.QUIET_S, abs=2)
+    assert clock.now == pytest.approx(8 + screen.QUIET_S, abs=2)
 
 
 SELECT = """\
@@ -309,7 +309,7 @@ def test_a_choice_that_is_made_in_the_end_is_not_the_end(follow, monkeypatch, ru
     first, second = grid.tuning_runs()
     hold(begun(first).parents[1])
 
-    survey, count = look.survey, itertools.count(1)
+    survey, count = view.survey, itertools.count(1)
 
     def surveyed(*arguments):
         if next(count) == 2:  # between what the choice is made by and what is then looked at
@@ -318,7 +318,7 @@ def test_a_choice_that_is_made_in_the_end_is_not_the_end(follow, monkeypatch, ru
                 ended(run, validation={"val/accuracy": value / 2})
         return survey(*arguments)
 
-    monkeypatch.setattr(look, "survey", surveyed)
+    monkeypatch.setattr(view, "survey", surveyed)
     last, _ = follow()
     assert "0/2" in last
     assert "runs are left to do" in last

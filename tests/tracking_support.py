@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from fault_support import children, undisturbed, wait_for
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.identity import targets_of
-from retable.launch import frozen
-from retable.launch.job import Launched
-from retable.launch.local import Forkserver
-from retable.records import Provenance
+from retable.config.compose import compose, hydra_ready
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Launched
+from retable.runs import frozen, records
+from retable.runs.identity import targets_of
+from retable.runs.records import Provenance
 from retable.tracking import ledger
 
 LAUNCHED = Launched(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
+from retable.runs import records
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, execute
 

@@ -7,7 +7,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # they import, and with it their fingerprint, does not depend on the folder one works in.
     del sys.path[0]
 
-from retable.cli import main
+from retable.cli.main import main
 
 if __name__ == "__main__":
     main()

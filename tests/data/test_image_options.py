@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.data.image_sets import SETS
 from retable.data.modules import GeneratedImages
-from retable.identity import modules_of
+from retable.runs.identity import modules_of
 from retable.training.execute import build_data
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
@@ -95,7 +95,7 @@ def test_generated_images_take_the_options_of_real_ones():
 
 def test_a_smoke_experiment_may_inherit_from_a_real_one():
     """All options of the real module but the set itself."""
-    from retable.static import find, signature
+    from retable.config.signatures import find, signature
 
     real, generated = (
         set(signature(find(BASE, name)).parameters) for name in ("ImageData", "GeneratedImages")

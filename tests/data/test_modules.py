@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from images_support import small
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.data.arrays import checksum
 from retable.data.base import DataPaths
 from retable.data.hub import decode

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine_support import freeze
-from retable.data.prepare import prepare
-from retable.launch.together import check_together
+from retable.launch.checks import check_together
+from retable.launch.prepare import prepare
 from retable.tables.grid import plan
 from retable.training import execute
 from retable.util.errors import UserError

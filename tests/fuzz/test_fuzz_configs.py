@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fuzz_mutations import LINES, TREE, broken_yaml, odd_text
 from fuzz_support import SEED, TIMES, examples, fuzzed, house_in
-from retable import locations
+from retable.util import paths
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def train(house, data: bytes, *more: str):
 @TIMES
 def test_broken_experiment_files_are_refused_in_one_line(house, times):
     rng = random.Random(SEED + times)
-    files = [locations.config_file("experiment", n) for n in locations.config_names("experiment")]
+    files = [paths.config_file("experiment", n) for n in paths.config_names("experiment")]
     shipped = [file.read_text(encoding="utf-8") for file in files]
     for _ in range(examples(110 * times)):
         data = broken_yaml(rng, rng.choice(shipped), house.mark)

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from fuzz_mutations import BOMB
-from retable import locations
+from retable.util import paths
 
 HEAD = "# @package _global_\ndefaults: [/experiment/digits/base]\n"
 TRAIN = ["train", "experiment=digits/base", "seed=0"]
@@ -74,7 +74,7 @@ def test_nor_what_an_experiment_inherits(refused):
 
 
 def test_a_published_file_that_was_cut_off(refused):
-    data = (locations.project_root() / "results/risk_parity/real_data.parquet").read_bytes()
+    data = (paths.project_root() / "results/risk_parity/real_data.parquet").read_bytes()
     files = {"results/digits/accuracy.parquet": data[:900]}
     line = refused("table", "digits/accuracy", "--from", "results", files=files)
     assert "accuracy.parquet: cannot be read" in line

@@ -11,10 +11,9 @@ import pytest
 
 from fuzz_mutations import broken_yaml, structural, textual
 from fuzz_support import SEED, examples, house_in
-from retable import records
-from retable.config import keyed_part
-from retable.launch import frozen
-from retable.records import Provenance, Record, ResultRow, Status
+from retable.config.schema import keyed_part
+from retable.runs import frozen, records
+from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.grid import plan
 from retable.util.errors import UserError, one_line
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fuzz_mutations import TREE, broken_yaml
 from fuzz_support import SEED, TIMES, examples, fuzzed, house_in
-from retable import locations
+from retable.util import paths
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def read(house, command: str, paper: str, data: bytes) -> None:
 @TIMES
 def test_broken_table_files_are_refused_in_one_line(house, times):
     rng = random.Random(SEED + times)
-    shipped = {n: locations.config_file("table", n) for n in locations.config_names("table")}
+    shipped = {n: paths.config_file("table", n) for n in paths.config_names("table")}
     texts = {n: file.read_text(encoding="utf-8") for n, file in shipped.items() if file}
     names = [*sorted(texts), *(n for n in sorted(texts) if len(texts[n]) < 5000)]  # quicker
     for _ in range(examples(380 * times)):

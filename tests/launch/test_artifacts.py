@@ -8,10 +8,10 @@ from retable.papers.digits.averaged import Averaged
 from safetensors.torch import load_file
 
 from job_support import StopAfter, logged, record_of, written
-from retable.compare import compare, first_difference
-from retable.launch.job import Exit
-from retable.records import dump, parse
+from retable.launch.worker import Exit
 from retable.report.listing import run_text
+from retable.runs.equality import compare, first_difference
+from retable.runs.records import dump, parse
 from retable.training.tested import tensors_sha256
 
 EMA = "model._target_=retable.papers.digits.averaged.Averaged"

@@ -9,13 +9,14 @@ import pytest
 
 from clean_support import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
 from job_support import LAUNCHED, StopAfter, record_of, written
-from retable import locations, records
-from retable.launch import clean
-from retable.launch.clean import CATEGORIES, remove, survey
-from retable.launch.engine import launch
-from retable.launch.job import Exit, perform
-from retable.launch.lease import Lease
-from retable.records import Status
+from retable.admin import clean
+from retable.admin.clean import CATEGORIES, remove, survey
+from retable.launch.dispatch import launch
+from retable.launch.worker import Exit, perform
+from retable.runs import records
+from retable.runs.lease import Lease
+from retable.runs.records import Status
+from retable.util import paths
 
 BASE = {"experiment": "digits/base"}
 SMALL = ("data.train_size=200",)
@@ -219,7 +220,7 @@ def test_a_cache_that_holds_more_than_caches_is_left_alone(runs, tmp_path, monke
     elif what == "here":
         monkeypatch.chdir(inner)
     elif what == "project":
-        monkeypatch.setattr(locations, "project_root", lambda: inner)
+        monkeypatch.setattr(paths, "project_root", lambda: inner)
     else:
         monkeypatch.setenv("RETABLE_EXTRA", str(inner))
     plan = survey(runs, cache, list(CATEGORIES))

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 import records_support as made
 from clean_support import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
 from job_support import written
-from retable import records
-from retable.launch import again, clean, disposable
-from retable.launch.clean import CATEGORIES, UNASKED, parse_only, remove, survey
-from retable.launch.lease import Lease
-from retable.records import Status
+from retable.admin import clean, clean_rules
+from retable.admin.clean import CATEGORIES, UNASKED, parse_only, remove, survey
+from retable.launch import rerun
+from retable.runs import records
+from retable.runs.lease import Lease
+from retable.runs.records import Status
 from retable.util.errors import UserError
 
 
@@ -228,14 +229,14 @@ def test_the_patterns_are_those_of_the_writers(tmp_path, monkeypatch):
     Lease.acquire(tmp_path, 60).release()
     left = {p.name for p in tmp_path.iterdir()} - {"lease.json"}
     assert {name.split(".")[1] for name in left} == {"record", "lease", "probe", "broken"}
-    assert all(disposable._TEMPORARY.fullmatch(name) for name in left), left
+    assert all(clean_rules._TEMPORARY.fullmatch(name) for name in left), left
 
 
 def test_what_is_read_from_a_frozen_run_is_what_a_launch_writes():
     run = written("launcher.lease_s=600", "launcher.snapshot=true")
-    assert disposable.lease_s(run.folder) == 600
+    assert clean_rules.lease_s(run.folder) == 600
     assert clean._may_need_source(run.folder, time.time())
     run = written("launcher.lease_s=5", seed=1)
-    assert disposable.lease_s(run.folder) == 60
+    assert clean_rules.lease_s(run.folder) == 60
     assert not clean._may_need_source(run.folder, time.time())
-    assert clean.VERIFY == again.VERIFY
+    assert clean.VERIFY == rerun.VERIFY

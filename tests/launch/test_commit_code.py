@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from retable import locations, records
-from retable.launch import commit_code, snapshot
+from retable.launch import commit_code
 from retable.launch.commit_code import Code, Order, Unavailable
+from retable.runs import records, snapshot
+from retable.util import paths
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "binary_connect/mnist_smoke"
@@ -149,7 +150,7 @@ def test_edits_are_confirmed_or_refused_against_the_record_s_own_commit(reposito
 @pytest.fixture
 def here(repository, monkeypatch):
     """That repository as the project of this process."""
-    monkeypatch.setattr(locations, "project_root", lambda: repository)
+    monkeypatch.setattr(paths, "project_root", lambda: repository)
     commit_code.why_unknown.cache_clear()
     yield repository
     commit_code.why_unknown.cache_clear()

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from engine_support import dies, fake, freeze, newest  # noqa: F401 - fake is a fixture
-from retable import records
-from retable.launch import engine, frozen
-from retable.launch.engine import Summary, launch
-from retable.launch.job import Exit, new_attempt, perform
-from retable.launch.lease import Lease
-from retable.launch.together import workers_of
-from retable.records import Status
+from retable.launch import dispatch
+from retable.launch.checks import workers_of
+from retable.launch.dispatch import Summary, launch
+from retable.launch.worker import Exit, new_attempt, perform
+from retable.runs import frozen, records
+from retable.runs.lease import Lease
+from retable.runs.records import Status
 from retable.tracking import ledger
 from retable.util.errors import UserError
 
@@ -150,22 +150,24 @@ def test_refused_runs_are_counted_as_failed(fake):
 
 
 def test_held_elsewhere_is_waited_for(fake, monkeypatch):
-    monkeypatch.setattr(engine, "_WAIT_FOR_OTHERS_S", 0.05)
+    monkeypatch.setattr(dispatch, "_WAIT_FOR_OTHERS_S", 0.05)
     run, other = freeze(), freeze(seed=1)
     frozen.write(run)
     held = [Lease.acquire(run.folder, 60)]
     looked = []
-    real = engine.is_held
+    real = dispatch.is_held
 
     def is_held(folder, lease_s):
         looked.append(folder)
         if len(looked) == 3:
             # It was done there.
             held.pop().release()
-            perform(run.folder, engine.Launched(engine.provenance.collect(run.folder.parents[1])))
+            perform(
+                run.folder, dispatch.Launched(dispatch.provenance.collect(run.folder.parents[1]))
+            )
         return real(folder, lease_s)
 
-    monkeypatch.setattr(engine, "is_held", is_held)
+    monkeypatch.setattr(dispatch, "is_held", is_held)
     summary = launch([run, other])
     assert (summary.done, summary.elsewhere) == (1, 1)
     assert summary.ok
@@ -174,12 +176,12 @@ def test_held_elsewhere_is_waited_for(fake, monkeypatch):
 
 
 def test_freed_elsewhere_without_a_record_is_taken_over(fake, monkeypatch):
-    monkeypatch.setattr(engine, "_WAIT_FOR_OTHERS_S", 0.05)
+    monkeypatch.setattr(dispatch, "_WAIT_FOR_OTHERS_S", 0.05)
     run = freeze()
     frozen.write(run)
     held = Lease.acquire(run.folder, 60)
-    real = engine.is_held
-    monkeypatch.setattr(engine, "is_held", lambda *a: (held.release(), real(*a))[1])
+    real = dispatch.is_held
+    monkeypatch.setattr(dispatch, "is_held", lambda *a: (held.release(), real(*a))[1])
     assert launch([run]) == Summary(done=1)
     assert fake.log == [run, run]
 
@@ -229,7 +231,7 @@ def test_runs_that_w_and_b_lacks_something_of_are_counted_at_the_end(fake, capsy
     """As after a follower or W&B's service was killed, or the disk was full."""
 
     def lose(run, pid):
-        code = perform(run.folder, engine.Launched(engine.provenance.collect(runs[0].folder)))
+        code = perform(run.folder, dispatch.Launched(dispatch.provenance.collect(runs[0].folder)))
         attempt = records.attempts(run.folder)[0]
         if run in incomplete:
             replace(ledger.read(attempt), finished=False).write(attempt)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine_support import engine_of, fake, freeze, newest  # noqa: F401 - fake is a fixture
-from retable import records
-from retable.launch import engine
-from retable.launch.engine import launch
-from retable.launch.job import perform
-from retable.launch.local import Ended
-from retable.records import Status
+from retable.launch import dispatch
+from retable.launch.dispatch import launch
+from retable.launch.forkserver_client import Ended
+from retable.launch.worker import perform
+from retable.runs import records
+from retable.runs.records import Status
 
 
 def test_interrupts_stop_starting_then_end(fake, monkeypatch):
@@ -19,7 +19,7 @@ def test_interrupts_stop_starting_then_end(fake, monkeypatch):
     run = freeze("launcher.grace_s=5.0")
     made = engine_of(fake, run, run.with_seed(1))
     now = [100.0]
-    monkeypatch.setattr(engine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(dispatch.time, "monotonic", lambda: now[0])
     made._heed_interrupts()
     assert fake.log == []
     made._interrupt()
@@ -83,7 +83,7 @@ def test_for_real(monkeypatch, capfd, runs):
     folder = good[1].folder
     (folder / "record.json").rename(folder / "kept.json")
     (folder / "attempts").rename(folder / "kept")
-    perform(folder, replace(engine.Launched(first.provenance), workers=1))
+    perform(folder, replace(dispatch.Launched(first.provenance), workers=1))
     assert newest(good[1]).substance() == (
         records.parse((folder / "kept.json").read_text(), "kept").substance()
     )

@@ -9,10 +9,10 @@ import torch
 from retable.papers.digits.module import Perceptron
 
 from engine_support import freeze
-from retable import records
-from retable.launch.engine import launch
-from retable.launch.export import export
-from retable.launch.recorded import find
+from retable.admin.export import export
+from retable.launch.dispatch import launch
+from retable.runs import records
+from retable.runs.lookup import find
 from retable.training.tested import weights_sha256
 from retable.util.errors import UserError
 

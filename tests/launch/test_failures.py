@@ -9,7 +9,7 @@ import pytest
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from retable.launch.failures import line_of
+from retable.launch.error_messages import line_of
 
 
 def of(number, path=None):

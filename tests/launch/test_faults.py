@@ -24,8 +24,8 @@ from fault_support import (  # noqa: F401 - shell and disk are fixtures
     undisturbed,
     wait_for,
 )
-from retable import records
-from retable.records import Status
+from retable.runs import records
+from retable.runs.records import Status
 
 TABLE = """\
 paper: digits

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composed_support import planned
-from retable.identity import key_of, run_key
-from retable.launch.frozen import _keys_by_seed, freeze
+from retable.runs.frozen import _keys_by_seed, freeze
+from retable.runs.identity import key_of, run_key
 
 SEEDS = st.integers(0, 2**63 - 1)
 VALUE = st.recursive(

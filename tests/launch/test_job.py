@@ -11,11 +11,11 @@ import threading
 from pathlib import Path
 
 from job_support import LAUNCHED, StopAfter, freeze, logged, record_of, written
-from retable import records
-from retable.launch import frozen, job
-from retable.launch.job import Exit, perform
-from retable.launch.lease import FILE as LEASE
-from retable.records import Status
+from retable.launch import worker
+from retable.launch.worker import Exit, perform
+from retable.runs import frozen, records
+from retable.runs.lease import FILE as LEASE
+from retable.runs.records import Status
 
 
 def test_a_run_is_done_once():
@@ -170,9 +170,9 @@ def test_sigterm_in_lightnings_hands_is_an_interruption(monkeypatch):
 
 
 def test_attempts_are_numbered_and_never_shared(tmp_path):
-    assert [job.new_attempt(tmp_path).name for _ in range(3)] == ["1", "2", "3"]
+    assert [worker.new_attempt(tmp_path).name for _ in range(3)] == ["1", "2", "3"]
     (tmp_path / "attempts" / "10").mkdir()
-    assert job.new_attempt(tmp_path).name == "11"
+    assert worker.new_attempt(tmp_path).name == "11"
 
 
 def test_a_checkpoint_of_other_code_is_not_resumed(monkeypatch):
@@ -180,7 +180,7 @@ def test_a_checkpoint_of_other_code_is_not_resumed(monkeypatch):
     assert perform(run.folder, LAUNCHED, StopAfter(2)) is Exit.INTERRUPTED
     changed = frozen.FrozenRun(run.config, run.key, "1" * 64)
     frozen.write(changed)
-    monkeypatch.setattr(job, "fingerprint", lambda _: "1" * 64)
+    monkeypatch.setattr(worker, "fingerprint", lambda _: "1" * 64)
     assert perform(run.folder, LAUNCHED) is Exit.DONE
     assert record_of(run).resumed_from_epoch is None
     assert record_of(run).fingerprint == "1" * 64
@@ -214,8 +214,8 @@ def test_exit_codes_say_how_a_job_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["job", str(tmp_path / "a" / "b")])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for code in Exit:
-        monkeypatch.setattr(job, "perform", lambda *_, code=code: code)
-        assert job.main() == code
+        monkeypatch.setattr(worker, "perform", lambda *_, code=code: code)
+        assert worker.main() == code
 
 
 def test_threads_are_pinned_and_recorded():
@@ -227,7 +227,7 @@ def test_threads_are_pinned_and_recorded():
         assert perform(run.folder, LAUNCHED) is Exit.DONE
         assert torch.get_num_threads() == 2
     finally:
-        job.set_threads(before)
+        worker.set_threads(before)
     assert record_of(run).threads == 2
     assert run.key == freeze().key
 
@@ -237,7 +237,7 @@ def test_the_module_runs_a_folder(tmp_path):
     done = written()
 
     def call(*args, cwd=tmp_path):
-        command = [sys.executable, "-m", "retable.launch.job", *map(str, args)]
+        command = [sys.executable, "-m", "retable.launch.worker", *map(str, args)]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
     assert call().returncode == Exit.REFUSED

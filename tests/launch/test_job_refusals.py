@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from job_support import LAUNCHED, logged, record_of, written
-from retable import records
-from retable.launch import frozen, job
-from retable.launch.job import Exit, perform
-from retable.launch.lease import FILE as LEASE
-from retable.launch.lease import Lease, read_holder
-from retable.records import Status
+from retable.launch import worker
+from retable.launch.worker import Exit, perform
+from retable.runs import frozen, records
+from retable.runs.lease import FILE as LEASE
+from retable.runs.lease import Lease, read_holder
+from retable.runs.records import Status
 from retable.util.errors import UserError
 
 
@@ -62,7 +62,7 @@ def test_a_missing_frozen_run_and_a_copied_one_are_refused(tmp_path):
 
 def test_changed_code_is_refused(monkeypatch):
     run = written()
-    monkeypatch.setattr(job, "fingerprint", lambda _: "0" * 64)
+    monkeypatch.setattr(worker, "fingerprint", lambda _: "0" * 64)
     with pytest.raises(UserError, match=r"the code changed since launch .*now 000000000000.*again"):
         perform(run.folder, LAUNCHED)
     assert not (run.folder / "attempts").exists()

@@ -27,7 +27,7 @@ from kill_support import (
     loading_of,
     saved,
 )
-from retable import records
+from retable.runs import records
 
 RANDOM_KILLS = 30
 FORCED = [

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from retable.launch import lease
-from retable.launch.lease import FILE, Holder, Lease, is_held, read_holder
+from retable.runs import lease
+from retable.runs.lease import FILE, Holder, Lease, is_held, read_holder
 
 # Take the lease, say so, hold it until told.
 HOLD = """
 import sys
 from pathlib import Path
-from retable.launch.lease import Lease
+from retable.runs.lease import Lease
 held = Lease.acquire(Path(sys.argv[1]), 60)
 print("taken" if held else "refused", flush=True)
 sys.stdin.readline()
@@ -29,7 +29,7 @@ if held:
 RACE = """
 import os, sys, time
 from pathlib import Path
-from retable.launch.lease import Lease
+from retable.runs.lease import Lease
 folder, inside, wins = Path(sys.argv[1]), Path(sys.argv[1]) / "inside", 0
 end = time.monotonic() + 2
 while time.monotonic() < end:

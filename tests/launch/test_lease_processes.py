@@ -26,13 +26,12 @@ from fault_support import (  # noqa: F401 - shell is a fixture
     undisturbed,
     wait_for,
 )
-from retable import records
-from retable.identity import targets_of
-from retable.launch import frozen
-from retable.launch.job import Exit
-from retable.launch.lease import FILE, Holder, is_held, read_holder
-from retable.launch.local import Forkserver
-from retable.records import Status
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Exit
+from retable.runs import frozen, records
+from retable.runs.identity import targets_of
+from retable.runs.lease import FILE, Holder, is_held, read_holder
+from retable.runs.records import Status
 
 SHORT = "launcher.lease_s=1.5"
 CLEAN = ["attempts", "config.yaml", "record.json"]

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.identity import targets_of
-from retable.launch import frozen
-from retable.launch.job import Exit, Launched, perform
-from retable.launch.lease import Lease, read_holder
-from retable.launch.local import Forkserver
-from retable.records import Provenance, Status
+from retable.config.compose import compose, hydra_ready
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Exit, Launched, perform
+from retable.runs import frozen, records
+from retable.runs.identity import targets_of
+from retable.runs.lease import Lease, read_holder
+from retable.runs.records import Provenance, Status
 from retable.util.errors import UserError
 
 LAUNCHED = Launched(

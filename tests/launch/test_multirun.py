@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.launch import frozen, multirun
-from retable.launch.job import Launched, perform
-from retable.records import Provenance
+from retable.config.compose import compose, hydra_ready
+from retable.launch import hydra_sweep
+from retable.launch.worker import Launched, perform
+from retable.runs import frozen, records
+from retable.runs.records import Provenance
 from retable.util.errors import UserError
 
 LAUNCHED = Launched(
@@ -23,7 +23,7 @@ def all_records(runs):
 
 
 def test_lists_ranges_and_globs_are_expanded():
-    jobs = multirun.expand(
+    jobs = hydra_sweep.expand(
         ["experiment=digits/smoke", "model.hidden=8,16", "seed=range(0,2)", "device.threads=1"]
     )
     assert [sorted(plain(job)) for job in jobs] == [
@@ -36,9 +36,9 @@ def test_lists_ranges_and_globs_are_expanded():
         "glob(digits/*)": ["digits/base", "digits/smoke"],
         "glob([digits/*],exclude=[*smoke])": ["digits/base"],
     }.items():
-        matched = multirun.match_configs([f"experiment={glob}", "seed=0"])
+        matched = hydra_sweep.match_configs([f"experiment={glob}", "seed=0"])
         assert matched == [f"experiment={','.join(names)}", "seed=0"]
-        assert [plain(job) for job in multirun.expand(matched)] == [
+        assert [plain(job) for job in hydra_sweep.expand(matched)] == [
             [f"experiment={name}", "seed=0"] for name in names
         ]
 
@@ -54,14 +54,14 @@ def test_jobs_that_differ_in_the_seed_share_one_composition(monkeypatch):
         composed.append(overrides)
         return compose(overrides)
 
-    monkeypatch.setattr(multirun, "compose", counting)
-    jobs = multirun.expand(["experiment=digits/smoke", "seed=range(0,9)"])
-    runs = multirun.freeze_jobs(jobs)
+    monkeypatch.setattr(hydra_sweep, "compose", counting)
+    jobs = hydra_sweep.expand(["experiment=digits/smoke", "seed=range(0,9)"])
+    runs = hydra_sweep.freeze_jobs(jobs)
     assert [run.config.seed for run in runs] == list(range(9))
     assert len({run.key for run in runs}) == 9
     assert len(composed) == 1
-    multirun.freeze_jobs(
-        multirun.expand(["experiment=digits/smoke", "model.hidden=8,16", "seed=0,1"])
+    hydra_sweep.freeze_jobs(
+        hydra_sweep.expand(["experiment=digits/smoke", "model.hidden=8,16", "seed=0,1"])
     )
     assert len(composed) == 3
     with hydra_ready():
@@ -108,7 +108,7 @@ def test_jobs_that_differ_in_the_seed_share_one_composition(monkeypatch):
 )
 def test_a_wrong_job_is_refused_before_hydra_creates_anything(overrides, message, runs):
     with pytest.raises(UserError, match=message):
-        multirun.sweep(overrides)
+        hydra_sweep.sweep(overrides)
     assert not runs.exists()
 
 
@@ -153,15 +153,15 @@ def test_a_wrong_sweep_is_one_line_and_exit_code_2(retable, runs):
 
 def test_what_a_sweeper_gets_back(runs):
     """Results of each job by metric; empty where there is no record."""
-    from retable.launch import engine
+    from retable.launch import dispatch
 
     with hydra_ready():
         run = frozen.freeze(compose(["experiment=digits/smoke", "seed=0"]))
     frozen.write(run)
     perform(run.folder, LAUNCHED)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_Engine", None)
-        [values] = multirun.launch_jobs([["experiment=digits/smoke", "seed=0"]])
+        patch.setattr(dispatch, "_Engine", None)
+        [values] = hydra_sweep.launch_jobs([["experiment=digits/smoke", "seed=0"]])
     record = json.loads((run.folder / "record.json").read_text())
     assert values == {r["metric"]: r["value"] for r in record["results"]}
 
@@ -173,6 +173,6 @@ def test_hydra_does_not_compose_every_job_once_more(monkeypatch, runs):
 
     usual = Sweeper.validate_batch_is_legal
     monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", pytest.fail)
-    multirun.sweep(["experiment=digits/smoke", "seed=0,1"])
+    hydra_sweep.sweep(["experiment=digits/smoke", "seed=0,1"])
     assert len(all_records(runs)) == 2
     assert Sweeper.validate_batch_is_legal is usual

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from retable.launch.process import without_gpus
+from retable.launch.process_setup import without_gpus
 
 # A run that forks a child as a DataLoader does and is killed; `early` delays the child as a busy
 # machine would, until its parent is gone and before anything of its own has run.
 RUN = """
 import multiprocessing, os, sys, time
-from retable.launch.process import end_children_with_me
+from retable.launch.process_setup import end_children_with_me
 
 def wait_for_orphanhood():
     parent = int(os.environ["PARENT"])
@@ -80,7 +80,7 @@ def test_without_the_guard_a_child_would_stay(moment):
 def test_a_thread_that_ends_does_not_take_its_child_along():
     script = """
 import os, threading, time
-from retable.launch.process import end_children_with_me
+from retable.launch.process_setup import end_children_with_me
 end_children_with_me()
 pids = []
 def fork():
@@ -99,7 +99,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]))
 
 DEAF = """
 import os, signal, sys
-from retable.launch.process import end_children_with_me, stop_on_sigterm
+from retable.launch.process_setup import end_children_with_me, stop_on_sigterm
 both = {signal.SIGTERM, signal.SIGUSR2}
 stop = stop_on_sigterm(time_limit=signal.SIGUSR2)
 end_children_with_me(both if "deaf" in sys.argv else ())
@@ -131,7 +131,7 @@ def test_what_is_sent_to_all_of_a_job_ends_no_child_of_a_run(words):
 def test_the_first_reason_to_stop_stays():
     script = """
 import signal
-from retable.launch.process import stop_on_sigterm
+from retable.launch.process_setup import stop_on_sigterm
 stop = stop_on_sigterm(grace_s=60, time_limit=signal.SIGUSR2)
 signal.raise_signal(signal.{})
 signal.raise_signal(signal.{})
@@ -162,7 +162,7 @@ def test_gpus_are_hidden_from_a_run_on_the_cpu_and_from_no_other(before, monkeyp
 
 def test_threads_are_pinned_of_libraries_that_are_loaded_later():
     code = """
-    from retable.launch.process import set_threads
+    from retable.launch.process_setup import set_threads
     set_threads(1)
     import scipy.linalg
     from threadpoolctl import threadpool_info

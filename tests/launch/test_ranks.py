@@ -26,11 +26,12 @@ from ranks_support import (
     log_of,
     wait_for,
 )
-from retable.compose import compose, hydra_ready
-from retable.launch import frozen, ranks
-from retable.launch.job import Exit
-from retable.launch.lease import is_held
-from retable.records import Status
+from retable.config.compose import compose, hydra_ready
+from retable.launch import multiprocess
+from retable.launch.worker import Exit
+from retable.runs import frozen
+from retable.runs.lease import is_held
+from retable.runs.records import Status
 from retable.util.errors import UserError
 
 PLAIN = ["model.dropout=0.0", "model.norm=false", "data.train_size=600"]
@@ -210,13 +211,13 @@ def test_another_number_of_devices_starts_anew(server):
 
 
 def test_an_old_announcement_is_not_followed(tmp_path):
-    said = ranks.Announcement("job-0", "here", 1, 2, None)
-    assert ranks.announced(tmp_path, "job-0") is None
-    (tmp_path / ranks.ANNOUNCEMENT).write_text(json.dumps(said.__dict__))
-    assert ranks.announced(tmp_path, "job-0") == said
-    assert ranks.announced(tmp_path, "job-1") is None
-    (tmp_path / ranks.ANNOUNCEMENT).write_text('{"nonce": "job-0"}')
-    assert ranks.announced(tmp_path, "job-0") is None
+    said = multiprocess.Announcement("job-0", "here", 1, 2, None)
+    assert multiprocess.announced(tmp_path, "job-0") is None
+    (tmp_path / multiprocess.ANNOUNCEMENT).write_text(json.dumps(said.__dict__))
+    assert multiprocess.announced(tmp_path, "job-0") == said
+    assert multiprocess.announced(tmp_path, "job-1") is None
+    (tmp_path / multiprocess.ANNOUNCEMENT).write_text('{"nonce": "job-0"}')
+    assert multiprocess.announced(tmp_path, "job-0") is None
 
 
 def test_a_method_without_batches_is_refused_at_launch():
@@ -228,7 +229,10 @@ def test_a_method_without_batches_is_refused_at_launch():
 
 
 def test_one_process_is_alone(tmp_path):
-    with ranks.Leader(tmp_path, 1, lambda: True) as leader, leader.together(None, "cpu") as trainer:
+    with (
+        multiprocess.Leader(tmp_path, 1, lambda: True) as leader,
+        leader.together(None, "cpu") as trainer,
+    ):
         assert trainer == {"devices": 1}
         assert leader.should_stop()
     assert not list(tmp_path.iterdir())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
-from retable import locations, records
-from retable.launch.engine import launch
-from retable.launch.recorded import find, history_of, refreeze
+from retable.launch.dispatch import launch
 from retable.report.publish import publish
+from retable.runs import records
+from retable.runs.lookup import find, history_of, refreeze
 from retable.tables.grid import plan
+from retable.util import paths
 from retable.util.errors import UserError
 
 
@@ -71,7 +72,7 @@ def test_a_run_without_a_record_is_refused(done, runs):
 
 
 def test_a_published_run_is_found_where_none_is_here(fake, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(locations, "results_dir", lambda: tmp_path / "results")
+    monkeypatch.setattr(paths, "results_dir", lambda: tmp_path / "results")
     grid = plan("digits/accuracy", "smoke")
     launch(list(grid.runs()))
     publish(grid)

@@ -7,9 +7,9 @@ import pytest
 from again_support import published, rewrite
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from kill_support import LAUNCHED
-from retable.launch.engine import Summary, launch
-from retable.launch.job import Exit, perform
+from retable.launch.dispatch import Summary, launch
 from retable.launch.redo import AGAIN, redo, tidy
+from retable.launch.worker import Exit, perform
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 
 from again_support import published, rewrite, shifted
 from engine_support import fake  # noqa: F401 - fake is a fixture
-from retable import provenance, records
-from retable.launch import sides
-from retable.launch.engine import launch
-from retable.launch.lease import Lease
+from retable.launch import code_comparison
+from retable.launch.dispatch import launch
 from retable.launch.refresh import refresh
-from retable.records import dump
+from retable.runs import provenance, records
+from retable.runs.lease import Lease
+from retable.runs.records import dump
 from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
@@ -163,7 +163,7 @@ def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
 def test_a_stopped_refresh_goes_on_where_it_was(grid, fake, monkeypatch):
     for run in setting(grid, "slow"):
         rewrite(run, fingerprint="f" * 64, results=shifted(run, 1e-9))
-    original, calls = sides.launch, []
+    original, calls = code_comparison.launch, []
 
     def stop_the_second(runs, **more):
         calls.append(len(runs))
@@ -171,7 +171,7 @@ def test_a_stopped_refresh_goes_on_where_it_was(grid, fake, monkeypatch):
         summary.stopped = len(calls) == 2
         return summary
 
-    monkeypatch.setattr(sides, "launch", stop_the_second)
+    monkeypatch.setattr(code_comparison, "launch", stop_the_second)
     done = refresh(list(grid.runs()), lambda _: None, again=True)
     assert done.stopped
     assert done.again == 2
@@ -246,7 +246,7 @@ def test_a_record_of_the_code_that_is_back_needs_no_run(grid, fake):
 def test_one_refresh_of_the_same_code_at_a_time(grid, fake, monkeypatch, runs):
     for run in setting(grid, "slow"):
         rewrite(run, fingerprint="f" * 64)
-    original = sides.launch
+    original = code_comparison.launch
 
     def meanwhile(todo, **more):
         with pytest.raises(UserError, match=r"another refresh goes on \(process \d+ on .*; try"):
@@ -254,7 +254,7 @@ def test_one_refresh_of_the_same_code_at_a_time(grid, fake, monkeypatch, runs):
         return original(todo, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sides, "launch", meanwhile)
+        patch.setattr(code_comparison, "launch", meanwhile)
         assert refresh(list(grid.runs()), lambda _: None).confirmed == 3
     assert not (runs / "_refresh").exists()
 

@@ -9,11 +9,12 @@ import time
 import pytest
 
 from engine_support import freeze
-from retable.identity import targets_of
-from retable.launch import frozen, rehearsal
-from retable.launch.engine import launch
-from retable.launch.local import Forkserver
-from retable.launch.rehearsal import first_refusal
+from retable.launch import preflight
+from retable.launch.dispatch import launch
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.preflight import first_refusal
+from retable.runs import frozen
+from retable.runs.identity import targets_of
 from retable.training.execute import build
 from retable.util.errors import UserError
 
@@ -22,7 +23,7 @@ ONE_CYCLE = "_target_: torch.optim.lr_scheduler.OneCycleLR, _partial_: true, max
 
 @pytest.fixture(autouse=True)
 def no_hurry(monkeypatch):
-    monkeypatch.setattr(rehearsal, "BUDGET_S", 600.0)
+    monkeypatch.setattr(preflight, "BUDGET_S", 600.0)
 
 
 def config(*overrides, **options):
@@ -66,21 +67,21 @@ def test_only_what_names_a_key_is_a_refusal(monkeypatch, error, said):
     def refuse(_):
         raise error
 
-    monkeypatch.setattr(rehearsal, "build", refuse)
+    monkeypatch.setattr(preflight, "build", refuse)
     assert first_refusal([{}]) == (said and (0, said))
 
 
 def test_a_module_with_optimisers_of_its_own_is_only_built(monkeypatch):
     made = build(config())
-    monkeypatch.setattr(rehearsal, "build", lambda _: made)
+    monkeypatch.setattr(preflight, "build", lambda _: made)
     monkeypatch.setattr(type(made[1]), "configure_optimizers", lambda self: self.trainer)
     assert first_refusal([config()]) is None
 
 
 def test_building_stops_when_its_time_is_over(monkeypatch):
     built = []
-    monkeypatch.setattr(rehearsal, "BUDGET_S", 0.2)
-    monkeypatch.setattr(rehearsal, "build", lambda c: (built.append(c), time.sleep(0.3)))
+    monkeypatch.setattr(preflight, "BUDGET_S", 0.2)
+    monkeypatch.setattr(preflight, "build", lambda c: (built.append(c), time.sleep(0.3)))
     first_refusal([{"stages": []}] * 5)
     assert len(built) == 1
 

@@ -9,13 +9,13 @@ import pytest
 
 from again_support import published, rewrite, shifted
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
-from retable import provenance
-from retable.compose import from_values
-from retable.launch import commit_code, frozen, sides, stale
+from retable.config.compose import from_values
+from retable.launch import code_comparison, commit_code, stale
 from retable.launch.commit_code import Answer, Code, Unavailable
-from retable.launch.engine import launch
+from retable.launch.dispatch import launch
 from retable.launch.refresh import refresh
-from retable.records import Status
+from retable.runs import frozen, provenance
+from retable.runs.records import Status
 
 COMMIT, FIRST = "c" * 40, "f" * 64
 
@@ -235,7 +235,7 @@ def test_ctrl_c_in_either_side_stops_and_confirms_nothing(stale_run, commit, mon
     done = refresh([stale_run], lambda _: None, again=True)
     assert (done.stopped, done.stale, fake.log) == (True, [], [])
     commit.answer = None
-    original = sides.launch
+    original = code_comparison.launch
 
     def stopped(runs, **more):
         summary = original([], **more)
@@ -243,7 +243,7 @@ def test_ctrl_c_in_either_side_stops_and_confirms_nothing(stale_run, commit, mon
         return summary
 
     with monkeypatch.context() as patch:
-        patch.setattr(sides, "launch", stopped)
+        patch.setattr(code_comparison, "launch", stopped)
         assert refresh([stale_run], lambda _: None).stopped
     assert published(stale_run).fingerprint == FIRST
     # What its commit has done is not done a second time.

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from retable import identity, locations, records
-from retable.launch import snapshot
+from retable.runs import identity, records, snapshot
+from retable.util import paths
 
 TARGETS = ["retable.papers.digits.data.Digits", "retable.papers.digits.module.Perceptron"]
 
@@ -37,7 +37,7 @@ def test_a_copy_is_named_after_its_content_and_made_once(extra, runs):
     first = snapshot.make(runs, TARGETS)
     assert first.parent == runs / "_snapshots"
     assert (first / "retable" / "training" / "execute.py").read_bytes() == (
-        locations.PACKAGE / "training" / "execute.py"
+        paths.PACKAGE / "training" / "execute.py"
     ).read_bytes()
     names = files(first)
     assert f"{snapshot.EXTRA}/papers/digits/module.py" in names
@@ -89,7 +89,7 @@ def test_an_edit_after_the_launch_began_changes_nothing(extra, runs, tmp_path):
     assert len(found) == 2
     # Their fingerprint is the copy's.
     [copy] = (runs / "_snapshots").iterdir()
-    code = "from retable.identity import *; import sys; print(fingerprint(sys.argv[1:]))"
+    code = "from retable.runs.identity import *; import sys; print(fingerprint(sys.argv[1:]))"
     targets = sorted(identity.targets_of(found[0].config))
     of_copy = subprocess.run(
         [sys.executable, "-P", "-c", code, *targets],

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.launch import frozen
-from retable.launch.job import Launched, perform
-from retable.launch.lease import read_holder
-from retable.records import Provenance, Status
+from retable.config.compose import compose, hydra_ready
+from retable.launch.worker import Launched, perform
+from retable.runs import frozen, records
+from retable.runs.lease import read_holder
+from retable.runs.records import Provenance, Status
 
 LAUNCHED = Launched(
     Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
@@ -179,7 +178,7 @@ def starts_server(pid):
     """Whether a launch has begun: the process that will fork its runs is there."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     commands = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
-    return any(b"retable.launch.forkserver" in command for command in commands)
+    return any(b"retable.launch.forkserver_server" in command for command in commands)
 
 
 @pytest.mark.slow

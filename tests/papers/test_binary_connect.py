@@ -10,7 +10,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.data.splits import split
 from retable.papers.binary_connect.module import BinaryConnect
 from retable.tables import spec

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.data.base import DataPaths
 from retable.papers.r_learner.data import Simulated
 from retable.papers.r_learner.learners.kernel_ridge import KernelRidge

@@ -145,7 +145,7 @@ def real(tmp_path) -> np.ndarray:
 
 
 def _prices_node() -> dict[str, str]:
-    from retable.compose import compose, hydra_ready
+    from retable.config.compose import compose, hydra_ready
 
     with hydra_ready():
         data = dict(compose(["experiment=risk_parity/prices", "seed=0"]).data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.superhuman_fairness.data import COMPAS_FILE
 from retable.papers.superhuman_fairness.losses import MEASURES
 from retable.papers.superhuman_fairness.references import MAKERS

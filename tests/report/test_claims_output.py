@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mini_support import extra_root, planned
-from retable.cli import app
-from retable.report import claims
+from retable.cli.main import app
+from retable.report import claims_text
 from retable.tables.aggregate import build
-from retable.tables.judge import judge, judge_all
+from retable.tables.verdicts.judge import judge, judge_all
 from retable.util.errors import UserError
 
 
@@ -23,15 +23,15 @@ def table(tmp_path, monkeypatch):
 
 def test_statements_stand_as_they_are_in_the_table_file(table):
     judged = judge(table)
-    text = claims.listing([judged])
+    text = claims_text.listing([judged])
     for claim in table.spec.claims:
         assert claim.statement in text
         assert f"  {claim.id}: " in text
-    assert claims.cells(judged.claims[1])[1].endswith("‡")
+    assert claims_text.cells(judged.claims[1])[1].endswith("‡")
 
 
 def test_parts_are_listed_where_they_do_not_agree(table):
-    by_id = {c.id: claims.details(c) for c in judge(table).claims}
+    by_id = {c.id: claims_text.details(c) for c in judge(table).claims}
     better = "*Better* [1](x) better than"
     assert any(d.startswith(f"upheld: {better} Same, Accuracy (6.00 [") for d in by_id["C5"])
     assert any(d.startswith(f"undecided: {better} Unsure, Accuracy (4.7 [") for d in by_id["C5"])
@@ -43,11 +43,11 @@ def test_parts_are_listed_where_they_do_not_agree(table):
 
 def test_holm_stands_only_where_all_claims_of_the_paper_were_looked_at(table):
     alone, together = judge(table), judge_all([table])[0]
-    holm = claims.HEADINGS.index("p (Holm)")
-    assert holm not in claims.columns(alone.claims)
-    assert holm in claims.columns(together.claims)
-    assert "Holm" not in claims.legend(alone.claims)
-    assert "Holm" in claims.legend(together.claims)
+    holm = claims_text.HEADINGS.index("p (Holm)")
+    assert holm not in claims_text.columns(alone.claims)
+    assert holm in claims_text.columns(together.claims)
+    assert "Holm" not in claims_text.legend(alone.claims)
+    assert "Holm" in claims_text.legend(together.claims)
     twice = judge_all([table, table])[0]
     p = {c.id: (c.p, c.p_holm) for c in twice.claims}
     q = {c.id: c.p_holm for c in together.claims}
@@ -57,16 +57,16 @@ def test_holm_stands_only_where_all_claims_of_the_paper_were_looked_at(table):
 
 def test_the_same_sum_in_several_columns_is_said_once():
     rule = "− A (b) + C > 0 (Test 1, N = 25); − A (b) + C > 0 (X (y)); D > 0 (Test 1, N = 25)"
-    assert claims.tested(rule) == (
+    assert claims_text.tested(rule) == (
         "− A (b) + C > 0 (each of Test 1, N = 25; X (y)); D > 0 (Test 1, N = 25)"
     )
     for other in ("A > 0 (x); B > 0 (x)", "its own test f: its mean > 0", "A > 0; A > 0 (x)", ""):
-        assert claims.tested(other) == other
+        assert claims_text.tested(other) == other
 
 
 def test_nothing_to_say():
-    assert claims.listing([]) == "no claims"
-    assert claims.legend([]) == ""
+    assert claims_text.listing([]) == "no claims"
+    assert claims_text.legend([]) == ""
 
 
 def called(*args: str):

@@ -8,10 +8,10 @@ import pytest
 
 from again_support import rewrite, shifted
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
-from retable import provenance
-from retable.launch.engine import launch
-from retable.launch.recorded import find
-from retable.report.difference import difference
+from retable.launch.dispatch import launch
+from retable.report.run_diff import difference
+from retable.runs import provenance
+from retable.runs.lookup import find
 
 
 @pytest.fixture

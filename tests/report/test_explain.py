@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mini_support import extra_root, planned
-from retable.cli import app
+from retable.cli.main import app
 from retable.report import explain
 from retable.tables.aggregate import build
-from retable.tables.judge import judge
+from retable.tables.verdicts.judge import judge
 from retable.util.errors import UserError
 
 

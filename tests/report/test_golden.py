@@ -12,8 +12,8 @@ from typing import get_args
 import pytest
 
 from mini_support import GOLDEN, extra_root, outputs, tables
-from retable.report import data, notes, text
-from retable.tables.judged import ClaimVerdict, VerdictKind
+from retable.report import footnotes, formatting, json_csv
+from retable.tables.results import ClaimVerdict, VerdictKind
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +52,20 @@ def test_every_verdict_and_every_mark_occurs(made):
         "stale", "unverified",
     }  # fmt: skip
     grades = {c["reported"]["grade"] for c in values["cells"] if c["reported"]}
-    assert grades == set(text.GRADE_MARK)
-    assert {m.letter for m in notes.mark_notes(table)} > {"", "a", "b"}
+    assert grades == set(formatting.GRADE_MARK)
+    assert {m.letter for m in footnotes.mark_notes(table)} > {"", "a", "b"}
 
 
 def test_every_sign_and_letter_that_a_cell_shows_is_explained(made):
     markdown_text, table = made[0]["verdicts.md"], made[1]
-    legend = notes.legend(table)
-    shown = {text.sign(cell) for cell in table.cells.values()} - {""}
-    assert shown == set(text.SIGN.values())
+    legend = footnotes.legend(table)
+    shown = {formatting.sign(cell) for cell in table.cells.values()} - {""}
+    assert shown == set(formatting.SIGN.values())
     for sign in shown:
         assert f" {sign} " in legend
-    for letter in "".join(notes.letters_of(notes.mark_notes(table)).values()).replace(",", ""):
+    for letter in "".join(footnotes.letters_of(footnotes.mark_notes(table)).values()).replace(
+        ",", ""
+    ):
         assert f"- <sup>{letter}</sup> " in markdown_text
     for mark in ("†", "‡", "§"):
         assert f"- {mark} " in markdown_text
@@ -76,12 +78,12 @@ def test_what_is_not_verified_carries_its_mark_through_every_output(made):
         if cell.reported is None or cell.reported.grade == "primary":
             continue
         seen += 1
-        mark = text.GRADE_MARK[cell.reported.grade]
+        mark = formatting.GRADE_MARK[cell.reported.grade]
         assert mark
-        shown = text.theirs(cell.reported)
+        shown = formatting.theirs(cell.reported)
         assert shown.endswith(mark)
         assert f"<br>{shown}" in out["verdicts.md"]
-        assert any(m.startswith("unverified") for m in notes.marks(cell))
+        assert any(m.startswith("unverified") for m in footnotes.marks(cell))
     assert seen >= 4
     for line in csv.DictReader(io.StringIO(out["verdicts.csv"])):
         assert ("unverified" in line["marks"]) == (line["grade"] not in {"primary", ""})
@@ -126,11 +128,11 @@ def test_json_is_json_and_every_key_is_documented(made):
     values = json.loads(made[0]["verdicts.json"], parse_constant=refuse)
     claimed = json.loads(made[0]["verdicts_claims.json"], parse_constant=refuse)
     keys = {*values, *values["cells"][0], *values["cells"][0]["judged"], *values["lost"][0]}
-    keys |= {*claimed[0], *claimed[0]["effect"], *data.CSV_FIELDS}
+    keys |= {*claimed[0], *claimed[0]["effect"], *json_csv.CSV_FIELDS}
     for key in keys:
         assert f"`{key}`" in documented, key
 
 
 def test_infinite_and_missing_numbers_become_none():
     values = {"a": [float("nan"), 1.0, (float("inf"), 2)], "b": {"c": -float("inf"), "d": True}}
-    assert data.finite(values) == {"a": [None, 1.0, [None, 2]], "b": {"c": None, "d": True}}
+    assert json_csv.finite(values) == {"a": [None, 1.0, [None, 2]], "b": {"c": None, "d": True}}

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mini_support import extra_root, planned
-from retable import locations
 from retable.report import latex, publish
-from retable.report.escape import escape, url
+from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Table, build
-from retable.tables.judge import judge_all
+from retable.tables.verdicts.judge import judge_all
+from retable.util import paths
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs,graphicx,xcolor}
@@ -51,7 +51,7 @@ def compiled(folder: Path, body: str) -> str:
 
 
 def test_every_published_table_compiles_and_fits_its_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(locations, "results_dir", lambda: Path(__file__).parents[2] / "results")
+    monkeypatch.setattr(paths, "results_dir", lambda: Path(__file__).parents[2] / "results")
     families = dict.fromkeys((n.partition("/")[0], protocol) for n, protocol in publish.published())
     bodies = [latex.render(t) for family in families for t in publish.judged(*family)]
     assert len(bodies) == len(publish.published()) > 5
@@ -112,7 +112,7 @@ def test_any_title_compiles(table, tmp_path, titles):
 def test_every_printable_character_of_ascii_and_every_known_one_compiles(tmp_path):
     import unicodedata
 
-    from retable.report.escape import _ACCENTS, _KNOWN
+    from retable.report.latex_escape import _ACCENTS, _KNOWN
 
     accented = [unicodedata.normalize("NFC", f"{b}{a}") for a in _ACCENTS for b in "aeiouncsz"]
     text = [*map(chr, range(32, 127)), *_KNOWN, *accented, "中", "\u200b", "\ufffd", "😀", "\x07"]

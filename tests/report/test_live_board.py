@@ -18,11 +18,11 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable.launch import frozen
-from retable.launch.lease import Holder
-from retable.records import Status
-from retable.report.live.board import board, plain
-from retable.report.live.look import Looker
+from retable.monitor.board.layout import board, plain
+from retable.monitor.board.view import Looker
+from retable.runs import frozen
+from retable.runs.lease import Holder
+from retable.runs.records import Status
 from retable.tables.grid import plan
 
 SIZES = [(80, 24), (120, 40), (200, 60)]

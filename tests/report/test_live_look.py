@@ -20,50 +20,51 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable import records
-from retable.launch import frozen
-from retable.launch.slurm.status import State
-from retable.records import Status
-from retable.report.live import find, times
-from retable.report.live.curves import Curves
-from retable.report.live.look import Looker
-from retable.tables import collect, looks
+from retable.monitor import eta
+from retable.monitor.board import active_tables
+from retable.monitor.board.view import Looker
+from retable.monitor.curves import Curves
+from retable.monitor.state import State
+from retable.runs import frozen, records
+from retable.runs.records import Status
+from retable.tables import collect
 from retable.tables.grid import plan
+from retable.tables.verdicts import sequential
 from retable.util.errors import UserError
 
 
 def test_a_sweep_goes_back_to_the_last_long_pause():
-    assert times.since([]) is None
-    assert times.since([(0, 100), (90, 200), (1000, 1100), (1050, 1400)]) == (1000, 1400)
-    assert times.since([(0, 900), (90, 200), (1000, 1100)]) == (0, 1100)
-    assert times.since([(0, 10), (10 + times.GAP_S, 200)]) == (0, 200)
+    assert eta.since([]) is None
+    assert eta.since([(0, 100), (90, 200), (1000, 1100), (1050, 1400)]) == (1000, 1400)
+    assert eta.since([(0, 900), (90, 200), (1000, 1100)]) == (0, 1100)
+    assert eta.since([(0, 10), (10 + eta.GAP_S, 200)]) == (0, 200)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000)).map(sorted), min_size=1))
 def test_a_sweep_holds_the_last_run_and_no_gap(spans):
-    begin, end = times.since([tuple(span) for span in spans])
+    begin, end = eta.since([tuple(span) for span in spans])
     assert end == max(last for _, last in spans)
     inside = sorted(span for span in spans if span[1] >= begin)
     reached = inside[0][1]
     for first, last in inside:
-        assert first <= reached + times.GAP_S
+        assert first <= reached + eta.GAP_S
         reached = max(reached, last)
 
 
 def test_the_time_left_goes_by_what_the_same_setting_took():
-    going = [times.Going("a", 0.5, 30.0), times.Going("b", 0.0, 4.0)]
+    going = [eta.Going("a", 0.5, 30.0), eta.Going("b", 0.0, 4.0)]
     took = {"a": [50.0, 70.0], "b": [10.0]}
-    assert times.left(going, {"a": 2, "b": 1}, took) == (30 + 6 + 120 + 10) / 2
+    assert eta.left(going, {"a": 2, "b": 1}, took) == (30 + 6 + 120 + 10) / 2
 
 
 def test_the_time_left_of_a_new_setting_goes_by_its_epochs():
-    going = [times.Going("a", 0.25, 30.0), times.Going("a", 0.5, 70.0)]
-    assert times.left(going, {"a": 1, "new": 1}, {}) == (130 * 0.75 + 130 * 0.5 + 2 * 130) / 2
+    going = [eta.Going("a", 0.25, 30.0), eta.Going("a", 0.5, 70.0)]
+    assert eta.left(going, {"a": 1, "new": 1}, {}) == (130 * 0.75 + 130 * 0.5 + 2 * 130) / 2
 
 
 def test_nothing_is_known_of_the_time_left():
-    assert times.left([times.Going("a", 0.0, 9.0)], {"a": 3}, {}) is None
-    assert times.left([], {"a": 3}, {"a": [1.0]}) is None
+    assert eta.left([eta.Going("a", 0.0, 9.0)], {"a": 3}, {}) is None
+    assert eta.left([], {"a": 3}, {"a": [1.0]}) is None
 
 
 def _rows(*values, name="val/accuracy"):
@@ -172,7 +173,7 @@ def test_very_many_runs_give_the_same_view(grid, monkeypatch):
 
 def test_a_table_run_until_decided_has_the_seeds_that_its_next_look_needs(runs):
     grid = plan("digits/accuracy")
-    looks.fix(collect.looks_of(grid), 5, "2026-01-01", started=False)
+    sequential.fix(collect.looks_of(grid), 5, "2026-01-01", started=False)
     for run in grid.runs():
         ended(run, value=(0.85, 0.93, 0.97)[run.config.seed])
     looker = Looker([grid])
@@ -208,26 +209,26 @@ def test_a_cluster_is_asked_once_a_look(runs, grid, slurm):
 
 def test_without_a_name_it_is_what_goes_on(runs, grid, slurm):
     with pytest.raises(UserError, match=r"no run of a table below .*: name a table"):
-        find.tables(runs, None)
+        active_tables.tables(runs, None)
     first, second, *_ = grid.cell_runs(grid.cells["slow", "accuracy"])
     for run in (first, second):
         frozen.write(run)
     os.utime(second.folder, (1, 1))
-    assert [g.name for g in find.tables(runs, None)] == [
+    assert [g.name for g in active_tables.tables(runs, None)] == [
         "digits/accuracy"
     ]  # touched, first by name
     hold(second.folder)
-    assert [g.name for g in find.tables(runs, None)] == ["digits/accuracy", "digits/fates"]
-    assert [g.protocol for g in find.tables(runs, "paper")] == ["paper", "paper"]
+    assert [g.name for g in active_tables.tables(runs, None)] == ["digits/accuracy", "digits/fates"]
+    assert [g.protocol for g in active_tables.tables(runs, "paper")] == ["paper", "paper"]
     with pytest.raises(UserError, match="belongs to no table: retable status"):
-        find.tables(runs, "smoke")
+        active_tables.tables(runs, "smoke")
 
 
 def test_without_a_name_what_is_queued_counts_too(runs, grid, slurm):
     run = grid.cell_runs(grid.cells["slow", "accuracy"])[0]
     submit(runs, [run])
     queue(slurm, "12_0 PENDING Resources")
-    assert "digits/fates" in [g.name for g in find.tables(runs, None)]
+    assert "digits/fates" in [g.name for g in active_tables.tables(runs, None)]
 
 
 def test_failed_runs_are_no_reason_to_wait(grid):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retable.launch.slurm.status import State
-from retable.report.live.bar import LOOK, bar, legend, shares
-from retable.report.live.sparkline import BLOCKS, resample, sparkline
+from retable.monitor.board.sparkline import BLOCKS, resample, sparkline
+from retable.monitor.board.state_bar import LOOK, bar, legend, shares
+from retable.monitor.state import State
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 curves = st.lists(finite, min_size=1, max_size=200)

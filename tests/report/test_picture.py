@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mini_support import extra_root, planned
-from retable.report import picture
-from retable.report.axes import axis, extent
+from retable.report.svg import curves
+from retable.report.svg.axes import axis, extent
 from retable.tables.aggregate import Table, build
-from retable.tables.figure import Figure
+from retable.tables.figure_spec import Figure
 
 NS = "{http://www.w3.org/2000/svg}"
 finite = st.floats(-1e6, 1e6, allow_nan=False)
@@ -35,7 +35,7 @@ def drawn(table: Table, **figure) -> ET.Element:
         **figure,
     }
     spec = table.spec.model_copy(update={"figure": Figure.model_validate(content)})
-    return ET.fromstring(picture.render(replace(table, spec=spec)))
+    return ET.fromstring(curves.render(replace(table, spec=spec)))
 
 
 def marks(root: ET.Element, kind: str) -> list[tuple[float, float]]:
@@ -111,8 +111,8 @@ def test_a_panel_may_have_an_x_axis_of_its_own(table):
 
 
 def test_the_same_table_gives_the_same_bytes_without_date_or_address(table):
-    first = picture.render(table)
-    assert picture.render(table) == first
+    first = curves.render(table)
+    assert curves.render(table) == first
     assert first.endswith("</svg>\n")
     outside = first.replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"https?:|<script|@import|url\(|\b20\d\d-", outside)

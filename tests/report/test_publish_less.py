@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from retable import locations
 from retable.report import publish
 from retable.tables import collect
 from retable.tables.grid import plan
-from retable.tables.parts import Why
+from retable.tables.spec_parts import Why
+from retable.util import paths
 from retable.util.errors import UserError
 
 NAME = "risk_parity/example_bai2016"
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 def test_fewer_runs_than_published_are_refused(tmp_path, monkeypatch):
     copy = tmp_path / "results"
     shutil.copytree(RESULTS, copy)
-    monkeypatch.setattr(locations, "results_dir", lambda: copy)
+    monkeypatch.setattr(paths, "results_dir", lambda: copy)
     grid = plan(NAME)
     records = collect.from_results(grid)
     fewer = dict(list(records.items())[1:])
@@ -40,7 +40,7 @@ def test_fewer_runs_than_published_are_refused(tmp_path, monkeypatch):
 def test_a_cause_has_to_name_a_run_that_somebody_has(tmp_path, monkeypatch):
     copy = tmp_path / "results"
     shutil.copytree(RESULTS, copy)
-    monkeypatch.setattr(locations, "results_dir", lambda: copy)
+    monkeypatch.setattr(paths, "results_dir", lambda: copy)
     grid = plan(NAME)
     records = collect.from_results(grid)
     monkeypatch.setattr(collect, "from_runs", lambda *_: records)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from retable import locations
-from retable.report import parquet, publish
+from retable.report import publish
+from retable.runs import published_records
 from retable.tables import spec
+from retable.util import paths
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -27,7 +28,7 @@ def names(ending: str) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def _own_results(monkeypatch):
-    monkeypatch.setattr(locations, "results_dir", lambda: RESULTS)
+    monkeypatch.setattr(paths, "results_dir", lambda: RESULTS)
 
 
 @cache
@@ -53,7 +54,7 @@ def test_every_figure_is_drawn_and_nothing_else():
 
 @pytest.mark.parametrize("name", sorted(names(".parquet")))
 def test_published_records_are_of_committed_code(name):
-    for record in parquet.read(RESULTS / f"{name}.parquet"):
+    for record in published_records.read(RESULTS / f"{name}.parquet"):
         assert record.provenance.commit is not None
         assert record.provenance.dirty is None, f"{record.key[:12]} was measured with local changes"
 

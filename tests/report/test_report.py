@@ -10,8 +10,9 @@ from itertools import pairwise
 import polars as pl
 import pytest
 
-from retable import locations
-from retable.records import (
+from retable.report import formatting, publish
+from retable.runs import published_records
+from retable.runs.records import (
     MAX_RESULTS,
     Provenance,
     Record,
@@ -20,8 +21,8 @@ from retable.records import (
     run_folder,
     write_attempt,
 )
-from retable.report import parquet, publish, text
 from retable.tables.grid import Grid, plan
+from retable.util import paths
 from retable.util.errors import UserError
 
 ACCURACY = {"slow": (0.9123, 0.9, 0.921), "fast": (0.95, 0.96, 0.94)}
@@ -71,16 +72,16 @@ def sweep(grid: Grid) -> dict[str, Record]:
 
 
 def test_numbers_as_printed():
-    from retable.tables.parts import Metric, Reported
+    from retable.tables.spec_parts import Metric, Reported
 
     plain, exact = Metric(key="a"), Metric(key="a", decimals=1)
     reported = Reported(value="1.30", grade="primary", where="x", spread="0.1", spread_kind="std")
-    assert text.number(1.23456, plain) == "1.235"
-    assert text.number(1.23456, plain, reported) == "1.235"
-    assert text.number(1.26, exact, reported) == "1.3"
-    assert text.number(0.00012, Metric(key="a", scientific=True)) == "1.200e-04"
-    assert text.theirs(reported) == "1.30 ± 0.1"
-    assert text.theirs(None) == ""
+    assert formatting.number(1.23456, plain) == "1.235"
+    assert formatting.number(1.23456, plain, reported) == "1.235"
+    assert formatting.number(1.26, exact, reported) == "1.3"
+    assert formatting.number(0.00012, Metric(key="a", scientific=True)) == "1.200e-04"
+    assert formatting.theirs(reported) == "1.30 ± 0.1"
+    assert formatting.theirs(None) == ""
 
 
 # Parquet.
@@ -105,30 +106,30 @@ def test_parquet_round_trip_is_exact(tmp_path):
     first = full_record(grid)
     found[first.key] = first
     path = tmp_path / "t.parquet"
-    parquet.write(path, found, {})
-    assert parquet.read(path) == [found[key] for key in sorted(found)]
+    published_records.write(path, found, {})
+    assert published_records.read(path) == [found[key] for key in sorted(found)]
     assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
     again = tmp_path / "u.parquet"
-    parquet.write(again, dict(reversed(found.items())), {})
+    published_records.write(again, dict(reversed(found.items())), {})
     assert again.read_bytes() == path.read_bytes()
-    parquet.write(again, {r.key: r for r in parquet.read(path)}, {})
+    published_records.write(again, {r.key: r for r in published_records.read(path)}, {})
     assert again.read_bytes() == path.read_bytes()
-    parquet.write(again, {}, {})
-    assert parquet.read(again) == []
+    published_records.write(again, {}, {})
+    assert published_records.read(again) == []
 
 
 def test_histories_are_thinned_and_kept(tmp_path):
     rows = [{"epoch": float(i)} for i in range(1234)]
-    thin = parquet.thinned(rows)
-    assert len(thin) == parquet.MAX_HISTORY
+    thin = published_records.thinned(rows)
+    assert len(thin) == published_records.MAX_HISTORY
     assert (thin[0], thin[-1]) == (rows[0], rows[-1])
     steps = [b["epoch"] - a["epoch"] for a, b in pairwise(thin)]
     assert max(steps) - min(steps) <= 1
-    assert parquet.thinned(rows[:100]) == rows[:100]
-    assert len({r["epoch"] for r in parquet.thinned(rows[:101])}) == 100
+    assert published_records.thinned(rows[:100]) == rows[:100]
+    assert len({r["epoch"] for r in published_records.thinned(rows[:101])}) == 100
     record = full_record(plan("digits/accuracy"))
     path = tmp_path / "t.parquet"
-    parquet.write(
+    published_records.write(
         path, {record.key: record}, {record.key: "".join(f"{json.dumps(r)}\n" for r in rows)}
     )
     assert json.loads(pl.read_parquet(path)["history"][0]) == thin
@@ -139,7 +140,7 @@ def test_a_broken_parquet_file_is_named(tmp_path, content):
     path = tmp_path / "t.parquet"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"t\.parquet: cannot be read"):
-        parquet.read(path)
+        published_records.read(path)
 
 
 # Publishing.
@@ -150,7 +151,7 @@ def published(runs, tmp_path, monkeypatch):
     """The small sweep on disk, results in a folder of this test."""
     extra = tmp_path / "extra"
     shutil.copytree(os.environ["RETABLE_EXTRA"], extra)
-    monkeypatch.setattr(locations, "results_dir", lambda: extra / "results")
+    monkeypatch.setattr(paths, "results_dir", lambda: extra / "results")
     grid = plan("digits/accuracy")
     for key, record in sweep(grid).items():
         folder = run_folder(runs, "digits", key)
@@ -189,6 +190,6 @@ def test_other_protocols_have_files_of_their_own(published):
     assert publish.published() == []
     (results / "digits").mkdir(parents=True)
     for name in ("accuracy", "accuracy-smoke"):
-        parquet.write(results / "digits" / f"{name}.parquet", {}, {})
+        published_records.write(results / "digits" / f"{name}.parquet", {}, {})
     assert publish.published() == [("digits/accuracy", "smoke"), ("digits/accuracy", "paper")]
     assert publish.published_file("digits/accuracy", "smoke").name == "accuracy-smoke.md"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from retable import locations
-from retable.records import Provenance, Record, ResultRow, Status
-from retable.report import parquet
 from retable.report.reproduce import FROM_RESULTS, NOWHERE, reproduce
+from retable.runs import published_records
+from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.grid import plan
+from retable.util import paths
 
 EXTRA = Path(os.environ["RETABLE_EXTRA"])
 AWAY = """# @package _global_
@@ -59,12 +59,12 @@ def quick(tmp_path, monkeypatch):
     }
     for path, content in files.items():
         path.write_text(content, encoding="utf-8")
-    names = locations.config_names
+    names = paths.config_names
     only = {"digits/accuracy", "digits/away", "digits/here"}
     monkeypatch.setattr(
-        locations, "config_names", lambda g: [n for n in names(g) if g != "table" or n in only]
+        paths, "config_names", lambda g: [n for n in names(g) if g != "table" or n in only]
     )
-    monkeypatch.setattr(locations, "results_dir", lambda: tmp_path / "results")
+    monkeypatch.setattr(paths, "results_dir", lambda: tmp_path / "results")
     yield
     for path in files:
         path.unlink()
@@ -85,9 +85,9 @@ def published(name: str) -> None:
         )
         for run in plan(name).runs()
     }  # fmt: skip
-    path = parquet.parquet_file(name, "paper")
+    path = published_records.parquet_file(name, "paper")
     path.parent.mkdir(parents=True)
-    parquet.write(path, records, {})
+    published_records.write(path, records, {})
 
 
 def call(launches: bool = True) -> tuple[bool, list[str], list[str], list[str]]:

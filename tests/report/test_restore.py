@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from retable import locations, records
-from retable.report import parquet, publish
+from retable.report import publish
 from retable.report.restore import restore
+from retable.runs import published_records, records
 from retable.tables import collect
 from retable.tables.grid import plan
+from retable.util import paths
 
 NAME, PROTOCOL = "subtb/gradients", "reduced"
 RESULTS = Path(__file__).parents[2] / "results"
@@ -26,7 +27,7 @@ def results(tmp_path, monkeypatch):
     """A copy of the published results, and an empty folder of runs."""
     copy = tmp_path / "results"
     shutil.copytree(RESULTS, copy)
-    monkeypatch.setattr(locations, "results_dir", lambda: copy)
+    monkeypatch.setattr(paths, "results_dir", lambda: copy)
     monkeypatch.setattr(publish, "write_overview", lambda: None)
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     return copy
@@ -39,9 +40,9 @@ def substance(found):
 def test_published_records_are_runs_again_and_give_the_same_publication(results):
     grid = plan(NAME, PROTOCOL)
     published = collect.from_results(grid)
-    file = parquet.parquet_file(NAME, PROTOCOL)
+    file = published_records.parquet_file(NAME, PROTOCOL)
     publish.rewrite("subtb", PROTOCOL)  # as the code and the table file stand
-    histories, page = parquet.histories(file), file.with_suffix(".md").read_bytes()
+    histories, page = published_records.histories(file), file.with_suffix(".md").read_bytes()
     done = restore(grid)
     assert (done.written, done.here, done.refused) == (len(published), 0, [])
     found = collect.from_runs(grid, pytest.fail)
@@ -51,23 +52,25 @@ def test_published_records_are_runs_again_and_give_the_same_publication(results)
     }
     publish.publish(grid)
     assert file.with_suffix(".md").read_bytes() == page
-    assert parquet.histories(file) == histories
+    assert published_records.histories(file) == histories
     again = restore(grid)
     assert (again.written, again.here) == (0, len(published))
 
 
 def test_a_thinned_history_is_left_out_and_published_again(results, monkeypatch):
     grid = plan(NAME, PROTOCOL)
-    file = parquet.parquet_file(NAME, PROTOCOL)
-    monkeypatch.setattr(parquet, "MAX_HISTORY", 3)
-    whole = {k: records.history_text(json.loads(t)) for k, t in parquet.histories(file).items()}
-    parquet.write(file, collect.from_results(grid), whole)
-    thin = parquet.histories(file)
+    file = published_records.parquet_file(NAME, PROTOCOL)
+    monkeypatch.setattr(published_records, "MAX_HISTORY", 3)
+    whole = {
+        k: records.history_text(json.loads(t)) for k, t in published_records.histories(file).items()
+    }
+    published_records.write(file, collect.from_results(grid), whole)
+    thin = published_records.histories(file)
     assert all(len(json.loads(rows)) == 3 for rows in thin.values())
     restore(grid)
     assert not list((next(iter(grid.runs())).folder / "attempts").glob("*/history.jsonl"))
     publish.publish(grid)
-    assert parquet.histories(file) == thin
+    assert published_records.histories(file) == thin
 
 
 def test_a_run_that_is_here_is_not_touched(results):
@@ -86,11 +89,13 @@ def test_a_run_that_is_here_is_not_touched(results):
 
 def test_a_record_whose_key_does_not_follow_is_refused(results):
     grid = plan(NAME, PROTOCOL)
-    file = parquet.parquet_file(NAME, PROTOCOL)
+    file = published_records.parquet_file(NAME, PROTOCOL)
     found = collect.from_results(grid)
     key = next(iter(found))
     changed = {**found[key].config, "seed": 77}
-    parquet.write(file, {**found, key: found[key].model_copy(update={"config": changed})}, {})
+    published_records.write(
+        file, {**found, key: found[key].model_copy(update={"config": changed})}, {}
+    )
     done = restore(grid)
     assert done.written == len(found) - 1
     assert "its key does not follow from its config" in done.text()

@@ -10,12 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from mini_support import extra_root, planned
-from retable.records import ResultRow
-from retable.report import picture, scatter
+from retable.report.svg import curves, scatter
+from retable.runs.records import ResultRow
 from retable.tables.aggregate import Table, build
-from retable.tables.checks import problems
-from retable.tables.figure import Figure, Pair, Scatter
+from retable.tables.figure_spec import Figure, Pair, Scatter
 from retable.tables.spec import TableSpec
+from retable.tables.validate import problems
 
 NS = "{http://www.w3.org/2000/svg}"
 PAIR = {"title": "One & two", "x": "accuracy", "y": "drift"}
@@ -34,7 +34,7 @@ def with_figure(table: Table, **figure) -> Table:
 
 
 def drawn(table: Table, **figure) -> ET.Element:
-    return ET.fromstring(picture.render(with_figure(table, **figure)))
+    return ET.fromstring(curves.render(with_figure(table, **figure)))
 
 
 def circles(root: ET.Element, kind: str) -> list[tuple[float, float]]:
@@ -129,6 +129,6 @@ def test_names_that_are_none_of_the_table(table, figure, said):
 
 
 def test_the_same_table_gives_the_same_bytes(table):
-    first = picture.render(with_figure(table))
-    assert picture.render(with_figure(table)) == first
+    first = curves.render(with_figure(table))
+    assert curves.render(with_figure(table)) == first
     assert "protocol paper" in first

@@ -7,42 +7,44 @@ import io
 import polars as pl
 import pytest
 
-from retable import locations
-from retable.report import parquet
+from retable.runs import published_records
+from retable.util import paths
 from retable.util.errors import UserError
 
-PUBLISHED = locations.project_root() / "results" / "risk_parity" / "real_data.parquet"
+PUBLISHED = paths.project_root() / "results" / "risk_parity" / "real_data.parquet"
 
 
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "t.parquet"
-    parquet.write(path, {record.key: record for record in parquet.read(PUBLISHED)}, {})
+    published_records.write(
+        path, {record.key: record for record in published_records.read(PUBLISHED)}, {}
+    )
     return path
 
 
 def test_every_altered_byte_is_noticed(file):
-    right, data = parquet.read(file), file.read_bytes()
+    right, data = published_records.read(file), file.read_bytes()
     for at in range(0, len(data), 7):
         file.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
-        if parquet._SEAL not in file.read_bytes():
+        if published_records._SEAL not in file.read_bytes():
             # What is left without its checksum is read as files from before there was one.
-            assert parquet.read(file) == right
+            assert published_records.read(file) == right
             continue
         with pytest.raises(UserError, match="altered or truncated since it was written"):
-            parquet.read(file)
+            published_records.read(file)
 
 
 def test_any_reader_of_parquet_reads_it(file):
     data = file.read_bytes()
     frame = pl.read_parquet(file)
-    assert frame["key"].to_list() == [record.key for record in parquet.read(file)]
+    assert frame["key"].to_list() == [record.key for record in published_records.read(file)]
     buffer = io.BytesIO()
     frame.write_parquet(buffer)  # a file without a checksum
-    assert parquet._SEAL in data
-    assert parquet._SEAL not in buffer.getvalue()
+    assert published_records._SEAL in data
+    assert published_records._SEAL not in buffer.getvalue()
     file.write_bytes(buffer.getvalue())
-    assert [r.key for r in parquet.read(file)] == frame["key"].to_list()
+    assert [r.key for r in published_records.read(file)] == frame["key"].to_list()
 
 
 def test_what_ends_in_a_panic_is_a_refusal(file, monkeypatch):
@@ -51,4 +53,4 @@ def test_what_ends_in_a_panic_is_a_refusal(file, monkeypatch):
 
     monkeypatch.setattr(pl, "read_parquet", panic)
     with pytest.raises(UserError, match=r"cannot be read \(assertion failed\); publish it again"):
-        parquet.read(file)
+        published_records.read(file)

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from retable import locations
-from retable.cli import app
-from retable.commands import site as command
-from retable.records import run_folder, write_attempt
+from retable.cli import site as command
+from retable.cli.main import app
 from retable.report import publish
-from retable.report.site import build, pages, runs, sources, words
-from retable.report.site.sources import runs_of
+from retable.report.site import build, inputs, labels, pages, run_pages
+from retable.report.site.inputs import runs_of
+from retable.runs.records import run_folder, write_attempt
 from retable.tables.grid import plan
+from retable.util import paths
 from retable.util.errors import UserError
 from site_support import (
     HURT,
@@ -192,7 +192,7 @@ def test_text_stays_text_wherever_it_comes_from(site):
 @settings(deadline=None)
 @given(st.text())
 def test_no_text_leaves_its_place_in_a_run_s_page(text):
-    from retable.report.site.render import page as rendered
+    from retable.report.site.templating import page as rendered
 
     source = once()
     key, use = next(iter(runs_of([source]).items()))
@@ -200,7 +200,7 @@ def test_no_text_leaves_its_place_in_a_run_s_page(text):
         update={"experiment": text, "error": text, "config": {"k": text, text: 1}}
     )
     use = type(use)(record, use.history, use.places)
-    _, content = rendered("runs/a/b.html", "run.html", runs.view(key, use, key, [source], ""))
+    _, content = rendered("runs/a/b.html", "run.html", run_pages.view(key, use, key, [source], ""))
     tags = [tag for tag, _ in Page(content).elements]
     assert "img" not in tags
     assert tags.count("script") == 1
@@ -209,16 +209,16 @@ def test_no_text_leaves_its_place_in_a_run_s_page(text):
 
 @given(st.text(), st.text())
 def test_names_never_share_an_address(a, b):
-    assert re.fullmatch(r"[A-Za-z0-9_~-]*", words.slug(a))
-    assert (words.slug(a) == words.slug(b)) == (a == b)
+    assert re.fullmatch(r"[A-Za-z0-9_~-]*", labels.slug(a))
+    assert (labels.slug(a) == labels.slug(b)) == (a == b)
 
 
 @pytest.mark.parametrize(
     "url", ["javascript:hurt()", "data:text/html,x", 'https://a"b', "ftp://a", None]
 )
 def test_only_plain_addresses_become_links(url):
-    assert words.link(url) is None
-    assert words.link("https://host/path?a=1") == "https://host/path?a=1"
+    assert labels.link(url) is None
+    assert labels.link("https://host/path?a=1") == "https://host/path?a=1"
 
 
 # Where it comes from.
@@ -229,7 +229,7 @@ def recorded(runs, tmp_path, monkeypatch) -> Path:
     """The small sweep as run folders; results in a folder of this test."""
     extra = tmp_path / "extra"
     shutil.copytree(os.environ["RETABLE_EXTRA"], extra)
-    monkeypatch.setattr(locations, "results_dir", lambda: extra / "results")
+    monkeypatch.setattr(paths, "results_dir", lambda: extra / "results")
     for source in made():
         for key, found in source.records.items():
             folder = run_folder(runs, "digits", key)
@@ -243,14 +243,14 @@ def recorded(runs, tmp_path, monkeypatch) -> Path:
 
 
 def test_runs_and_results_give_the_same_site(recorded, tmp_path):
-    here = sources.from_runs(quiet, pytest.fail)
+    here = inputs.from_runs(quiet, pytest.fail)
     assert {(s.table.name, s.table.protocol) for s in here} == {
         ("digits/accuracy", "paper"),
         ("digits/accuracy", "smoke"),
     }
     for source in here:
         publish.publish(plan(source.table.name, source.table.protocol))
-    published = sources.from_results(quiet)
+    published = inputs.from_results(quiet)
     first, second = (
         build.build(found, tmp_path / f"from_{name}", origin=name, tell=quiet).folder
         for name, found in (("runs", here), ("results", published))

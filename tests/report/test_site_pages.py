@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from retable.report.site import cells, curves, runs, words
-from retable.report.site.sources import runs_of
-from retable.tables.judged import Judged, JudgedClaim
+from retable.report.site import cell_view, charts, labels, run_pages
+from retable.report.site.inputs import runs_of
+from retable.tables.results import Judged, JudgedClaim
 from site_support import (
     ACCURACY,
     HURT_STATEMENT,
@@ -90,8 +90,8 @@ def test_a_verdict_has_a_sign_and_a_word_and_bold_is_as_judged(tmp_path):
         row = content.split('id="slow.accuracy"')[1].split("</a>")[0]
         assert f'aria-hidden="true">{sign}</span> {kind}' in row
         assert ("<b>" in row) == (kind == "better")
-    assert words.cell_chip(replace(cell, judged=Judged("better", "better"))).style == "different"
-    assert words.cell_chip(replace(cell, judged=Judged("worse", "worse"))).style == "different"
+    assert labels.cell_chip(replace(cell, judged=Judged("better", "better"))).style == "different"
+    assert labels.cell_chip(replace(cell, judged=Judged("worse", "worse"))).style == "different"
 
 
 def test_claims_stand_as_they_are_with_their_verdict(site):
@@ -99,7 +99,7 @@ def test_claims_stand_as_they_are_with_their_verdict(site):
     for said in ("The fast rate is better", HURT_STATEMENT, "from memory of the literature",
                  "not judged: vague"):  # fmt: skip
         assert said in found.text
-    chip = words.claim_chip(JudgedClaim("C", "s", "", "primary", "ordering", "contradicted", "no"))
+    chip = labels.claim_chip(JudgedClaim("C", "s", "", "primary", "ordering", "contradicted", "no"))
     assert (chip.sign, chip.style) == ("✕", "different")
 
 
@@ -133,7 +133,7 @@ def test_a_run_s_page_names_the_command_that_repeats_it(site):
 
 def test_a_figure_has_ours_with_a_band_and_the_reported_points():
     source = once()
-    (chart,) = curves.figure(source)
+    (chart,) = charts.figure(source)
     lines = {(line["name"], line["kind"]): line for line in chart["lines"]}
     slow = lines["slow", "ours"]
     assert slow["x"] == [1.0, 2.0]  # in the order of the axis, not of the file
@@ -144,7 +144,7 @@ def test_a_figure_has_ours_with_a_band_and_the_reported_points():
         "name": "slow, reported", "kind": "paper", "x": [1.0], "y": [91.3], "sd": [0.5],
     }  # fmt: skip
     assert ("quoted, reported", "paper") in lines
-    assert curves.figure(made_without_figure()) == []
+    assert charts.figure(made_without_figure()) == []
 
 
 def made_without_figure():
@@ -155,7 +155,7 @@ def made_without_figure():
 
 def test_learning_curves_are_means_and_deviations_over_the_seeds():
     histories = [history(record) for record in once().records.values()][:3]
-    found = curves.bands(histories)
+    found = charts.bands(histories)
     assert list(found) == ["train/loss", "val/loss"]
     assert found["val/loss"]["x"] == [1.0, 3.0, 5.0, 7.0, 9.0]
     values = [h[3]["val/loss"] for h in histories]
@@ -164,9 +164,9 @@ def test_learning_curves_are_means_and_deviations_over_the_seeds():
     assert found["val/loss"]["sd"][1] == pytest.approx(
         math.sqrt(sum((v - mean) ** 2 for v in values) / 2)
     )
-    (chart,) = curves.learning({"": found})
+    (chart,) = charts.learning({"": found})
     assert [line["name"] for line in chart["lines"]] == ["train/loss", "val/loss"]
-    assert [c["title"] for c in curves.learning({"a": found, "b": found})] == [
+    assert [c["title"] for c in charts.learning({"a": found, "b": found})] == [
         "train/loss",
         "val/loss",
     ]
@@ -174,8 +174,8 @@ def test_learning_curves_are_means_and_deviations_over_the_seeds():
 
 def test_what_is_not_finite_leaves_a_gap_and_valid_json():
     rows = [{"epoch": 0.0, "a": 1.0}, {"epoch": 1.0, "a": math.nan}, {"epoch": 2.0, "a": math.inf}]
-    assert curves.bands([rows])["a"]["x"] == [0.0]
-    assert curves.bands([[{"epoch": 0.0}]]) == {}
+    assert charts.bands([rows])["a"]["x"] == [0.0]
+    assert charts.bands([[{"epoch": 0.0}]]) == {}
 
 
 # The list of runs.
@@ -184,8 +184,8 @@ def test_what_is_not_finite_leaves_a_gap_and_valid_json():
 def test_the_list_of_runs_has_what_tells_them_apart():
     tables = made()
     used = runs_of(tables)
-    shorts = runs.short_keys(used)
-    found = runs.listing(used, shorts, tables)
+    shorts = run_pages.short_keys(used)
+    found = run_pages.listing(used, shorts, tables)
     assert set(found["settings"]) == {"lr=0.01", "lr=0.1"}
     assert found["statuses"].count("diverged") == 1
     assert found["tables"] == ["digits/accuracy", "digits/accuracy (smoke)"]
@@ -195,27 +195,27 @@ def test_the_list_of_runs_has_what_tells_them_apart():
 
 def test_short_keys_grow_until_they_tell_apart():
     keys = ["a" * 20 + "b" * 44, "a" * 20 + "c" * 44]
-    shorts = runs.short_keys(dict.fromkeys(keys))
+    shorts = run_pages.short_keys(dict.fromkeys(keys))
     assert len(set(shorts.values())) == 2
     assert all(key.startswith(short) for key, short in shorts.items())
 
 
 def test_keys_in_a_cause_become_links():
     pieces = list(
-        words.with_runs("x (tested by run 0123456789ab)", {"0123456789ab": "runs/p/x.html"})
+        labels.with_runs("x (tested by run 0123456789ab)", {"0123456789ab": "runs/p/x.html"})
     )
     assert pieces == [
         ("x (tested by run ", None),
         ("0123456789ab", "runs/p/x.html"),
         (")", None),
     ]
-    assert list(words.with_runs("0123456789ab", {})) == [("0123456789ab", None)]
+    assert list(labels.with_runs("0123456789ab", {})) == [("0123456789ab", None)]
 
 
 def test_seeds_are_those_that_the_table_asks_for():
     source = once()
-    found = cells.seeds(source, ("fast", "accuracy"))
+    found = cell_view.seeds(source, ("fast", "accuracy"))
     assert [(s.seed, s.status, s.value is None) for s in found] == [
         (0, "done", False), (1, "done", False), (2, "diverged", True),
     ]  # fmt: skip
-    assert cells.seeds(source, ("quoted", "accuracy")) == []
+    assert cell_view.seeds(source, ("quoted", "accuracy")) == []

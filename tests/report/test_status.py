@@ -15,11 +15,11 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable.launch.slurm.accounting import Accounting
-from retable.records import Status
-from retable.report import status
-from retable.report.status import table_json, table_text
-from retable.tables.followed import survey
+from retable.launch.slurm.sacct import Accounting
+from retable.monitor import status_text
+from retable.monitor.status_text import table_json, table_text
+from retable.monitor.table_status import survey
+from retable.runs.records import Status
 
 
 def look(grid):
@@ -85,7 +85,7 @@ def test_without_sacct_a_line_says_so(runs, grid, slurm):
 
 
 def test_of_very_many_failures_some_are_named(runs, grid, slurm, monkeypatch):
-    monkeypatch.setattr(status, "LISTED", 2)
+    monkeypatch.setattr(status_text, "LISTED", 2)
     for run in grid.runs():
         ended(run, Status.FAILED, error="no")
     lines = table_text(look(grid)).splitlines()

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from chaos_support import Chaos, done_attempts, epochs_repeated, settled, unsettled
-from retable import locations, records
+from retable.runs import records
+from retable.util import paths
 from slurm_support import SAVED, new_cluster, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -76,7 +77,7 @@ def test_every_run_ends_once_with_the_result_of_an_undisturbed_one(tmp_path, cap
         )
         until(lambda: Counter(cluster.processes().values()) <= daemons, 20, "no process is left")
 
-    folders = list(locations.run_folders(runs))
+    folders = list(paths.run_folders(runs))
     repeated = [epochs_repeated(folder) for folder in folders]
     attempts = sum(len(records.attempts(folder)) for folder in folders)
     with capsys.disabled():

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import pytest
 
 from job_support import LAUNCHED
-from retable import records
-from retable.compose import compose, hydra_ready
-from retable.launch import frozen
-from retable.launch.job import perform
+from retable.config.compose import compose, hydra_ready
 from retable.launch.slurm.submission import Submission, all_of
-from retable.records import Status
+from retable.launch.worker import perform
+from retable.runs import frozen, records
+from retable.runs.records import Status
 from slurm_support import Cluster, new_cluster, until
 from task_support import checkpoints, holder_of, record_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.launch.lease import read_holder
+from retable.runs.lease import read_holder
 from slurm_support import new_cluster, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from ranks_support import NUMBERS
-from retable.compose import compose, hydra_ready
-from retable.launch import frozen
+from retable.config.compose import compose, hydra_ready
 from retable.launch.slurm.submission import Submission, all_of
-from retable.records import Status
+from retable.runs import frozen
+from retable.runs.records import Status
 from slurm_support import Cluster, new_cluster, until
 from task_support import checkpoints, record_of
 
@@ -96,7 +96,7 @@ def alone(run, folder, devices):
     config = run.config.model_copy(update={"paths": paths, "device": device})
     same = frozen.FrozenRun(config, run.key, run.fingerprint)
     frozen.write(same)
-    subprocess.run([sys.executable, "-m", "retable.launch.job", same.folder], check=True)
+    subprocess.run([sys.executable, "-m", "retable.launch.worker", same.folder], check=True)
     return same, record_of(same)
 
 

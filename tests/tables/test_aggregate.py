@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retable.records import Provenance, Record, ResultRow, Status
+from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import build, mean_std, relative
 from retable.tables.grid import Grid, plan
 

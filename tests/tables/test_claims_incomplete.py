@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from judge_support import cell_of, reported, spec_of, table_of
-from retable.tables.claims import judge_claim
+from retable.tables.verdicts.claims import judge_claim
 
 LOW, HIGH = [1.0, 1.1, 0.9, 1.05], [2.0, 2.2, 2.1, 1.9]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judge_support import spec_of, table_of
-from retable.tables.claims import judge_claim
+from retable.tables.verdicts.claims import judge_claim
 
 ORDERING = {"id": "C1", "kind": "ordering", "better": "low", "than": "high"}
 

@@ -24,8 +24,8 @@ from collect_support import (  # noqa: F401 - fixtures
 )
 from index_support import TABLE, changed, finish, overwrite, record_for, table
 from records_support import leave
-from retable import index, records
-from retable.records import Status
+from retable.runs import index, records
+from retable.runs.records import Status
 from retable.tables.aggregate import build
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid

@@ -10,9 +10,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from retable.tables.compare import difference, verdict
-from retable.tables.parts import Reported
-from retable.tables.reading import read
+from retable.tables.spec_parts import Reported
+from retable.tables.verdicts.cell import difference, verdict
+from retable.tables.verdicts.reported import read
 from statistics_support import R129, R827, R9748, judged, near, reading
 
 # The specification's values

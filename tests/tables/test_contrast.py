@@ -7,8 +7,8 @@ import math
 import pytest
 from scipy import stats
 
-from retable.tables.compare import difference
-from retable.tables.contrast import (
+from retable.tables.verdicts.cell import difference
+from retable.tables.verdicts.contrast import (
     Arm,
     conclude,
     contrast,

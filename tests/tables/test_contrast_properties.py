@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from retable.tables.contrast import Arm, conclude, contrast, wins
+from retable.tables.verdicts.contrast import Arm, conclude, contrast, wins
 from statistics_support import by_seed, two
 
 # Against scipy

@@ -20,13 +20,13 @@ from follow_support import (
     submit,
 )
 from index_support import table
-from retable.launch.slurm.accounting import Accounting
-from retable.launch.slurm.follow import Seen
-from retable.launch.slurm.queue import Queue
-from retable.launch.slurm.status import State
-from retable.records import Status
+from retable.launch.slurm.open_jobs import Queue
+from retable.launch.slurm.sacct import Accounting
+from retable.monitor.run_states import Seen
+from retable.monitor.state import State
+from retable.monitor.table_status import TableStatus, runs_of, survey
+from retable.runs.records import Status
 from retable.tables import collect
-from retable.tables.followed import TableStatus, runs_of, survey
 from retable.tables.grid import plan
 
 
@@ -94,16 +94,16 @@ def test_of_those_that_are_running_the_furthest_says_most(runs, grid, slurm):
 
 
 def test_histories_are_read_of_running_runs_only(runs, grid, slurm, monkeypatch):
-    from retable.launch import epoch
+    from retable.monitor import run_progress
 
     six = list(grid.runs())
     for run in six[:3]:
         ended(run)
     hold(begun(six[3]).parents[1])
     read = []
-    newest = epoch.newest
+    newest = run_progress.newest
     monkeypatch.setattr(
-        epoch, "newest", lambda folder, *a: read.append(folder) or newest(folder, *a)
+        run_progress, "newest", lambda folder, *a: read.append(folder) or newest(folder, *a)
     )
     assert set(look(grid).epochs) == {six[3].key}
     assert read == [six[3].folder]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from index_support import finish, record_for, table
 from records_support import PROVENANCE, config_of, record_of
-from retable import records
-from retable.records import Status
+from retable.runs import records
+from retable.runs.record_set import Found
+from retable.runs.records import Status
 from retable.tables import collect
 from retable.tables.aggregate import build, provenance_of
-from retable.tables.found import Found
 
 PLACE = ("a", "", None)
 

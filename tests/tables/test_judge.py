@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from judge_support import cell_of, reported, spec_of, table_of
-from retable.tables.judge import add, judge, judge_all
-from retable.tables.several import holm
 from retable.tables.spec import TableSpec
+from retable.tables.verdicts.judge import add, judge, judge_all
+from retable.tables.verdicts.multiplicity import holm
 from retable.util.errors import UserError
 
 FIVE = [1.25, 1.28, 1.31, 1.34, 1.37]  # mean 1.31, standard deviation .047
@@ -229,10 +229,10 @@ def test_a_cause_names_the_run_that_tests_it():
 
 
 def test_every_shipped_table_can_be_judged():
-    from retable import locations
     from retable.tables import spec as specs
+    from retable.util import paths
 
-    for name in locations.config_names("table"):
+    for name in paths.config_names("table"):
         spec = specs.load(name)
         assert isinstance(spec, TableSpec)
         for row, cells in spec.reported.items():

@@ -10,8 +10,8 @@ from scipy import stats
 
 from judge_support import cell_of, reported, spec_of
 from retable.tables.aggregate import Table
-from retable.tables.course import Looks
-from retable.tables.looks import decided, dump, extended, fix, follow, load
+from retable.tables.verdicts.course import Looks
+from retable.tables.verdicts.sequential import decided, dump, extended, fix, follow, load
 from retable.util.errors import UserError
 
 LOOKS = Looks([3, 5, 10, 20], "2026-01-01")

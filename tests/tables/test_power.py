@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from retable.tables.compare import difference
-from retable.tables.contrast import Arm, contrast
-from retable.tables.distributions import t_tail_noncentral
-from retable.tables.judged import Needed
-from retable.tables.power import (
+from retable.tables.results import Needed
+from retable.tables.verdicts.cell import difference
+from retable.tables.verdicts.contrast import Arm, contrast
+from retable.tables.verdicts.distributions import t_tail_noncentral
+from retable.tables.verdicts.power import (
     alphas,
     chance_settled_cell,
     chance_settled_claim,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from retable.tables.contrast import Arm, contrast
-from retable.tables.judged import Ratio
-from retable.tables.ratio import fieller
+from retable.tables.results import Ratio
+from retable.tables.verdicts.contrast import Arm, contrast
+from retable.tables.verdicts.fieller import fieller
 from statistics_support import by_seed, near
 
 A = by_seed(15, 16, 14, 17, 15)

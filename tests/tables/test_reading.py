@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from retable.tables.parts import Reported
-from retable.tables.reading import column_decimals, decimals_of, last_digit, read, reported_std
+from retable.tables.spec_parts import Reported
+from retable.tables.verdicts.reported import (
+    column_decimals,
+    decimals_of,
+    last_digit,
+    read,
+    reported_std,
+)
 
 
 def reported(value: str = "1.29", **fields) -> Reported:

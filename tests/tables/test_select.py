@@ -12,16 +12,16 @@ import pytest
 import yaml
 
 from engine_support import fake  # noqa: F401 - a fixture
-from retable.launch.engine import launch
-from retable.records import Record, ResultRow, Status
-from retable.report import data, markdown
+from retable.launch.dispatch import launch
+from retable.monitor.table_progress import survey
+from retable.report import json_csv, markdown
 from retable.report.publish import publish, render_published
+from retable.runs.records import Record, ResultRow, Status
 from retable.tables import collect, spec
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
-from retable.tables.judge import judge
-from retable.tables.progress import survey
 from retable.tables.select import Candidate, _best, decide, overrides
+from retable.tables.verdicts.judge import judge
 from retable.util.errors import UserError
 
 TABLE = {
@@ -284,7 +284,7 @@ def test_from_file_to_published_table(table, fake, tmp_path):
     again = collect.decided_by_results(planned())
     assert choice(again) == 0.1
     assert render_published(planned()) == text
-    cells = data.as_json(build(again, collect.from_results(again)), source="results")["cells"]
+    cells = json_csv.as_json(build(again, collect.from_results(again)), source="results")["cells"]
     assert "model.optimizer.lr=0.1 selected" in cells[0]["selected"]
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retable.tables.contrast import Arm, contrast
-from retable.tables.judged import Effect
-from retable.tables.several import all_of, best, holm
+from retable.tables.results import Effect
+from retable.tables.verdicts.contrast import Arm, contrast
+from retable.tables.verdicts.multiplicity import all_of, best, holm
 from statistics_support import by_seed
 
 ps = st.lists(st.floats(0, 1), max_size=12)

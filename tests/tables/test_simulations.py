@@ -11,16 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from retable.tables.compare import difference, verdict
-from retable.tables.contrast import Arm, conclude, contrast
-from retable.tables.judged import Reading
-from retable.tables.power import (
-    HOPELESS,
-    alphas,
-    chance_settled_cell,
-    looks,
-)
-from retable.tables.several import all_of, holm
+from retable.tables.results import Reading
+from retable.tables.verdicts.cell import difference, verdict
+from retable.tables.verdicts.contrast import Arm, conclude, contrast
+from retable.tables.verdicts.multiplicity import all_of, holm
+from retable.tables.verdicts.power import HOPELESS, alphas, chance_settled_cell, looks
 from simulation_support import (
     KINDS,
     Sample,

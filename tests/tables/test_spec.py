@@ -212,7 +212,7 @@ def test_short_rows_seeds_and_protocols():
 
 
 def test_every_shipped_table_is_valid():
-    from retable import locations
+    from retable.util import paths
 
-    for name in locations.config_names("table"):
+    for name in paths.config_names("table"):
         spec.load(name)

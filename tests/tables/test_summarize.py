@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from records_support import PROVENANCE, config_of, leave, record_of
-from retable.config import RunConfig
-from retable.records import Status
-from retable.report.summary import as_json, as_text, short_names, statistic_text
-from retable.tables.flat import flatten
+from retable.config.schema import RunConfig
+from retable.report.sweep_summary import as_json, as_text, short_names, statistic_text
+from retable.runs.config_keys import flatten
+from retable.runs.records import Status
 from retable.tables.summarize import Address, Statistic, code_of, summarize
 from retable.util.errors import UserError
 
@@ -215,8 +215,8 @@ def test_a_field_that_came_later_is_at_its_default(runs):
 
 
 def test_everything_that_the_schema_records_is_known_by_its_key():
-    from retable.compose import compose, hydra_ready
-    from retable.launch.frozen import recorded
+    from retable.config.compose import compose, hydra_ready
+    from retable.runs.frozen import recorded
 
     with hydra_ready():
         config = recorded(compose(["experiment=digits/smoke", "seed=0"]))

@@ -8,11 +8,11 @@ import pytest
 
 from engine_support import fake  # noqa: F401
 from mini_support import NAME, extra_root
-from retable.commands.tables import _launch_once, plan_grids
-from retable.records import Status
+from retable.cli.tables import _launch_once, plan_grids
+from retable.runs.records import Status
 from retable.tables.grid import plan
-from retable.tables.tagged import tags_of, write_tags
 from retable.tracking import tags
+from retable.wandb_tools.table_tags import tags_of, write_tags
 
 
 def test_a_run_has_its_table_and_the_cells_that_it_stands_behind():
@@ -79,9 +79,9 @@ def test_where_nothing_is_to_do_nothing_is_written(fake, runs):
 
 
 def test_starting_failed_runs_again_writes_them_too(fake, runs):
-    from retable.commands.again import retry_tables
-    from retable.launch import frozen
-    from retable.launch.job import new_attempt
+    from retable.cli.retry import retry_tables
+    from retable.launch.worker import new_attempt
+    from retable.runs import frozen
 
     (grid,) = plan_grids("digits/accuracy", "smoke", overrides=["logger=none"])
     for run in grid.runs():

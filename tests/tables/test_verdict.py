@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from retable.tables.compare import (
+from retable.tables.results import Difference, Margin
+from retable.tables.verdicts.cell import (
     default_tolerance,
     deterministic_difference,
     margin_of,
     verdict,
 )
-from retable.tables.judged import Difference, Margin
-from retable.tables.steps import steps
+from retable.tables.verdicts.derivation import steps
 from retable.util.errors import UserError
 from statistics_support import R129, R827, R9748, judged, near, reading
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from retable.tables import waiting
-from retable.tables.waiting import Waiting
+from retable.util import waiting
+from retable.util.waiting import Waiting
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from retable.tracking.api import Refused, Stopped, Unreachable, patiently, reason
+from retable.wandb_tools.api import Refused, Stopped, Unreachable, patiently, reason
 
 
 def failing(*errors):

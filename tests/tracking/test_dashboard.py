@@ -9,14 +9,14 @@ import pytest
 
 from dashboard_support import Views, filters, metrics, sources, written
 from mini_support import extra_root, planned
-from retable.commands.tables import plan_grids
-from retable.commands.wandb_dashboard import dashboard as command
+from retable.cli.tables import plan_grids
+from retable.cli.wandb_dashboard import dashboard as command
 from retable.tables import spec as specs
 from retable.tables.aggregate import build
-from retable.tables.judge import judge_all
-from retable.tables.tagged import tags_of
-from retable.tracking import dashboard
+from retable.tables.verdicts.judge import judge_all
 from retable.util.errors import UserError
+from retable.wandb_tools.dashboard import build as dashboard
+from retable.wandb_tools.table_tags import tags_of
 
 FILES = Path(__file__).parents[2] / "conf" / "table"
 TABLES = sorted(p.relative_to(FILES).with_suffix("").as_posix() for p in FILES.rglob("*.yaml"))

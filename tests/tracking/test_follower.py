@@ -12,11 +12,10 @@ import pytest
 from retable.papers.digits.module import Perceptron
 
 from fault_support import wait_for
-from retable import records
-from retable.launch import frozen
-from retable.launch.attempt import new_attempt
-from retable.launch.job import Exit, perform
-from retable.records import Status
+from retable.launch.worker import Exit, perform
+from retable.runs import frozen, records
+from retable.runs.attempts import new_attempt
+from retable.runs.records import Status
 from retable.tracking import follower, ledger, naming, tags
 from retable.tracking.ledger import Ledger
 from tracking_support import (
@@ -175,7 +174,7 @@ def test_changed_code_is_another_run(monkeypatch):
     frozen.write(changed)
     (run.folder / "record.json").unlink()
     (attempt_of(run) / "record.json").unlink()
-    monkeypatch.setattr("retable.launch.job.verify_code", lambda _: None)
+    monkeypatch.setattr("retable.launch.worker.verify_code", lambda _: None)
     perform(run.folder, LAUNCHED)
     assert ledger_of(run).id[:12] == ledger_of(run, 2).id[:12]
     assert ledger_of(run, 2).id[12:] == "ffffff"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
-from retable import records
-from retable.launch.engine import launch
-from retable.records import Status
+from retable.launch.dispatch import launch
+from retable.runs import records
+from retable.runs.records import Status
 from retable.tracking import ledger
 from retable.tracking.ledger import Ledger
 

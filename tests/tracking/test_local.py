@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from retable import records
-from retable.records import Status
-from retable.tracking import ledger, local, naming
+from retable.runs import records
+from retable.runs.records import Status
+from retable.tracking import ledger, naming
 from retable.tracking.ledger import Ledger
-from retable.tracking.local import Local
+from retable.wandb_tools import local_runs
+from retable.wandb_tools.local_runs import Local
 from sync_support import attempt, followed, rows
 
 
@@ -30,7 +31,7 @@ def _no_segments(monkeypatch):
 
 
 def found(run):
-    return list(local.of_run(run.folder))
+    return list(local_runs.of_run(run.folder))
 
 
 def test_the_history_is_the_newest_and_the_record_that_of_the_newest_attempt_with_one():
@@ -44,7 +45,7 @@ def test_the_history_is_the_newest_and_the_record_that_of_the_newest_attempt_wit
     assert len(one.segments) == 2
     assert all(segment.is_dir() for segment in one.segments)
     third = attempt(run, 3, begin=5, end=6)
-    (third / local.HISTORY).unlink()  # killed before its first epoch, or cleaned away
+    (third / local_runs.HISTORY).unlink()  # killed before its first epoch, or cleaned away
     [one] = found(run)
     assert isinstance(one, Local)
     assert (one.attempt, one.rows()) == (third, rows(5))
@@ -84,13 +85,13 @@ def test_a_history_that_is_not_the_records_is_a_flaw():
     run = followed()
     path = attempt(run, 1)
     assert found(run)[0].flaw() is None
-    kept = (path / local.HISTORY).read_text()
-    (path / local.HISTORY).write_text(records.history_text(rows(2)))
+    kept = (path / local_runs.HISTORY).read_text()
+    (path / local_runs.HISTORY).write_text(records.history_text(rows(2)))
     assert "not the one" in found(run)[0].flaw()
-    (path / local.HISTORY).unlink()
+    (path / local_runs.HISTORY).unlink()
     assert found(run)[0].flaw() == "its history is gone"
     # A later attempt, which was killed, has gone on with it.
-    (path / local.HISTORY).write_text(kept)
+    (path / local_runs.HISTORY).write_text(kept)
     attempt(run, 2, begin=3, end=5, status=None, closed=False)
     assert found(run)[0].epochs == [0, 1, 2, 3, 4]
     assert found(run)[0].flaw() is None

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from retable import records
-from retable.records import Status
-from retable.tracking import local, merge, naming, payload, segments, tags, wandb_run
+from retable.runs import records
+from retable.runs.records import Status
+from retable.tracking import naming, run_payload, tags, wandb_run
+from retable.wandb_tools import local_runs, rewrite, segments
 from sync_support import attempt, followed, local_of, rows
 
 
@@ -18,9 +19,9 @@ def merged(one, folder, after=-1):
     """What the process writes, read by W&B's own reader."""
     folder.mkdir()
     order = folder / "order.json"
-    order.write_text(merge.order(one, folder, after))
+    order.write_text(rewrite.order(one, folder, after))
     done = subprocess.run(
-        [sys.executable, "-m", "retable.tracking.merge", str(order)],
+        [sys.executable, "-m", "retable.wandb_tools.rewrite", str(order)],
         capture_output=True, text=True, check=True, env=wandb_run.environment(),
     )  # fmt: skip
     return segments.read(segments.Path(done.stdout.splitlines()[-1]))
@@ -35,16 +36,16 @@ def test_segments_of_a_killed_and_a_resumed_attempt_become_one_whole(runs, tmp_p
     assert one.epochs == [0, 1, 2, 3, 4, 5]
     parts = [segments.read(segments.file_of(folder)) for folder in one.segments]
     assert [part.steps for part in parts] == [[0, 1, 2], [2, 3, 4, 5]]
-    assert not any(merge.is_whole(part, one) for part in parts)
+    assert not any(rewrite.is_whole(part, one) for part in parts)
     whole = merged(one, tmp_path / "whole")
-    assert merge.is_whole(whole, one)
+    assert rewrite.is_whole(whole, one)
     assert (whole.steps, whole.rows) == (one.epochs, rows(6))
     assert whole.tags == ["digits/accuracy"]
-    told = records.parse(whole.summary[payload.RECORD], "summary")
+    told = records.parse(whole.summary[run_payload.RECORD], "summary")
     assert told == records.read(run.folder / "record.json")
     rest = merged(one, tmp_path / "rest", after=3)
     assert (rest.steps, rest.rows) == ([4, 5], rows(6)[4:])
-    assert not merge.is_whole(rest, one)
+    assert not rewrite.is_whole(rest, one)
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.DIVERGED, Status.INTERRUPTED])
@@ -53,36 +54,36 @@ def test_how_a_run_ended_is_told(status, tmp_path):
     attempt(run, 1, status=status)
     one = local_of(run)
     [folder] = one.segments
-    assert merge.is_whole(segments.read(segments.file_of(folder)), one)
+    assert rewrite.is_whole(segments.read(segments.file_of(folder)), one)
     segment = merged(one, tmp_path / "whole")
-    assert merge.is_whole(segment, one)
+    assert rewrite.is_whole(segment, one)
     assert segment.exit_code == 1
     assert segment.summary["status"] == status.value
     assert (status.value in segment.tags) == (status is not Status.INTERRUPTED)
-    assert (payload.RECORD in segment.summary) == (status is not Status.INTERRUPTED)
+    assert (run_payload.RECORD in segment.summary) == (status is not Status.INTERRUPTED)
 
 
 def test_a_segment_with_other_tags_history_or_record_is_not_whole(runs):
     run = followed()
     path = attempt(run, 1)
     segment = segments.read(segments.file_of(local_of(run).segments[0]))
-    assert merge.is_whole(segment, local_of(run))
+    assert rewrite.is_whole(segment, local_of(run))
     tags.write(runs, "digits/accuracy", "paper", {run.key: ["digits/accuracy"]})
-    assert not merge.is_whole(segment, local_of(run))
+    assert not rewrite.is_whole(segment, local_of(run))
     tags.write(runs, "digits/accuracy", "paper", {run.key: []})
-    assert merge.is_whole(segment, local_of(run))
-    (path / local.HISTORY).write_text(records.history_text(rows(4)))
-    assert not merge.is_whole(segment, local_of(run))
-    (path / local.HISTORY).write_text(records.history_text(rows(3)))
+    assert rewrite.is_whole(segment, local_of(run))
+    (path / local_runs.HISTORY).write_text(records.history_text(rows(4)))
+    assert not rewrite.is_whole(segment, local_of(run))
+    (path / local_runs.HISTORY).write_text(records.history_text(rows(3)))
     content = json.loads((path / "record.json").read_text())
     (path / "record.json").write_text(json.dumps({**content, "wall_s": 2.5}))
-    assert not merge.is_whole(segment, local_of(run))
+    assert not rewrite.is_whole(segment, local_of(run))
 
 
 def test_an_order_says_nothing_of_where_things_are(runs, tmp_path):
     run = followed()
     attempt(run, 1)
-    order = json.loads(merge.order(local_of(run), tmp_path / "x"))
+    order = json.loads(rewrite.order(local_of(run), tmp_path / "x"))
     assert order.pop("folder") == str(tmp_path / "x")
     assert str(runs) not in json.dumps(order)
     assert order["opening"]["id"] == naming.run_id(run.key, run.fingerprint)

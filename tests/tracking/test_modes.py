@@ -7,10 +7,10 @@ import socket
 import pytest
 
 from engine_support import fake  # noqa: F401 - a fixture
-from retable.launch import frozen
-from retable.launch.engine import launch
-from retable.tracking import modes
-from retable.tracking.modes import Found, Inquiry, decide
+from retable.launch.dispatch import launch
+from retable.runs import frozen
+from retable.tracking import wandb_mode
+from retable.tracking.wandb_mode import Found, Inquiry, decide
 from retable.util.errors import UserError
 from tracking_support import followed, without
 from wandb_stand_in import ENTITY, KEY, running
@@ -20,7 +20,7 @@ HERE = Found(login=True, reachable=True, host="h", app="https://a", entity="me")
 
 @pytest.fixture(autouse=True)
 def _nothing_heard(monkeypatch):
-    monkeypatch.setattr(modes, "_heard", set())
+    monkeypatch.setattr(wandb_mode, "_heard", set())
 
 
 @pytest.fixture
@@ -123,11 +123,11 @@ class Known(Inquiry):
 @pytest.fixture
 def settled(monkeypatch):
     """Settle for runs where so much is found; returns what is said, and what decided."""
-    monkeypatch.setattr(modes, "Inquiry", Known)
+    monkeypatch.setattr(wandb_mode, "Inquiry", Known)
 
     def settle(runs, found, **more):
         Known.found = found
-        made, said = modes.Followed(runs), []
+        made, said = wandb_mode.Followed(runs), []
         made.settle(said.append, **more)
         return said, made
 
@@ -165,8 +165,8 @@ def test_online_with_a_server_that_cannot_be_reached_says_what_happens(settled):
 
 
 def test_the_name_of_a_server_holds_no_password():
-    assert modes._address("https://me:secret@h:8080/path") == "h:8080"
-    assert modes._address("https://api.wandb.ai") == "api.wandb.ai"
+    assert wandb_mode._address("https://me:secret@h:8080/path") == "h:8080"
+    assert wandb_mode._address("https://api.wandb.ai") == "api.wandb.ai"
 
 
 def test_online_without_a_login_is_refused(settled):
@@ -191,9 +191,9 @@ def test_nodes_of_a_cluster_decide_for_themselves(settled):
 
 
 def test_runs_that_are_not_followed_ask_nothing(monkeypatch):
-    monkeypatch.setattr(modes, "Inquiry", None)  # calling it would fail
+    monkeypatch.setattr(wandb_mode, "Inquiry", None)  # calling it would fail
     run = without(followed())
-    made = modes.Followed([run])
+    made = wandb_mode.Followed([run])
     made.settle(pytest.fail)
     assert made.frozen(run) is run
 

@@ -11,7 +11,7 @@ import pytest
 
 from fault_support import disk, wait_for  # noqa: F401 - disk is a fixture
 from job_support import logged
-from retable.launch.job import Exit, perform
+from retable.launch.worker import Exit, perform
 from tracking_support import (
     EPOCHS,
     LAUNCHED,

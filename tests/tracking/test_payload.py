@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from retable import records
-from retable.identity import run_key
-from retable.launch.frozen import FrozenRun
-from retable.launch.recorded import refreeze
-from retable.records import Record, ResultRow, Status
-from retable.tracking import payload
+from retable.runs import records
+from retable.runs.frozen import FrozenRun
+from retable.runs.identity import run_key
+from retable.runs.lookup import refreeze
+from retable.runs.records import Record, ResultRow, Status
+from retable.tracking import run_payload
 from tracking_support import LAUNCHED, followed
 
 
@@ -27,7 +27,7 @@ def record_of(run, **values):
 
 def test_the_config_is_what_is_keyed_and_who_computes_it():
     run = followed()
-    told = payload.config_of(run, LAUNCHED.provenance)
+    told = run_payload.config_of(run, LAUNCHED.provenance)
     assert told["trainer"]["max_epochs"] == 4
     assert not {"paths", "logger", "launcher", "cluster", "device"} & set(told)
     assert told["retable"]["key"] == run.key
@@ -41,7 +41,7 @@ def test_the_config_says_nothing_of_its_user(monkeypatch):
     run = followed()
     model = {**run.config.model, "note": ["/home/jane/x", {"y": "tok-0123456789 a@b.org"}]}
     changed = FrozenRun(run.config.model_copy(update={"model": model}), run.key, run.fingerprint)
-    told = payload.config_of(changed, LAUNCHED.provenance)
+    told = run_payload.config_of(changed, LAUNCHED.provenance)
     assert told["model"]["note"] == ["~/x", {"y": "<secret> <e-mail>"}]
 
 
@@ -53,7 +53,7 @@ def test_the_summary_is_the_record_s():
         ResultRow(metric="time", step=100, value=3.0),
     ]
     record = record_of(run, results=results, best_epoch=0)
-    told = payload.summary_of(record)
+    told = run_payload.summary_of(record)
     assert told["test/error"] == 0.25
     assert told["test/error [other]"] == 0.5
     assert told["time @ 100"] == 3.0
@@ -64,13 +64,15 @@ def test_the_summary_is_the_record_s():
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.DIVERGED])
 def test_the_summary_says_why_there_is_no_result(status):
-    told = payload.summary_of(record_of(followed(), status=status, error="no more"))
+    told = run_payload.summary_of(record_of(followed(), status=status, error="no more"))
     assert (told["status"], told["error"]) == (status.value, "no more")
 
 
 def test_a_run_can_be_told_from_its_summary(runs):
     run = followed()
-    told = payload.summary_of(record_of(run, config=payload.config_of(run, LAUNCHED.provenance)))
+    told = run_payload.summary_of(
+        record_of(run, config=run_payload.config_of(run, LAUNCHED.provenance))
+    )
     kept = records.parse(told["record"], "summary")
     kept = kept.model_copy(
         update={"config": {k: v for k, v in kept.config.items() if k != "retable"}}

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from retable import bulk, records
-from retable.launch import frozen
-from retable.launch.lease import Lease
-from retable.records import Status
-from retable.tracking import api, naming, payload, pull
+from retable.runs import frozen, records, scan
+from retable.runs.lease import Lease
+from retable.runs.records import Status
+from retable.tracking import naming, run_payload
 from retable.util.errors import UserError
+from retable.wandb_tools import api, pull
 from sync_support import attempt, followed, moved, record, rows, server, synced
 
 __all__ = ["server"]
@@ -54,7 +54,7 @@ def test_what_was_uploaded_comes_back_the_same(server, runs, tmp_path):
     assert (folder / "record.json").exists()
     assert not (moved(diverged, elsewhere).folder / "record.json").exists()
     # The fast readers know the mark.
-    found = bulk.read(str(folder.parent), [done.key, diverged.key], [("test/accuracy", "", None)])
+    found = scan.read(str(folder.parent), [done.key, diverged.key], [("test/accuracy", "", None)])
     assert [found.abouts[number].pulled for number in found.about] == [True, True]
     assert found.values[0] == [0.1 + 0.7]
     # Pulled once more nothing happens; what was made here stays as it is.
@@ -67,10 +67,10 @@ def test_what_was_uploaded_comes_back_the_same(server, runs, tmp_path):
 def forge(server, run, **changes):
     """Change the record that the server has of a run; a callable gets the old value."""
     stored = server.run(naming.run_id(run.key, run.fingerprint))
-    content = json.loads(stored.summary[payload.RECORD])
+    content = json.loads(stored.summary[run_payload.RECORD])
     for name, value in changes.items():
         content[name] = value(content[name]) if callable(value) else value
-    summary = {**stored.summary, payload.RECORD: json.dumps(content)}
+    summary = {**stored.summary, run_payload.RECORD: json.dumps(content)}
     stored.files["wandb-summary.json"] = {0: json.dumps(summary)}
 
 

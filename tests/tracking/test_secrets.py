@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from retable.launch.job import Exit, perform
+from retable.launch.worker import Exit, perform
 from retable.tracking import naming
 from tracking_support import LAUNCHED, attempt_of, followed
 from wandb_stand_in import KEY, running

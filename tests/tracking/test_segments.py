@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from retable.records import Status
-from retable.tracking import naming, payload, segments, tags
+from retable.runs.records import Status
+from retable.tracking import naming, run_payload, tags
+from retable.wandb_tools import segments
 from sync_support import attempt, followed, rows
 
 
@@ -31,7 +32,7 @@ def test_a_closed_segment_is_read_whole(made):
     assert segment.project == "retable"
     assert segment.exit_code == 0
     assert segment.summary["status"] == Status.DONE.value
-    assert payload.RECORD in segment.summary
+    assert run_payload.RECORD in segment.summary
     assert segment.summary["test/accuracy"] == 0.1 + 0.7
 
 

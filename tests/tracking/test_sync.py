@@ -13,11 +13,13 @@ from contextlib import suppress
 import pytest
 
 from fault_support import wait_for
-from retable import locations, records
-from retable.launch.lease import Lease
-from retable.records import Status
-from retable.tracking import api, naming, payload, sync, tags
+from retable.runs import records
+from retable.runs.lease import Lease
+from retable.runs.records import Status
+from retable.tracking import naming, run_payload, tags
+from retable.util import paths
 from retable.util.errors import UserError
+from retable.wandb_tools import api, sync
 from sync_support import attempt, followed, local_of, rows, server, synced, uploads
 
 __all__ = ["server"]
@@ -50,7 +52,7 @@ def test_whole_and_broken_segments_are_uploaded_and_remembered(server, runs):
     assert stored.about["groupName"] == "digits/smoke"
     assert stored.about["displayName"] == naming.display_name(whole.config, whole.key)
     assert stored.config["model"]["value"]["hidden"] == whole.config.model["hidden"]
-    record = records.parse(stored.summary[payload.RECORD], "summary")
+    record = records.parse(stored.summary[run_payload.RECORD], "summary")
     assert record == records.read(whole.folder / "record.json")
     check_whole(server, broken, 5)
     assert check_whole(server, failed, 2, "failed").summary["status"] == "diverged"
@@ -79,7 +81,7 @@ def test_a_run_that_has_gone_on_gets_what_is_new(server, runs):
     assert synced(runs).synced == 1
     stored = check_whole(server, run, 6)
     assert stored.about["tags"] == ["digits/accuracy"]
-    assert payload.RECORD in stored.summary
+    assert run_payload.RECORD in stored.summary
 
 
 def has_already(server, run, some):
@@ -192,7 +194,7 @@ def test_without_a_server_nothing_is_lost(server, runs):
 def test_when_the_server_goes_away_the_rest_does_not_wait_for_it(server, runs):
     for seed in range(3):
         attempt(followed(seed), 1)
-    found = sync.find(locations.run_folders(runs))
+    found = sync.find(paths.run_folders(runs))
     target = sync.Target(api.connect(pytest.fail))
     server.http.server_close()
     server.http.shutdown()
@@ -221,7 +223,7 @@ def test_what_was_deleted_on_the_server_is_uploaded_again_if_asked_for(server, r
 
 def test_servers_on_two_ports_are_two_places(server, runs):
     attempt(followed(), 1)
-    [one] = sync.find(locations.run_folders(runs)).locals
+    [one] = sync.find(paths.run_folders(runs)).locals
     target = sync.Target(api.connect(pytest.fail))
     address = server.environment["WANDB_BASE_URL"].removeprefix("http://")
     assert address.startswith("127.0.0.1:")

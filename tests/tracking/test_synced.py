@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from retable.tracking.synced import Synced, is_current
+from retable.wandb_tools.sync_state import Synced, is_current
 
 MARK = Synced("0123456789abcdef01", "host/someone/retable", 3, "d" * 64)
 

@@ -15,8 +15,8 @@ import pytest
 
 from fault_support import wait_for
 from retable.launch import redo
-from retable.launch.attempt import Attempt, new_attempt
-from retable.launch.job import Exit, perform
+from retable.launch.worker import Exit, perform
+from retable.runs.attempts import Attempt, new_attempt
 from retable.tracking import follower, tracker
 from retable.tracking.tracker import HURRY_S, Tracker
 from tracking_support import LAUNCHED, attempt_of, files_of, followed, is_alive, without
@@ -99,7 +99,7 @@ def test_a_follower_that_has_ended_costs_one_line(stuck, capfd):
 
 
 def test_orders_that_do_not_fit_into_the_pipe_end_it(stuck, capfd, monkeypatch):
-    monkeypatch.setattr("retable.tracking.payload.config_of", lambda *_: {"x": "y" * 10**6})
+    monkeypatch.setattr("retable.tracking.run_payload.config_of", lambda *_: {"x": "y" * 10**6})
     own = stuck(FOREVER)
     own.start(None)
     assert own._process is None

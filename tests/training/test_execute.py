@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.base import Result
 from retable.training.execute import Context, Diverged, Interrupted, build, execute
 from retable.training.tested import weights_sha256

@@ -10,8 +10,8 @@ from retable.papers.digits.module import Perceptron
 from retable.papers.digits.sam import SAM
 from torch.nn import functional as F
 
-from retable.compose import compose, hydra_ready
-from retable.launch.rehearsal import first_refusal
+from retable.config.compose import compose, hydra_ready
+from retable.launch.preflight import first_refusal
 from retable.training.data_parallel import epoch_seed
 from retable.training.execute import Context, build, execute, seed_everything
 from retable.training.schedules import Schedule

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retable import locations
+from retable.util import paths
 from retable.util.errors import UserError, brief, nearest
 
 
@@ -41,7 +41,7 @@ def test_what_a_file_says_cannot_steer_the_terminal():
 def test_an_extra_root_that_is_none_is_refused(monkeypatch, value):
     monkeypatch.setenv("RETABLE_EXTRA", value)
     with pytest.raises(UserError, match="is no folder; correct it or unset it"):
-        locations.extra_root()
+        paths.extra_root()
 
 
 def test_capitals_do_not_hide_what_was_meant():
@@ -110,9 +110,9 @@ def test_validation_does_without_torch(tmp_path):
     """``torch.optim.SGD(lrr=)`` is refused and ``torch.nn.Linear`` found, torch not imported."""
     code = """
 import json, sys
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.util.errors import UserError
-from retable.targets import check
+from retable.config.targets import check
 with hydra_ready():
     try:
         compose(["experiment=digits/base", "seed=0", "model.optimizer.lrr=1"])

@@ -1,7 +1,8 @@
 """Hydra's multirun through retable's own engine.
 
-``retable train -m experiment=... model.x=1,2 seed=0,1,2`` reaches ``retable.launch.engine.launch``
-like every other command: composed, validated, frozen, and only what has no record is run.
+``retable train -m experiment=... model.x=1,2 seed=0,1,2`` reaches
+``retable.launch.dispatch.launch`` like every other command: composed, validated, frozen, and only
+what has no record is run.
 """
 
 # No postponed annotations here: Hydra executes this file before it is in sys.modules, and a
@@ -37,7 +38,7 @@ class RetableLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Validate every job, then launch; nothing starts where one of them is wrong."""
-        from retable.launch.multirun import launch_jobs
+        from retable.launch.hydra_sweep import launch_jobs
 
         outcomes = launch_jobs([list(overrides) for overrides in job_overrides])
         returns: list[JobReturn] = []

@@ -24,9 +24,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from retable import locations, provenance
 from retable.launch import commit_worker
 from retable.launch.progress import duration
+from retable.runs import provenance
+from retable.util import paths
 from retable.util.errors import brief, one_line
 
 COMMITS, ENVIRONMENTS = "commits", "environments"
@@ -135,7 +136,7 @@ def of_commit(commit: str, say: Say) -> Code:
 
 
 def _cache() -> Path:
-    return locations.cache_folder().absolute()
+    return paths.cache_folder().absolute()
 
 
 def _tree(commit: str) -> Path:
@@ -167,7 +168,7 @@ def _tree(commit: str) -> Path:
 def _environment(tree: Path, say: Say) -> Path:
     """Interpreter of the environment that a copy's lock describes."""
     lock = (tree / _LOCK).read_bytes()
-    own = locations.project_root() / _LOCK
+    own = paths.project_root() / _LOCK
     python = Path(sys.executable)
     if own.is_file() and own.read_bytes() == lock and _in_sync(tree, Path(sys.prefix)):
         return python
@@ -219,7 +220,7 @@ def _sync(tree: Path, environment: Path, said: Any, *options: str) -> subprocess
 
 
 def _uv() -> str | None:
-    own = locations.project_root() / ".uv" / "bin" / "uv"
+    own = paths.project_root() / ".uv" / "bin" / "uv"
     # `uv run` says which uv it is.
     return os.environ.get("UV") or shutil.which("uv") or (str(own) if own.is_file() else None)
 

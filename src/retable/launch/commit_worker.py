@@ -18,9 +18,9 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PLACES = {
-    "from_values": ["retable.compose"],
-    "freeze": ["retable.launch.frozen"],
-    "launch": ["retable.launch.engine"],
+    "from_values": ["retable.config.compose", "retable.compose"],
+    "freeze": ["retable.runs.frozen", "retable.launch.frozen"],
+    "launch": ["retable.launch.dispatch", "retable.launch.engine"],
 }
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retable.launch.engine import Summary
+    from retable.launch.dispatch import Summary
 
 _PLAIN_EVERY_S = 10.0
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from retable import provenance, records
-from retable.launch import frozen
-from retable.launch.again import put_in_place
-from retable.launch.engine import Summary
-from retable.launch.frozen import FrozenRun
-from retable.records import Record, Status
+from retable.launch.dispatch import Summary
+from retable.launch.rerun import put_in_place
+from retable.runs import frozen, provenance, records
+from retable.runs.frozen import FrozenRun
+from retable.runs.records import Record, Status
 from retable.util.errors import UserError
 
 AGAIN = "_again"

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from retable import provenance, records
-from retable.compare import compare
-from retable.launch import frozen, stale
-from retable.launch.again import leased, put_in_place
-from retable.launch.frozen import FrozenRun
+from retable.launch import stale
+from retable.launch.checks import workers_of
+from retable.launch.code_comparison import Sides, ending_of
 from retable.launch.progress import counted, duration
-from retable.launch.sides import Sides, ending_of
+from retable.launch.rerun import leased, put_in_place
 from retable.launch.stale import Found, Stale
-from retable.launch.together import workers_of
-from retable.records import Blessing, Record, RecordError, Status
+from retable.runs import frozen, provenance, records
+from retable.runs.equality import compare
+from retable.runs.frozen import FrozenRun
+from retable.runs.records import Blessing, Record, RecordError, Status
 from retable.util.errors import UserError
 
 Say = Callable[[str], None]

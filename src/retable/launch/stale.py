@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from retable import locations, provenance, records, static
-from retable.identity import targets_of
+from retable.config import signatures
 from retable.launch import commit_code
-from retable.launch.frozen import FrozenRun
-from retable.records import Record, Status
+from retable.runs import provenance, records
+from retable.runs.frozen import FrozenRun
+from retable.runs.identity import targets_of
+from retable.runs.records import Record, Status
+from retable.util import paths
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,10 @@ def why_not_by_commit(record: Record) -> str | None:
 
 
 def _is_elsewhere(target: str) -> bool:
-    file = static.module_file(target.rpartition(".")[0]) if target.startswith("retable.") else None
-    return file is not None and not file.is_relative_to(locations.PACKAGE)
+    file = (
+        signatures.module_file(target.rpartition(".")[0]) if target.startswith("retable.") else None
+    )
+    return file is not None and not file.is_relative_to(paths.PACKAGE)
 
 
 def why_not_here(record: Record) -> str | None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retable.records import Record, device_of
-from retable.report import notes, text
-from retable.report.data import finite, judged_json
+from retable.report import footnotes, formatting
+from retable.report.json_csv import finite, judged_json
+from retable.runs.records import Record, device_of
 from retable.tables.aggregate import Cell, Table
 from retable.tables.grid import CellPlan, Grid
-from retable.tables.judged import DIFFERENT
+from retable.tables.results import DIFFERENT
 from retable.util.errors import UserError, nearest
 
 _MARKS = {
@@ -96,7 +96,7 @@ class Explanation:
                 "selected": cell.selected,
                 "reported": None if cell.reported is None else cell.reported.model_dump(),
                 "judged": judged_json(cell),
-                "marks": [{"mark": m, "why": _why(m)} for m in notes.marks(cell)],
+                "marks": [{"mark": m, "why": _why(m)} for m in footnotes.marks(cell)],
                 "runs": self.runs(),
                 "verify": self.verify(),
             }
@@ -114,9 +114,9 @@ class Explanation:
         unit = f" {metric.unit}" if metric.unit else ""
         lines = [
             f"{self.table.name}, {cell.row}, {cell.column} (protocol {self.table.protocol})",
-            f"    {text.title(self.table, cell.row, cell.column)}",
+            f"    {formatting.title(self.table, cell.row, cell.column)}",
             "",
-            f"ours: {text.ours(cell, metric)}{unit if cell.mean is not None else ''}",
+            f"ours: {formatting.ours(cell, metric)}{unit if cell.mean is not None else ''}",
         ]
         if self.plan is not None:
             address = self.plan.address
@@ -131,7 +131,7 @@ class Explanation:
         if cell.selected:
             lines.append(f"    setting {cell.selected}")
         lines += ["", *self._reported(unit), "", *self._verdict()]
-        if found := notes.marks(cell):
+        if found := footnotes.marks(cell):
             lines += [
                 "",
                 "marks:",
@@ -155,7 +155,7 @@ class Explanation:
             return ["reported: nothing"]
         verified = "verified" if reported.grade == "primary" else "not verified"
         lines = [
-            f"reported: {text.theirs(reported)}{unit}",
+            f"reported: {formatting.theirs(reported)}{unit}",
             f"    {reported.where}; grade {reported.grade}, {verified}",
         ]
         if reported.note:
@@ -173,7 +173,7 @@ class Explanation:
         if judged.needed is not None:
             lines.append(f"    seeds needed: {judged.needed.text}")
         if judged.kind in DIFFERENT:
-            lines.append(f"    {notes.cause(judged.why)}")
+            lines.append(f"    {footnotes.cause(judged.why)}")
         if judged.median is not None:
             lines.append(f"    median {judged.median:.6g}")
         if judged.bold:

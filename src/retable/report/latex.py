@@ -9,10 +9,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from retable.report import claims, notes, text
-from retable.report.escape import escape, url
+from retable.report import claims_text, footnotes, formatting
+from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Cell, Table
-from retable.tables.judged import JudgedClaim, VerdictKind
+from retable.tables.results import JudgedClaim, VerdictKind
 
 _NOTES_WIDTH, _NOTES_HEIGHT = 110, 0.8
 """Characters in a line of notes, and its height in lines of a claim's statement."""
@@ -48,8 +48,8 @@ def render(table: Table) -> str:
     rows = {name: row.title or name for name, row in spec.rows.items()}
     columns = {name: column.title or name for name, column in spec.columns.items()}
     down, across = (columns, rows) if spec.transposed else (rows, columns)
-    marks = notes.mark_notes(table)
-    letters = notes.letters_of(marks)
+    marks = footnotes.mark_notes(table)
+    letters = footnotes.letters_of(marks)
     parts = _parts(list(down))
     lines = [
         f"% {escape(table.name)}, protocol {escape(table.protocol)}; written by retable.",
@@ -141,13 +141,13 @@ def _heading(title: str) -> str:
 
 
 def _median(table: Table, cell: Cell | None) -> str:
-    return "" if cell is None else escape(text.median(cell, table.spec.metrics[cell.metric]))
+    return "" if cell is None else escape(formatting.median(cell, table.spec.metrics[cell.metric]))
 
 
 def _ours(table: Table, cell: Cell | None) -> str:
     if cell is None:
         return ""
-    shown = escape(text.minus(text.ours(cell, table.spec.metrics[cell.metric])))
+    shown = escape(formatting.minus(formatting.ours(cell, table.spec.metrics[cell.metric])))
     return rf"\textbf{{{shown}}}" if cell.judged is not None and cell.judged.bold else shown
 
 
@@ -155,43 +155,43 @@ def _theirs(cell: Cell | None, letters: str) -> str:
     if cell is None:
         return ""
     mark = rf"\textsuperscript{{{letters}}}" if letters else ""
-    sign = escape(text.sign(cell))
+    sign = escape(formatting.sign(cell))
     if cell.judged is not None and cell.judged.kind in _COLOUR and sign:
         sign = rf"\textcolor{{{_COLOUR[cell.judged.kind]}}}{{{sign}}}"
-    reported = escape(text.minus(text.theirs(cell.reported)))
+    reported = escape(formatting.minus(formatting.theirs(cell.reported)))
     return " ".join(part for part in (reported, sign + mark) if part)
 
 
-def _notes(table: Table, marks: list[notes.MarkNote]) -> list[str]:
+def _notes(table: Table, marks: list[footnotes.MarkNote]) -> list[str]:
     spec = table.spec
-    said = [text.tally(table.tally, table.protocol)] if table.tally is not None else []
+    said = [formatting.tally(table.tally, table.protocol)] if table.tally is not None else []
     lines = [escape(" ".join(sentences)) for sentences in said]
     lines.append(
-        f"{url(notes.source(table))}; protocol \\texttt{{{escape(table.protocol)}}}."
-        f" {escape(notes.legend(table))}"
+        f"{url(footnotes.source(table))}; protocol \\texttt{{{escape(table.protocol)}}}."
+        f" {escape(footnotes.legend(table))}"
     )
     if spec.differs:
         lines.append(rf"\emph{{Why it may differ:}} {escape(spec.differs)}")
-    lines += [url(note) for note in [*spec.notes, *notes.footnotes(table)]]
+    lines += [url(note) for note in [*spec.notes, *footnotes.footnotes(table)]]
     lines += [
         (rf"\textsuperscript{{{m.letter}}}\," if m.letter else "") + escape(m.text) for m in marks
     ]
-    if reasons := notes.reasons(table):
+    if reasons := footnotes.reasons(table):
         level = r"95\,\% interval" if table.course is None else "interval at the level of its look"
         lines.append(rf"\emph{{Not the paper's number}} (ours less reported, {level}):")
         lines += [escape(reason) for reason in reasons]
-    return [*lines, rf"\emph{{{escape(text.provenance(table))}}}"]
+    return [*lines, rf"\emph{{{escape(formatting.provenance(table))}}}"]
 
 
 def _claims(table: Table) -> list[str]:
     """Floats of claims, two lines a claim: the statement across the page, below it the numbers."""
-    kept = [i for i in claims.columns(table.claims) if i >= 3]
-    columns = "l" + "".join("r" if i in claims.NUMBERS else "l" for i in kept)
-    headings = [escape(claims.HEADINGS[i]) for i in kept]
-    said = text.claims_tally(table.tally) if table.tally is not None else ""
-    below = [escape(line) for line in (said, claims.legend(table.claims)) if line]
+    kept = [i for i in claims_text.columns(table.claims) if i >= 3]
+    columns = "l" + "".join("r" if i in claims_text.NUMBERS else "l" for i in kept)
+    headings = [escape(claims_text.HEADINGS[i]) for i in kept]
+    said = formatting.claims_tally(table.tally) if table.tally is not None else ""
+    below = [escape(line) for line in (said, claims_text.legend(table.claims)) if line]
     for claim in table.claims:
-        if details := claims.details(claim):
+        if details := claims_text.details(claim):
             below.append(f"{escape(claim.id)}: {escape('. '.join(details))}")
     pages = _pages(table.claims)
     lines: list[str] = []
@@ -208,7 +208,7 @@ def _claims(table: Table) -> list[str]:
 
 
 def _claim(claim: JudgedClaim, kept: list[int]) -> list[str]:
-    cells = claims.cells(claim)
+    cells = claims_text.cells(claim)
     where = f" ({escape(cells[2])})" if cells[2] else ""
     # What the number columns take is known to nobody before they are set, a page's width is.
     statement = rf"\parbox[t]{{0.85\linewidth}}{{\raggedright {escape(cells[1])}{where}}}"
@@ -222,7 +222,7 @@ def _claim(claim: JudgedClaim, kept: list[int]) -> list[str]:
 
 def _height(claim: JudgedClaim) -> int:
     """Lines that a claim takes on its page."""
-    cells = claims.cells(claim)
+    cells = claims_text.cells(claim)
     return 2 + (len(cells[1]) + len(cells[2])) // _WIDTH
 
 

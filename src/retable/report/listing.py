@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from retable import locations, records
-from retable.launch.engine import Summary, warn
-from retable.launch.frozen import FrozenRun
-from retable.report import text
+from retable.launch.dispatch import Summary, warn
+from retable.report import formatting
+from retable.runs import records
+from retable.runs.frozen import FrozenRun
 from retable.tables import spec as specs
 from retable.tables.spec import TableSpec
+from retable.util import paths
 
 _MAX_STEPS = 12
 """Values of one metric that are listed one by one."""
@@ -19,7 +20,7 @@ _MAX_STEPS = 12
 def tables() -> list[dict[str, Any]]:
     """Every table with its size, protocols and number of reported cells."""
     entries: list[dict[str, Any]] = []
-    for name in locations.config_names("table"):
+    for name in paths.config_names("table"):
         spec = specs.load(name)
         entries.append(
             {
@@ -47,7 +48,7 @@ def list_text(entries: list[dict[str, Any]]) -> str:
             f" {entry['claims']} claims; protocols: {', '.join(entry['protocols'])}"
         )
     lines += ["", "experiments:"]
-    lines += [f"    {name}" for name in locations.config_names("experiment")]
+    lines += [f"    {name}" for name in paths.config_names("experiment")]
     return "\n".join(lines)
 
 
@@ -84,7 +85,8 @@ def show_text(name: str, spec: TableSpec) -> str:
     for row_name, cells in spec.reported.items():
         for column_name, value in cells.items():
             lines.append(
-                f"    {row_name}, {column_name}: {text.theirs(value)} [{value.grade}] {value.where}"
+                f"    {row_name}, {column_name}: {formatting.theirs(value)}"
+                f" [{value.grade}] {value.where}"
             )
     if spec.claims:
         lines.append("claims:")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from retable.report import claims, notes, text
+from retable.report import claims_text, footnotes, formatting
 from retable.tables.aggregate import Table
 
 
@@ -20,32 +20,32 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
     lines = [
         f"# {_plain(spec.title)}",
         "",
-        f"`{table.name}` · {_plain(notes.source(table))} · protocol `{table.protocol}`",
+        f"`{table.name}` · {_plain(footnotes.source(table))} · protocol `{table.protocol}`",
         "",
     ]
     if note:
         lines += [f"**{note}**", ""]
     if table.tally is not None:
-        lines += [_plain(" ".join(text.tally(table.tally, table.protocol))), ""]
+        lines += [_plain(" ".join(formatting.tally(table.tally, table.protocol))), ""]
     if picture:
         spread = f" ± {spec.figure.band_text}" if spec.figure else ""
         lines += [f"![{_plain(spec.title)}: ours{spread}]({picture})"]
         lines += [""]
-    marks = notes.mark_notes(table)
-    lines += _grid(table, notes.letters_of(marks))
-    lines += ["", _plain(notes.legend(table)), ""]
+    marks = footnotes.mark_notes(table)
+    lines += _grid(table, footnotes.letters_of(marks))
+    lines += ["", _plain(footnotes.legend(table)), ""]
     if spec.differs:
         lines += [f"*Why it may differ:* {_plain(spec.differs)}", ""]
-    below = [_plain(n) for n in [*spec.notes, *notes.footnotes(table)]]
+    below = [_plain(n) for n in [*spec.notes, *footnotes.footnotes(table)]]
     below += [f"{f'<sup>{m.letter}</sup> ' if m.letter else ''}{_plain(m.text)}" for m in marks]
     lines += [f"- {item}" for item in below]
-    if reasons := notes.reasons(table):
+    if reasons := footnotes.reasons(table):
         level = "95 % interval" if table.course is None else "interval, at the level of its look"
         lines += ["", f"**Not the paper's number.** Ours less reported, with its {level}:", ""]
         lines += [f"- {_plain(reason)}" for reason in reasons]
     if table.claims:
         lines += ["", "## Claims", "", *_claims(table)]
-    lines += ["", f"*{text.provenance(table)}*", ""]
+    lines += ["", f"*{formatting.provenance(table)}*", ""]
     return "\n".join(lines)
 
 
@@ -72,29 +72,31 @@ def _content(table: Table, place: tuple[str, str], letters: str) -> str:
     if cell is None:
         return ""
     metric = table.spec.metrics[cell.metric]
-    ours = text.ours(cell, metric)
+    ours = formatting.ours(cell, metric)
     if cell.judged is not None and cell.judged.bold:
         ours = f"**{ours}**"
-    theirs = " ".join(part for part in (text.theirs(cell.reported), text.sign(cell)) if part)
-    lines = [line for line in (ours, text.median(cell, metric), theirs) if line]
+    theirs = " ".join(
+        part for part in (formatting.theirs(cell.reported), formatting.sign(cell)) if part
+    )
+    lines = [line for line in (ours, formatting.median(cell, metric), theirs) if line]
     return f"{'<br>'.join(lines)}{f' <sup>{letters}</sup>' if letters else ''}"
 
 
 def _claims(table: Table) -> list[str]:
-    kept = claims.columns(table.claims)
-    aligned = ["---:" if i in claims.NUMBERS else "---" for i in kept]
+    kept = claims_text.columns(table.claims)
+    aligned = ["---:" if i in claims_text.NUMBERS else "---" for i in kept]
     lines = [
-        f"| {' | '.join(claims.HEADINGS[i] for i in kept)} |",
+        f"| {' | '.join(claims_text.HEADINGS[i] for i in kept)} |",
         f"| {' | '.join(aligned)} |",
     ]
     for claim in table.claims:
-        shown = claims.cells(claim)
+        shown = claims_text.cells(claim)
         lines.append(f"| {' | '.join(in_cell(shown[i]) for i in kept)} |")
-    if legend := claims.legend(table.claims):
+    if legend := claims_text.legend(table.claims):
         lines += ["", _plain(legend)]
     lines.append("")
     for claim in table.claims:
-        if details := claims.details(claim):
+        if details := claims_text.details(claim):
             lines.append(f"- {_plain(claim.id)}: {_plain('. '.join(details))}")
     return lines
 

@@ -6,21 +6,23 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from retable import locations, records
-from retable.files import write_atomic
-from retable.launch.recorded import find
-from retable.report import markdown, overview, parquet, picture
+from retable.report import markdown, results_index
+from retable.report.svg import curves
+from retable.runs import published_records, records
+from retable.runs.lookup import find
 from retable.tables import collect
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, plan
-from retable.tables.judge import judge_all
-from retable.tables.looks import dump
+from retable.tables.verdicts.judge import judge_all
+from retable.tables.verdicts.sequential import dump
+from retable.util import paths
+from retable.util.atomic import write_atomic
 from retable.util.errors import UserError
 
 
 def published_file(name: str, protocol: str) -> Path:
     """Markdown file of a published table; protocols other than ``paper`` have their own."""
-    return parquet.parquet_file(name, protocol).with_suffix(".md")
+    return published_records.parquet_file(name, protocol).with_suffix(".md")
 
 
 def check(grid: Grid, *, partial: bool = False) -> None:
@@ -66,7 +68,9 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
     found = collect.from_runs(grid, lambda _: None)
     target = published_file(grid.name, grid.protocol)
     target.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write(parquet.parquet_file(grid.name, grid.protocol), found, _histories(grid, found))
+    published_records.write(
+        published_records.parquet_file(grid.name, grid.protocol), found, _histories(grid, found)
+    )
     _keep_looks(grid)
     # Rendered from what was just written, so that the two cannot disagree.
     tables = rewrite(grid.spec.paper, grid.protocol)
@@ -75,7 +79,7 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
 
 def _keep_looks(grid: Grid) -> None:
     """Beside the records how often they were looked at, which their verdicts depend on."""
-    file = parquet.looks_file(grid.name, grid.protocol)
+    file = published_records.looks_file(grid.name, grid.protocol)
     if grid.course is None:
         file.unlink(missing_ok=True)
     else:
@@ -113,7 +117,7 @@ def files_of(tables: list[Table]) -> dict[Path, str]:
         target = published_file(table.name, table.protocol)
         drawn = target.with_suffix(".svg")
         if table.spec.figure is not None:
-            files[drawn] = picture.render(table)
+            files[drawn] = curves.render(table)
         files[target] = markdown.render(
             table, picture=drawn.name if table.spec.figure is not None else None
         )
@@ -139,10 +143,10 @@ def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str
             texts[run.key] = path.read_text(encoding="utf-8")
         else:
             missing[run.key] = record.history_sha256
-    file = parquet.parquet_file(grid.name, grid.protocol)
+    file = published_records.parquet_file(grid.name, grid.protocol)
     if missing and file.is_file():
-        before = {record.key: record.history_sha256 for record in parquet.read(file)}
-        for key, rows in parquet.histories(file).items():
+        before = {record.key: record.history_sha256 for record in published_records.read(file)}
+        for key, rows in published_records.histories(file).items():
             if key in missing and before[key] == missing[key]:
                 texts[key] = records.history_text(json.loads(rows))
     return texts
@@ -150,12 +154,12 @@ def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str
 
 def published() -> list[tuple[str, str]]:
     """Published tables, as (name, protocol)."""
-    base = locations.results_dir()
+    base = paths.results_dir()
     found: list[tuple[str, str]] = []
     for path in sorted(base.rglob("*.parquet")):
         stem = path.relative_to(base).with_suffix("").as_posix()
         name, dash, protocol = stem.rpartition("-")
-        whole = not dash or stem in locations.config_names("table")
+        whole = not dash or stem in paths.config_names("table")
         found.append((stem, "paper") if whole else (name, protocol))
     return found
 
@@ -166,18 +170,18 @@ def refuse_unpublished(grids: list[Grid]) -> None:
     Raises:
         UserError: naming the protocols under which they are.
     """
-    if any(parquet.parquet_file(grid.name, grid.protocol).is_file() for grid in grids):
+    if any(published_records.parquet_file(grid.name, grid.protocol).is_file() for grid in grids):
         return
     names = {grid.name: None for grid in grids}
     hint = ""
-    if locations.extra_root() is not None:
+    if paths.extra_root() is not None:
         hint = "; RETABLE_EXTRA is set: unset it for the results of the project itself"
     papers = {name.partition("/")[0] for name in names}
     others = [f"{n} --protocol {p}" for n, p in published() if n.partition("/")[0] in papers]
     if others:
         hint = f"; published are {', '.join(others)}"
     protocol = grids[0].protocol if grids else "paper"
-    where = locations.results_dir()
+    where = paths.results_dir()
     raise UserError(
         f"{', '.join(names)}: nothing is published under protocol {protocol} in {where}{hint}"
     )
@@ -186,14 +190,16 @@ def refuse_unpublished(grids: list[Grid]) -> None:
 def render_overview() -> str:
     """Text of results/README.md, from the published records."""
     families = dict.fromkeys((n.partition("/")[0], protocol) for n, protocol in published())
-    return overview.render([table for family in families for table in judged(*family)], _address)
+    return results_index.render(
+        [table for family in families for table in judged(*family)], _address
+    )
 
 
 def write_overview() -> None:
     """Write results/README.md."""
-    write_atomic(locations.results_dir() / "README.md", render_overview())
+    write_atomic(paths.results_dir() / "README.md", render_overview())
 
 
 def _address(table: Table) -> str:
-    base = locations.results_dir()
+    base = paths.results_dir()
     return published_file(table.name, table.protocol).relative_to(base).as_posix()

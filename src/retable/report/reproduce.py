@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from retable import locations
 from retable.data.fetch import DataUnavailable
-from retable.data.prepare import prepare
+from retable.launch.prepare import prepare
 from retable.report import markdown
 from retable.tables import collect, grid, spec
 from retable.tables.aggregate import build
 from retable.tables.grid import Grid
-from retable.tables.judge import judge
+from retable.tables.verdicts.judge import judge
+from retable.util import paths
 
 FROM_RESULTS = (
     "Not run here: the data can be had neither from a mirror nor from its source."
@@ -29,7 +29,7 @@ def reproduce(
     say: Callable[[str], None],
 ) -> bool:
     """Run and print all tables declared quick; returns whether every run went well."""
-    names = [name for name in locations.config_names("table") if spec.load(name).quick]
+    names = [name for name in paths.config_names("table") if spec.load(name).quick]
     grids = [collect.decided_by_runs(grid.plan(name)) for name in names]
     here: list[Grid] = []
     for planned in grids:

@@ -6,9 +6,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retable import records
-from retable.launch.adopt import adopt, frozen_for, is_here
-from retable.report import parquet
+from retable.runs import published_records, records
+from retable.runs.import_record import adopt, frozen_for, is_here
 from retable.tables import collect
 from retable.tables.grid import Grid
 from retable.util.errors import UserError
@@ -43,9 +42,9 @@ def restore(grid: Grid) -> Restored:
     Raises:
         UserError: where a folder cannot be written.
     """
-    path = parquet.parquet_file(grid.name, grid.protocol)
+    path = published_records.parquet_file(grid.name, grid.protocol)
     found = collect.from_results(grid)
-    texts = parquet.histories(path)
+    texts = published_records.histories(path)
     done = Restored()
     for run in grid.runs():
         record = found.get(run.key)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from retable.index import Ints
-from retable.records import Record, Status
-from retable.tables.course import Course
-from retable.tables.found import Circumstances, Found
+from retable.runs.index import Ints
+from retable.runs.record_set import Circumstances, Found
+from retable.runs.records import Record, Status
 from retable.tables.grid import CellPlan, Grid, places_of
-from retable.tables.judged import Judged, JudgedClaim, Tally
+from retable.tables.results import Judged, JudgedClaim, Tally
 from retable.tables.select import is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
+from retable.tables.verdicts.course import Course
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Table:
         records: of the runs behind the cells, by key.
         n_failed: runs that ended otherwise than done.
         lost: records of those runs, by key.
-        claims: judged; empty until :func:`retable.tables.judge.judge` is asked.
+        claims: judged; empty until :func:`retable.tables.verdicts.judge.judge` is asked.
         tally: verdicts counted; None until then.
         course: how far it is, where it is run until it is decided.
         remarks: what has to stand with the table, such as how often it was looked at.

@@ -1,7 +1,8 @@
 """Records of a table's runs, from the run folders or from the published Parquet file.
 
 Of few runs every record is read. Of very many, what the table needs of them is kept in an index
-(:mod:`retable.index`), and only records that are new or changed are read, by several processes.
+(:mod:`retable.runs.index`), and only records that are new or changed are read, by several
+processes.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from retable import bulk, index, records
-from retable.bulk import Place, Rows
-from retable.index import Columns
-from retable.records import Record
-from retable.tables.found import Found
+from retable.runs import index, records, scan
+from retable.runs.index import Columns
+from retable.runs.record_set import Found
+from retable.runs.records import Record
+from retable.runs.scan import Place, Rows
 from retable.tables.grid import Grid, places_of
 from retable.tables.select import decide
-from retable.tables.waiting import Waiting
 from retable.util.errors import brief
+from retable.util.waiting import Waiting
 
 MANY = 1000
 """Runs from which on an index is worth its file; fewer are read in a tenth of a second."""
@@ -91,7 +92,7 @@ def _with_folder(base: str, keys: list[str]) -> list[str]:
 def _read(base: str, keys: Sequence[str], places: Sequence[Place], warn: Warn) -> Columns:
     parts: list[Rows] = []
     with Waiting("reading records", len(keys)) as waiting:
-        for rows in bulk.read_all(base, keys, places, waiting.at):
+        for rows in scan.read_all(base, keys, places, waiting.at):
             parts.append(rows)
     for rows in parts:
         for warning in rows.warnings:
@@ -111,7 +112,7 @@ def _save(file: Path, known: Columns, fresh: Columns, warn: Warn) -> None:
 
 def from_results(grid: Grid) -> dict[str, Record]:
     """Records published with the table, by key; empty where there are none."""
-    from retable.report.parquet import parquet_file, read
+    from retable.runs.published_records import parquet_file, read
 
     path = parquet_file(grid.name, grid.protocol)
     if not path.is_file():
@@ -131,7 +132,7 @@ def decided_by_runs(grid: Grid) -> Grid:
 
 def decided_by_results(grid: Grid) -> Grid:
     """The same by what is published with the table."""
-    from retable.report.parquet import looks_file
+    from retable.runs.published_records import looks_file
 
     grid = decide(grid, lambda _: from_results(grid))
     return _followed(grid, looks_file(grid.name, grid.protocol), from_results)
@@ -150,7 +151,7 @@ def _followed(
 ) -> Grid:
     if file is None or not file.is_file():
         return grid
-    from retable.tables import looks
+    from retable.tables.verdicts import sequential
 
-    fixed = looks.load(file)
-    return grid if fixed is None else looks.followed(grid, fixed, records_of)
+    fixed = sequential.load(file)
+    return grid if fixed is None else sequential.followed(grid, fixed, records_of)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from retable import locations
-from retable.bulk import Place
-from retable.compose import compose
-from retable.composed import planning
-from retable.documents import of_launch
-from retable.launch.frozen import FrozenRun, freeze
+from retable.config.compose import compose
+from retable.config.compose_cache import planning
+from retable.config.yaml_checks import of_launch
+from retable.runs.frozen import FrozenRun, freeze
+from retable.runs.scan import Place
 from retable.tables import spec as specs
-from retable.tables.course import Course
-from retable.tables.parts import Select
 from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
 from retable.tables.select import overrides as select_overrides
 from retable.tables.spec import TableSpec
+from retable.tables.spec_parts import Select
+from retable.tables.verdicts.course import Course
+from retable.util import paths
 from retable.util.errors import UserError, nearest
 
 
@@ -141,7 +141,7 @@ def places_of(grid: Grid) -> list[Place]:
 
 def expand_names(name: str) -> list[str]:
     """Tables that a name stands for: ``paper/table``, or all of ``paper``."""
-    names = locations.config_names("table")
+    names = paths.config_names("table")
     if name in names:
         return [name]
     found = [n for n in names if n.startswith(f"{name}/")]

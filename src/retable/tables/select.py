@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from retable.bulk import Place
-from retable.launch.frozen import FrozenRun
-from retable.records import Record, Status
-from retable.tables.found import Found
-from retable.tables.parts import Select
+from retable.runs.frozen import FrozenRun
+from retable.runs.record_set import Found
+from retable.runs.records import Record, Status
+from retable.runs.scan import Place
+from retable.tables.spec_parts import Select
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:

@@ -9,12 +9,9 @@ from typing import Any, cast
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from retable import locations
-from retable.documents import NOT_OF_A_FILE, not_yaml, of_launch, parsed
-from retable.locations import line_of, shown
-from retable.tables.checks import problems
-from retable.tables.figure import AnyFigure, Figure
-from retable.tables.parts import (
+from retable.config.yaml_checks import NOT_OF_A_FILE, not_yaml, of_launch, parsed
+from retable.tables.figure_spec import AnyFigure, Figure
+from retable.tables.spec_parts import (
     Claim,
     Column,
     Metric,
@@ -27,7 +24,10 @@ from retable.tables.parts import (
     Source,
     Why,
 )
+from retable.tables.validate import problems
+from retable.util import paths
 from retable.util.errors import UserError, brief, nearest
+from retable.util.paths import line_of, shown
 
 
 class TableSpec(Part):
@@ -139,9 +139,9 @@ def load(name: str) -> TableSpec:
     Raises:
         UserError: with file and line, for anything wrong in it.
     """
-    file = locations.config_file("table", name)
+    file = paths.config_file("table", name)
     if file is None:
-        names = locations.config_names("table")
+        names = paths.config_names("table")
         raise UserError(f"no table '{name}'{nearest(name, names)}")
     return load_file(file)
 
@@ -254,7 +254,7 @@ def _check_names(file: Path, spec: TableSpec) -> None:
         )
         for protocol, experiment in kinds.items():
             path = ["columns", name, "experiment", *([protocol] if protocol else [])]
-            known(path, experiment, locations.config_names("experiment"), "experiment")
+            known(path, experiment, paths.config_names("experiment"), "experiment")
     for name, row in spec.rows.items():
         for column in row.columns or []:
             known(["rows", name, "columns"], column, columns, "column")

@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from retable import locations, records
-from retable.identity import fingerprint, targets_of
-from retable.records import Record, RecordError, Status, device_of
+from retable.runs import records
+from retable.runs.config_keys import flatten, text_of, varying
+from retable.runs.identity import fingerprint, targets_of
+from retable.runs.records import Record, RecordError, Status, device_of
 from retable.tables.aggregate import mean_std
-from retable.tables.flat import flatten, text_of, varying
+from retable.util import paths
 from retable.util.errors import UserError, nearest
 
 _CONFIG = "config.yaml"
@@ -189,7 +190,7 @@ def collect(experiment: str, runs: Path, warn: Callable[[str], None]) -> tuple[l
     found: list[Record] = []
     others: set[str] = set()
     waiting = 0
-    for folder in locations.run_folders(runs):
+    for folder in paths.run_folders(runs):
         record = _record_of(folder, warn)
         if record is None:
             waiting += _is_frozen_for(folder, experiment)
@@ -199,7 +200,7 @@ def collect(experiment: str, runs: Path, warn: Callable[[str], None]) -> tuple[l
             others.add(record.experiment)
     if found:
         return found, waiting
-    names = locations.config_names("experiment")
+    names = paths.config_names("experiment")
     if experiment not in names and not waiting:
         hint = nearest(experiment, {*names, *others})
         raise UserError(f"no experiment '{experiment}'{hint}")

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retable import records
-from retable.records import Record, RecordError, Status
+from retable.runs import records
+from retable.runs.records import Record, RecordError, Status
 from retable.tracking import ledger, naming, tags, wandb_run
 from retable.tracking.ledger import Ledger
 from retable.tracking.wandb_run import Opening
@@ -209,16 +209,16 @@ def _start(opening: Opening, folder: Path, orders: Orders) -> tuple[Any, str]:
     Raises:
         SystemExit: where W&B's own settings say that nothing is to be followed.
     """
-    from retable.tracking import modes
+    from retable.tracking import wandb_mode
 
     mode: str | None = orders.mode
     if mode == "auto":
-        decision = modes.decide(mode, modes.look())
+        decision = wandb_mode.decide(mode, wandb_mode.look())
         mode = decision.mode
         _note(f"{mode or 'not followed'}: {decision.why}")
     if mode is None:
         raise SystemExit(0)
-    if mode == "online" and not modes.answers():
+    if mode == "online" and not wandb_mode.answers():
         _note("offline: the server cannot be reached")
     elif mode == "online":
         try:

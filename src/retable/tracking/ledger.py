@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from retable import records
-from retable.files import write_atomic
-from retable.records import Status
+from retable.runs import records
+from retable.runs.records import Status
 from retable.tracking import naming
+from retable.util.atomic import write_atomic
 
 FILE = "wandb.json"
 

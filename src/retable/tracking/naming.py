@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from retable.config import RunConfig
+    from retable.config.schema import RunConfig
 
 FOLDER = "_wandb"
 """Folder below the runs with everything that belongs to W&B."""

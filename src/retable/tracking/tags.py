@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from retable.files import write_atomic
 from retable.tracking import naming
+from retable.util.atomic import write_atomic
 
 MAX_CHARACTERS = 64  # of W&B
 MAX_CELLS = 20

@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from retable.launch.attempt import Attempt
-from retable.launch.process import log
-from retable.scrub import scrub
-from retable.tracking import follower, naming, payload
+from retable.launch.process_setup import log
+from retable.runs.attempts import Attempt
+from retable.tracking import follower, naming, run_payload
 from retable.tracking.wandb_run import environment
+from retable.util.redact import scrub
 
 LOG = "wandb.log"
 HURRY_S = 3.0
@@ -109,7 +109,7 @@ class Tracker:
                 "group": naming.group(run.config),
                 "project": self._logger.project,
                 "entity": self._logger.entity,
-                "config": payload.config_of(run, self._attempt.launched.provenance),
+                "config": run_payload.config_of(run, self._attempt.launched.provenance),
             },
         )
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import retable
-from retable.records import Record, Status
-from retable.tracking import payload
+from retable.runs.records import Record, Status
+from retable.tracking import run_payload
 
 TAGGED = {Status.FAILED, Status.DIVERGED}
 """Ways to end that a run is tagged with."""
@@ -196,7 +196,7 @@ def end(run: Any, record: Record | None, without: str = KILLED) -> None:
     else:
         if record.error is None and run.summary.get("error") is not None:
             del run.summary["error"]  # of an attempt that this one went on from
-        run.summary.update(payload.summary_of(record))
+        run.summary.update(run_payload.summary_of(record))
         if status in TAGGED:
             run.tags = (*run.tags, status.value)
     run.finish(exit_code=0 if status is Status.DONE else 1)

@@ -1,6 +1,6 @@
 """One run: build, fit, test. Everything that can change a number is reached from here.
 
-Attempts, leases and records are around it (``retable.launch.job``), so that changing them does
+Attempts, leases and records are around it (``retable.launch.worker``), so that changing them does
 not change the fingerprint of the code that computes.
 """
 

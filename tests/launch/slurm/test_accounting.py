@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retable.launch.slurm import accounting
-from retable.launch.slurm.accounting import Account, Accounting, parse
+from retable.launch.slurm import sacct as accounting
+from retable.launch.slurm.sacct import Account, Accounting, parse
 
 # As SLURM 24.11 prints it: an array of which some tasks have ended, one was cancelled by a user
 # while it ran, one is running, and the rest wait.

@@ -8,12 +8,13 @@ import signal
 import pytest
 
 from job_support import freeze
-from retable.launch import frozen, ranks
-from retable.launch.job import Exit
-from retable.launch.local import Ended
-from retable.launch.ranks import Announcement
-from retable.launch.slurm import behind
-from retable.launch.slurm.behind import _Follower, is_over, nonce_of
+from retable.launch import multiprocess
+from retable.launch.forkserver_client import Ended
+from retable.launch.multiprocess import Announcement
+from retable.launch.slurm import follower_ranks
+from retable.launch.slurm.follower_ranks import _Follower, is_over, nonce_of
+from retable.launch.worker import Exit
+from retable.runs import frozen
 
 
 def started(restart):
@@ -74,7 +75,7 @@ class Server:
 
 @pytest.fixture
 def follower(monkeypatch):
-    monkeypatch.setattr(behind, "_LOOK_S", 0.0)
+    monkeypatch.setattr(follower_ranks, "_LOOK_S", 0.0)
     runs = [freeze(seed=seed) for seed in range(2)]
     for run in runs:
         frozen.write(run)
@@ -85,14 +86,14 @@ def announce(run, number, nonce="7-0"):
     attempt = run.folder / "attempts" / str(number)
     attempt.mkdir(parents=True)
     said = Announcement(nonce, "here", 1, 2, None)
-    (attempt / ranks.ANNOUNCEMENT).write_text(json.dumps(said.__dict__))
+    (attempt / multiprocess.ANNOUNCEMENT).write_text(json.dumps(said.__dict__))
     return attempt
 
 
 @pytest.fixture
 def killed(monkeypatch):
     pids = []
-    monkeypatch.setattr(behind.os, "kill", lambda pid, number: pids.append((pid, number)))
+    monkeypatch.setattr(follower_ranks.os, "kill", lambda pid, number: pids.append((pid, number)))
     return pids
 
 
@@ -149,7 +150,7 @@ def test_why_a_part_ended_is_left_for_the_first_process(follower, code, error, r
 
 
 def test_what_outlives_the_record_of_its_attempt_is_killed(follower, killed, monkeypatch):
-    monkeypatch.setattr(behind, "END_S", 0.0)
+    monkeypatch.setattr(follower_ranks, "END_S", 0.0)
     attempt = announce(follower.runs[0], 1)
     follower.look()
     follower.look()

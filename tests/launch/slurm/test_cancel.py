@@ -18,18 +18,18 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable.launch.slurm import cancel, follow
-from retable.launch.slurm.accounting import Accounting, parse
-from retable.launch.slurm.cancel import ranges
-from retable.launch.slurm.follow import Known
+from retable.launch.slurm.sacct import Accounting, parse
 from retable.launch.slurm.submission import Submission
-from retable.records import Status
+from retable.monitor import cancel, run_states
+from retable.monitor.cancel import ranges
+from retable.monitor.run_states import Known
+from retable.runs.records import Status
 from retable.util.errors import UserError
 
 
 def survey(runs, some):
     folders = [folder_of(run) for run in some]
-    view = follow.look(runs, folders, lambda: Known({}, lambda _: None), Accounting())
+    view = run_states.look(runs, folders, lambda: Known({}, lambda _: None), Accounting())
     return cancel.survey(runs, view.runs, view.queue)
 
 

@@ -17,12 +17,12 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable import records
-from retable.launch.slurm import follow
-from retable.launch.slurm.accounting import Accounting
-from retable.launch.slurm.follow import Known
+from retable.launch.slurm.sacct import Accounting
 from retable.launch.slurm.submission import Entry
-from retable.records import Status
+from retable.monitor import run_states
+from retable.monitor.run_states import Known
+from retable.runs import records
+from retable.runs.records import Status
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def look(runs, some, accounting=None):
         }
         return Known(states, found.get)
 
-    view = follow.look(runs, [folder_of(r) for r in some], known, accounting or Accounting())
+    view = run_states.look(runs, [folder_of(r) for r in some], known, accounting or Accounting())
     return view, [view.runs[folder_of(r)] for r in some]
 
 
@@ -225,5 +225,5 @@ def test_queue_and_leases_are_looked_at_before_records(runs, six, slurm):
         ended(six[0])
         return Known({folder_of(six[0]): (Status.DONE, True)}, lambda _: None)
 
-    view = follow.look(runs, [folder_of(six[0])], known, Accounting())
+    view = run_states.look(runs, [folder_of(six[0])], known, Accounting())
     assert states(view.runs.values()) == ["done"]

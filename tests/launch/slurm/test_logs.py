@@ -17,11 +17,10 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable import records
-from retable.launch import frozen
-from retable.launch.slurm import logs
-from retable.launch.slurm.logs import Logs
-from retable.records import Status
+from retable.monitor import logs
+from retable.monitor.logs import Logs
+from retable.runs import frozen, records
+from retable.runs.records import Status
 
 
 @pytest.fixture

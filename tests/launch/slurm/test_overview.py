@@ -16,12 +16,12 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable.launch import frozen
-from retable.launch.slurm import overview
-from retable.launch.slurm.accounting import Accounting
+from retable.launch.slurm.sacct import Accounting
 from retable.launch.slurm.submission import Entry
-from retable.records import Status
-from retable.report.submissions import overview_json, overview_text
+from retable.monitor import overview
+from retable.monitor.overview_text import overview_json, overview_text
+from retable.runs import frozen
+from retable.runs.records import Status
 
 
 def survey(runs):

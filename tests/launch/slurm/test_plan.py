@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine_support import freeze
-from retable.config import DeviceConfig, ResourcesConfig
-from retable.launch.frozen import FrozenRun
-from retable.launch.slurm import plan
+from retable.config.schema import DeviceConfig, ResourcesConfig
+from retable.launch.slurm import job_arrays
 from retable.launch.slurm.client import Partition, Shape
-from retable.launch.slurm.plan import Needs, arrange
+from retable.launch.slurm.job_arrays import Needs, arrange
+from retable.runs.frozen import FrozenRun
 from retable.util.errors import UserError
 
 LOW = Partition("low", True, 1440, [Shape(2, 8000, {"": 2}), Shape(16, 64000, {})])
@@ -113,7 +113,7 @@ def test_without_a_record_runs_keep_their_order_and_no_time_is_told(base):
     [array] = arrange(runs, unknown, 99)
     assert [task[0] for task in array.tasks] == runs
     assert array.expected_s is None
-    assert "unknown" in plan.as_text([array], base.cluster)
+    assert "unknown" in job_arrays.as_text([array], base.cluster)
 
 
 def test_the_plan_names_arrays_with_the_biggest_cost_first(base):
@@ -122,7 +122,7 @@ def test_the_plan_names_arrays_with_the_biggest_cost_first(base):
     # The longest run comes first in the queue, the biggest sum first in the plan.
     arrays = arrange([*short, *long], lambda run: 7200.0 if run in long else 3600.0, 99)
     assert [array.runs for array in arrays] == [2, 10]
-    lines = plan.as_text(arrays, base.cluster).splitlines()
+    lines = job_arrays.as_text(arrays, base.cluster).splitlines()
     assert lines == [
         "12 runs in 12 jobs of 2 arrays on dev (partition low), expected: 14 h of runs",
         "    array 1: 10 runs, 10 h of runs; a job: 1 core, 1 GB, 10 min",
@@ -131,7 +131,7 @@ def test_the_plan_names_arrays_with_the_biggest_cost_first(base):
 
 
 def checked(base, partitions, n=1, **about):
-    plan.check(arrange(runs_of(base, n, **about), unknown, 99), partitions)
+    job_arrays.check(arrange(runs_of(base, n, **about), unknown, 99), partitions)
 
 
 def test_what_fits_is_let_through(base):

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
-from retable.launch.lease import Lease
-from retable.launch.slurm.queue import LEASE_S, comment, look
+from retable.launch.slurm.open_jobs import LEASE_S, comment, look
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
+from retable.runs.lease import Lease
 from retable.util.errors import UserError
 
 AGES_AGO = time.time() - 3600

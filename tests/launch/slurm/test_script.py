@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from engine_support import freeze
-from retable import locations
-from retable.config import ClusterConfig, PathsConfig
-from retable.launch.slurm import script
-from retable.launch.slurm.plan import ArrayPlan, Needs
-from retable.launch.slurm.script import Source
+from retable.config.schema import ClusterConfig, PathsConfig
+from retable.launch.slurm import sbatch
+from retable.launch.slurm.job_arrays import ArrayPlan, Needs
+from retable.launch.slurm.sbatch import Source
 from retable.launch.slurm.submission import Header, Submission
-from retable.launch.snapshot import EXTRA
+from retable.runs.snapshot import EXTRA
+from retable.util import paths
 from retable.util.errors import UserError
 
 CPU = Needs(devices=1, gpus=0, cpus=2, memory_mb=1500, minutes=30)
@@ -51,7 +51,7 @@ def options(text):
 
 
 def write(folder, cluster=PLAIN, plan=None, source=None):
-    return script.array_script(
+    return sbatch.array_script(
         submission(folder), 0, plan or array(), cluster, source or Source.of(None)
     )
 
@@ -146,7 +146,7 @@ def test_what_the_profile_says_is_in_it(tmp_path):
 )
 def test_options_that_the_script_depends_on_are_refused(tmp_path, name, words):
     with pytest.raises(UserError, match=re.escape(words)):
-        script.check(PLAIN.model_copy(update={"options": {name: "x"}}), tmp_path)
+        sbatch.check(PLAIN.model_copy(update={"options": {name: "x"}}), tmp_path)
 
 
 def test_paths_with_blanks_and_quotes_reach_the_job(tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_paths_with_blanks_and_quotes_reach_the_job(tmp_path, monkeypatch):
     (fake / "srun").chmod(0o755)
     monkeypatch.chdir(here)
     monkeypatch.setenv("PATH", f"{fake}{os.pathsep}{os.environ['PATH']}")
-    script.check(PLAIN, here / "runs")
+    sbatch.check(PLAIN, here / "runs")
     copy = here / "copy"
     (copy / EXTRA).mkdir(parents=True)
     text = write(here / "runs", source=Source.of(copy))
@@ -195,12 +195,12 @@ def test_paths_with_blanks_and_quotes_reach_the_job(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["back\\slash", "line\nbreak"])
 def test_paths_that_sbatch_would_read_otherwise_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="sbatch cannot be given a path"):
-        script.check(PLAIN, tmp_path / name)
+        sbatch.check(PLAIN, tmp_path / name)
 
 
 def test_the_code_is_the_snapshot_or_what_runs_now(tmp_path, monkeypatch):
-    assert Source.of(None) == Source(locations.PACKAGE.parent, locations.extra_root())
-    assert Source.of(tmp_path) == Source(tmp_path, locations.extra_root())
+    assert Source.of(None) == Source(paths.PACKAGE.parent, paths.extra_root())
+    assert Source.of(tmp_path) == Source(tmp_path, paths.extra_root())
     (tmp_path / EXTRA).mkdir()
     assert Source.of(tmp_path) == Source(tmp_path, tmp_path / EXTRA)
     plan = array()
@@ -221,7 +221,7 @@ def test_chores_run_the_commands_for_people_with_the_runs_folders(tmp_path, monk
     paths = PathsConfig(runs=str(tmp_path / "my runs"), cache="cache", mirror=None)
     made = submission(tmp_path / "my runs")
     arguments = ("digits/accuracy", "--protocol", "smoke")
-    text = script.chore_script(made, name, PLAIN, paths, arguments)
+    text = sbatch.chore_script(made, name, PLAIN, paths, arguments)
     assert options(text)["comment"] == f'"retable {made.folder.name} {name}"'
     assert "gres" not in options(text)
     file = tmp_path / "a.sbatch"
@@ -244,11 +244,11 @@ def test_chores_run_the_commands_for_people_with_the_runs_folders(tmp_path, monk
 def test_every_template_is_shipped_in_the_wheel():
     import tomllib
 
-    root = locations.project_root()
+    root = paths.project_root()
     wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
     included = wheel["targets"]["wheel"]["force-include"]
     assert {
         f"slurm/{path.name}": f"retable/_slurm/{path.name}"
-        for path in locations.slurm_dir().glob("*.sbatch")
+        for path in paths.slurm_dir().glob("*.sbatch")
     }.items() <= included.items()
-    assert len(list(locations.slurm_dir().glob("*.sbatch"))) == 3
+    assert len(list(paths.slurm_dir().glob("*.sbatch"))) == 3

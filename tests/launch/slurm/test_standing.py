@@ -7,13 +7,12 @@ from collections import Counter
 import pytest
 
 from job_support import LAUNCHED
-from retable import records
-from retable.launch import frozen
-from retable.launch.attempt import Attempt, new_attempt
 from retable.launch.redo import _aside
-from retable.launch.slurm.standing import Past, barren, put_in_place, standing
 from retable.launch.slurm.submission import Entry
-from retable.records import ResultRow, Status
+from retable.launch.slurm.task_history import Past, barren, put_in_place, standing
+from retable.runs import frozen, records
+from retable.runs.attempts import Attempt, new_attempt
+from retable.runs.records import ResultRow, Status
 from task_support import freeze, name_of
 
 NOTHING = Past.of([])

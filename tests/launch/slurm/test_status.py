@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retable.launch.slurm.accounting import Account
 from retable.launch.slurm.client import Queued
-from retable.launch.slurm.status import OPEN, Facts, Holder, State, Submitted, judge
-from retable.records import Status
+from retable.launch.slurm.sacct import Account
+from retable.monitor.state import OPEN, Facts, Holder, State, Submitted, judge
+from retable.runs.records import Status
 
 
 def task(state="PENDING", reason="Resources", node=""):

@@ -13,16 +13,17 @@ import pytest
 from engine_support import freeze
 from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
 from job_support import LAUNCHED
-from retable import locations, provenance, records
-from retable.launch import engine, frozen
-from retable.launch.engine import launch
-from retable.launch.job import perform
-from retable.launch.lease import Lease
-from retable.launch.slurm.queue import LEASE_S
+from retable.launch import dispatch
+from retable.launch.checks import check_together
+from retable.launch.dispatch import launch
+from retable.launch.slurm.open_jobs import LEASE_S
 from retable.launch.slurm.submission import Entry, Submission, all_of
 from retable.launch.slurm.submit import Orders
-from retable.launch.snapshot import EXTRA
-from retable.launch.together import check_together
+from retable.launch.worker import perform
+from retable.runs import frozen, provenance, records
+from retable.runs.lease import Lease
+from retable.runs.snapshot import EXTRA
+from retable.util import paths
 from retable.util.errors import UserError
 
 ON = ("launcher=slurm", "cluster=dev")
@@ -319,10 +320,10 @@ def test_nothing_is_asked_of_slurm_where_all_is_done(fake_slurm, runs, orders):
 def test_the_hint_names_a_runs_folder_that_is_not_the_usual_one(fake_slurm, tmp_path, said, orders):
     launch(some(1, f"paths.runs={tmp_path}/other"), orders=orders)
     assert f"RETABLE_RUNS={tmp_path}/other retable status" in said[-1]
-    assert locations.runs_folder() != tmp_path / "other"
+    assert paths.runs_folder() != tmp_path / "other"
 
 
 def test_the_local_launcher_never_calls_slurm(fake_slurm, monkeypatch):
-    monkeypatch.setattr(engine._Engine, "go", lambda self: None)
+    monkeypatch.setattr(dispatch._Engine, "go", lambda self: None)
     launch([freeze()])
     assert fake_slurm.calls() == []

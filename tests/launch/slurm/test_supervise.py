@@ -13,18 +13,17 @@ import pytest
 from engine_support import Fake as Plain
 from engine_support import dies
 from job_support import LAUNCHED, freeze, record_of
-from retable import records
-from retable.launch import frozen
-from retable.launch.attempt import Launched
-from retable.launch.job import perform
-from retable.launch.lease import Lease
-from retable.launch.local import Ended
-from retable.launch.slurm import supervise
-from retable.launch.slurm.standing import Past
+from retable.launch.forkserver_client import Ended
+from retable.launch.slurm import supervisor
+from retable.launch.slurm.signals import Told
 from retable.launch.slurm.submission import Entry
-from retable.launch.slurm.supervise import Supervisor, Work
-from retable.launch.slurm.told import Told
-from retable.records import Status
+from retable.launch.slurm.supervisor import Supervisor, Work
+from retable.launch.slurm.task_history import Past
+from retable.launch.worker import perform
+from retable.runs import frozen, records
+from retable.runs.attempts import Launched
+from retable.runs.lease import Lease
+from retable.runs.records import Status
 
 
 class Fake(Plain):
@@ -38,8 +37,8 @@ class Fake(Plain):
 @pytest.fixture
 def fake(monkeypatch):
     Plain.script, Plain.log, Plain.most = None, [], 0
-    monkeypatch.setattr(supervise, "Forkserver", Fake)
-    monkeypatch.setattr(supervise, "_SUSPENSE_S", 0.0)
+    monkeypatch.setattr(supervisor, "Forkserver", Fake)
+    monkeypatch.setattr(supervisor, "_SUSPENSE_S", 0.0)
     return Plain
 
 
@@ -194,7 +193,7 @@ def test_attempts_before_the_submission_do_not_count_against_a_run(fake, runs):
 
 
 def test_a_run_that_others_hold_is_waited_for(fake, runs, monkeypatch):
-    monkeypatch.setattr(supervise, "_WAIT_FOR_OTHERS_S", 0.0)
+    monkeypatch.setattr(supervisor, "_WAIT_FOR_OTHERS_S", 0.0)
     run, other = written(), written(seed=1)
     lease = Lease.acquire(run.folder, 60)
     looks = []
@@ -205,7 +204,7 @@ def test_a_run_that_others_hold_is_waited_for(fake, runs, monkeypatch):
             lease.release()
         return (folder / "lease.json").exists()
 
-    monkeypatch.setattr(supervise, "is_held", look)
+    monkeypatch.setattr(supervisor, "is_held", look)
     bench = Bench(runs, run, other).go()
     assert bench.said == [("ended", Status.DONE)] * 2
     assert bench.events[0][1]["run"].endswith(other.key), "others go on"
@@ -213,7 +212,7 @@ def test_a_run_that_others_hold_is_waited_for(fake, runs, monkeypatch):
 
 
 def test_what_others_have_done_meanwhile_is_done(fake, runs, monkeypatch):
-    monkeypatch.setattr(supervise, "_WAIT_FOR_OTHERS_S", 0.0)
+    monkeypatch.setattr(supervisor, "_WAIT_FOR_OTHERS_S", 0.0)
     run = written()
     lease = Lease.acquire(run.folder, 60)
 
@@ -222,7 +221,7 @@ def test_what_others_have_done_meanwhile_is_done(fake, runs, monkeypatch):
         done(run)
         return False
 
-    monkeypatch.setattr(supervise, "is_held", look)
+    monkeypatch.setattr(supervisor, "is_held", look)
     bench = Bench(runs, run).go()
     assert bench.said == [("ended", Status.DONE)]
     assert bench.events[0][1]["elsewhere"] is True
@@ -288,7 +287,7 @@ def test_a_run_that_was_told_alone_is_started_again(fake, runs):
 
 def test_a_process_that_ends_with_its_job_is_not_judged(fake, runs, monkeypatch):
     """SLURM kills the processes of a job one after the other; this one last."""
-    monkeypatch.setattr(supervise, "_SUSPENSE_S", 60.0)
+    monkeypatch.setattr(supervisor, "_SUSPENSE_S", 60.0)
     run = written("model.fail=raise")
     bench = Bench(runs, run)
 

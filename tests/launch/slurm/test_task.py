@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from retable import records
-from retable.records import Status
+from retable.runs import records
+from retable.runs.records import Status
 from task_support import (  # noqa: F401 - job and undisturbed are fixtures
     SLOW,
     Job,

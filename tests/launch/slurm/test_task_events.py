@@ -10,11 +10,10 @@ import time
 import pytest
 
 from job_support import LAUNCHED
-from retable import records
-from retable.launch import frozen, snapshot
-from retable.launch.lease import Lease
 from retable.launch.slurm.submission import Entry
-from retable.records import Status
+from retable.runs import frozen, records, snapshot
+from retable.runs.lease import Lease
+from retable.runs.records import Status
 from task_support import (  # noqa: F401 - job and undisturbed are fixtures
     SLOW,
     checkpoints,

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from retable.launch.slurm.told import Told, TooEarly
+from retable.launch.slurm.signals import Told, TooEarly
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_job_that_has_not_begun_leaves_at_once(monkeypatch):
 
 
 def test_it_listens_before_anything_heavy_is_imported():
-    script = "import sys, retable.launch.slurm.told; print(*sys.modules)"
+    script = "import sys, retable.launch.slurm.signals; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
-    assert "retable.launch.slurm.told" in out.split()
+    assert "retable.launch.slurm.signals" in out.split()
     assert not {"pydantic", "yaml", "numpy", "torch"} & set(out.split())

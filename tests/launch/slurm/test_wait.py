@@ -10,14 +10,14 @@ import pytest
 from engine_support import freeze
 from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
 from job_support import LAUNCHED
-from retable import records
-from retable.launch.engine import launch
-from retable.launch.job import perform
-from retable.launch.lease import Lease
+from retable.launch.dispatch import launch
 from retable.launch.slurm import wait
 from retable.launch.slurm.submission import all_of
 from retable.launch.slurm.submit import Orders
+from retable.launch.worker import perform
 from retable.report.listing import summary_text
+from retable.runs import records
+from retable.runs.lease import Lease
 
 ON = ("launcher=slurm", "cluster=dev", "progress=false")
 
@@ -124,7 +124,7 @@ def test_runs_of_others_are_waited_for_too(fake_slurm, world, waiting):
     queued, held, own = some(3)
     launch([queued], orders=replace(waiting, wait=False))
     held.folder.mkdir(parents=True)
-    from retable.launch import frozen
+    from retable.runs import frozen
 
     frozen.write(held)
     lease = Lease.acquire(held.folder, 60)

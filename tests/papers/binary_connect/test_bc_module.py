@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.binary_connect.module import BinaryConnect, recompute
 from retable.papers.binary_connect.networks import binary_layers, norms
 from retable.papers.binary_connect.packed import load, pack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.binary_connect.layers import BatchNorm
 from retable.training.execute import Context, build, execute
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.r_learner.learners.base import Role, Task
 from retable.papers.r_learner.learners.grid import draw_grid
 from retable.papers.r_learner.learners.lightgbm import LightGBM

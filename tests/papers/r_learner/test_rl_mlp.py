@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.r_learner.crossfit import Units
 from retable.papers.r_learner.estimate import estimate
 from retable.papers.r_learner.learners.base import RLossLearner, Role, Task

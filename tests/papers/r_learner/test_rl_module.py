@@ -178,7 +178,7 @@ def test_rows_that_mean_nothing_are_refused(rows, message):
     ],
 )
 def test_a_wrong_setting_is_refused_before_anything_runs(learner, override, message):
-    from retable.compose import compose, hydra_ready
+    from retable.config.compose import compose, hydra_ready
 
     with hydra_ready(), pytest.raises(UserError, match=f"(?s){message}"):
         compose([f"experiment=r_learner/{learner}", "seed=0", override])

@@ -11,11 +11,11 @@ import pytest
 from judge_support import table_of
 from retable.papers.r_learner.rows import ROWS
 from retable.tables import spec as specs
-from retable.tables.claims import judge_claim
 from retable.tables.grid import plan
-from retable.tables.judge import margin_for
-from retable.tables.reading import read
-from retable.tables.sums import sums_of
+from retable.tables.verdicts.claim_contrasts import sums_of
+from retable.tables.verdicts.claims import judge_claim
+from retable.tables.verdicts.judge import margin_for
+from retable.tables.verdicts.reported import read
 
 SETUPS, SIZES = "abcdef", (250, 500, 1000)
 COLUMNS = [f"{s}_n{n}" for s in SETUPS for n in SIZES]

@@ -22,7 +22,7 @@ from retable.papers.r_learner.por import (
 )
 from retable.papers.r_learner.rows import Weight
 from retable.tables import spec as specs
-from retable.tables.judge import judge_cell
+from retable.tables.verdicts.judge import judge_cell
 
 share = st.floats(0.05, 0.95)
 value = st.floats(-3, 3)

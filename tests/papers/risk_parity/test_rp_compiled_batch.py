@@ -75,7 +75,7 @@ def test_wrong_input_is_refused_by_name(pair, change, message):
 
 def test_no_published_number_depends_on_it():
     """It may be improved without making a record stale."""
-    from retable.identity import modules_of
+    from retable.runs.identity import modules_of
 
     closure = modules_of(["retable.papers.risk_parity.module.RiskParity"])
     assert "retable.papers.risk_parity.compiled" in closure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.subtb.gradients import Gradients, cosine, per_trajectory, quality
 from retable.papers.subtb.hypergrid import HyperGrid
 from retable.papers.subtb.module_gradients import GradientGrid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.subtb.hypergrid import HyperGrid, noise_floor
 from retable.papers.subtb.module import GridGFlowNet
 from retable.training.checkpointing import find_resume

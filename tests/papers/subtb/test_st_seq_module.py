@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.subtb.losses import modified_db_loss, subtb_loss, tb_loss
 from retable.papers.subtb.module_seq import BitSequenceGFlowNet
 from retable.training.checkpointing import find_resume

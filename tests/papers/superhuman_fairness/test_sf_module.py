@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from retable import records
-from retable.compose import compose, hydra_ready
+from retable.config.compose import compose, hydra_ready
 from retable.papers.superhuman_fairness import stopping
 from retable.papers.superhuman_fairness.alpha import closed_form
 from retable.papers.superhuman_fairness.data import Halves
@@ -23,6 +22,7 @@ from retable.papers.superhuman_fairness.subdominance import (
     subdominance,
 )
 from retable.papers.superhuman_fairness.units import Units
+from retable.runs import records
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, build, execute
 from retable.training.seeds import derive_seed

@@ -16,8 +16,8 @@ from retable.papers.superhuman_fairness.rows import (
     REFERENCE_SET,
 )
 from retable.tables import spec as specs
-from retable.tables.claims import judge_claim
 from retable.tables.grid import plan
+from retable.tables.verdicts.claims import judge_claim
 
 LOSSES = ("adult_eps0", "adult_eps02", "adult_eps02_table1", "compas_eps0", "compas_eps02",
           "compas_control")  # fmt: skip

@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from retable.files import write_atomic
+from retable.util.atomic import write_atomic
 from retable.util.errors import UserError, brief
 
 FOLDER = "_slurm"

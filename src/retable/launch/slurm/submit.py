@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retable import locations, records
-from retable.launch import snapshot
-from retable.launch.engine import Summary, is_settled
-from retable.launch.failures import line_of
-from retable.launch.frozen import FrozenRun
-from retable.launch.lease import FILE as LEASE
-from retable.launch.lease import Lease, is_held, read_holder
-from retable.launch.slurm import client, plan, script
-from retable.launch.slurm.filing import Filing, name_of, uninterrupted
-from retable.launch.slurm.plan import ArrayPlan, Seconds
-from retable.launch.slurm.queue import LEASE_S, Queue, look
-from retable.launch.slurm.standing import Past
+from retable.launch.dispatch import Summary, is_settled
+from retable.launch.error_messages import line_of
+from retable.launch.slurm import client, job_arrays, sbatch
+from retable.launch.slurm.job_arrays import ArrayPlan, Seconds
+from retable.launch.slurm.open_jobs import LEASE_S, Queue, look
 from retable.launch.slurm.submission import FOLDER, Submission
+from retable.launch.slurm.task_history import Past
+from retable.launch.slurm.transaction import Filing, name_of, uninterrupted
 from retable.launch.slurm.wait import wait
+from retable.runs import records, snapshot
+from retable.runs.frozen import FrozenRun
+from retable.runs.lease import FILE as LEASE
+from retable.runs.lease import Lease, is_held, read_holder
+from retable.util import paths
 from retable.util.errors import UserError
 
 
@@ -85,10 +85,10 @@ def launch(
     Raises:
         UserError: with nothing left behind, where the cluster or the disk refuses.
     """
-    cluster, folder = plan.profile(runs[0]), orders.runs or Path(runs[0].config.paths.runs)
-    script.check(cluster, folder)
+    cluster, folder = job_arrays.profile(runs[0]), orders.runs or Path(runs[0].config.paths.runs)
+    sbatch.check(cluster, folder)
     size = cluster.max_array or client.max_array_size()
-    plan.check(plan.arrange(runs, seconds, size), client.partitions())
+    job_arrays.check(job_arrays.arrange(runs, seconds, size), client.partitions())
     base = folder / FOLDER
     try:
         base.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def launch(
             found = _sort(runs, look(folder, alone=True), summary, orders, folder)
             _say_rest(found, orders)
             if found.fresh:
-                _submit(found, plan.arrange(found.fresh, seconds, size), orders, folder)
+                _submit(found, job_arrays.arrange(found.fresh, seconds, size), orders, folder)
     except OSError as error:
         raise UserError(f"paths.runs: {line_of(error, folder.absolute())}") from None
     summary.queued += len(found.fresh)
@@ -163,7 +163,7 @@ def _say_rest(found: _Sorted, orders: Orders) -> None:
 
 def _submit(found: _Sorted, arrays: list[ArrayPlan], orders: Orders, folder: Path) -> None:
     run = found.fresh[0]
-    orders.say(plan.as_text(arrays, plan.profile(run)))
+    orders.say(job_arrays.as_text(arrays, job_arrays.profile(run)))
     targets = {target for run in found.fresh for target in run.targets}
     copy = snapshot.make(folder, targets).absolute() if run.config.launcher.snapshot else None
     chores = {"prepare": orders.prepare, "publish": orders.table if orders.publish else None}
@@ -184,7 +184,7 @@ def _how_to_follow(submission: Submission, orders: Orders) -> str:
     if orders.wait:
         return lines[0]
     here = submission.runs.absolute()
-    env = "" if here == locations.runs_folder().absolute() else f"RETABLE_RUNS={here} "
+    env = "" if here == paths.runs_folder().absolute() else f"RETABLE_RUNS={here} "
     if orders.table:
         table = " ".join(orders.table)
         lines += [

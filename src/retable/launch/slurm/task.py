@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.launch.slurm.told import Told, TooEarly
+from retable.launch.slurm.signals import Told, TooEarly
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:
-    from retable.launch.attempt import Launched
     from retable.launch.slurm.submission import Entry, Submission
-    from retable.launch.slurm.supervise import Work
+    from retable.launch.slurm.supervisor import Work
+    from retable.runs.attempts import Launched
 
 TERMINATED = 128 + signal.SIGTERM
 _KEPT = ("CONF", "JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "RESTART_COUNT")
@@ -67,7 +67,7 @@ class Task:
         return code
 
     def _go(self) -> int:
-        from retable.launch.slurm.standing import Past, standing
+        from retable.launch.slurm.task_history import Past, standing
 
         runs = self.submission.runs
         past = Past.of(self.submission.events(self.array, self.number))
@@ -83,9 +83,9 @@ class Task:
         ok &= len(works) == len(open_)
         if not works:
             return 1
-        from retable.launch.ranks import FOLLOWED
-        from retable.launch.slurm.behind import nonce_of
-        from retable.launch.slurm.supervise import Supervisor
+        from retable.launch.multiprocess import FOLLOWED
+        from retable.launch.slurm.follower_ranks import nonce_of
+        from retable.launch.slurm.supervisor import Supervisor
 
         supervisor = Supervisor(works, runs, self._launched(), past, self.told, self.say)
         if self.tasks.devices > 1:
@@ -110,7 +110,7 @@ class Task:
         return self._requeue(attempts)
 
     def _place(self, entry: Entry) -> bool:
-        from retable.launch.slurm.standing import put_in_place
+        from retable.launch.slurm.task_history import put_in_place
 
         try:
             put_in_place(self.submission.runs, entry)
@@ -121,8 +121,8 @@ class Task:
 
     def _works(self, entries: list[Entry]) -> list[Work]:
         """The runs as they were frozen; an edited one is refused."""
-        from retable.launch import frozen
-        from retable.launch.slurm.supervise import Work
+        from retable.launch.slurm.supervisor import Work
+        from retable.runs import frozen
 
         works: list[Work] = []
         for entry in entries:
@@ -139,9 +139,9 @@ class Task:
 
     def _launched(self) -> Launched:
         """Provenance: of the submission, but the hardware is this node's."""
-        from retable import provenance
-        from retable.launch.attempt import Launched
-        from retable.records import Provenance
+        from retable.runs import provenance
+        from retable.runs.attempts import Launched
+        from retable.runs.records import Provenance
 
         path = self.submission.folder / "provenance.json"
         if not path.exists():
@@ -154,7 +154,7 @@ class Task:
         return Launched(known.model_copy(update=here), self.tasks.at_once)
 
     def _attempts(self) -> int:
-        from retable import records
+        from retable.runs import records
 
         folders = [self.submission.runs / entry.folder for entry in self.entries]
         return sum(len(records.attempts(folder)) for folder in folders)
@@ -205,7 +205,7 @@ def main(arguments: list[str]) -> int:
     try:
         task = Task(submission, array, number, told)
         if task.tasks.devices > 1 and int(os.environ.get("SLURM_PROCID") or 0) > 0:
-            from retable.launch.slurm.behind import follow_task
+            from retable.launch.slurm.follower_ranks import follow_task
 
             return follow_task(submission, array, number)
         return task.go()

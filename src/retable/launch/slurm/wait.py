@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import sleep
 
-from retable import records
-from retable.launch.endings import first_line
-from retable.launch.engine import Summary
-from retable.launch.frozen import FrozenRun
-from retable.launch.lease import FILE as LEASE
-from retable.launch.lease import is_held
+from retable.launch.dispatch import Summary
+from retable.launch.postmortem import first_line
 from retable.launch.progress import Progress
 from retable.launch.slurm.client import Unreachable
-from retable.launch.slurm.filing import name_of
-from retable.launch.slurm.queue import Place, Queue, look
-from retable.records import Record, Status
+from retable.launch.slurm.open_jobs import Place, Queue, look
+from retable.launch.slurm.transaction import name_of
+from retable.runs import records
+from retable.runs.frozen import FrozenRun
+from retable.runs.lease import FILE as LEASE
+from retable.runs.lease import is_held
+from retable.runs.records import Record, Status
 
 _FIRST_S = 1.0
 _MOST_S = 15.0

@@ -9,7 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from retable.report.site import pages
-from retable.report.site.sources import Source, Tell
+from retable.report.site.inputs import Source, Tell
 from retable.util.errors import UserError
 
 MARKER = ".retable-site"

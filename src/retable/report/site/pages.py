@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retable.report import claims, text
-from retable.report.site import curves, runs, tables, words
-from retable.report.site.render import Files, given, page
-from retable.report.site.sources import RunUse, Source, Tell, runs_of
-from retable.tables.judge import add
+from retable.report import claims_text, formatting
+from retable.report.site import charts, labels, run_pages, table_pages
+from retable.report.site.inputs import RunUse, Source, Tell, runs_of
+from retable.report.site.templating import Files, given, page
+from retable.tables.verdicts.judge import add
 
 
 def files(sources: list[Source], origin: str, tell: Tell) -> Files:
@@ -20,16 +20,18 @@ def files(sources: list[Source], origin: str, tell: Tell) -> Files:
         tell: told how far it is.
     """
     used = runs_of(sources)
-    shorts = runs.short_keys(used)
-    by_key = {k[:12]: f"runs/{runs.page_of(u.record, shorts[k])}.html" for k, u in used.items()}
+    shorts = run_pages.short_keys(used)
+    by_key = {
+        k[:12]: f"runs/{run_pages.page_of(u.record, shorts[k])}.html" for k, u in used.items()
+    }
     yield _overview(sources, origin, len(used))
     for number, source in enumerate(sources):
         tell("writing tables", number, len(sources))
-        yield from tables.files(source, shorts, by_key)
+        yield from table_pages.files(source, shorts, by_key)
     for paper in dict.fromkeys(source.table.spec.paper for source in sources):
         yield _claims(paper, sources, by_key)
     yield page("runs.html", "runs.html", {"count": len(used)})
-    yield "data/runs.js", given(runs.listing(used, shorts, sources))
+    yield "data/runs.js", given(run_pages.listing(used, shorts, sources))
     for number, (key, use) in enumerate(used.items()):
         if number % 100 == 0:
             tell("writing runs", number, len(used))
@@ -49,7 +51,7 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
         if protocol == "paper" or paper not in chosen:
             chosen[paper] = protocol
     total = add(
-        words.tally_of(source.table)
+        labels.tally_of(source.table)
         for (paper, protocol), members in groups.items()
         for source in members
         if chosen[paper] == protocol
@@ -62,10 +64,10 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
                 {
                     "paper": paper,
                     "protocol": protocol,
-                    "page": tables.claims_page(paper),
+                    "page": table_pages.claims_page(paper),
                     "sources": members,
                     "runs": len({key for source in members for key in source.records}),
-                    "tally": add(words.tally_of(source.table) for source in members),
+                    "tally": add(labels.tally_of(source.table) for source in members),
                 }
                 for (paper, protocol), members in groups.items()
             ],
@@ -73,7 +75,7 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
             "n_tables": len(sources),
             "n_runs": count,
             "origin": origin,
-            "sentences": text.tally(total),
+            "sentences": formatting.tally(total),
         },
     )
 
@@ -81,22 +83,22 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
 def _claims(paper: str, sources: list[Source], pages: Mapping[str, str]) -> tuple[str, str]:
     members = [source for source in sources if source.table.spec.paper == paper]
     return page(
-        tables.claims_page(paper),
+        table_pages.claims_page(paper),
         "claims.html",
         {
             "paper": paper,
             "sources": [source for source in members if source.table.claims],
-            "sentence": text.claims_tally(add(words.tally_of(s.table) for s in members)),
-            "legend": claims.legend([c for source in members for c in source.table.claims]),
+            "sentence": formatting.claims_tally(add(labels.tally_of(s.table) for s in members)),
+            "legend": claims_text.legend([c for source in members for c in source.table.claims]),
             "pages": pages,
         },
     )
 
 
 def _run(key: str, use: RunUse, short: str, sources: list[Source]) -> Files:
-    name = f"runs/{runs.page_of(use.record, short)}"
-    curve = curves.bands([use.history(key)])
+    name = f"runs/{run_pages.page_of(use.record, short)}"
+    curve = charts.bands([use.history(key)])
     data = f"{name}.js" if curve else ""
-    yield page(f"{name}.html", "run.html", runs.view(key, use, short, sources, data))
+    yield page(f"{name}.html", "run.html", run_pages.view(key, use, short, sources, data))
     if curve:
-        yield data, given(curves.learning({"": curve}))
+        yield data, given(charts.learning({"": curve}))

@@ -59,7 +59,7 @@ def arm() -> None:
     from retable.training.epochs import epoch_of
 
     # No import statement: the fingerprint of the code that computes would follow it.
-    records = importlib.import_module("retable.records")
+    records = importlib.import_module("retable.runs.records")
 
     _wrap(os, "fsync", "sync", lambda file: Path(f"/proc/self/fd/{file}").readlink())
     _wrap(Path, "replace", "replace", lambda _, target: target)

@@ -1,0 +1,145 @@
+"""What works on this machine, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from retable.runs.provenance import cpu_model, gpu
+from retable.tracking.wandb_mode import Inquiry
+from retable.util import paths
+
+_NEEDED_GB = 5
+_PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "wandb", "datasets")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding; ``missing`` is something optional that is not there."""
+
+    what: str
+    state: Literal["ok", "missing", "broken"]
+    finding: str
+    remedy: str = ""
+
+
+def examine() -> list[Check]:
+    """All checks, in the order in which they matter."""
+    return [
+        _versions(),
+        _extras(),
+        _configs(),
+        _device(),
+        _slurm(),
+        _wandb(),
+        _mirror(),
+        _disk(),
+    ]
+
+
+def _versions() -> Check:
+    found = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    return Check("versions", "ok", f"Python {platform.python_version()}, {found}")
+
+
+def _extras() -> Check:
+    absent: list[str] = []
+    for extra in importlib.metadata.metadata("retable").get_all("Provides-Extra") or []:
+        for text in importlib.metadata.requires("retable") or []:
+            if f'extra == "{extra}"' in text.replace("'", '"'):
+                name = text.split(">")[0].split("<")[0].split("=")[0].split(";")[0].strip()
+                try:
+                    importlib.metadata.version(name)
+                except importlib.metadata.PackageNotFoundError:
+                    absent.append(extra)
+    if absent:
+        return Check(
+            "extras", "missing", f"not installed: {', '.join(absent)}", "uv sync --all-extras"
+        )
+    return Check("extras", "ok", "the packages of every paper are installed")
+
+
+def _configs() -> Check:
+    from retable.tables import spec
+    from retable.util.errors import UserError
+
+    names = paths.config_names("table")
+    for name in names:
+        try:
+            spec.load(name)
+        except UserError as error:
+            return Check("tables", "broken", str(error), "mend the file")
+    return Check("tables", "ok", f"{len(names)} table files in {paths.conf_dir()}")
+
+
+def _device() -> Check:
+    cores = len(os.sched_getaffinity(0))
+    name, driver = gpu()
+    if name is None:
+        return Check(
+            "device",
+            "ok",
+            f"{cores} cores of {cpu_model()}; no GPU",
+            "experiments that ask for one need a machine that has it",
+        )
+    return Check("device", "ok", f"{cores} cores of {cpu_model()}; {name}, driver {driver}")
+
+
+def _slurm() -> Check:
+    if shutil.which("sinfo") is None:
+        return Check("slurm", "missing", "no sinfo on the PATH", "runs go to this machine")
+    try:
+        done = subprocess.run(
+            ["sinfo", "--noheader", "--format=%P"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Check("slurm", "broken", "sinfo does not answer", "is slurmctld up?")
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "sinfo failed"
+        return Check("slurm", "missing", reason, "is SLURM_CONF set and slurmctld up?")
+    return Check("slurm", "ok", f"partitions {', '.join(done.stdout.split())}")
+
+
+def _wandb() -> Check:
+    found = Inquiry(online=False).answer()
+    if found.missing:
+        return Check("wandb", "broken", found.missing, "uv sync; only logger=wandb needs it")
+    if found.login:
+        return Check("wandb", "ok", f"a login for {found.host} is there")
+    why = "wandb login; logger.mode=offline needs none"
+    return Check("wandb", "missing", f"no login for {found.host}", why)
+
+
+def _mirror() -> Check:
+    value = os.environ.get("RETABLE_MIRROR")
+    if not value:
+        return Check(
+            "mirror", "missing", "RETABLE_MIRROR is not set", "data is fetched from its source"
+        )
+    folder = Path(value)
+    if not folder.is_dir():
+        return Check(
+            "mirror", "broken", f"RETABLE_MIRROR={value} is no folder", "correct it or unset it"
+        )
+    return Check("mirror", "ok", f"{sum(p.is_dir() for p in folder.iterdir())} folders in {value}")
+
+
+def _disk() -> Check:
+    folder = Path(os.environ.get("RETABLE_RUNS", "runs")).absolute()
+    existing = next(p for p in [folder, *folder.parents] if p.exists())
+    free = shutil.disk_usage(existing).free / 1e9
+    if not os.access(existing, os.W_OK):
+        return Check("disk", "broken", f"{folder} cannot be written", "set RETABLE_RUNS")
+    if free < _NEEDED_GB:
+        return Check("disk", "broken", f"{free:.1f} GB free at {folder}", "retable needs some room")
+    return Check("disk", "ok", f"{free:.0f} GB free at {folder}")

@@ -1,0 +1,73 @@
+"""The commands. Each calls one function; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from retable import __version__
+from retable.cli import clean, monitor, refresh, runs, site, sweeps, tables, verdicts, wandb, watch
+from retable.util.errors import UserError, one_line
+
+app = typer.Typer(
+    help="Reproduce a paper's table, cell by cell. Example: retable run risk_parity/iterations",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+app.add_typer(tables.app)
+app.add_typer(refresh.app)
+app.add_typer(verdicts.app)
+app.add_typer(monitor.app)
+app.add_typer(runs.app)
+app.add_typer(sweeps.app)
+app.add_typer(clean.app)
+app.add_typer(site.app)
+app.add_typer(watch.app)
+app.add_typer(wandb.app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    if version:
+        typer.echo(f"retable {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2."""
+    if sys.argv[1:] == ["--version"]:  # Typer would load pydantic to read the option
+        print(f"retable {__version__}")
+        return
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except UserError as error:
+        _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        # Typer refuses an unknown option or a missing argument with an exception of its own.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        _refuse(message())
+
+
+def _refuse(text: str) -> NoReturn:
+    typer.echo(f"error: {one_line(text)}", err=True)
+    sys.exit(2)

@@ -1,0 +1,319 @@
+"""Commands about tables: list, show, plan, run, publish, restore, prepare, reproduce."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from retable.cli.options import (
+    STOPPED,
+    Columns,
+    Json,
+    Name,
+    Protocol,
+    Rows,
+    Seeds,
+    Source,
+    one_of,
+    one_or_all,
+    print_json,
+    say,
+    warn,
+)
+from retable.cli.slurm_options import Prepare, Publish, Wait, is_cluster, orders_of_tables
+from retable.util import paths
+from retable.util.errors import UserError, nearest
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """All papers, tables, protocols and experiments.
+
+    Example: retable list
+    """
+    from retable.report import listing
+
+    entries = listing.tables()
+    if as_json:
+        print_json({"tables": entries, "experiments": paths.config_names("experiment")})
+    else:
+        typer.echo(listing.list_text(entries))
+
+
+@app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """What a table file says: rows, columns, reported values, source, differences.
+
+    Example: retable show risk_parity/example_bai2016
+    """
+    from retable.report import listing
+    from retable.tables import grid, spec
+
+    names = grid.expand_names(name)
+    specs = [(n, spec.load(n)) for n in names]
+    if as_json:
+        print_json(one_or_all([{"table": n, **s.model_dump(mode="json")} for n, s in specs]))
+    else:
+        typer.echo("\n\n".join(listing.show_text(n, s) for n, s in specs))
+
+
+@app.command()
+def plan(
+    name: Name,
+    protocol: Protocol = "paper",
+    row: Rows = None,
+    column: Columns = None,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """What is done, stale, failed and to do per cell, and the time it will take.
+
+    Example: retable plan risk_parity/iterations
+    """
+    from retable.monitor import table_progress
+
+    plans = [table_progress.survey(g) for g in plan_grids(name, protocol, row, column, seeds)]
+    if as_json:
+        print_json(one_or_all([p.as_json() for p in plans]))
+    else:
+        typer.echo("\n\n".join(p.as_text() for p in plans))
+
+
+@app.command()
+def run(
+    name: Name,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, unkeyed")] = None,
+    protocol: Protocol = "paper",
+    row: Rows = None,
+    column: Columns = None,
+    seeds: Seeds = None,
+    retry: Annotated[str | None, typer.Option(help="diverged: start those again too")] = None,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="add seeds where a verdict is open")
+    ] = False,
+    max_seeds: Annotated[
+        int | None, typer.Option("--max-seeds", help="at most so many (20), with --until-decided")
+    ] = None,
+    wait: Wait = False,
+    prepare: Prepare = False,
+    publish: Publish = False,
+) -> None:
+    """Do what a table still needs, then print it. Finished runs are never repeated.
+
+    With --until-decided it looks at 3, 5, 10, 20, 40 ... seeds, and goes on with what is open.
+    With launcher=slurm cluster=<profile> it submits, says how to follow, and returns.
+
+    Example: retable run risk_parity/iterations launcher.workers=2
+    """
+    from retable.cli.until_decided import refuse_beside_looks, run_until_decided
+    from retable.cli.verdicts import judged_tables
+    from retable.report import markdown
+    from retable.tables import collect
+    from retable.tables.aggregate import build
+
+    if retry not in {None, "diverged"}:
+        raise UserError(f"--retry {retry}: only 'diverged' can be forced")
+    if max_seeds is not None and not until_decided:
+        raise UserError("--max-seeds: belongs to --until-decided; --seeds takes the first so many")
+    if until_decided and (row or column or seeds):
+        raise UserError("--until-decided: is for whole tables, without --row, --column and --seeds")
+    again = retry == "diverged"
+    planned = plan_grids(name, protocol, row, column, seeds, overrides or [])
+    part = {"row": row, "column": column, "seeds": [str(seeds)] if seeds else None}
+    chores = {"wait": wait, "prepare": prepare, "publish": publish}
+    orders = orders_of_tables(name, protocol, planned, part=part, again=again, **chores)
+    if until_decided:
+        if is_cluster(planned) and not wait:
+            raise UserError("--until-decided: looks at results, so on a cluster it needs --wait")
+        ok, planned = run_until_decided(
+            planned, max_seeds, lambda grids: _launch_once(grids, again, orders)
+        )
+    else:
+        refuse_beside_looks(planned)
+        ok, planned = launch_grids(planned, retry_diverged=again, orders=orders)
+    # Whole tables, however little was asked for: what is missing has to show as missing.
+    whole = plan_grids(name, protocol) if row or column or seeds else planned
+    tables = judged_tables(name, [build(grid, collect.from_runs(grid, warn)) for grid in whole])
+    typer.echo("\n".join(markdown.render(table) for table in tables), nl=False)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def publish(
+    name: Name,
+    protocol: Protocol = "paper",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="also where fewer runs are here than published")
+    ] = False,
+    source: Source = "runs",
+) -> None:
+    """Write a table and its records into results/, and the overview.
+
+    With --from results the pages are written anew from the records that are published.
+
+    Example: retable publish risk_parity
+    """
+    from retable.report import publish as published
+
+    one_of("--from", source, ("runs", "results"))
+    if source == "results":
+        for table in published.rewrite(name.partition("/")[0], protocol):
+            typer.echo(f"{published.published_file(table.name, protocol)}")
+        return
+    grids = plan_grids(name, protocol)
+    for grid in grids:  # all of them before anything is written
+        published.check(grid, partial=partial)
+    for grid in grids:
+        path, _ = published.publish(grid, partial=partial)
+        typer.echo(f"{path} and {path.with_suffix('.parquet').name}")
+
+
+@app.command()
+def restore(
+    name: Name, protocol: Protocol = "paper", row: Rows = None, column: Columns = None
+) -> None:
+    """Take a published table's records into the run folders, to go on where it was left.
+
+    Runs that have a record here are not touched. Example: retable restore subtb/hypergrid
+    """
+    from retable.report.publish import refuse_unpublished
+    from retable.report.restore import restore as take
+    from retable.runs import published_records
+
+    grids = plan_grids(name, protocol, row, column)
+    refuse_unpublished(grids)
+    ok = True
+    for grid in grids:
+        if not published_records.parquet_file(grid.name, grid.protocol).is_file():
+            continue
+        done = take(grid)
+        typer.echo(f"{grid.name}: {done.text()}")
+        ok = ok and not done.refused
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def prepare(
+    name: Name, protocol: Protocol = "paper", row: Rows = None, column: Columns = None
+) -> None:
+    """Fetch and decode the data of a table before its runs start; jobs never download.
+
+    Example: retable prepare risk_parity/real_data
+    """
+    from retable.launch.prepare import prepare as fetch
+
+    for grid in plan_grids(name, protocol, row, column):
+        for text in fetch(grid.runs(), say):
+            typer.echo(f"{grid.name}: {text}")
+
+
+@app.command()
+def reproduce() -> None:
+    """Run every table that is declared quick and print it beside the reported numbers.
+
+    A table whose data cannot be had is printed from the published records, marked so.
+
+    Example: retable reproduce
+    """
+    from retable.report.reproduce import reproduce as all_quick
+
+    ok = all_quick(launch_grids, typer.echo, say)
+    raise typer.Exit(0 if ok else 1)
+
+
+def plan_grids(
+    name: str,
+    protocol: str,
+    rows: list[str] | None = None,
+    columns: list[str] | None = None,
+    seeds: int | None = None,
+    overrides: list[str] | None = None,
+    source: str = "runs",
+) -> list[Any]:
+    """Plan a table, or all tables of a paper that have the protocol.
+
+    Settings that are to be chosen are, as far as the tuning runs of the source allow.
+    """
+    from retable.tables import collect, grid, spec
+
+    names = grid.expand_names(name)
+    with_protocol = [n for n in names if protocol in spec.load(n).protocols()]
+    if not with_protocol:
+        known = {p for n in names for p in spec.load(n).protocols()}
+        raise UserError(f"{name}: no protocol '{protocol}'{nearest(protocol, known)}")
+    decided = collect.decided_by_results if source == "results" else collect.decided_by_runs
+    return [
+        decided(
+            grid.plan(
+                n,
+                protocol,
+                overrides=overrides or [],
+                rows=rows or [],
+                columns=columns or [],
+                n_seeds=seeds,
+            )
+        )
+        for n in with_protocol
+    ]
+
+
+def launch_grids(
+    grids: list[Any], *, retry_diverged: bool = False, orders: Any = None
+) -> tuple[bool, list[Any]]:
+    """Launch all runs of some tables together; says how it went.
+
+    Where settings are chosen by tuning runs, the runs of the chosen ones follow. What is left to a
+    cluster ends the command.
+
+    Returns:
+        Whether all is well, and the tables with the choices that were made.
+    """
+    from dataclasses import replace
+
+    from retable.tables import collect
+    from retable.tables.select import is_undecided
+
+    waiting = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
+    if waiting and orders is not None and orders.publish:
+        if not orders.wait:
+            raise UserError("--publish: settings are to be chosen first; it needs --wait here")
+        ok = _launch_once(grids, retry_diverged, replace(orders, publish=False))
+    else:
+        ok = _launch_once(grids, retry_diverged, orders)
+    if not waiting:
+        return ok, grids
+    grids = [collect.decided_by_runs(grid) for grid in grids]
+    left = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
+    say(f"settings of {waiting - left} of {waiting} cells are chosen")
+    if left < waiting:
+        later = orders and replace(orders, prepare=None)  # the data is there by now
+        ok = _launch_once(grids, retry_diverged, later) and ok
+    return ok and not left, grids
+
+
+def _launch_once(grids: list[Any], retry_diverged: bool, orders: Any = None) -> bool:
+    from retable.launch.dispatch import launch
+    from retable.monitor.table_status import runs_of
+    from retable.report import listing
+    from retable.tables.select import is_undecided
+    from retable.wandb_tools.table_tags import write_tags
+
+    names = {key: run.name for grid in grids for key, run in runs_of(grid).items()}
+    summary = launch(
+        [run for grid in grids for run in grid.runs()],
+        retry_diverged=retry_diverged,
+        label=lambda run: names[run.key],
+        orders=orders,
+        before=lambda: write_tags(grids, warn),
+    )
+    typer.echo(listing.summary_text(summary), err=True)
+    if summary.pending and any(is_undecided(c) for grid in grids for c in grid.cells.values()):
+        say("some settings are chosen by these runs: run the same command again when they are done")
+    if summary.stopped:
+        raise typer.Exit(STOPPED)
+    if summary.pending:
+        raise typer.Exit(0)
+    return summary.ok

@@ -1,0 +1,137 @@
+"""Commands that print what the records say: a table, one of its cells explained, the claims."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from retable.cli.options import Json, Name, Protocol, Source, one_of, one_or_all, print_json, warn
+from retable.cli.tables import plan_grids
+from retable.util import paths
+from retable.util.errors import UserError, nearest
+
+app = typer.Typer()
+
+
+@app.command()
+def table(
+    name: Name,
+    protocol: Protocol = "paper",
+    format: Annotated[str, typer.Option("--format", help="md, latex, csv or json")] = "md",
+    source: Source = "runs",
+    explain: Annotated[
+        str | None, typer.Option(metavar="ROW,COLUMN", help="everything behind one cell")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a table from the records there are; starts nothing.
+
+    Example: retable table risk_parity/example_bai2016 --from results --format csv
+    """
+    from retable.report import json_csv, latex, markdown
+
+    format = "json" if as_json else format
+    one_of("--format", format, ("md", "latex", "csv", "json"))
+    grids = plan_grids(name, protocol, source=source)
+    if explain is not None and len(grids) > 1:
+        names = ", ".join(grid.name for grid in grids)
+        raise UserError(f"--explain: {name} has {len(grids)} tables; name one: {names}")
+    built = built_tables(grids, source)
+    if explain is not None:
+        _explain(built[0], explain, format)
+        return
+    tables = judged_tables(name, [t for _, _, t in built])
+    if format == "json":
+        print_json(one_or_all([json_csv.as_json(t, source=source) for t in tables]))
+    elif format == "csv":
+        typer.echo(json_csv.as_csv(*tables), nl=False)
+    else:
+        render = markdown.render if format == "md" else latex.render
+        typer.echo("\n".join(render(t) for t in tables), nl=False)
+
+
+def _explain(built: Any, place: str, format: str) -> None:
+    from retable.report import explain
+    from retable.tables.verdicts.judge import judge
+
+    if format not in {"md", "json"}:
+        raise UserError(f"--explain --format {format}: a cell is explained as text or json")
+    grid, records, table = built
+    found = explain.explain(judge(table), grid, records, place)
+    if format == "json":
+        print_json(found.as_json())
+    else:
+        typer.echo(found.as_text())
+
+
+@app.command()
+def claims(
+    name: Annotated[
+        str | None, typer.Argument(help="paper/table or paper; all papers where left out")
+    ] = None,
+    protocol: Protocol = "paper",
+    source: Source = "runs",
+    as_json: Json = False,
+) -> None:
+    """What the runs say of each claim: verdict, effect, interval, p, wins, seeds needed.
+
+    p is adjusted (Holm) over all claims of the paper, also where only one table is asked for.
+
+    Example: retable claims risk_parity --from results
+    """
+    from retable.report import claims_text as report
+    from retable.report import json_csv
+    from retable.tables import grid, spec
+    from retable.tables.verdicts.judge import judge_all
+
+    asked = paths.config_names("table") if name is None else grid.expand_names(name)
+    with_protocol = [n for n in asked if protocol in spec.load(n).protocols()]
+    if not with_protocol:
+        known = {p for n in asked for p in spec.load(n).protocols()}
+        raise UserError(f"{name or 'no table'}: no protocol '{protocol}'{nearest(protocol, known)}")
+    papers = dict.fromkeys(n.partition("/")[0] for n in with_protocol)
+    planned = [g for p in papers for g in plan_grids(p, protocol, source=source)]
+    with_claims = [g for g in planned if g.spec.claims]
+    judged = judge_all(t for _, _, t in built_tables(with_claims, source))
+    tables = [t for t in judged if t.name in with_protocol]
+    if as_json:
+        print_json(
+            [
+                {
+                    "table": t.name,
+                    "paper": t.spec.paper,
+                    "protocol": protocol,
+                    **json_csv.finite(report.as_json(c)),
+                }
+                for t in tables
+                for c in t.claims
+            ]
+        )
+    else:
+        typer.echo(report.listing(tables))
+
+
+def judged_tables(name: str, tables: list[Any]) -> list[Any]:
+    """Tables with verdicts; p adjusted (Holm) only where all tables of the paper are among them."""
+    from retable.tables.verdicts.judge import judge, judge_all
+
+    return [judge(t) for t in tables] if "/" in name else judge_all(tables)
+
+
+def built_tables(grids: list[Any], source: str) -> list[Any]:
+    """Plans, records and tables from the runs here or the published ones; not judged yet."""
+    from retable.tables import collect
+    from retable.tables.aggregate import build
+
+    one_of("--from", source, ("runs", "results"))
+    if source == "results":
+        from retable.report.publish import refuse_unpublished
+
+        refuse_unpublished(grids)
+    out: list[Any] = []
+    for grid in grids:
+        results = source == "results"
+        records = collect.from_results(grid) if results else collect.from_runs(grid, warn)
+        out.append((grid, records, build(grid, records)))
+    return out

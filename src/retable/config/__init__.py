@@ -1,0 +1,1 @@
+"""How a run is described: the schema of its config, composing it, and every refusal."""

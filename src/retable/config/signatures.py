@@ -1,0 +1,331 @@
+"""Find a class or function in source files without importing its module.
+
+Validation has to know the arguments of ``torch.optim.SGD`` before anything starts, and must not
+pay for (or run) an import of torch; so names are followed through the syntax trees instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from retable.util.errors import UserError
+from retable.util.paths import paper_dirs, shown
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a callable."""
+
+    name: str
+    annotation: ast.expr | None
+    required: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a callable takes by keyword."""
+
+    parameters: dict[str, Parameter]
+    takes_any: bool
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A class or function as it stands in a source file."""
+
+    module: str
+    node: ast.ClassDef | ast.FunctionDef
+
+
+@cache
+def module_file(module: str) -> Path | None:
+    """Source file of a module, found without importing it or its parents."""
+    # No file system takes longer names or paths; asking it about one is an error.
+    if len(module) > 1000 or not all(p.isidentifier() and len(p) < 60 for p in module.split(".")):
+        return None
+    if module.startswith("retable.papers."):
+        parts = module.split(".")[2:]
+        roots = paper_dirs()
+    else:
+        top, *parts = module.split(".")
+        spec = importlib.util.find_spec(top)  # a top-level name: nothing is imported
+        if spec is None:
+            return None
+        roots = [Path(folder) for folder in spec.submodule_search_locations or ()]
+        if not parts:
+            return _python_file(spec.origin)
+    for root in roots:
+        base = root.joinpath(*parts)
+        for path in (base / "__init__.py", base.with_suffix(".py")):
+            if path.is_file():
+                return path
+    return None
+
+
+def _python_file(origin: str | None) -> Path | None:
+    """Where a module lies, None for a package without a file and for a compiled module."""
+    return Path(origin) if origin is not None and origin.endswith(".py") else None
+
+
+@cache
+def module_tree(module: str) -> ast.Module | None:
+    """Syntax tree of a module.
+
+    Raises:
+        UserError: where its file is no Python.
+    """
+    path = module_file(module)
+    try:
+        return None if path is None else ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        where = f"{shown(path or Path(module))}, line {error.lineno}"
+        raise UserError(f"{where}: cannot be parsed ({error.msg})") from None
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """Module that a ``from ... import`` in a module names, its dots resolved."""
+    if not node.level:
+        return node.module or ""
+    path = module_file(module)
+    is_package = path is not None and path.name == "__init__.py"
+    parts = module.split(".")
+    base = parts[: len(parts) - node.level + (1 if is_package else 0)]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+@cache
+def find(
+    module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()
+) -> Definition | None:
+    """Follow ``module.name`` through re-exports to where it is defined.
+
+    Returns:
+        The definition, or None where the name cannot be found in the sources.
+    """
+    if (module, name) in seen:
+        return None
+    seen = seen | {(module, name)}
+    tree = module_tree(module)
+    if tree is None:
+        return None
+    stars: list[str] = []
+    for node in reversed(_statements(tree.body)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return Definition(module, node)
+        if isinstance(node, ast.ImportFrom):
+            source = absolute(module, node)
+            for alias in node.names:
+                if alias.name == "*":
+                    stars.append(source)
+                elif (alias.asname or alias.name) == name:
+                    return find(source, alias.name, seen)
+    for source in stars:
+        found = find(source, name, seen)
+        if found is not None:
+            return found
+    return None
+
+
+def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements of a module, those under ``if`` and ``try`` included."""
+    out: list[ast.stmt] = []
+    for node in body:
+        out.append(node)
+        if isinstance(node, ast.If):
+            out += _statements(node.body) + _statements(node.orelse)
+        elif isinstance(node, ast.Try):
+            out += _statements(node.body)
+    return out
+
+
+def public_names(module: str) -> list[str]:
+    """Names that a module defines or imports by name, for suggestions."""
+    tree = module_tree(module)
+    names: list[str] = []
+    for node in _statements(tree.body) if tree else []:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.append(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names if alias.name != "*"]
+    return [name for name in names if not name.startswith("_")]
+
+
+@cache
+def signature(definition: Definition) -> Signature:
+    """Keyword parameters of a function, or of a class's ``__init__`` through its bases.
+
+    A dataclass's annotated fields count as parameters. ``**kwargs`` that are handed on, to
+    ``super().__init__`` or to one other callable, stand for what that one still takes.
+    """
+    return _signature(definition, frozenset())
+
+
+@cache
+def derives_from(definition: Definition, base: str) -> bool:
+    """Whether a class has the class of that full name among its bases, or is it."""
+    todo, seen = [definition], set[str]()
+    while todo:
+        current = todo.pop()
+        name = f"{current.module}.{current.node.name}"
+        if name == base:
+            return True
+        if name in seen or not isinstance(current.node, ast.ClassDef):
+            continue
+        seen.add(name)
+        todo += [d for b in current.node.bases if (d := _resolve(current.module, b)) is not None]
+    return False
+
+
+@cache
+def constant(definition: Definition, name: str) -> object:
+    """A literal that a class gives to a name in its body, or inherits; None where there is none."""
+    if not isinstance(definition.node, ast.ClassDef):
+        return None
+    for node in definition.node.body:
+        targets = node.targets if isinstance(node, ast.Assign) else ()
+        targets = (node.target,) if isinstance(node, ast.AnnAssign) else targets
+        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+            value = getattr(node, "value", None)
+            try:
+                return None if value is None else ast.literal_eval(value)
+            except ValueError:
+                return None
+    for base in definition.node.bases:
+        found = _resolve(definition.module, base)
+        if found is not None and (value := constant(found, name)) is not None:
+            return value
+    return None
+
+
+def _signature(definition: Definition, seen: frozenset[tuple[str, str]]) -> Signature:
+    key = (definition.module, definition.node.name)
+    if key in seen:
+        return Signature({}, True)
+    if isinstance(definition.node, ast.ClassDef):
+        return _of_class(definition, definition.node, seen | {key})
+    return _of_function(definition.module, definition.node, seen | {key})
+
+
+def _own(node: ast.FunctionDef, *, skip_first: bool) -> Signature:
+    """Parameters that a function names itself."""
+    args = node.args
+    positional = [*args.posonlyargs, *args.args]
+    without_default = len(positional) - len(args.defaults)
+    parameters = {
+        arg.arg: Parameter(arg.arg, arg.annotation, index < without_default)
+        for index, arg in enumerate(positional)
+        if not (skip_first and index == 0)
+    }
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        parameters[arg.arg] = Parameter(arg.arg, arg.annotation, default is None)
+    return Signature(parameters, args.kwarg is not None)
+
+
+def _of_function(module: str, node: ast.FunctionDef, seen: frozenset[tuple[str, str]]) -> Signature:
+    own = _own(node, skip_first=False)
+    calls = _forwarding_calls(node)
+    called = _resolve(module, calls[0].func) if len(calls) == 1 else None
+    if called is None:
+        return own
+    return _joined(own, _signature(called, seen), calls[0])
+
+
+def _of_class(
+    definition: Definition, node: ast.ClassDef, seen: frozenset[tuple[str, str]]
+) -> Signature:
+    functions = {n.name: n for n in reversed(node.body) if isinstance(n, ast.FunctionDef)}
+    init = functions.get("__init__", functions.get("__new__"))
+    if init is not None:
+        own = _own(init, skip_first=True)
+        calls = [c for c in _forwarding_calls(init) if ast.unparse(c.func) == "super().__init__"]
+        return _joined(own, _inherited(definition, node, seen), calls[0]) if calls else own
+    inherited = _inherited(definition, node, seen)
+    if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return Signature({**inherited.parameters, **_fields(node)}, inherited.takes_any)
+    return inherited
+
+
+def _inherited(
+    definition: Definition, node: ast.ClassDef, seen: frozenset[tuple[str, str]]
+) -> Signature:
+    for base in node.bases:
+        found = _resolve(definition.module, base)
+        if found is not None and isinstance(found.node, ast.ClassDef):
+            inherited = _signature(found, seen)
+            if inherited.parameters or inherited.takes_any:
+                return inherited
+    return Signature({}, False)
+
+
+def _fields(node: ast.ClassDef) -> dict[str, Parameter]:
+    """What the ``__init__`` of a dataclass takes."""
+    out: dict[str, Parameter] = {}
+    for field in node.body:
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        if "ClassVar" in ast.unparse(field.annotation):
+            continue
+        required = field.value is None
+        if isinstance(field.value, ast.Call) and ast.unparse(field.value.func).endswith("field"):
+            options = {k.arg: ast.unparse(k.value) for k in field.value.keywords}
+            if options.get("init") == "False":
+                continue
+            required = not options.keys() & {"default", "default_factory"}
+        name = field.target.id
+        out[name] = Parameter(name, field.annotation, required)
+    return out
+
+
+def _forwarding_calls(node: ast.FunctionDef) -> list[ast.Call]:
+    """Calls that pass on ``**kwargs``; none where the function takes something out of them."""
+    if node.args.kwarg is None:
+        return []
+    name = node.args.kwarg.arg
+    calls: list[ast.Call] = []
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute | ast.Subscript) and _is_name(inner.value, name):
+            return []
+        if isinstance(inner, ast.Call) and any(
+            k.arg is None and _is_name(k.value, name) for k in inner.keywords
+        ):
+            calls.append(inner)
+    return calls
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _joined(own: Signature, called: Signature, call: ast.Call) -> Signature:
+    """Own parameters, and those of the called one that the call itself does not give."""
+    given = {keyword.arg for keyword in call.keywords}
+    positional = [arg for arg in call.args if not isinstance(arg, ast.Starred)]
+    rest = list(called.parameters.values())[len(positional) :]
+    passed = {p.name: p for p in rest if p.name not in given | own.parameters.keys()}
+    return Signature({**own.parameters, **passed}, called.takes_any)
+
+
+def _resolve(module: str, base: ast.expr) -> Definition | None:
+    """Definition of a name, plain or dotted, as a module's code uses it."""
+    text = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
+    if "." not in text:
+        return find(module, text)
+    head, _, name = text.rpartition(".")
+    first, _, rest = head.partition(".")
+    for node in (module_tree(module) or ast.Module([], [])).body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if (alias.asname or alias.name) == head or alias.name == head:
+                    return find(alias.name, name)
+                if alias.asname == first:
+                    return find(f"{alias.name}.{rest}" if rest else alias.name, name)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == first:
+                    source = f"{absolute(module, node)}.{alias.name}"
+                    return find(f"{source}.{rest}" if rest else source, name)
+    return None

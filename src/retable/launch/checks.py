@@ -1,0 +1,64 @@
+"""What runs of one launch have in common, and what this machine has to offer them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from retable.launch.error_messages import line_of
+from retable.launch.prepare import check_mirror
+from retable.runs import provenance
+from retable.runs.frozen import FrozenRun
+from retable.util.errors import UserError
+
+
+def check_together(runs: Sequence[FrozenRun]) -> None:
+    """Refuse runs that one launch cannot do.
+
+    Raises:
+        UserError: where launcher, paths or cluster differ, the folder of runs cannot be written, or
+            this machine cannot do what the launch is to do here.
+    """
+    first = runs[0].config
+    for run in runs:
+        for section in ("launcher", "paths", "cluster"):
+            if getattr(run.config, section) != getattr(first, section):
+                raise UserError(f"{section}: differs between runs of one launch; it may not")
+    check_mirror(first.paths.mirror)
+    folder = Path(first.paths.runs)
+    existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise UserError(f"paths.runs: {folder.absolute()} cannot be written to")
+    if first.launcher.name == "slurm":
+        return  # what there is here says nothing about a cluster's nodes
+    if any(run.config.device.accelerator == "gpu" for run in runs) and provenance.gpu()[0] is None:
+        raise UserError("device.accelerator=gpu: there is no NVIDIA GPU here; auto or cpu would do")
+
+
+def workers_of(run: FrozenRun) -> int:
+    """Runs that a launch keeps going at once."""
+    config = run.config
+    if config.launcher.workers is not None:
+        return config.launcher.workers
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // (config.device.threads * config.device.devices))
+
+
+@contextmanager
+def written_into(runs_folder: Path) -> Generator[None]:
+    """Something is written into the folder of runs, which is made where it is not there.
+
+    Raises:
+        UserError: where it cannot be.
+    """
+    try:
+        runs_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"cannot be made ({error.strerror})"
+        raise UserError(f"paths.runs: {runs_folder.absolute()} {reason}") from None
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"paths.runs: {line_of(error, runs_folder.absolute())}") from None

@@ -1,0 +1,315 @@
+"""One attempt at one run: lease, attempt folder, resume, execute, record.
+
+``python -m retable.launch.worker DIR`` executes the frozen run in DIR.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+
+from retable.launch import multiprocess, process_setup
+from retable.launch.error_messages import line_of
+from retable.launch.process_setup import (
+    StopSign,
+    log_to,
+    resolved_device,
+    set_threads,
+    stop_on_sigterm,
+    without_gpus,
+)
+from retable.runs import frozen, records
+from retable.runs.artifacts import write_artifacts
+from retable.runs.attempts import Attempt, Launched, identity_of, new_attempt
+from retable.runs.identity import fingerprint
+from retable.runs.lease import Lease
+from retable.runs.records import Record, ResultRow, Status
+from retable.tracking.tracker import Tracker
+from retable.util.errors import UserError
+from retable.util.redact import scrub
+
+
+class Exit(IntEnum):
+    """How a job's process ends; what the supervising parent reads."""
+
+    DONE = 0
+    FAILED = 1
+    REFUSED = 2
+    DIVERGED = 3
+    INTERRUPTED = 4
+    LEASED = 5
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended, with what neither its exit code nor a record says.
+
+    Attributes:
+        code: the exit code.
+        elsewhere: the run has been done, or is being done, by another runner.
+        error: why there is no record, in one line.
+    """
+
+    code: Exit
+    elsewhere: bool = False
+    error: str | None = None
+
+
+def verify_code(run: frozen.FrozenRun) -> None:
+    """Refuse where the code differs from what the run was frozen for."""
+    now = fingerprint(run.targets)
+    if now != run.fingerprint:
+        raise UserError(
+            f"{run.folder}: the code changed since launch (fingerprint {run.fingerprint[:12]},"
+            f" now {now[:12]}); launch it again, with launcher.snapshot=true"
+            " to go on editing"
+        )
+
+
+def perform(folder: Path, launched: Launched, stop: threading.Event | None = None) -> Exit:
+    """Attempt the frozen run in a folder; see :func:`attempt`."""
+    ending = attempt(folder, launched, stop)
+    if ending.error:
+        print(f"error: {ending.error}", file=sys.stderr)
+    return ending.code
+
+
+def attempt(folder: Path, launched: Launched, stop: threading.Event | None = None) -> Ending:
+    """Attempt the frozen run in a folder.
+
+    Args:
+        folder: the run's folder, with its ``config.yaml``.
+        launched: provenance of the launch.
+        stop: set when the run should leave at the end of its epoch.
+
+    Raises:
+        UserError: where config or code are not what was frozen.
+    """
+    run = frozen.read(folder)
+    verify_code(run)
+    try:
+        lease = Lease.acquire(folder, run.config.launcher.lease_s)
+        if lease is None:
+            return Ending(Exit.LEASED)
+        try:
+            if _published(folder):
+                return Ending(Exit.DONE, elsewhere=True)
+            return _attempt(folder, run, launched, lease, stop or threading.Event())
+        finally:
+            lease.release()
+    except OSError as error:
+        # Where a run cannot write, it cannot leave a record of that either.
+        return Ending(Exit.FAILED, error=line_of(error, folder))
+
+
+def republish(run: frozen.FrozenRun) -> None:
+    """Publish the whole record of an attempt where the run's own is broken or missing."""
+    lease = Lease.acquire(run.folder, run.config.launcher.lease_s)
+    if lease is None:
+        return
+    try:
+        _published(run.folder)
+    finally:
+        lease.release()
+
+
+def _published(folder: Path) -> bool:
+    """Whether the run has a record that can be read; a broken one is set aside.
+
+    An attempt that was killed between writing its record and publishing it is published now.
+    """
+    path = folder / records.RUN_RECORD
+    try:
+        if records.read(path) is not None:
+            return True
+    except records.NewerRecord as error:
+        raise UserError(str(error)) from None
+    except records.RecordError as error:
+        print(f"{error}; set aside", file=sys.stderr)
+        path.rename(path.with_name(f"{path.name}.broken-{time.time_ns()}"))
+    for attempt in records.attempts(folder):
+        try:
+            record = records.read(attempt / records.RUN_RECORD)
+        except records.RecordError:
+            continue
+        if record is not None and record.status is Status.DONE:
+            records.publish(attempt / records.RUN_RECORD, folder)
+            return True
+    return False
+
+
+def _attempt(
+    folder: Path,
+    run: frozen.FrozenRun,
+    launched: Launched,
+    lease: Lease,
+    stop: threading.Event,
+) -> Ending:
+    previous = records.attempts(folder)
+    path = new_attempt(folder)
+    attempt = Attempt(
+        path,
+        int(path.name),
+        run,
+        launched,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        time.monotonic(),
+    )
+
+    def should_stop() -> bool:
+        if not (folder / frozen.FILE).exists():
+            gone = os.strerror(errno.ENOENT)
+            raise FileNotFoundError(errno.ENOENT, gone, str(folder / frozen.FILE))
+        return in_a_hurry()
+
+    def in_a_hurry() -> bool:
+        return stop.is_set() or lease.lost.is_set()
+
+    with log_to(path / "log.txt"), Tracker(attempt, in_a_hurry) as tracker:
+        record, exit_code = _execute(attempt, previous, should_stop, tracker)
+        elsewhere = exit_code is Exit.INTERRUPTED and lease.lost.is_set()
+        if elsewhere:
+            error = f"{record.error}: another runner has taken the run over"
+            record = record.model_copy(update={"error": error})
+        elif exit_code is Exit.INTERRUPTED and isinstance(stop, StopSign) and stop.time_limit:
+            error = f"{record.error}, before the time limit"
+            record = record.model_copy(update={"status": Status.TIMEOUT, "error": error})
+        if exit_code is Exit.FAILED:
+            _drop_halves(path)
+        try:
+            written = records.write_attempt(path, record)
+        except records.RecordError as error:
+            record, exit_code = attempt.record(Status.FAILED, str(error)), Exit.FAILED
+            written = records.write_attempt(path, record)
+        except OSError as error:
+            if exit_code is not Exit.FAILED:
+                raise
+            log(line_of(error, folder))
+            return Ending(exit_code, error=record.error)  # the first reason is the better one
+        if record.error:
+            log(record.error)
+        if record.status is Status.DONE and not records.publish(written, folder):
+            log("the run already has a record; this one stays with its attempt")
+            elsewhere = True
+        return Ending(exit_code, elsewhere)
+
+
+def log(text: str) -> None:
+    """A line for the attempt's log, as it may be shown to anybody."""
+    process_setup.log(scrub(text))
+
+
+def _drop_halves(attempt: Path) -> None:
+    """Remove what could not be written whole: on a full disk the record needs the space."""
+    with suppress(OSError):
+        for path in attempt.glob("checkpoints/*.tmp"):
+            path.unlink()
+
+
+def _execute(
+    attempt: Attempt, previous: list[Path], should_stop: Callable[[], bool], tracker: Tracker
+) -> tuple[Record, Exit]:
+    # Late, so that a job that has nothing to do does not pay for torch.
+    from retable.training import execute as runner
+    from retable.training.checkpointing import find_resume
+
+    run = attempt.run
+    history = attempt.folder / "history.jsonl"
+
+    def on_epoch(rows: list[dict[str, float]], _checkpoint: Path, _epoch: int) -> None:
+        records.write_atomic(history, records.history_text(rows))
+        tracker.epoch()
+
+    try:
+        with multiprocess.Leader(attempt.folder, run.config.device.devices, should_stop) as leader:
+            set_threads(run.config.device.threads)
+            device = resolved_device(run.config.device.accelerator)
+            identity = identity_of(run, device)
+            resume = find_resume(previous, identity, log)
+            if resume is not None:
+                attempt.resumed = resume.epoch
+                log(f"resuming after {resume.epoch} epochs from {resume.path}")
+            elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
+                log("starting anew: no earlier checkpoint is whole and of this code and device")
+            tracker.start(None if resume is None else resume.path.parents[1])
+            with leader.together(resume, device) as trainer:
+                context = runner.Context(
+                    attempt.folder, identity, resume, leader.should_stop, on_epoch, trainer
+                )
+                with without_gpus(device):
+                    outcome = runner.execute(run.config.model_dump(mode="json"), context)
+        text = records.history_text(outcome.history)
+        if outcome.history:
+            records.write_atomic(history, text)
+        artifacts = write_artifacts(attempt.folder, outcome.artifacts)
+    except runner.Diverged as error:
+        return attempt.record(Status.DIVERGED, str(error)), Exit.DIVERGED
+    except runner.Interrupted as error:
+        return attempt.record(Status.INTERRUPTED, str(error)), Exit.INTERRUPTED
+    except multiprocess.Lost as error:
+        return attempt.record(Status.FAILED, str(error)), Exit.FAILED
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and should_stop():
+            # SIGTERM came while Lightning's own handler was in place, which ends the process.
+            return attempt.record(Status.INTERRUPTED, "stopped"), Exit.INTERRUPTED
+        text = scrub(traceback.format_exc())
+        with suppress(OSError):
+            (attempt.folder / "traceback.txt").write_text(text, encoding="utf-8")
+        log(text)
+        return attempt.record(Status.FAILED, line_of(error, run.folder)), Exit.FAILED
+    base = attempt.record(Status.DONE)
+    return base.model_copy(
+        update={
+            "results": [
+                ResultRow(result_row=r.row, metric=r.metric, step=r.step, value=r.value)
+                for r in outcome.results
+            ],
+            "timing_metrics": outcome.timing_metrics,
+            "weights_sha256": outcome.weights_sha256,
+            "history_sha256": records.text_sha256(text) if outcome.history else None,
+            "artifacts": artifacts,
+            "device": outcome.device,
+            "best_epoch": outcome.best_epoch,
+            "validation": records.validation(outcome.history, outcome.best_epoch),
+        }
+    ), Exit.DONE
+
+
+def main() -> int:
+    """Execute the frozen run of the folder named on the command line."""
+    from retable.runs import provenance
+
+    if len(sys.argv) != 2:
+        print("usage: python -m retable.launch.worker DIR", file=sys.stderr)
+        return Exit.REFUSED
+    folder = Path(sys.argv[1]).absolute()
+    stop = stop_on_sigterm()
+
+    def interrupt(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends it at once
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        return perform(folder, Launched(provenance.collect(folder.parents[1])), stop)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return Exit.REFUSED
+    except OSError as error:
+        print(f"error: {line_of(error, folder)}", file=sys.stderr)
+        return Exit.FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

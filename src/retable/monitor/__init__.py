@@ -1,0 +1,1 @@
+"""How runs are doing: their states, progress and the time left."""

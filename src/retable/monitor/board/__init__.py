@@ -1,0 +1,1 @@
+"""The board on a terminal: tables that fill in while their runs go on."""

@@ -1,0 +1,162 @@
+"""Judged claims as text and as plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from retable.report import footnotes, formatting
+from retable.tables.aggregate import Table
+from retable.tables.results import JudgedClaim, Ratio
+
+HEADINGS = (
+    "id",
+    "statement",
+    "where",
+    "verdict",
+    "effect [90 % interval]",
+    "p",
+    "p (Holm)",
+    "wins",
+    "seeds needed",
+)
+NUMBERS = (5, 6, 7)
+"""Of the headings, those above numbers, which stand at the right."""
+
+_ALWAYS = 4
+"""Of the headings, those that stand there in any case."""
+
+
+def legend(claims: Sequence[JudgedClaim]) -> str:
+    """What the columns mean; empty where nothing was tested."""
+    if all(claim.effect is None for claim in claims):
+        return ""
+    holm = any(claim.p_holm is not None for claim in claims)
+    return (
+        "Effect: the tested sum, oriented so that a positive one supports the claim, between its"
+        " two one-sided 95 % bounds (together a 90 % interval): upheld where the lower is above 0,"
+        " contradicted where the upper is below. p: one-sided."
+        + (" Holm: p adjusted over all claims of the paper." if holm else "")
+        + " Wins: seeds on which the sum is positive; of several sums, on which all are."
+    )
+
+
+def columns(claims: Sequence[JudgedClaim]) -> list[int]:
+    """Which of :data:`HEADINGS` some claim has something for."""
+    shown = [cells(claim) for claim in claims]
+    return [i for i in range(len(HEADINGS)) if i < _ALWAYS or any(line[i] for line in shown)]
+
+
+def cells(claim: JudgedClaim) -> list[str]:
+    """A claim under :data:`HEADINGS`, as plain text."""
+    wins = claim.wins
+    return [
+        claim.id,
+        f"{claim.statement}{formatting.GRADE_MARK.get(claim.grade, '')}",
+        claim.where,
+        claim.text,
+        effect(claim),
+        formatting.p_value(claim.p),
+        formatting.p_value(claim.p_holm),
+        f"{wins.k} of {wins.n}" if wins is not None else "",
+        "" if claim.needed is None else claim.needed.text,
+    ]
+
+
+def effect(claim: JudgedClaim) -> str:
+    """The effect with its interval and unit; empty where nothing was tested."""
+    found = claim.effect
+    if found is None:
+        return ""
+    unit = f" {claim.unit}" if claim.unit else ""
+    return f"{formatting.interval(found.theta, found.lower, found.upper)}{unit}"
+
+
+def details(claim: JudgedClaim) -> list[str]:
+    """What stands below the list: what was tested, parts that do not agree, marks, the cause."""
+    said: list[str] = []
+    if claim.rule:
+        said.append(f"tested: {tested(claim.rule)}")
+    if claim.effect is not None and claim.effect.alpha != 0.05:
+        said.append(f"bounds at {1 - claim.effect.alpha:.2%} each, as several looks share the 5 %")
+    if claim.ratio is not None:
+        said.append(f"ratio of the means {_ratio(claim.ratio)}")
+    if len({verdict for _, _, verdict in claim.parts}) > 1:
+        said += _parts(claim)
+    said += claim.marks
+    if claim.verdict == "contradicted":
+        said.append(footnotes.cause(claim.why))
+    elif claim.why:
+        said.append(f"not judged: {claim.why}" if claim.verdict == "not judged" else claim.why)
+    return said
+
+
+def tested(rule: str) -> str:
+    """What was tested; the same sum in several columns once, with the columns behind it."""
+    sums = [re.fullmatch(r"(.+?) \(((?:[^()]|\([^()]*\))*)\)", one) for one in rule.split("; ")]
+    found = [(match[1], match[2]) for match in sums if match is not None]
+    columns: dict[str, list[str]] = {}
+    for one, column in found:
+        columns.setdefault(one, []).append(column)
+    if len(found) < len(sums) or len(columns) == len(found):
+        return rule
+    each = [
+        f"{one} ({'each of ' if len(names) > 1 else ''}{'; '.join(names)})"
+        for one, names in columns.items()
+    ]
+    return "; ".join(each)
+
+
+def _parts(claim: JudgedClaim) -> list[str]:
+    """Parts by verdict, each with its effect."""
+    found: dict[str, list[str]] = {}
+    for what, part, verdict in claim.parts:
+        shown = f"{what} ({formatting.interval(part.theta, part.lower, part.upper)})"
+        found.setdefault(verdict, []).append(shown)
+    return [f"{verdict}: {'; '.join(parts)}" for verdict, parts in found.items()]
+
+
+def _ratio(ratio: Ratio) -> str:
+    if ratio.low is None and ratio.high is None:
+        return f"{formatting.significant(ratio.value)} (its 95 % interval is unbounded)"
+    return f"{formatting.interval(ratio.value, ratio.low, ratio.high)} (95 %)"
+
+
+def as_json(claim: JudgedClaim) -> dict[str, Any]:
+    """Everything of a claim as plain values."""
+    values = asdict(claim)
+    values["parts"] = [
+        {"what": what, "effect": asdict(part), "verdict": verdict}
+        for what, part, verdict in claim.parts
+    ]
+    return values
+
+
+def listing(tables: Sequence[Table]) -> str:
+    """Claims of some tables as a terminal shows them, table by table."""
+    blocks: list[str] = []
+    for table in tables:
+        if not table.claims:
+            continue
+        lines = [f"{table.name} (protocol {table.protocol})"]
+        for claim in table.claims:
+            _, statement, where, verdict, shown, p, p_holm, wins, seeds = cells(claim)
+            lines.append(f"  {claim.id}: {verdict}")
+            lines.append(f"      {statement}{f' ({where})' if where else ''}")
+            numbers = [
+                f"effect {shown}" if shown else "",
+                f"p {p}" if p else "",
+                f"Holm {p_holm}" if p_holm else "",
+                f"wins {wins}" if wins else "",
+                f"seeds needed: {seeds}" if seeds else "",
+            ]
+            if any(numbers):
+                lines.append(f"      {', '.join(n for n in numbers if n)}")
+            lines += [f"      {detail}" for detail in details(claim)]
+        if table.tally is not None:
+            lines.append(f"  {formatting.claims_tally(table.tally)}")
+        blocks.append("\n".join(lines))
+    said = legend([claim for table in tables for claim in table.claims])
+    return "\n\n".join([*blocks, said] if said else blocks) or "no claims"

@@ -1,0 +1,192 @@
+"""A table as JSON and CSV; ``docs/outputs.md`` says what each key and field holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import asdict
+from typing import Any, cast
+
+from retable.report import claims_text, formatting
+from retable.tables.aggregate import Cell, Table
+
+CSV_FIELDS = (
+    "table",
+    "protocol",
+    "row",
+    "column",
+    "metric",
+    "unit",
+    "mean",
+    "std",
+    "n",
+    "n_planned",
+    "median",
+    "reported",
+    "reported_spread",
+    "reported_spread_kind",
+    "reported_n",
+    "grade",
+    "where",
+    "verdict",
+    "shown",
+    "d",
+    "low",
+    "high",
+    "level",
+    "se",
+    "df",
+    "p",
+    "h",
+    "rule",
+    "margin",
+    "margin_origin",
+    "reading",
+    "seeds_needed",
+    "seeds_needed_text",
+    "bold",
+    "marks",
+    "why",
+)
+
+
+def as_json(table: Table, *, source: str) -> dict[str, Any]:
+    """Everything of a table as plain values; a number that is none or infinite is None.
+
+    Args:
+        table: judged.
+        source: where the records come from, ``runs`` or ``results``.
+    """
+    spec = table.spec
+    values: dict[str, Any] = {
+        "table": table.name,
+        "paper": spec.paper,
+        "title": spec.title,
+        "source": spec.source.model_dump(),
+        "protocol": table.protocol,
+        "records_from": source,
+        "differs": spec.differs,
+        "notes": spec.notes,
+        "remarks": table.remarks,
+        "rows": [
+            {"name": n, "title": r.title, "quoted": r.quoted, "note": r.note}
+            for n, r in spec.rows.items()
+        ],
+        "columns": [{"name": n, "title": c.title} for n, c in spec.columns.items()],
+        "metrics": {n: m.model_dump() for n, m in spec.metrics.items()},
+        "cells": [_cell(cell) for cell in table.cells.values()],
+        "claims": [claims_text.as_json(claim) for claim in table.claims],
+        "tally": None if table.tally is None else _tally(table),
+        "lost": [
+            {"key": key, "seed": r.seed, "status": r.status.value, "error": r.error}
+            for key, r in table.lost.items()
+        ],
+        "provenance": formatting.provenance(table),
+    }
+    return finite(values)
+
+
+def finite(value: Any) -> Any:
+    """Plain values without NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in cast("list[Any]", value)]
+    return value
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    fields = {"value", "spread", "spread_kind", "n", "grade", "where", "note"}
+    judged = cell.judged
+    return {
+        "row": cell.row,
+        "column": cell.column,
+        "metric": cell.metric,
+        "mean": cell.mean,
+        "std": cell.std,
+        "n": cell.n,
+        "n_planned": cell.n_planned,
+        "values": {str(seed): value for seed, value in cell.values.items()},
+        "reported": None if cell.reported is None else cell.reported.model_dump(include=fields),
+        "verdict": None if judged is None else judged.kind,
+        "judged": judged_json(cell),
+        "marks": cell.marks if judged is None else judged.marks,
+        "run_keys": cell.run_keys,
+        "lost_keys": cell.lost_keys,
+        "selected": cell.selected,
+    }
+
+
+def judged_json(cell: Cell) -> dict[str, Any] | None:
+    """What is said of a cell, with the bounds of its interval; None where nothing is."""
+    if cell.judged is None:
+        return None
+    found = cell.judged.difference
+    bounds = (None, None) if found is None else (found.low, found.high)
+    return asdict(cell.judged) | dict(zip(("low", "high"), bounds, strict=True))
+
+
+def _tally(table: Table) -> dict[str, Any]:
+    assert table.tally is not None
+    said = " ".join(formatting.tally(table.tally, table.protocol))
+    return {**asdict(table.tally), "by_chance": table.tally.by_chance, "text": said}
+
+
+def as_csv(*tables: Table) -> str:
+    """One line per cell, with all of its numbers under :data:`CSV_FIELDS`."""
+    out = io.StringIO()
+    writer: csv.DictWriter[str] = csv.DictWriter(out, CSV_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        for cell in table.cells.values():
+            writer.writerow(_line(table, cell))
+    return out.getvalue()
+
+
+def _line(table: Table, cell: Cell) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "table": table.name,
+        "protocol": table.protocol,
+        "row": cell.row,
+        "column": cell.column,
+        "metric": cell.metric,
+        "unit": table.spec.metrics[cell.metric].unit,
+        "mean": cell.mean,
+        "std": cell.std,
+        "n": cell.n,
+        "n_planned": cell.n_planned,
+        "marks": "; ".join(cell.marks),
+    }
+    if cell.reported is not None:
+        r = cell.reported
+        line |= {
+            "reported": r.value,
+            "reported_spread": r.spread,
+            "reported_spread_kind": r.spread_kind,
+            "reported_n": r.n,
+            "grade": r.grade,
+            "where": r.where,
+        }
+    judged = cell.judged
+    if judged is None:
+        return line
+    line |= {
+        "verdict": judged.kind,
+        "shown": judged.text,
+        "median": judged.median,
+        "reading": judged.reading and judged.reading.text,
+        "bold": judged.bold,
+        "marks": "; ".join(judged.marks),
+        "why": judged.why,
+    }
+    if (found := judged.difference) is not None:
+        numbers = {name: getattr(found, name) for name in ("d", "low", "high", "se", "df", "p")}
+        line |= {**finite(numbers), "level": found.level, "h": found.h, "rule": found.rule}
+    if judged.margin is not None:
+        line |= {"margin": judged.margin.value, "margin_origin": judged.margin.origin}
+    if judged.needed is not None:
+        line |= {"seeds_needed": judged.needed.n, "seeds_needed_text": judged.needed.text}
+    return line

@@ -1,1 +1,0 @@
-"""A table's runs as they go on, on a terminal."""

@@ -1,0 +1,169 @@
+"""Charts as plain values: figures of tables, and learning curves with a band over the seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from retable.report.site.inputs import History, Source
+from retable.tables.aggregate import Cell, mean_std
+from retable.tables.figure_spec import Figure, Panel
+
+Chart = dict[str, Any]
+"""title, x, y (axis titles), log (axes), band (of a figure: what it is), lines; a line has
+name, kind, x, y and sd or None."""
+
+_DIGITS = 6
+
+
+def rounded(value: float | None) -> float | None:
+    """A number as a chart needs it: six digits, None where it is not finite."""
+    return float(f"{value:.{_DIGITS}g}") if value is not None and math.isfinite(value) else None
+
+
+def _line(
+    name: str, kind: str, x: Sequence[float], y: Sequence[float], sd: Sequence[float | None]
+) -> dict[str, Any]:
+    spread = [rounded(s) for s in sd]
+    return {
+        "name": name,
+        "kind": kind,
+        "x": list(x),
+        "y": [rounded(v) for v in y],
+        "sd": spread if any(s is not None for s in spread) else None,
+    }
+
+
+# Figures.
+
+
+def figure(source: Source) -> list[Chart]:
+    """The table as the curves that it is in the paper; empty where it is none."""
+    shape = source.table.spec.figure
+    if not isinstance(shape, Figure):
+        return []
+    return [_panel(source, shape, panel) for panel in shape.panels]
+
+
+def _panel(source: Source, shape: Figure, panel: Panel) -> Chart:
+    spec = source.table.spec
+    by_row = shape.lines == "rows"
+    names = spec.rows if by_row else spec.columns
+    points = sorted(panel.points.items(), key=lambda point: point[1])
+    lines: list[dict[str, Any]] = []
+    units: list[str] = []
+    for name, part in names.items():
+        if panel.only is not None and name not in panel.only:
+            continue
+        places = [((name, p) if by_row else (p, name), x) for p, x in points]
+        cells = [
+            (source.table.cells[place], x) for place, x in places if place in source.table.cells
+        ]
+        units += [_axis(source, cell) for cell, _ in cells]
+        lines += _lines(shape, part.title or name, cells)
+    return {
+        "title": panel.title,
+        "x": panel.x or shape.x,
+        "y": shape.y or (units[0] if units else ""),
+        "log": list(shape.log_of(panel)),
+        "band": shape.band_text,
+        "lines": lines,
+    }
+
+
+def _lines(shape: Figure, name: str, cells: list[tuple[Cell, float]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    ours = [
+        (x, c.mean, None if c.std is None else shape.half(c.std, c.n))
+        for c, x in cells
+        if c.mean is not None
+    ]
+    if ours:
+        xs, ys, sd = zip(*ours, strict=True)
+        found.append(_line(name, "ours", xs, ys, sd))
+    theirs = [(x, c.reported) for c, x in cells if c.reported is not None]
+    if theirs:
+        found.append(
+            _line(
+                f"{name}, reported",
+                "paper",
+                [x for x, _ in theirs],
+                [float(r.value) for _, r in theirs],
+                [None if r.spread is None else float(r.spread) for _, r in theirs],
+            )
+        )
+    return found
+
+
+def _axis(source: Source, cell: Cell) -> str:
+    metric = source.table.spec.metrics[cell.metric]
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{metric.title or cell.metric}{unit}"
+
+
+# Learning curves.
+
+
+def metrics_of(history: History) -> list[str]:
+    """What a history holds besides the epoch, in alphabetical order."""
+    return sorted({name for row in history for name in row if name not in ("epoch", "step")})
+
+
+def band(histories: Sequence[History], metric: str) -> dict[str, list[Any]]:
+    """Mean and standard deviation over the seeds at each epoch that has the metric."""
+    at: dict[float, list[float]] = {}
+    for history in histories:
+        for row in history:
+            value = row.get(metric)
+            if value is not None and math.isfinite(value):
+                at.setdefault(row["epoch"], []).append(value)
+    epochs = sorted(at)
+    if all(len(values) == 1 for values in at.values()):  # a run of its own: no statistics
+        return {"x": epochs, "y": [at[epoch][0] for epoch in epochs], "sd": []}
+    statistics = [mean_std(at[epoch]) for epoch in epochs]
+    return {
+        "x": epochs,
+        "y": [mean for mean, _ in statistics],
+        "sd": [std for _, std in statistics],
+    }
+
+
+Bands = dict[str, dict[str, list[Any]]]
+"""A setting's curves: epochs x, means y and standard deviations sd by metric."""
+
+
+def bands(histories: Sequence[History]) -> Bands:
+    """Every metric of a setting over its seeds."""
+    metrics = sorted({name for history in histories for name in metrics_of(history)})
+    found = {metric: band(histories, metric) for metric in metrics}
+    return {metric: curve for metric, curve in found.items() if curve["x"]}
+
+
+def learning(named: Mapping[str, Bands]) -> list[Chart]:
+    """Learning curves of several settings, a chart for each metric.
+
+    Args:
+        named: curves by the name of the setting. A single one has its training and validation
+            metrics in one chart.
+    """
+    single = len(named) == 1
+    groups: dict[str, list[str]] = {}
+    for metric in sorted({metric for found in named.values() for metric in found}):
+        title = metric.partition("/")[2] or metric if single else metric
+        groups.setdefault(title, []).append(metric)
+    return [
+        {
+            "title": title,
+            "x": "epoch",
+            "y": title,
+            "log": [],
+            "lines": [
+                _line(metric if single else name, "ours", **found[metric])
+                for name, found in named.items()
+                for metric in members
+                if metric in found
+            ],
+        }
+        for title, members in groups.items()
+    ]

@@ -1,0 +1,133 @@
+"""What the site is made from: tables with their records and histories, published or from runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from retable.report.publish import published
+from retable.report.site.labels import slug
+from retable.runs import published_records
+from retable.runs.lookup import history_of
+from retable.runs.records import Record, run_folder
+from retable.tables import collect, spec
+from retable.tables.aggregate import Table, build
+from retable.tables.grid import Grid, plan
+from retable.util import paths
+
+History = list[dict[str, float]]
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is, and of how much."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table under one protocol.
+
+    Attributes:
+        grid: as planned, with the choices that were made.
+        table: judged.
+        records: of all its runs by key, those that failed and those that tuned included.
+        history: gives a run's history; empty where it has none.
+    """
+
+    grid: Grid
+    table: Table
+    records: Mapping[str, Record]
+    history: Callable[[str], History]
+
+    @property
+    def stem(self) -> str:
+        """Its page below ``tables/``, without the ending."""
+        paper, _, name = self.table.name.partition("/")
+        ending = "" if self.table.protocol == "paper" else f"-{slug(self.table.protocol)}"
+        return f"{slug(paper)}/{slug(name)}{ending}"
+
+
+@dataclass
+class RunUse:
+    """A run with everything that shows it.
+
+    Attributes:
+        record: what it left behind.
+        history: gives its history.
+        places: tables and cells that its numbers stand in; no cell where it tuned or failed.
+    """
+
+    record: Record
+    history: Callable[[str], History]
+    places: dict[int, list[tuple[str, str]]] = field(
+        default_factory=dict[int, list[tuple[str, str]]]
+    )
+
+
+def from_results(tell: Tell) -> list[Source]:
+    """Every published table."""
+    names = published()
+    found: list[Source] = []
+    for number, (name, protocol) in enumerate(names):
+        tell("reading tables", number, len(names))
+        grid = collect.decided_by_results(plan(name, protocol))
+        texts = published_records.histories(published_records.parquet_file(name, protocol))
+        found.append(_source(grid, collect.from_results(grid), _parsed(texts)))
+    return judged(found)
+
+
+def from_runs(tell: Tell, warn: Callable[[str], None]) -> list[Source]:
+    """Every table and protocol of which some run has a record."""
+    specs = [(name, spec.load(name)) for name in paths.config_names("table")]
+    runs = paths.runs_folder()
+    names = [(n, p) for n, s in specs if (runs / s.paper).is_dir() for p in s.protocols()]
+    found: list[Source] = []
+    for number, (name, protocol) in enumerate(names):
+        tell("reading tables", number, len(names))
+        grid = collect.decided_by_runs(plan(name, protocol))
+        records = collect.from_runs(grid, warn)
+        if records:
+            found.append(_source(grid, records, _read(records)))
+    return judged(found)
+
+
+def _source(grid: Grid, records: Mapping[str, Record], history: Callable[[str], History]) -> Source:
+    # Read once and kept: every run has a page.
+    records = dict(records)
+    return Source(grid, build(grid, records), records, history)
+
+
+def judged(sources: list[Source]) -> list[Source]:
+    """Verdicts of all tables together, for p of claims is adjusted over a paper's; in order."""
+    from retable.tables.verdicts.judge import judge_all
+
+    tables = judge_all(source.table for source in sources)
+    found = [replace(source, table=t) for source, t in zip(sources, tables, strict=True)]
+    # By paper, its own protocol first.
+    return sorted(found, key=lambda s: (s.table.spec.paper, s.table.protocol != "paper", s.stem))
+
+
+def _parsed(texts: Mapping[str, str]) -> Callable[[str], History]:
+    # Kept as text: ten thousand histories as Python's floats would fill the memory.
+    return lambda key: json.loads(texts[key]) if key in texts else []
+
+
+def _read(records: Mapping[str, Record]) -> Callable[[str], History]:
+    runs = paths.runs_folder()
+
+    def read(key: str) -> History:
+        record = records[key]
+        rows = history_of(run_folder(runs, record.paper, key), record)
+        return published_records.thinned(rows)
+
+    return read
+
+
+def runs_of(sources: list[Source]) -> dict[str, RunUse]:
+    """Every run once, by key, with the places that show it."""
+    found: dict[str, RunUse] = {}
+    for number, source in enumerate(sources):
+        for key, record in source.records.items():
+            found.setdefault(key, RunUse(record, source.history)).places.setdefault(number, [])
+        for place, cell in source.table.cells.items():
+            for key in cell.run_keys:
+                found[key].places[number].append(place)
+    return dict(sorted(found.items()))

@@ -1,0 +1,140 @@
+"""A table's page, with the data files of its cells and curves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from retable.report import footnotes, formatting
+from retable.report.site import cell_view, charts, labels
+from retable.report.site.cell_view import CellView, Place
+from retable.report.site.charts import Bands, Chart
+from retable.report.site.inputs import Source
+from retable.report.site.templating import Files, environment, given, page
+from retable.report.svg import curves
+from retable.tables.figure_spec import Scatter
+
+
+def claims_page(paper: str) -> str:
+    """Page of a paper's claims."""
+    return f"claims/{labels.slug(paper)}.html"
+
+
+def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -> Files:
+    """A table's page and what its cells open.
+
+    Args:
+        source: the table.
+        shorts: beginning of each run's key that names it.
+        pages: a run's page by the first twelve characters of its key.
+    """
+    table, spec = source.table, source.table.spec
+    views = cell_view.views(source)
+    bands = _bands(source, views)
+    rows = {name: row.title or name for name, row in spec.rows.items()}
+    columns = {name: column.title or name for name, column in spec.columns.items()}
+    down, across = (columns, rows) if spec.transposed else (rows, columns)
+    drawn = charts.figure(source)
+    scattered = isinstance(spec.figure, Scatter)
+    learning = dict(_learning(source, bands))
+    yield page(
+        f"tables/{source.stem}.html",
+        "table.html",
+        {
+            "table": table,
+            "spec": spec,
+            "down": down,
+            "across": across,
+            "views": {_laid_out(spec.transposed, place): view for place, view in views.items()},
+            "seeds": spec.seed_list(table.protocol),
+            "sentences": formatting.tally(labels.tally_of(table), table.protocol),
+            "legend": footnotes.legend(table),
+            "reasons": footnotes.reasons(table),
+            "marks": footnotes.mark_notes(table),
+            "footnotes": [*spec.notes, *footnotes.footnotes(table)],
+            "claims_page": claims_page(spec.paper),
+            "provenance": formatting.provenance(table),
+            "figure": drawn,
+            "figure_data": f"curves/{source.stem}/figure.js",
+            "picture": f"curves/{source.stem}/figure.svg" if scattered else "",
+            "learning": [(name, title) for name, (title, _) in learning.items()],
+            "url": labels.link(spec.source.code),
+            "chips": _chips(views),
+            "pages": pages,
+        },
+    )
+    if drawn:
+        yield f"curves/{source.stem}/figure.js", given(drawn)
+    if scattered:
+        yield f"curves/{source.stem}/figure.svg", curves.render(table)
+    for name, (_, content) in learning.items():
+        yield name, given(content)
+    for setting, found in bands.items():
+        yield f"curves/{source.stem}/{setting}.js", given(charts.learning({"": found}))
+    template = environment().get_template("cell.html")
+    for place, view in views.items():
+        setting = cell_view.setting_of(source, place)
+        content = template.render(
+            root="../../",
+            shorts=shorts,
+            pages=pages,
+            paper=labels.slug(spec.paper),
+            drawn=f"curves/{source.stem}/{setting}.js" if setting in bands else "",
+            **cell_view.details(source, view),
+        )
+        yield view.data, given(content)
+
+
+def _laid_out(transposed: bool, place: Place) -> Place:
+    return (place[1], place[0]) if transposed else place
+
+
+def _bands(source: Source, views: Mapping[Place, CellView]) -> dict[str, Bands]:
+    """Curves of each setting over its seeds; settings without any are left out."""
+    found: dict[str, Bands] = {}
+    for setting, places in cell_view.settings(source, views).items():
+        keys = dict.fromkeys(key for p in places for key in source.table.cells[p].run_keys)
+        curve = charts.bands([source.history(key) for key in keys])
+        if curve:
+            found[setting] = curve
+    return found
+
+
+def _learning(
+    source: Source, bands: Mapping[str, Bands]
+) -> Iterator[tuple[str, tuple[str, list[Chart]]]]:
+    """File, title and drawn of each group of columns that compares the same settings."""
+    spec = source.table.spec
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for column in spec.columns:
+        found: dict[str, str] = {}
+        for row in spec.rows:
+            setting = cell_view.setting_of(source, (row, column))
+            if setting is not None and setting in bands:
+                found.setdefault(setting, row)
+        if len(found) > 1:
+            groups.setdefault(tuple(found.items()), []).append(column)
+    for number, (members, columns) in enumerate(groups.items()):
+        named = {spec.rows[row].title or row: bands[setting] for setting, row in members}
+        title = spec.columns[columns[0]].title or columns[0]
+        yield (
+            f"curves/{source.stem}/columns{number}.js",
+            (title if len(columns) == 1 else "", charts.learning(named)),
+        )
+
+
+def _chips(views: Mapping[Place, CellView]) -> list[tuple[labels.Chip, int]]:
+    """Verdicts of a table with their number, in the order in which they are judged."""
+    chips = [view.chip for view in views.values() if view.chip]
+    counts = Counter(chip.kind for chip in chips)
+    order = [*formatting.SIGN, "protocol"]
+    first = {chip.kind: chip for chip in reversed(chips)}
+    return [
+        (
+            replace(first[kind], text=kind if kind in formatting.SIGN else first[kind].text),
+            counts[kind],
+        )
+        for kind in order
+        if kind in counts
+    ]

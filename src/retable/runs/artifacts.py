@@ -1,0 +1,37 @@
+"""The arrays that a run declares: one file each in its attempt, with a checksum in the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retable.util.atomic import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = "artifacts"
+
+
+def write_artifacts(attempt: Path, artifacts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, str]:
+    """Write ``artifacts/<name>.safetensors`` of an attempt.
+
+    Args:
+        attempt: the attempt's folder.
+        artifacts: arrays by name of the file and name in it.
+
+    Returns:
+        SHA-256 by name of the file, over names, types, shapes and bytes of its arrays.
+    """
+    if not artifacts:
+        return {}
+    from safetensors.torch import save
+
+    from retable.training.tested import tensors_sha256
+
+    folder = attempt / FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, arrays in artifacts.items():
+        write_atomic(folder / f"{name}.safetensors", save(dict(arrays)))
+    return {name: tensors_sha256(arrays) for name, arrays in sorted(artifacts.items())}

@@ -1,0 +1,99 @@
+"""What an attempt is given and what is known of it: launch, folder, number, times."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from retable.runs import records
+from retable.runs.frozen import FrozenRun, recorded
+from retable.runs.records import Provenance, Record, Status
+from retable.util.redact import scrub
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launcher gives to all of its jobs."""
+
+    provenance: Provenance
+    workers: int = 1
+
+
+def launched_json(launched: Launched) -> str:
+    """Text of a launch's facts, for another process."""
+    return json.dumps({"provenance": launched.provenance.model_dump(), "workers": launched.workers})
+
+
+def launched_from(text: str) -> Launched:
+    """Facts of a launch from their text."""
+    content = json.loads(text)
+    return Launched(Provenance(**content["provenance"]), content["workers"])
+
+
+@dataclass
+class Attempt:
+    """What is known of an attempt while it goes on."""
+
+    folder: Path
+    number: int
+    run: FrozenRun
+    launched: Launched
+    started: str
+    wall: float
+    resumed: int | None = None
+
+    def record(self, status: Status, error: str | None = None) -> Record:
+        """A record of this attempt with everything but results."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        config = self.run.config
+        return Record(
+            key=self.run.key,
+            paper=config.paper,
+            experiment=config.experiment,
+            protocol=config.protocol,
+            seed=config.seed,
+            config=recorded(config),
+            status=status,
+            error=error and scrub(error)[:2000],
+            attempt=self.number,
+            resumed_from_epoch=self.resumed,
+            started=self.started,
+            wall_s=round(time.monotonic() - self.wall, 3),
+            cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
+            peak_memory_mb=round(usage.ru_maxrss / 1024, 1),
+            device=config.device.accelerator,
+            threads=config.device.threads,
+            devices=config.device.devices,
+            workers=self.launched.workers,
+            fingerprint=self.run.fingerprint,
+            provenance=self.launched.provenance,
+        )
+
+
+def identity_of(run: FrozenRun, device: str) -> dict[str, str]:
+    """What a checkpoint has to carry for a run to go on from it bit for bit.
+
+    Args:
+        run: the run.
+        device: type of the device that it is done on now.
+    """
+    where = records.several(device, run.config.device.devices)
+    return {"key": run.key, "fingerprint": run.fingerprint, "device": where}
+
+
+def new_attempt(folder: Path) -> Path:
+    """Make the folder of the next attempt."""
+    base = folder / "attempts"
+    base.mkdir(exist_ok=True)
+    number = max((int(p.name) for p in records.attempts(folder)), default=0) + 1
+    while True:
+        path = base / str(number)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        return path

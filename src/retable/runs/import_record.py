@@ -1,0 +1,68 @@
+"""Records that were made elsewhere, as runs here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from retable.runs import frozen, records
+from retable.runs.attempts import new_attempt
+from retable.runs.frozen import FrozenRun
+from retable.runs.lease import Lease
+from retable.runs.lookup import refreeze
+from retable.runs.records import Record, RecordError, Status
+from retable.wandb_tools.local_runs import HISTORY
+
+GOOD = (Status.DONE, Status.DIVERGED)
+
+
+def is_here(folder: Path) -> bool:
+    """Whether a run has a record that says a result; one that cannot be read is not touched."""
+    try:
+        if records.read(folder / records.RUN_RECORD) is not None:
+            return True
+    except RecordError:
+        return True
+    record = records.read_run(folder, lambda _: None)
+    return record is not None and record.status in GOOD
+
+
+def frozen_for(record: Record, runs: Path) -> FrozenRun:
+    """The run of a record, for the code that computed it: what its folder's config was frozen for.
+
+    Raises:
+        UserError: where its key does not follow from its config.
+    """
+    return replace(refreeze(record, runs), fingerprint=record.fingerprint)
+
+
+def adopt(run: FrozenRun, record: Record, history: str | None) -> bool:
+    """Write a run as an attempt of its own; False where it has a record by now, or is being done.
+
+    The record comes last: a kill leaves an attempt that came to nothing.
+
+    Args:
+        run: of :func:`frozen_for`.
+        record: its record.
+        history: text of its history, where it is whole.
+
+    Raises:
+        RecordError: where the record is too large.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lease = Lease.acquire(run.folder, run.config.launcher.lease_s)
+    if lease is None:
+        return False
+    try:
+        if is_here(run.folder):
+            return False
+        if not (run.folder / frozen.FILE).exists():  # one that is queued here stays as it is
+            frozen.write(run)
+        attempt = new_attempt(run.folder)
+        if history is not None:
+            records.write_atomic(attempt / HISTORY, history)
+        own = record.model_copy(update={"attempt": int(attempt.name)})
+        written = records.write_attempt(attempt, own)
+        return own.status is not Status.DONE or records.publish(written, run.folder)
+    finally:
+        lease.release()

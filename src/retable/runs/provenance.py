@@ -1,0 +1,132 @@
+"""Commit, local changes, packages and device of a launch, collected once for all its runs."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from retable.runs.records import Provenance, text_sha256
+from retable.util import paths
+from retable.util.atomic import write_atomic
+
+STORE = "_store"
+_VECTOR = ("sse", "ssse", "avx", "amx", "fma", "f16c")
+
+
+def git(*args: str) -> str | None:
+    """Output of git for the checkout; None outside one (an installed copy) and where git fails."""
+    if not (paths.project_root() / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", *args],  # noqa: S607
+            cwd=paths.project_root(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def packages() -> str:
+    """Installed distributions and versions, one a line, sorted."""
+    names = {
+        f"{d.metadata['Name'].lower()}=={d.version}"
+        for d in importlib.metadata.distributions()
+        if d.metadata["Name"]
+    }
+    return "".join(f"{name}\n" for name in sorted(names))
+
+
+def cpu_model() -> str:
+    """Name of the processor."""
+    return _cpu_facts().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_id() -> str | None:
+    """Generation of the processor and the vector instructions by which libraries choose kernels.
+
+    Virtual machines give the same name to processors that compute other bits. None where the
+    system does not say.
+    """
+    facts = _cpu_facts()
+    parts = [facts.get(name) for name in ("vendor_id", "cpu family", "model", "stepping")]
+    if None in parts:
+        return None
+    vector = sorted(f for f in facts.get("flags", "").split() if f.startswith(_VECTOR))
+    return f"{'-'.join(map(str, parts))} {text_sha256(' '.join(vector))[:8]}"
+
+
+def _cpu_facts() -> dict[str, str]:
+    """What the kernel says of the first processor, by its own names."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def gpu() -> tuple[str | None, str | None]:
+    """Name and driver of the first NVIDIA GPU, asked without touching CUDA in this process."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None, None
+    if done.returncode != 0 or not done.stdout.strip():
+        return None, None
+    name, _, driver = done.stdout.splitlines()[0].partition(",")
+    return name.strip(), driver.strip()
+
+
+def keep(store: Path, text: str, suffix: str) -> str:
+    """Store a text under its own hash, once; returns the hash."""
+    digest = text_sha256(text)
+    path = store / f"{digest}{suffix}"
+    if not path.exists():
+        store.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    return digest
+
+
+def collect(runs: Path) -> Provenance:
+    """Provenance of everything launched from here, its long texts kept under ``runs``."""
+    store = runs / STORE
+    commit = git("rev-parse", "HEAD")
+    # Only what the code and configs are made of: results written by a sweep do not make it dirty.
+    diff = git("diff", "HEAD", "--", "src", "conf", "pyproject.toml", "uv.lock")
+    untracked = git("ls-files", "-z", "--others", "--exclude-standard", "--", "src", "conf") or ""
+    root = paths.project_root()
+    for name in filter(None, untracked.split("\0")):
+        try:
+            digest = hashlib.sha256((root / name).read_bytes()).hexdigest()
+        except OSError:
+            continue  # gone meanwhile
+        diff = f"{diff or ''}untracked {name} {digest}\n"
+    accelerator, driver = gpu()
+    return Provenance(
+        commit=commit.strip() if commit else None,
+        dirty=keep(store, diff, ".diff") if diff else None,
+        packages=keep(store, packages(), ".txt"),
+        python=platform.python_version(),
+        torch=importlib.metadata.version("torch"),
+        cpu=cpu_model(),
+        cpu_id=cpu_id(),
+        cores=os.cpu_count() or 1,
+        accelerator=accelerator,
+        driver=driver,
+    )

@@ -1,0 +1,298 @@
+"""The record of an attempt: what was asked, what came out, from which code, on what."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retable.runs.record_parts import Blessing, Count, Provenance, ResultRow
+from retable.util.atomic import write_atomic
+from retable.util.errors import brief, one_line
+
+VERSION = 1
+MAX_RESULTS = 200
+MAX_BYTES = 20_000
+RUN_RECORD = "record.json"
+
+
+class Status(StrEnum):
+    """How an attempt ended; the list is closed."""
+
+    DONE = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+
+
+class RecordError(Exception):
+    """A record that cannot be used; the message names the file."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+class NewerRecord(RecordError):
+    """A record of another format version: not broken, and not ours to set aside."""
+
+
+class Record(BaseModel):
+    """What one attempt leaves behind. ``metrics``, weights and history define equality."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = VERSION
+    key: str
+    paper: str
+    experiment: str | None
+    protocol: str
+    seed: Count
+    config: dict[str, Any]
+    status: Status
+    error: str | None = None
+    results: list[ResultRow] = []
+    timing_metrics: list[str] = []
+    attempt: Count
+    resumed_from_epoch: int | None = None
+    best_epoch: int | None = None
+    started: str
+    wall_s: float = Field(ge=0, lt=1e10)
+    cpu_s: float
+    peak_memory_mb: float
+    device: str
+    threads: int
+    devices: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="that a batch was split over; memory and CPU time are the first's"
+    )
+    workers: int = Field(description="runs that the launcher kept going at once")
+    weights_sha256: str | None = None
+    history_sha256: str | None = None
+    artifacts: dict[str, str] = Field(
+        default={}, description="arrays that the run left: name, SHA-256 of what the file holds"
+    )
+    fingerprint: str
+    provenance: Provenance
+    validation: dict[str, float] = Field(
+        default={}, description="val/... of the epoch that was tested; what a choice may go by"
+    )
+    blessings: list[Blessing] = []  # a history of the code, which grows outside of the 20 kB
+    pulled: str | None = Field(default=None, description="entity/project/id in W&B, not run here")
+
+    def value(self, metric: str, row: str = "", step: int | None = None) -> float | None:
+        """The number at an address, None where the run did not give it."""
+        for result in self.results:
+            if (result.metric, result.result_row, result.step) == (metric, row, step):
+                return result.value
+        return self.validation.get(metric) if row == "" and step is None else None
+
+    @property
+    def computed_by(self) -> str:
+        """Fingerprint of the code that computed it, whatever it was confirmed for since."""
+        return self.blessings[0].was if self.blessings else self.fingerprint
+
+    def substance_sha256(self) -> str:
+        """Hash of :meth:`substance`: equal for equal results, bit for bit."""
+        from retable.runs.identity import canonical_json
+
+        return text_sha256(canonical_json(self.substance()))
+
+    def substance(self) -> dict[str, Any]:
+        """What must agree for two records to be equal: no times, no addresses."""
+        return {
+            "results": [
+                r.model_dump() for r in self.results if r.metric not in self.timing_metrics
+            ],
+            "weights": self.weights_sha256,
+            "history": self.history_sha256,
+            **({"artifacts": self.artifacts} if self.artifacts else {}),
+        }
+
+
+def device_of(record: Any) -> str:
+    """Type of the device a record is of, and how many where a batch was split over several."""
+    return several(record.device, record.devices)
+
+
+def several(device: str, count: int) -> str:
+    """In words: ``cuda x 2``."""
+    return device if count == 1 else f"{device} x {count}"
+
+
+def dump(record: Record) -> str:
+    """Text of a record.
+
+    Raises:
+        RecordError: above 200 results or, its blessings left out, 20 kB.
+    """
+    if len(record.results) > MAX_RESULTS:
+        raise RecordError(
+            f"a run may record {MAX_RESULTS} results, this one has {len(record.results)};"
+            " longer curves belong to the history"
+        )
+    text = record.model_dump_json(exclude_defaults=True, exclude={"version"})
+    text = f'{{"version":{VERSION},{text[1:]}\n'
+    if (size := len(text) - _size_of_blessings(record)) > MAX_BYTES:
+        raise RecordError(f"record of {size} bytes; at most {MAX_BYTES} are allowed")
+    return text
+
+
+def _size_of_blessings(record: Record) -> int:
+    return sum(len(b.model_dump_json(exclude_defaults=True)) + 1 for b in record.blessings)
+
+
+def parse(text: str | bytes, name: str) -> Record:
+    """Read a record's text.
+
+    Raises:
+        RecordError: for broken text, naming the file.
+        NewerRecord: for another version of the format.
+    """
+    try:
+        record = Record.model_validate_json(text, strict=True)  # "3" is no 3
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["loc"] == ("version",):
+            version = brief(repr(first["input"]))
+            raise NewerRecord(
+                f"{name}: record of version {version}; this retable reads version {VERSION}:"
+                " update it"
+            ) from None
+        where = brief(".".join(map(str, first["loc"]))) or "file"
+        newer = first["type"] == "extra_forbidden"
+        what = "is unknown here; of a newer retable?" if newer else brief(first["msg"])
+        raise RecordError(f"{name}: broken record ({where}: {what})") from None
+    wrong = next((where for where, value in _numbers(record) if not math.isfinite(value)), None)
+    if wrong is not None:  # neither is ever written, but both can be read as JSON
+        raise RecordError(f"{name}: broken record ({brief(wrong)}: is not a finite number)")
+    return record
+
+
+def _numbers(record: Record) -> Iterator[tuple[str, float]]:
+    for name in ("wall_s", "cpu_s", "peak_memory_mb"):
+        yield name, getattr(record, name)
+    yield from ((result.metric, result.value) for result in record.results)
+    yield from record.validation.items()
+    todo: list[Any] = [record.config]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+        elif isinstance(value, float):
+            yield "config", value
+
+
+def write_attempt(folder: Path, record: Record) -> Path:
+    """Write an attempt's own record, atomically and last."""
+    path = folder / RUN_RECORD
+    write_atomic(path, dump(record))
+    return path
+
+
+def publish(attempt_record: Path, run_folder: Path) -> bool:
+    """Make an attempt's record the run's; False where the run already has one."""
+    try:
+        (run_folder / RUN_RECORD).hardlink_to(attempt_record)
+    except FileExistsError:
+        return False
+    return True
+
+
+def replace_published(attempt_record: Path, run_folder: Path) -> None:
+    """Put an attempt's record in the place of the run's, whatever is there; under the lease."""
+    temporary = run_folder / f".{RUN_RECORD}.{secrets.token_hex(6)}.tmp"
+    temporary.hardlink_to(attempt_record)
+    try:
+        temporary.replace(run_folder / RUN_RECORD)
+    finally:
+        # Renaming one link of a file onto another does nothing and leaves it there.
+        temporary.unlink(missing_ok=True)
+
+
+def attempts(run_folder: Path) -> list[Path]:
+    """Folders of a run's attempts, newest first."""
+    base = run_folder / "attempts"
+    found = [p for p in base.iterdir() if _is_number(p.name)] if base.is_dir() else []
+    return sorted(found, key=lambda p: int(p.name), reverse=True)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()  # a folder named ² would pass isdigit
+
+
+def read_run(run_folder: Path, warn: Callable[[str], None]) -> Record | None:
+    """The record that speaks for a run: its published one, else the newest attempt's.
+
+    A broken file is skipped with a warning that names it.
+    """
+    for folder in _in_order(run_folder):
+        try:
+            # A done attempt that is not the run's record was published and lost, or was killed
+            # just before.
+            record = read(folder / RUN_RECORD)
+        except RecordError as error:
+            warn(f"{error}; skipped")
+            continue
+        if record is not None:
+            return record
+    return None
+
+
+def _in_order(run_folder: Path) -> Iterator[Path]:
+    yield run_folder
+    yield from attempts(run_folder)  # looked at only where the run itself has none
+
+
+def read(path: Path) -> Record | None:
+    """Read one record of a run or of an attempt, None where there is no file.
+
+    Raises:
+        RecordError: where the file cannot be read, is broken, or belongs to another run.
+    """
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
+    record = parse(text, str(path))
+    if record.key != _key_of(path):
+        raise RecordError(f"{path}: belongs to another run ({record.key[:12]})")
+    return record
+
+
+def _key_of(path: Path) -> str:
+    folder = path.parent
+    return folder.name if folder.parent.name != "attempts" else folder.parent.parent.name
+
+
+def run_folder(runs: Path, paper: str, key: str) -> Path:
+    """Folder of one run."""
+    return runs / paper / key
+
+
+def history_text(rows: Iterable[dict[str, float]]) -> str:
+    """History as JSON lines; what ``history_sha256`` hashes."""
+    from retable.runs.identity import canonical_json
+
+    return "".join(f"{canonical_json(row)}\n" for row in rows)
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def validation(rows: Iterable[dict[str, float]], best_epoch: int | None) -> dict[str, float]:
+    """Validation metrics, if any, of the epoch whose weights were tested: best, else last."""
+    epochs = {int(row["epoch"]): row for row in rows}
+    tested = epochs.get(max(epochs, default=0) if best_epoch is None else best_epoch, {})
+    return {name: value for name, value in tested.items() if name.startswith("val/")}

@@ -1,0 +1,127 @@
+"""How a table file says that it is drawn."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, cast
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from retable.tables.spec_parts import Part, Words
+
+
+class Panel(Part):
+    """One coordinate system of a figure."""
+
+    title: str = ""
+    points: dict[str, float] = Field(
+        min_length=1,
+        description="position on the x axis by column (by row where lines are columns)",
+    )
+    only: list[str] | None = Field(None, description="lines that are drawn; all where left out")
+    x: Words | None = Field(None, description="title of its x axis; the figure's where left out")
+    log: list[Literal["x"]] | None = Field(
+        None, description="whether its x axis is logarithmic; as the figure's where left out"
+    )
+
+
+Band = Literal["std", "sem95"]
+
+
+class Drawn(Part):
+    """What kinds of figures have in common."""
+
+    band: Band = Field(
+        "std", description="of our means: one standard deviation, or 1.96 standard errors"
+    )
+    across: Annotated[int, Field(ge=1, le=6)] = Field(2, description="panels beside each other")
+
+    @property
+    def band_text(self) -> str:
+        """What the band is half as high as."""
+        return {"std": "one standard deviation over seeds", "sem95": "1.96 standard errors"}[
+            self.band
+        ]
+
+    def half(self, std: float | None, n: int) -> float:
+        """Half the height of the band at a mean of ``n`` runs; 0 where there is one run."""
+        return (std or 0.0) * (1.0 if self.band == "std" else 1.96 / math.sqrt(max(n, 1)))
+
+
+class Figure(Drawn):
+    """How a table whose cells are points of a figure is drawn: as curves over x."""
+
+    kind: Literal["curves"] = "curves"
+    x: Words = Field(description="title of the x axis")
+    y: str | None = Field(None, description="title of the y axis; the metric's where left out")
+    lines: Literal["rows", "columns"] = "rows"
+    log: list[Literal["x", "y"]] = Field([])
+    share: Literal["all", "row"] = Field(
+        "all", description="panels with one y axis, as far as their sizes allow; row: those abreast"
+    )
+    ticks: Literal["round", "points"] = Field("round", description="where the x axis has ticks")
+    groups: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
+        {}, description="lines that look alike and have one entry of the legend, by its title"
+    )
+    panels: list[Panel] = Field(min_length=1)
+
+    def log_of(self, panel: Panel) -> list[Literal["x", "y"]]:
+        """Which axes of a panel are logarithmic."""
+        if panel.log is None:
+            return self.log
+        return [*panel.log, *(one for one in self.log if one == "y")]
+
+    @model_validator(mode="after")
+    def _apart(self) -> Figure:
+        members = [name for group in self.groups.values() for name in group]
+        twice = next((name for name in members if members.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"groups: '{twice}' stands in two of them")
+        for number, panel in enumerate(self.panels):
+            for title, group in self.groups.items():
+                drawn = [name for name in group if panel.only is None or name in panel.only]
+                if len(drawn) > 1:
+                    raise ValueError(
+                        f"groups: panel {panel.title or number} draws '{drawn[0]}' and '{drawn[1]}'"
+                        f" of '{title}', which look alike"
+                    )
+        return self
+
+
+class Pair(Part):
+    """One coordinate system of a scatter plot: two columns of the table."""
+
+    title: str = ""
+    x: str = Field(description="column")
+    y: str = Field(description="column")
+
+
+class Cloud(Part):
+    """Small marks behind the rows: numbers that the first run gives at steps 0, 1, 2 ..."""
+
+    result_row: Words = Field(description="of the numbers; their metrics are those of the columns")
+    title: Words
+
+
+class Scatter(Drawn):
+    """How a table whose columns are the coordinates of its rows is drawn."""
+
+    kind: Literal["scatter"]
+    panels: list[Pair] = Field(min_length=1)
+    only: list[str] | None = Field(None, description="rows that are drawn; all where left out")
+    guides: list[str] = Field(
+        [], description="rows drawn as dashed lines at their coordinates, such as a bound"
+    )
+    cloud: Cloud | None = None
+
+
+def _kind(value: object) -> str:
+    """Which of the two a figure is; one that does not say draws curves."""
+    if isinstance(value, dict):
+        return str(cast("dict[str, object]", value).get("kind", "curves"))
+    return str(getattr(value, "kind", "curves"))
+
+
+AnyFigure = Annotated[
+    Annotated[Figure, Tag("curves")] | Annotated[Scatter, Tag("scatter")], Discriminator(_kind)
+]

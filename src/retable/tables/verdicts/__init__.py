@@ -1,0 +1,1 @@
+"""What the numbers of a table say: intervals, verdicts, claims, and when to stop."""

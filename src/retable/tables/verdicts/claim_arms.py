@@ -1,0 +1,88 @@
+"""The cells of a claim as the arms of a contrast: ours by seed, or a number that is quoted only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from retable.tables.results import Reading
+from retable.tables.spec_parts import Claim
+from retable.tables.verdicts import contrast as tests
+from retable.tables.verdicts.claim_contrasts import Sum, Term, ideal_of
+from retable.tables.verdicts.contrast import Arm
+from retable.tables.verdicts.reported import column_decimals, read
+
+if TYPE_CHECKING:
+    from retable.tables.aggregate import Cell, Table
+
+HEAVY_FROM = 20
+"""Runs behind a reported row from which its spread tells about the tails."""
+
+
+def printed(table: Table, column: str) -> int | None:
+    """The most decimals printed in a column: a last zero may have been dropped."""
+    cells = [found[column] for found in table.spec.reported.values() if column in found]
+    return column_decimals(reported.value for reported in cells)
+
+
+def is_ours(cell: Cell) -> bool:
+    """Whether the cell is run, and not only reported."""
+    return cell.n_planned > 0
+
+
+def arm_of(table: Table, claim: Claim, term: Term) -> Arm:
+    """The arm of one term of a claim's sum."""
+    weight, row, column = term
+    cell, ideal = table.cells[row, column], ideal_of(table, claim, column)
+    if not is_ours(cell):
+        assert cell.reported is not None
+        return Arm(weight, None, _away(read(cell.reported, printed(table, column)), ideal))
+    return Arm(weight, _values(cell, ideal), None)
+
+
+def _values(cell: Cell, ideal: float | None) -> Mapping[int, float]:
+    if ideal is None:
+        return cell.values
+    return {seed: abs(value - ideal) for seed, value in cell.values.items()}
+
+
+def _away(reading: Reading, ideal: float | None) -> Reading:
+    return reading if ideal is None else replace(reading, value=abs(reading.value - ideal))
+
+
+def is_heavy_sum(table: Table, one: Sum) -> bool:
+    """Whether the sum's reported rows have many runs and one of its arms a heavy tail."""
+    cells = [table.cells[row, column] for _, row, column in one.terms]
+    reported = [cell.reported for cell in cells if cell.reported is not None]
+    if not reported or any((r.n or 0) < HEAVY_FROM for r in reported):
+        return False
+    return any(is_heavy_cell(cell) for cell in cells)
+
+
+def is_heavy_cell(cell: Cell) -> bool:
+    """Whether our or the reported spread of a positive metric is above half of the mean.
+
+    Of a cell that is relative to another row the recorded values tell whether it is positive: those
+    that its mean is over are linearised, and may be negative.
+    """
+    if any(value < 0 for value in (cell.raw or cell.values).values()):
+        return False
+    reading = None if cell.reported is None else read(cell.reported)
+    if reading is not None and reading.value < 0:
+        return False
+    return tests.is_heavy(
+        cell.mean,
+        cell.std,
+        None if reading is None else reading.value,
+        None if reading is None else reading.std,
+    )
+
+
+def reported_stds(table: Table, one: Sum) -> list[float | None]:
+    """Reported standard deviation of each of a sum's cells."""
+    out: list[float | None] = []
+    for _, row, column in one.terms:
+        reported = table.cells[row, column].reported
+        out.append(None if reported is None else read(reported).std)
+    return out

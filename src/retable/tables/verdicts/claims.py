@@ -1,0 +1,290 @@
+"""A paper's claims, tested on the cells of a table.
+
+Every claim becomes weighted sums of cells (`parts`), each of which has to be positive. Which sums,
+by kind, is in :func:`_sums`; how a sum is tested in :mod:`retable.tables.verdicts.contrast`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from retable.tables.results import ClaimVerdict, Effect, JudgedClaim, Needed, Ratio, Wins
+from retable.tables.spec_parts import Claim
+from retable.tables.verdicts import contrast as tests
+from retable.tables.verdicts.claim_arms import (
+    arm_of,
+    is_heavy_cell,
+    is_heavy_sum,
+    is_ours,
+    reported_stds,
+)
+from retable.tables.verdicts.claim_contrasts import (
+    Sum,
+    columns_of,
+    margin_of,
+    metric_of,
+    others_of,
+    quotient_of,
+    sums_of,
+)
+from retable.tables.verdicts.contrast import Arm
+from retable.tables.verdicts.fieller import fieller
+from retable.tables.verdicts.multiplicity import all_of
+from retable.tables.verdicts.power import needed_claim, needed_tie
+from retable.util.errors import UserError
+
+if TYPE_CHECKING:
+    from retable.tables.aggregate import Cell, Table
+
+
+def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedClaim:
+    """What a table's cells say of one claim.
+
+    Args:
+        table: with its cells.
+        claim: of the table's file.
+        alpha: one-sided level; less than 5 % where several looks share it.
+
+    Raises:
+        UserError: where the claim names a function that the paper does not have.
+    """
+    base = JudgedClaim(
+        claim.id,
+        claim.statement,
+        claim.where or "",
+        claim.grade,
+        claim.kind,
+        "not judged",
+        "not judged",
+        why=claim.why_not_judged,
+    )
+    if claim.kind == "not_judged":
+        return base
+    elsewhere = claim.not_in.get(table.protocol)
+    if table.protocol == "smoke":
+        elsewhere = "protocol smoke runs on generated data"
+    sums = sums_of(table, claim)
+    cells = _cells(table, claim, sums)
+    rule = "; ".join(s.text(table) for s in sums) if sums else _rule_withoutsums_of(claim)
+    unit = _unit(table, cells)
+    base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None)
+    waiting = _waiting(table, sums, cells)
+    if waiting == "not run":
+        return replace(base, verdict="partial", text=waiting, marks=[])
+    parts = _tested(table, claim, sums, cells, alpha)
+    verdict, p = _together(claim, parts)
+    weakest = max((effect for _, effect, _ in parts), key=_weakness)
+    judged = replace(
+        base,
+        verdict=verdict,
+        text=verdict,
+        effect=weakest,
+        p=p,
+        wins=_wins(table, claim, sums),
+        ratio=_ratio(table, claim),
+        parts=parts if len(parts) > 1 else [],
+        why="not known" if verdict == "contradicted" else None,
+    )
+    if waiting:
+        return replace(judged, verdict="partial", text=waiting, why=None)
+    if elsewhere is not None:
+        return replace(judged, verdict="not judged", text="not judged", why=elsewhere, p=None)
+    return replace(judged, needed=_needed(table, claim, judged, cells, alpha))
+
+
+def _needed(
+    table: Table, claim: Claim, judged: JudgedClaim, cells: Sequence[Cell], alpha: float
+) -> Needed | None:
+    """Seeds that would decide; None where it is decided, or part of the error is not ours."""
+    effect = judged.effect
+    ours = all(is_ours(cell) for cell in cells)
+    if judged.verdict != "undecided" or effect is None or effect.std is None or not ours:
+        return None
+    if effect.n < 2:
+        return None
+    if claim.kind == "tie":
+        margin = margin_of(table, claim, cells[0].column)
+        return needed_tie(effect.theta, effect.std, margin, alpha=alpha)
+    return needed_claim(effect.theta, effect.std, alpha=alpha)
+
+
+def _weakness(effect: Effect) -> float:
+    return -math.inf if effect.p is None else effect.p
+
+
+def _cells(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Cell]:
+    """Cells that the claim is about, each once; those that do not exist are left out."""
+    if sums:
+        places = [(row, column) for s in sums for _, row, column in s.terms]
+    elif claim.kind == "function":
+        rows, columns = claim.rows() or list(table.spec.rows), columns_of(table, claim)
+        places = [(row, column) for row in rows for column in columns]
+    else:
+        places = [(row, column) for row in claim.rows() for column in columns_of(table, claim)]
+    return [table.cells[place] for place in dict.fromkeys(places) if place in table.cells]
+
+
+def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | None:
+    """Why the claim cannot be judged yet: ``not run``, ``partial 3/5``, ``diverged 1/5``."""
+    places = {(row, column) for s in sums for _, row, column in s.terms}
+    if not cells or any(place not in table.cells for place in places):
+        return "not run"
+    ours = [cell for cell in cells if is_ours(cell)]
+    if not ours or any(cell.n == 0 for cell in ours):
+        return "not run"
+    # What would be run under another protocol is no row that can only be quoted.
+    if any(not is_ours(cell) and table.spec.rows[cell.row].runs_in(cell.column) for cell in cells):
+        return "not run"
+    for status in ("diverged", "failed", "timeout"):
+        worst = max(ours, key=lambda cell: cell.ended.get(status, 0))
+        if worst.ended.get(status):
+            return f"{status} {worst.ended[status]}/{worst.n_planned}"
+    least = min(ours, key=lambda cell: cell.n_done / cell.n_planned)
+    if least.n_done < least.n_planned:
+        return f"partial {least.n_done}/{least.n_planned}"
+    return None
+
+
+def _tested(
+    table: Table, claim: Claim, sums: Sequence[Sum], cells: Sequence[Cell], alpha: float
+) -> list[tuple[str, Effect, ClaimVerdict]]:
+    if claim.kind == "function":
+        values = _function(table, claim)({(c.row, c.column): c.values for c in cells})
+        if not values:
+            raise UserError(f"{table.name}: claims.{claim.id}.function: gave no number of any seed")
+        effect = tests.contrast([Arm(1.0, dict(values), None)], alpha=alpha)
+        return [(claim.function or "", effect, tests.conclude(effect))]
+    if claim.kind in {"tie", "spread"}:
+        return [_pair(table, claim, column, alpha) for column in columns_of(table, claim)]
+    parts: list[tuple[str, Effect, ClaimVerdict]] = []
+    for one in sums:
+        metrics = [metric_of(table, c) for _, _, c in one.terms]
+        fixed = all(metric.deterministic for metric in metrics)
+        quanta = {metric.quantum for metric in metrics}
+        heavy = is_heavy_sum(table, one)
+        effect = tests.contrast(
+            [arm_of(table, claim, term) for term in one.terms],
+            one.c0,
+            quantum=quanta.pop() if len(quanta) == 1 else None,
+            alpha=alpha,
+            paired=False if heavy else None,
+            deterministic=fixed,
+            least_std=reported_stds(table, one) if heavy else (),
+        )
+        # At least is at least: where nothing is estimated, a number may lie on its bound.
+        if fixed and effect.theta == 0 and claim.kind in {"threshold", "ratio", "not_worse"}:
+            parts.append((one.name, replace(effect, p=0.0), "upheld"))
+        else:
+            parts.append((one.name, effect, tests.conclude(effect)))
+    return parts
+
+
+def _pair(
+    table: Table, claim: Claim, column: str, alpha: float
+) -> tuple[str, Effect, ClaimVerdict]:
+    assert claim.better is not None
+    (other,) = others_of(claim)
+    a, b = ((1.0, claim.better, column), (-1.0, other, column))
+    name = table.spec.columns[column].title or column
+    if claim.kind == "tie":
+        arms = [arm_of(table, claim, a), arm_of(table, claim, b)]
+        quantum = metric_of(table, column).quantum
+        effect, verdict = tests.tie(
+            arms, margin_of(table, claim, column), alpha=alpha, quantum=quantum
+        )
+        return name, effect, verdict
+    first, second = (table.cells[row, column].values for _, row, _ in (a, b))
+    effect = tests.spread_effect(list(first.values()), list(second.values()), alpha)
+    return name, effect, tests.conclude(effect)
+
+
+def _function(
+    table: Table, claim: Claim
+) -> Callable[[Mapping[tuple[str, str], Mapping[int, float]]], Mapping[int, float]]:
+    """The paper's own test of a claim: from values by place and seed to a number per seed."""
+    module = f"retable.papers.{table.spec.paper}.claims"
+    try:
+        return getattr(importlib.import_module(module), claim.function or "")
+    except (ImportError, AttributeError):
+        raise UserError(
+            f"{table.name}: claims.{claim.id}.function: no '{claim.function}' in {module}"
+        ) from None
+
+
+def _together(
+    claim: Claim, parts: Sequence[tuple[str, Effect, ClaimVerdict]]
+) -> tuple[ClaimVerdict, float | None]:
+    if len(parts) == 1:
+        _, effect, verdict = parts[0]
+        return verdict, effect.p
+    verdicts = [verdict for _, _, verdict in parts]
+    if claim.kind == "tie" or all(effect.df is None for _, effect, _ in parts):
+        ps = [effect.p for _, effect, _ in parts if effect.p is not None]
+        p = max(ps) if len(ps) == len(parts) else None
+        if all(v == "upheld" for v in verdicts):
+            return "upheld", p
+        return ("contradicted" if "contradicted" in verdicts else "undecided"), p
+    return all_of([effect for _, effect, _ in parts])
+
+
+def _wins(table: Table, claim: Claim, sums: Sequence[Sum]) -> Wins | None:
+    """Seeds on which every sum of the claim is positive; only where all arms are ours."""
+    if not sums:
+        return None
+    per_sum: list[dict[int, float]] = []
+    for one in sums:
+        arms = [arm_of(table, claim, term) for term in one.terms]
+        if any(arm.values is None for arm in arms):
+            return None
+        per_sum.append(tests.sums(arms, one.c0))
+    seeds = set.intersection(*map(set, per_sum))
+    metrics = [metric_of(table, c) for s in sums for _, _, c in s.terms]
+    if not seeds or all(metric.deterministic for metric in metrics):
+        return None
+    return tests.wins([min(values[seed] for values in per_sum) for seed in sorted(seeds)])
+
+
+def _ratio(table: Table, claim: Claim) -> Ratio | None:
+    """The printed ratio of a claim about one: of the averages where it is about those."""
+    columns = columns_of(table, claim)
+    if claim.kind != "ratio" or not (claim.average or len(columns) == 1):
+        return None
+    sides: list[dict[int, float]] = []
+    for side in (0, 1):
+        cells = [table.cells[quotient_of(table, claim, c)[side], c] for c in columns]
+        if not all(is_ours(cell) for cell in cells):
+            return None
+        common = set.intersection(*(set(cell.values) for cell in cells))
+        sides.append({s: math.fsum(c.values[s] for c in cells) / len(cells) for s in common})
+    return fieller(sides[0], sides[1]) if all(sides) else None
+
+
+def _marks(cells: Sequence[Cell]) -> list[str]:
+    marks: list[str] = []
+    for cell in cells:
+        found = [m for m in cell.marks if m in {"stale", "mixed devices", "selection stale"}]
+        if 0 < cell.n < cell.n_done:
+            found.append(f"partial {cell.n}/{cell.n_done}: no value from the others")
+        if not is_ours(cell) and cell.reported is not None:
+            found.append(f"quoted number ({cell.reported.grade})")
+        if is_heavy_cell(cell):
+            found.append("heavy tails")
+        marks += [mark for mark in found if mark not in marks]
+    return marks
+
+
+def _unit(table: Table, cells: Sequence[Cell]) -> str:
+    units = {metric_of(table, cell.column).unit for cell in cells}
+    return units.pop() if len(units) == 1 else ""
+
+
+def _rule_withoutsums_of(claim: Claim) -> str:
+    if claim.kind == "function":
+        return f"the paper's own test {claim.function}: its mean over the seeds > 0"
+    if claim.kind == "spread":
+        return "mean of |value − median|: than − better > 0, from 10 runs on"
+    return "difference within the margin in either direction"

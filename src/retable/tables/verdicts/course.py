@@ -1,0 +1,72 @@
+"""Looks at a table that is run until it is decided, and how far it has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from retable.tables.results import Judged, JudgedClaim
+
+Place = tuple[str, str]
+"""Row and column."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Numbers of seeds at which a table is looked at, fixed before its first run.
+
+    Attributes:
+        seeds: ascending; the last is the most there may be.
+        fixed: day on which they were.
+    """
+
+    seeds: list[int]
+    fixed: str
+
+    @property
+    def alphas(self) -> list[float]:
+        """Level that each look spends; 5 % in all."""
+        from retable.tables.verdicts.power import (
+            alphas,  # scipy, which tables without looks do not need
+        )
+
+        return alphas(self.seeds)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far a table has come.
+
+    Attributes:
+        taken: looks that are complete.
+        seeds: of each cell, how many it has been looked at with.
+        cells: verdicts at the last look of each cell that is compared.
+        claims: the same for claims, by id.
+        settled: at which look (from 1), by place or id.
+        dropped: those given up because more seeds would hardly decide them, and at which look.
+        needed: cells that the next look needs, and with how many seeds; empty where it is over.
+    """
+
+    looks: Looks
+    taken: int = 0
+    seeds: dict[Place, int] = field(default_factory=dict[Place, int])
+    cells: dict[Place, Judged] = field(default_factory=dict[Place, Judged])
+    claims: dict[str, JudgedClaim] = field(default_factory=dict[str, JudgedClaim])
+    settled: dict[Place | str, int] = field(default_factory=dict["Place | str", int])
+    dropped: dict[Place | str, int] = field(default_factory=dict["Place | str", int])
+    needed: dict[Place, int] = field(default_factory=dict[Place, int])
+
+    @property
+    def spent(self) -> float:
+        """Error spent so far."""
+        return sum(self.looks.alphas[: self.taken])
+
+    def text(self) -> str:
+        """What has to stand with the table."""
+        seeds = ", ".join(map(str, self.looks.seeds))
+        return (
+            f"Run until decided: looks at {seeds} seeds, fixed on {self.looks.fixed} before the"
+            f" first run; {self.taken} of {len(self.looks.seeds)} taken, α spent {self.spent:.4f}"
+            f" of 0.05; {len(self.settled)} cells and claims settled, {len(self.dropped)} dropped"
+            " because more seeds would hardly decide them. Intervals are at level 1 − α of their"
+            " look. A mean at which one stopped is slightly too extreme."
+        )

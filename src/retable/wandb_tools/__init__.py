@@ -1,0 +1,1 @@
+"""W&B afterwards: upload what lies here, get back what lies there, dashboards."""

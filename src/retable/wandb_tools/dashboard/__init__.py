@@ -1,0 +1,1 @@
+"""A table's dashboard in W&B: a workspace and a report."""
