@@ -49,6 +49,6 @@ ENTRIES: list[Entry] = [
         "artefacts left out of what two records have to share",
         "src/retable/runs/records.py",
         (('            **({"artifacts": self.artifacts} if self.artifacts else {}),\n', ""),),
-        "tests/launch/test_artifacts.py::test_records_with_other_artefacts_are_not_equal",
+        "tests/runs/test_artifacts.py::test_records_with_other_artefacts_are_not_equal",
     ),
 ]

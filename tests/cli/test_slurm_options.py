@@ -86,7 +86,7 @@ def test_settings_that_are_chosen_later_are_said_to_need_another_call(
     fake_slurm, retable, runs, tmp_path
 ):
     extra = tmp_path / "extra"
-    shutil.copytree(Path(__file__).parent / "extra", extra)
+    shutil.copytree(Path(__file__).parents[1] / "extra", extra)
     table = extra / "conf" / "table" / "digits" / "accuracy.yaml"
     table.write_text(table.read_text() + SELECT)
     done = retable(*RUN, *ON, RETABLE_EXTRA=extra)

@@ -20,7 +20,7 @@ from retable.runs.frozen import freeze
 from retable.tables import grid, spec
 from retable.util import paths
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OWN = sorted(
     p.relative_to(ROOT / "conf" / "experiment").with_suffix("").as_posix()
     for p in (ROOT / "conf" / "experiment").rglob("*.yaml")

@@ -21,7 +21,7 @@ EVIL = "setup: [touch /tmp/owned], name: evil"
 @pytest.fixture
 def extra(tmp_path, monkeypatch):
     folder = tmp_path / "extra"
-    shutil.copytree(Path(__file__).parent / "extra", folder)
+    shutil.copytree(Path(__file__).parents[1] / "extra", folder)
     monkeypatch.setenv("RETABLE_EXTRA", str(folder))
     return folder
 

@@ -1,6 +1,6 @@
 """Keys, fingerprints and seeds: what changes them, what may not, and the keys of what is shipped.
 
-New settings are added to the golden file by  python tests/test_identity.py --write , which refuses
+New settings are added to the golden file by  python tests/runs/test_identity.py --write , which refuses
 to change or drop a line: published records have those keys.
 """
 
@@ -20,8 +20,8 @@ from retable.runs import identity
 from retable.runs.identity import derive_seed, fingerprint, modules_of, run_key
 from retable.tables import spec
 
-ROOT = Path(__file__).parents[1]
-GOLDEN = Path(__file__).parent / "golden_keys.json"
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parents[1] / "golden_keys.json"
 TARGETS = ["retable.papers.digits.data.Digits", "retable.papers.digits.module.Perceptron"]
 
 
@@ -102,7 +102,7 @@ def test_keys_of_everything_shipped_are_the_golden_ones():
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     now = {"neutral": neutral_values(), "keys": shipped_keys()}
     assert not (changed := lost(golden, now)), f"records would be orphaned: {changed[:5]} ..."
-    assert not lost(now, golden), "python tests/test_identity.py --write adds the new lines"
+    assert not lost(now, golden), "python tests/runs/test_identity.py --write adds the new lines"
 
 
 def test_the_golden_file_grows_and_never_forgets(tmp_path):
