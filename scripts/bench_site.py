@@ -75,6 +75,7 @@ def generate(folder: Path, n_runs: int, n_epochs: int) -> None:
     file.write_text(table_text(n_runs // (ROWS * COLUMNS)), encoding="utf-8")
     use(folder)
     from retable.runs import published_records, records
+    from retable.runs.history import history_text
     from retable.tables import grid
 
     planned = grid.plan("digits/many")
@@ -83,7 +84,7 @@ def generate(folder: Path, n_runs: int, n_epochs: int) -> None:
     histories: dict[str, str] = {}
     for run in planned.runs():
         rows = history(rng, n_epochs)
-        text = records.history_text(rows)
+        text = history_text(rows)
         record = made(run, rng, records.text_sha256(text))
         attempt = run.folder / "attempts" / "1"
         attempt.mkdir(parents=True)

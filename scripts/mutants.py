@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant(
         "relative imports not in the fingerprint",
         "src/retable/runs/import_closure.py",
-        (("base = static.absolute(module, node)", 'base = node.module or ""'),),
+        (("base = source_files.absolute(module, node)", 'base = node.module or ""'),),
         "tests/runs/test_import_closure.py::test_the_closure_holds_every_own_module_and_no_other",
     ),
     Mutant(
@@ -153,7 +153,7 @@ MUTANTS = [
         "src/retable/launch/worker.py",
         (
             (
-                "        records.write_atomic(history, records.history_text(rows))\n",
+                "        records.write_atomic(history, history_text(rows))\n",
                 "        pass\n",
             ),
             ("        records.write_atomic(history, text)\n", "        pass\n"),

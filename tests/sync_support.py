@@ -16,6 +16,7 @@ from fault_support import wait_for
 from job_support import LAUNCHED, freeze
 from retable.runs import frozen, records
 from retable.runs.frozen import recorded
+from retable.runs.history import history_text
 from retable.runs.records import Record, ResultRow, Status
 from retable.tracking import naming, tags, wandb_run
 from retable.tracking.ledger import Ledger
@@ -72,7 +73,7 @@ def record(run, number, epochs, status=Status.DONE, **changes):
         "threads": 1,
         "workers": 1,
         "weights_sha256": "0" * 64 if done else None,
-        "history_sha256": records.text_sha256(records.history_text(rows(epochs))) if done else None,
+        "history_sha256": records.text_sha256(history_text(rows(epochs))) if done else None,
         "fingerprint": run.fingerprint,
         "provenance": LAUNCHED.provenance,
     }
@@ -95,7 +96,7 @@ def attempt(
     """
     path = run.folder / "attempts" / str(number)
     path.mkdir(parents=True)
-    (path / HISTORY).write_text(records.history_text(rows(end)))
+    (path / HISTORY).write_text(history_text(rows(end)))
     made = status and record(run, number, end, status)
     if made:
         written = records.write_attempt(path, made)
@@ -121,7 +122,10 @@ def attempt(
 
 
 def _closed(given):
-    code = "import json, sys; from retable.tracking import merge; merge.write(json.load(sys.stdin))"
+    code = (
+        "import json, sys; from retable.wandb_tools.rewrite import write;"
+        "write(json.load(sys.stdin))"
+    )
     subprocess.run(
         [sys.executable, "-c", code], input=json.dumps(given), text=True, check=True,
         env=wandb_run.environment(), capture_output=True,

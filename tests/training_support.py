@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retable.config.compose import compose, hydra_ready
-from retable.runs import records
+from retable.runs.history import history_text
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, execute
 
@@ -55,7 +55,7 @@ def stopped(cfg, base, stops, **more):
 
 def substance(outcome):
     return (
-        records.history_text(outcome.history),
+        history_text(outcome.history),
         outcome.weights_sha256,
         outcome.results,
         outcome.best_epoch,

@@ -20,7 +20,7 @@ from job_support import written
 from retable.admin import clean, clean_rules
 from retable.admin.clean import CATEGORIES, UNASKED, parse_only, remove, survey
 from retable.launch import rerun
-from retable.runs import records
+from retable.runs import lease, records
 from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.util.errors import UserError
@@ -234,9 +234,9 @@ def test_the_patterns_are_those_of_the_writers(tmp_path, monkeypatch):
 
 def test_what_is_read_from_a_frozen_run_is_what_a_launch_writes():
     run = written("launcher.lease_s=600", "launcher.snapshot=true")
-    assert clean_rules.lease_s(run.folder) == 600
+    assert lease.lease_s(run.folder) == 600
     assert clean._may_need_source(run.folder, time.time())
     run = written("launcher.lease_s=5", seed=1)
-    assert clean_rules.lease_s(run.folder) == 60
+    assert lease.lease_s(run.folder) == 60
     assert not clean._may_need_source(run.folder, time.time())
     assert clean.VERIFY == rerun.VERIFY

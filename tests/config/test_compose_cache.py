@@ -285,8 +285,8 @@ def test_a_large_table_that_was_planned_before_needs_no_hydra(conf, tmp_path, ro
     lines = [f"  r{n}: [model.hidden={n + 1}]" for n in range(rows)]
     file.write_text("\n".join([f"{head}rows:", *lines]) + "\n", encoding="utf-8")
     code = (
-        "import sys\nfrom retable.tables import grid, progress\n"
-        "print(progress.survey(grid.plan('digits/accuracy')).as_text())\n"
+        "import sys\nfrom retable.monitor import table_progress\nfrom retable.tables import grid\n"
+        "print(table_progress.survey(grid.plan('digits/accuracy')).as_text())\n"
         "print(sorted({'hydra', 'omegaconf', 'torch', 'polars'} & set(sys.modules)))\n"
     )
     for expected in (["hydra", "omegaconf"], loaded):

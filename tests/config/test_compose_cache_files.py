@@ -179,9 +179,10 @@ def test_two_writers_keep_what_both_have(cache, asked):
 
 def test_many_writers_at_once_leave_a_whole_file(cache):
     code = (
-        "import sys\nfrom retable import composed\nfrom retable.config.compose import compose\n"
-        "composed.WORTH_A_FILE = 1\n"
-        "for i in range(4):\n    with composed.planning():\n"
+        "import sys\nfrom retable.config import compose_cache\n"
+        "from retable.config.compose import compose\n"
+        "compose_cache.WORTH_A_FILE = 1\n"
+        "for i in range(4):\n    with compose_cache.planning():\n"
         f"        compose([*{BASE!r}, f'model.hidden={{sys.argv[1]}}{{i}}'])\n"
     )
     processes = [

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from retable.config import signatures
+from retable.config import signatures, source_files
 from retable.util.errors import UserError
 
 COMPARED = (
@@ -80,10 +80,11 @@ def test_kwargs_are_followed_to_what_they_are_handed_to(inspected):
 
 def _forget():
     for known in (
-        signatures.module_file,
-        signatures.module_tree,
+        source_files.module_file,
+        source_files.module_tree,
         signatures.find,
         signatures.signature,
+        signatures._choices,
     ):
         known.cache_clear()
     signatures.derives_from.cache_clear()
@@ -157,9 +158,31 @@ def test_inheritance_and_dataclasses(package):
     assert not signatures.derives_from(child, "made.base.Base")
 
 
+def test_a_name_for_some_choices_is_followed_to_them(package):
+    package(
+        kinds="from typing import Literal\nKind = Literal['a', 'b']\nSize = int\nLoop = Loop\n",
+        again="from made.kinds import Kind as Sort, Size\n",
+        users="from dataclasses import dataclass\nfrom .again import Sort, Size\n"
+        "def f(kind: Sort | None, size: Size, name: str, plain, *, more: list[Sort] = ()):\n"
+        "    pass\n"
+        "@dataclass\nclass Data:\n    kind: Sort\n",
+        a="from made.b import X\n",
+        b="from made.a import X\ndef g(x: X):\n    pass\n",
+    )
+    found = signature("made.users.f").parameters
+    spelt = {p.name: p.annotation and ast.unparse(p.annotation) for p in found.values()}
+    assert spelt == {
+        "kind": "Literal['a', 'b'] | None", "size": "Size", "name": "str", "plain": None,
+        "more": "list[Literal['a', 'b']]",
+    }  # fmt: skip
+    kind = signature("made.users.Data").parameters["kind"].annotation
+    assert ast.unparse(kind) == "Literal['a', 'b']"
+    assert ast.unparse(signature("made.b.g").parameters["x"].annotation) == "X"
+
+
 @pytest.mark.parametrize("module", ["", ".", "torch..nn", "torch.nn./etc", "..", "nothing.here"])
 def test_odd_module_names_are_no_modules(module):
-    assert signatures.module_file(module) is None
+    assert source_files.module_file(module) is None
 
 
 def test_torch_is_not_imported_to_check_a_config():
@@ -176,4 +199,4 @@ def test_a_file_that_is_no_python_is_named(tmp_path, monkeypatch):
     (tmp_path / "brokenlib.py").write_text("x = 1\nif x\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"brokenlib.py, line 2: cannot be parsed \(expected ':'\)"):
-        signatures.module_tree("brokenlib")
+        source_files.module_tree("brokenlib")

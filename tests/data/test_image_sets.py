@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import yaml
 
 from conftest import ROOT
-from retable.data.image_sets import SETS, image_set
+from retable.data.image_sets import SETS, ImageSetName, image_set
 from retable.util.errors import UserError
 
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
@@ -53,6 +54,7 @@ def test_a_set_by_its_short_name(name, hub, config, columns, sizes, shape, class
 
 
 def test_these_are_all_sets_and_nobody_can_change_one():
+    assert list(get_args(ImageSetName)) == list(SETS)
     assert sorted(SETS) == ["cifar10", "cifar100", "fashion_mnist", "mnist", "svhn"]
     assert len({found.hub for found in SETS.values()}) == len(SETS)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -14,6 +14,7 @@ import pytest
 from retable.report import publish
 from retable.report.restore import restore
 from retable.runs import published_records, records
+from retable.runs.history import history_text
 from retable.tables import collect
 from retable.tables.grid import plan
 from retable.util import paths
@@ -61,9 +62,7 @@ def test_a_thinned_history_is_left_out_and_published_again(results, monkeypatch)
     grid = plan(NAME, PROTOCOL)
     file = published_records.parquet_file(NAME, PROTOCOL)
     monkeypatch.setattr(published_records, "MAX_HISTORY", 3)
-    whole = {
-        k: records.history_text(json.loads(t)) for k, t in published_records.histories(file).items()
-    }
+    whole = {k: history_text(json.loads(t)) for k, t in published_records.histories(file).items()}
     published_records.write(file, collect.from_results(grid), whole)
     thin = published_records.histories(file)
     assert all(len(json.loads(rows)) == 3 for rows in thin.values())

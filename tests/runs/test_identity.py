@@ -1,7 +1,7 @@
 """Keys, fingerprints and seeds: what changes them, what may not, and the keys of what is shipped.
 
-New settings are added to the golden file by  python tests/runs/test_identity.py --write , which refuses
-to change or drop a line: published records have those keys.
+New settings are added to the golden file by  python tests/runs/test_identity.py --write , which
+refuses to change or drop a line: published records have those keys.
 """
 
 from __future__ import annotations

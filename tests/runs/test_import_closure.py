@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.config import signatures
+from retable.config import source_files
 from retable.runs import identity, import_closure, records, snapshot
 from retable.runs.identity import fingerprint, modules_of
 
@@ -91,7 +91,7 @@ def seen(extra, monkeypatch):
 
 def forget() -> None:
     importlib.invalidate_caches()
-    for known in (signatures.module_file, signatures.module_tree, import_closure.own_places,
+    for known in (source_files.module_file, source_files.module_tree, import_closure.own_places,
                   import_closure._holds_distributions, identity._fingerprint):  # fmt: skip
         known.cache_clear()
 

@@ -8,6 +8,7 @@ from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixtur
 from retable.launch.dispatch import launch
 from retable.report.publish import publish
 from retable.runs import records
+from retable.runs.history import history_text
 from retable.runs.lookup import find, history_of, refreeze
 from retable.tables.grid import plan
 from retable.util import paths
@@ -32,7 +33,7 @@ def test_by_folder_key_and_prefix_with_or_without_paper(done):
 def test_history_comes_with_it(done):
     found = find(done[0].key)
     assert [row["epoch"] for row in found.history] == [0]
-    assert records.text_sha256(records.history_text(found.history)) == found.record.history_sha256
+    assert records.text_sha256(history_text(found.history)) == found.record.history_sha256
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from retable.runs import records
+from retable.runs.history import history_text
 from retable.runs.records import Status
 from retable.tracking import ledger, naming
 from retable.tracking.ledger import Ledger
@@ -86,7 +86,7 @@ def test_a_history_that_is_not_the_records_is_a_flaw():
     path = attempt(run, 1)
     assert found(run)[0].flaw() is None
     kept = (path / local_runs.HISTORY).read_text()
-    (path / local_runs.HISTORY).write_text(records.history_text(rows(2)))
+    (path / local_runs.HISTORY).write_text(history_text(rows(2)))
     assert "not the one" in found(run)[0].flaw()
     (path / local_runs.HISTORY).unlink()
     assert found(run)[0].flaw() == "its history is gone"
@@ -108,7 +108,7 @@ def test_the_digest_changes_with_history_record_and_tags():
     [one] = found(run)
     changed = [
         replace(one, tags=["t"]),
-        replace(one, history=records.history_text(rows(4))),
+        replace(one, history=history_text(rows(4))),
         replace(one, record=one.record.model_copy(update={"wall_s": 9.0})),
     ]
     digests = {one.digest(), *(other.digest() for other in changed)}

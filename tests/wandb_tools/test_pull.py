@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from retable.runs import frozen, records, scan
+from retable.runs.history import history_text
 from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.tracking import naming, run_payload
@@ -150,7 +151,7 @@ def test_of_several_the_one_of_the_present_code_is_taken(server, runs, tmp_path)
     found = records.read(moved(run, tmp_path / "elsewhere").folder / "record.json")
     assert found
     assert found.fingerprint == run.fingerprint
-    assert found.history_sha256 == records.text_sha256(records.history_text(rows(4)))
+    assert found.history_sha256 == records.text_sha256(history_text(rows(4)))
 
 
 def test_a_server_that_says_no_is_a_users_error(server, tmp_path):
@@ -166,6 +167,6 @@ def test_whole_numbers_and_floats_of_a_history_are_what_they_were():
     row = {"epoch": 3, **{f"m{n}": value for n, value in enumerate(values)}}
     # As the service's JSON has them: whole floats without a point.
     sent = {k: int(v) if v == int(v) and abs(v) < 1e21 else v for k, v in row.items()}
-    assert pull.history_of([sent]) == records.history_text([row])
+    assert pull.history_of([sent]) == history_text([row])
     assert pull.history_of([{"epoch": 0, "image": {"_type": "image-file"}}]) is None
     assert pull.history_of([{"epoch": "x"}]) is None

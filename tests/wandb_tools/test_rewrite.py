@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from retable.runs import records
+from retable.runs.history import history_text
 from retable.runs.records import Status
 from retable.tracking import naming, run_payload, tags, wandb_run
 from retable.wandb_tools import local_runs, rewrite, segments
@@ -72,9 +73,9 @@ def test_a_segment_with_other_tags_history_or_record_is_not_whole(runs):
     assert not rewrite.is_whole(segment, local_of(run))
     tags.write(runs, "digits/accuracy", "paper", {run.key: []})
     assert rewrite.is_whole(segment, local_of(run))
-    (path / local_runs.HISTORY).write_text(records.history_text(rows(4)))
+    (path / local_runs.HISTORY).write_text(history_text(rows(4)))
     assert not rewrite.is_whole(segment, local_of(run))
-    (path / local_runs.HISTORY).write_text(records.history_text(rows(3)))
+    (path / local_runs.HISTORY).write_text(history_text(rows(3)))
     content = json.loads((path / "record.json").read_text())
     (path / "record.json").write_text(json.dumps({**content, "wall_s": 2.5}))
     assert not rewrite.is_whole(segment, local_of(run))

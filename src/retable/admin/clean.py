@@ -25,15 +25,13 @@ from retable.admin.clean_rules import (
     dead_files,
     entries,
     file_size,
-    is_held,
-    lease_s,
     run_items,
     tree_size,
 )
 from retable.runs import lease as leases
 from retable.runs import provenance, records
 from retable.runs.frozen import FILE as CONFIG
-from retable.runs.lease import Lease
+from retable.runs.lease import Lease, is_busy, lease_s
 from retable.util import paths
 from retable.util.errors import UserError, nearest
 
@@ -106,7 +104,7 @@ def survey(runs: Path, cache: Path, only: Collection[str] = UNASKED) -> Plan:
         names = {entry.name for entry in entries(folder)}
         aside += sum(name.startswith(_SET_ASIDE) for name in names)
         needs_source = needs_source or (copies and _may_need_source(folder, now))
-        if leases.FILE in names and is_held(folder):
+        if leases.FILE in names and is_busy(folder):
             held += 1
             continue
         plan.items += run_items(folder, only, now)
@@ -179,7 +177,7 @@ def _last_change(folder: Path) -> float:
 def _holds_living(folder: Path) -> bool:
     """Whether a run goes on below a side folder, of which some have a folder per side."""
     found = (path for depth in ("*/*", "*/*/*") for path in folder.glob(f"{depth}/{leases.FILE}"))
-    return any(is_held(path.parent) for path in found)
+    return any(is_busy(path.parent) for path in found)
 
 
 def _may_need_source(folder: Path, now: float) -> bool:

@@ -9,9 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from retable.runs import lease as leases
 from retable.runs import records
-from retable.runs.frozen import FILE as CONFIG
 from retable.runs.records import Record, RecordError, Status
 
 HOUR = 3600.0
@@ -20,7 +18,6 @@ _CHECKPOINT = re.compile(r"epoch=([0-9]+)\.ckpt")
 _TEMPORARY = re.compile(
     r"\..+\.[0-9a-f]{12}\.tmp|epoch=[0-9]+\.tmp|\.(probe|broken)\.[0-9a-f]{12}|\.lease\.[0-9a-f]{16}"
 )
-_LEASE_S = re.compile(r"^ *lease_s: ([0-9.]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -149,20 +146,3 @@ def dead_files(folder: Path, now: float, run: Path | None) -> Iterator[Item]:
             with suppress(OSError):
                 if now - entry.stat(follow_symlinks=False).st_mtime > HOUR:
                     yield Item("leftovers", Path(entry), file_size(Path(entry)), run)
-
-
-def lease_s(folder: Path) -> float:
-    """How old a lease from elsewhere has to be to count as dead: what its launch has said."""
-    with suppress(OSError, ValueError):
-        found = _LEASE_S.search((folder / CONFIG).read_text(encoding="utf-8"))
-        if found is not None:
-            return max(60.0, float(found[1]))
-    return HOUR
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a living runner holds a run, or has to be taken for one that does."""
-    try:
-        return leases.is_held(folder, lease_s(folder))
-    except OSError:
-        return True  # cannot be told here, where nothing can be written

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from retable.config import compose_cache
 from retable.config.hydra_errors import USE_MULTIRUN, in_words, refuse_unreadable
-from retable.config.schema import RunConfig, is_keyed, keyed_part, sections, with_neutral
+from retable.config.refusals import check_interpolations, explain, place
+from retable.config.schema import RunConfig, keyed_part, with_neutral
 from retable.config.targets import check, check_devices, check_tested
 from retable.config.yaml_checks import (
     NOT_OF_A_FILE,
@@ -30,7 +31,6 @@ from retable.util.redact import private_at
 
 PROVIDED_TO_DATA = frozenset({"seed", "paths"})
 PROVIDED_TO_MODEL = frozenset({"seed"})
-_INTERPOLATION = re.compile(r"\$\{([^{}$]*)")
 _KEY = re.compile(r"[A-Za-z_][\w-]*(?:[./][\w-]+)*(?:@[\w.:-]*)?", re.ASCII)
 _SWEEPER = re.compile(r"hydra[./]sweeper\b")
 _SEVERAL = re.compile(r"[,(*\[]")
@@ -201,7 +201,7 @@ def _resolved(raw: Any, overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    _check_interpolations(OmegaConf.to_container(raw, resolve=False), overrides)
+    check_interpolations(OmegaConf.to_container(raw, resolve=False), overrides)
     try:
         missing = OmegaConf.missing_keys(raw)
         values = cast("dict[str, Any]", OmegaConf.to_container(raw, resolve=True))
@@ -240,7 +240,7 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explain(error, overrides)) from None
+        raise UserError(explain(error, overrides)) from None
     try:
         checked = config.model_copy(
             update={
@@ -256,100 +256,5 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
         check_tested(checked.model, checked.tested)
     except UserError as error:
         key = str(error).partition(":")[0]
-        raise UserError(f"{error}{_place(key.split('.'), overrides)}") from None
+        raise UserError(f"{error}{place(key.split('.'), overrides)}") from None
     return checked
-
-
-def _explain(error: ValidationError, overrides: Sequence[str] | None) -> str:
-    errors = error.errors(include_url=False)
-    # What is missing is often there under a misspelt name.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    path = [str(part) for part in first["loc"] if part != "[key]"]
-    given = brief(repr(first["input"]))
-    match first["type"]:
-        case "extra_forbidden":
-            owner: type[BaseModel] = RunConfig
-            for part in path[:-1]:
-                owner = sections(owner).get(part, owner)
-            message = f"unknown key{nearest(path[-1], owner.model_fields)}"
-        case "missing":
-            message = "is missing"
-        case "value_error":
-            message = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
-            if not path and re.match(r"[a-z_.]+: ", message):  # a contradiction names its key
-                path, message = message.split(":")[0].split("."), message.partition(": ")[2]
-            elif isinstance(first["input"], str):
-                message = f"{given} {message}"
-        case "literal_error":
-            choices = re.findall(r"'([^']*)'", first["msg"])
-            message = f"{given} is not valid{nearest(str(first['input']), choices)}"
-        case "dict_type" | "model_type":
-            message = f"{given} is not valid: expected key: value pairs"
-        case _:
-            message = (
-                f"{given} is not valid: {re.sub('^[A-Z][a-z]+ should', 'should', first['msg'])}"
-            )
-    dotted = brief(
-        ".".join(part if re.fullmatch(r"[\w./@-]+", part) else repr(part) for part in path)
-    )
-    return (f"{dotted}: {message}" if dotted else message) + _place(path, overrides)
-
-
-def _place(path: list[str], overrides: Sequence[str] | None) -> str:
-    """Say where a key, or else what it is a part of, was given: in which override or line."""
-    if overrides is None:
-        return ""
-    files = files_of(overrides)
-    for length in range(len(path), 0, -1):
-        dotted = ".".join(path[:length])
-        for text in reversed(overrides):
-            name = text.split("=", 1)[0].lstrip("+~")
-            if dotted == name or dotted.startswith(f"{name}.") or name.startswith(f"{dotted}."):
-                return f" (override '{brief(text)}')"
-        for file in files:
-            line = line_of(file, path[:length])
-            if line is not None:
-                return f" ({shown(file)}, line {line})"
-    return ""
-
-
-def _check_interpolations(values: Any, overrides: Sequence[str]) -> None:
-    for name, value in values.items() if isinstance(values, dict) else ():
-        field = str(name)
-        if field in RunConfig.model_fields and is_keyed(RunConfig, field):
-            _refuse_unkeyed(value, [field], overrides)
-
-
-def _refuse_unkeyed(value: Any, path: list[str], overrides: Sequence[str]) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_unkeyed(item, [*path, str(key)], overrides)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_unkeyed(item, [*path, str(index)], overrides)
-    elif isinstance(value, str):
-        for inner in _INTERPOLATION.findall(value):
-            reason = ""
-            if ":" in inner:
-                reason = f"a resolver ('{inner.split(':')[0]}')"
-            elif inner == "seed":
-                reason = "the seed, from which a run derives its own"
-            elif not _all_keyed(inner.split(".")):
-                reason = f"'{inner}', which is not part of a run's identity"
-            if reason:
-                raise UserError(
-                    f"{'.'.join(path)}: {brief(value)} refers to {reason}; a keyed field may not"
-                    f"{_place(path, overrides)}"
-                )
-
-
-def _all_keyed(path: Sequence[str]) -> bool:
-    """Whether everything below a place of the schema is part of a run's identity."""
-    section: type[BaseModel] = RunConfig
-    for name in path:
-        if name not in section.model_fields or not is_keyed(section, name):
-            return False
-        if name not in sections(section):
-            return True
-        section = sections(section)[name]
-    return all(is_keyed(section, name) for name in section.model_fields)

@@ -7,13 +7,11 @@ pay for (or run) an import of torch; so names are followed through the syntax tr
 from __future__ import annotations
 
 import ast
-import importlib.util
+import copy
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
-from retable.util.errors import UserError
-from retable.util.paths import paper_dirs, shown
+from retable.config.source_files import absolute, module_tree, statements
 
 
 @dataclass(frozen=True)
@@ -42,62 +40,6 @@ class Definition:
 
 
 @cache
-def module_file(module: str) -> Path | None:
-    """Source file of a module, found without importing it or its parents."""
-    # No file system takes longer names or paths; asking it about one is an error.
-    if len(module) > 1000 or not all(p.isidentifier() and len(p) < 60 for p in module.split(".")):
-        return None
-    if module.startswith("retable.papers."):
-        parts = module.split(".")[2:]
-        roots = paper_dirs()
-    else:
-        top, *parts = module.split(".")
-        spec = importlib.util.find_spec(top)  # a top-level name: nothing is imported
-        if spec is None:
-            return None
-        roots = [Path(folder) for folder in spec.submodule_search_locations or ()]
-        if not parts:
-            return _python_file(spec.origin)
-    for root in roots:
-        base = root.joinpath(*parts)
-        for path in (base / "__init__.py", base.with_suffix(".py")):
-            if path.is_file():
-                return path
-    return None
-
-
-def _python_file(origin: str | None) -> Path | None:
-    """Where a module lies, None for a package without a file and for a compiled module."""
-    return Path(origin) if origin is not None and origin.endswith(".py") else None
-
-
-@cache
-def module_tree(module: str) -> ast.Module | None:
-    """Syntax tree of a module.
-
-    Raises:
-        UserError: where its file is no Python.
-    """
-    path = module_file(module)
-    try:
-        return None if path is None else ast.parse(path.read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        where = f"{shown(path or Path(module))}, line {error.lineno}"
-        raise UserError(f"{where}: cannot be parsed ({error.msg})") from None
-
-
-def absolute(module: str, node: ast.ImportFrom) -> str:
-    """Module that a ``from ... import`` in a module names, its dots resolved."""
-    if not node.level:
-        return node.module or ""
-    path = module_file(module)
-    is_package = path is not None and path.name == "__init__.py"
-    parts = module.split(".")
-    base = parts[: len(parts) - node.level + (1 if is_package else 0)]
-    return ".".join([*base, *([node.module] if node.module else [])])
-
-
-@cache
 def find(
     module: str, name: str, seen: frozenset[tuple[str, str]] = frozenset()
 ) -> Definition | None:
@@ -113,7 +55,7 @@ def find(
     if tree is None:
         return None
     stars: list[str] = []
-    for node in reversed(_statements(tree.body)):
+    for node in reversed(statements(tree.body)):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return Definition(module, node)
         if isinstance(node, ast.ImportFrom):
@@ -130,23 +72,11 @@ def find(
     return None
 
 
-def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Statements of a module, those under ``if`` and ``try`` included."""
-    out: list[ast.stmt] = []
-    for node in body:
-        out.append(node)
-        if isinstance(node, ast.If):
-            out += _statements(node.body) + _statements(node.orelse)
-        elif isinstance(node, ast.Try):
-            out += _statements(node.body)
-    return out
-
-
 def public_names(module: str) -> list[str]:
     """Names that a module defines or imports by name, for suggestions."""
     tree = module_tree(module)
     names: list[str] = []
-    for node in _statements(tree.body) if tree else []:
+    for node in statements(tree.body) if tree else []:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             names.append(node.name)
         elif isinstance(node, ast.ImportFrom):
@@ -210,23 +140,24 @@ def _signature(definition: Definition, seen: frozenset[tuple[str, str]]) -> Sign
     return _of_function(definition.module, definition.node, seen | {key})
 
 
-def _own(node: ast.FunctionDef, *, skip_first: bool) -> Signature:
+def _own(module: str, node: ast.FunctionDef, *, skip_first: bool) -> Signature:
     """Parameters that a function names itself."""
     args = node.args
     positional = [*args.posonlyargs, *args.args]
     without_default = len(positional) - len(args.defaults)
     parameters = {
-        arg.arg: Parameter(arg.arg, arg.annotation, index < without_default)
+        arg.arg: Parameter(arg.arg, _spelt_out(module, arg.annotation), index < without_default)
         for index, arg in enumerate(positional)
         if not (skip_first and index == 0)
     }
     for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        parameters[arg.arg] = Parameter(arg.arg, arg.annotation, default is None)
+        kind = _spelt_out(module, arg.annotation)
+        parameters[arg.arg] = Parameter(arg.arg, kind, default is None)
     return Signature(parameters, args.kwarg is not None)
 
 
 def _of_function(module: str, node: ast.FunctionDef, seen: frozenset[tuple[str, str]]) -> Signature:
-    own = _own(node, skip_first=False)
+    own = _own(module, node, skip_first=False)
     calls = _forwarding_calls(node)
     called = _resolve(module, calls[0].func) if len(calls) == 1 else None
     if called is None:
@@ -240,12 +171,14 @@ def _of_class(
     functions = {n.name: n for n in reversed(node.body) if isinstance(n, ast.FunctionDef)}
     init = functions.get("__init__", functions.get("__new__"))
     if init is not None:
-        own = _own(init, skip_first=True)
+        own = _own(definition.module, init, skip_first=True)
         calls = [c for c in _forwarding_calls(init) if ast.unparse(c.func) == "super().__init__"]
         return _joined(own, _inherited(definition, node, seen), calls[0]) if calls else own
     inherited = _inherited(definition, node, seen)
     if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return Signature({**inherited.parameters, **_fields(node)}, inherited.takes_any)
+        return Signature(
+            {**inherited.parameters, **_fields(definition.module, node)}, inherited.takes_any
+        )
     return inherited
 
 
@@ -261,7 +194,7 @@ def _inherited(
     return Signature({}, False)
 
 
-def _fields(node: ast.ClassDef) -> dict[str, Parameter]:
+def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
     """What the ``__init__`` of a dataclass takes."""
     out: dict[str, Parameter] = {}
     for field in node.body:
@@ -276,8 +209,35 @@ def _fields(node: ast.ClassDef) -> dict[str, Parameter]:
                 continue
             required = not options.keys() & {"default", "default_factory"}
         name = field.target.id
-        out[name] = Parameter(name, field.annotation, required)
+        out[name] = Parameter(name, _spelt_out(module, field.annotation), required)
     return out
+
+
+def _spelt_out(module: str, annotation: ast.expr | None) -> ast.expr | None:
+    """An annotation with the choices in the place of names that stand for some."""
+
+    class Names(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            return _choices(module, node.id) or node
+
+    return None if annotation is None else Names().visit(copy.deepcopy(annotation))
+
+
+@cache
+def _choices(module: str, name: str, seen: frozenset[str] = frozenset()) -> ast.expr | None:
+    """The ``Literal[...]`` that a name stands for in a module; None where it is no such alias."""
+    if module in seen or not (tree := module_tree(module)):
+        return None
+    for node in reversed(statements(tree.body)):
+        if isinstance(node, ast.Assign) and any(_is_name(t, name) for t in node.targets):
+            value = node.value
+            literal = isinstance(value, ast.Subscript) and ast.unparse(value.value) == "Literal"
+            return value if literal else None
+        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+            if (alias.asname or alias.name) == name:
+                assert isinstance(node, ast.ImportFrom)
+                return _choices(absolute(module, node), alias.name, seen | {module})
+    return None
 
 
 def _forwarding_calls(node: ast.FunctionDef) -> list[ast.Call]:

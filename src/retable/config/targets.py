@@ -14,8 +14,7 @@ import pydantic
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
-from retable.config import signatures
-from retable.data.image_sets import SETS
+from retable.config import signatures, source_files
 from retable.util.errors import UserError, brief, is_text, nearest
 
 ALLOWED = (
@@ -54,7 +53,6 @@ _NAMES: dict[str, Any] = {
             "NonNegativeFloat",
         )
     },
-    "ImageSetName": Literal[tuple(SETS)],
     **{name: getattr(annotated_types, name) for name in ("Ge", "Gt", "Le", "Lt", "Interval")},
 }
 # What a config can only give as a nested target, which is checked by itself.
@@ -163,9 +161,9 @@ def definition(target: str, where: str) -> signatures.Definition:
     if not target.startswith(ALLOWED):
         raise _not_allowed(target, where)
     module, _, name = target.rpartition(".")
-    if signatures.module_file(module) is None:
+    if source_files.module_file(module) is None:
         parent, _, last = module.rpartition(".")
-        path = signatures.module_file(parent)
+        path = source_files.module_file(parent)
         siblings = [p.stem for p in path.parent.iterdir() if p.stem.isidentifier()] if path else []
         raise UserError(f"{where}._target_: no module '{brief(module)}'{nearest(last, siblings)}")
     found = signatures.find(module, name)
@@ -299,10 +297,5 @@ def _marker(node: ast.expr) -> Any:
 
 
 def _literals(annotation: ast.expr) -> list[str]:
-    found: list[str] = []
-    for node in ast.walk(annotation):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.append(node.value)
-        elif isinstance(node, ast.Name) and node.id == "ImageSetName":
-            found += SETS
-    return found
+    constants = (node for node in ast.walk(annotation) if isinstance(node, ast.Constant))
+    return [node.value for node in constants if isinstance(node.value, str)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from retable.util.errors import UserError, nearest
 
@@ -33,7 +34,7 @@ class ImageSet:
     canonical: bool
 
 
-ImageSetName = str
+ImageSetName = Literal["mnist", "fashion_mnist", "cifar10", "cifar100", "svhn"]
 """Name of one of :data:`SETS`; as the annotation of an argument it is checked before a run."""
 
 _SMALL = {"train": 60_000, "test": 10_000}

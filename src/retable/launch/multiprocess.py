@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from retable.launch.error_messages import line_of
 from retable.launch.process_setup import (
     end_with_parent,
-    log,
     log_to,
     resolved_device,
     set_threads,
@@ -33,6 +32,7 @@ from retable.launch.process_setup import (
 from retable.runs import frozen
 from retable.runs.attempts import identity_of
 from retable.util.atomic import write_atomic
+from retable.util.log import log
 
 if TYPE_CHECKING:
     import threading

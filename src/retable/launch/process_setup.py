@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Collection, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -92,12 +92,6 @@ def set_threads(threads: int) -> None:
         os.environ[name] = str(threads)
     torch.set_num_threads(threads)
     threadpool_limits(threads)
-
-
-def log(text: str) -> None:
-    """A line for the attempt's log; a full disk loses it and nothing else."""
-    with suppress(OSError):
-        print(text, file=sys.stderr)
 
 
 class log_to:  # noqa: N801 - used as a function

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from retable.config import signatures
+from retable.config import source_files
 from retable.launch import commit_code
 from retable.runs import provenance, records
 from retable.runs.frozen import FrozenRun
@@ -89,7 +89,9 @@ def why_not_by_commit(record: Record) -> str | None:
 
 def _is_elsewhere(target: str) -> bool:
     file = (
-        signatures.module_file(target.rpartition(".")[0]) if target.startswith("retable.") else None
+        source_files.module_file(target.rpartition(".")[0])
+        if target.startswith("retable.")
+        else None
     )
     return file is not None and not file.is_relative_to(paths.PACKAGE)
 

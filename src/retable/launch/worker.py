@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 
-from retable.launch import multiprocess, process_setup
+from retable.launch import multiprocess
 from retable.launch.error_messages import line_of
 from retable.launch.process_setup import (
     StopSign,
@@ -32,11 +32,14 @@ from retable.launch.process_setup import (
 from retable.runs import frozen, records
 from retable.runs.artifacts import write_artifacts
 from retable.runs.attempts import Attempt, Launched, identity_of, new_attempt
+from retable.runs.history import FILE as HISTORY
+from retable.runs.history import history_text
 from retable.runs.identity import fingerprint
 from retable.runs.lease import Lease
 from retable.runs.records import Record, ResultRow, Status
 from retable.tracking.tracker import Tracker
 from retable.util.errors import UserError
+from retable.util.log import log as to_stderr
 from retable.util.redact import scrub
 
 
@@ -207,7 +210,7 @@ def _attempt(
 
 def log(text: str) -> None:
     """A line for the attempt's log, as it may be shown to anybody."""
-    process_setup.log(scrub(text))
+    to_stderr(scrub(text))
 
 
 def _drop_halves(attempt: Path) -> None:
@@ -225,10 +228,10 @@ def _execute(
     from retable.training.checkpointing import find_resume
 
     run = attempt.run
-    history = attempt.folder / "history.jsonl"
+    history = attempt.folder / HISTORY
 
     def on_epoch(rows: list[dict[str, float]], _checkpoint: Path, _epoch: int) -> None:
-        records.write_atomic(history, records.history_text(rows))
+        records.write_atomic(history, history_text(rows))
         tracker.epoch()
 
     try:
@@ -249,7 +252,7 @@ def _execute(
                 )
                 with without_gpus(device):
                     outcome = runner.execute(run.config.model_dump(mode="json"), context)
-        text = records.history_text(outcome.history)
+        text = history_text(outcome.history)
         if outcome.history:
             records.write_atomic(history, text)
         artifacts = write_artifacts(attempt.folder, outcome.artifacts)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from retable.config.schema import RunConfig
 from retable.monitor import run_progress as epochs
 from retable.monitor.run_progress import Epoch
-from retable.runs import records
+from retable.runs import history, records
 
 _Stamp = tuple[str, int, int, int]
 
@@ -51,15 +47,16 @@ class Curves:
             config: its config.
             metrics: of the test, that are wanted most; their like of the validation is shown.
         """
-        file = _history(folder)
+        file = history.file_of_newest(records.attempts(folder))
         stamp = _stamp(file)
         known = self._known.get(folder)
         if known is not None and known[0] == stamp:
             return known[1]
         # How far it is comes first: an epoch that ends meanwhile is one more value, not one less.
         epoch = epochs.newest(folder, config, metrics)
-        rows = _rows(file) if file else []
-        curve = _curve(epoch, rows, _wanted(config, metrics))
+        rows = history.whole_rows(file) if file else []
+        chosen = [config.best_epoch.monitor] if config.best_epoch else []
+        curve = _curve(epoch, rows, [*chosen, *metrics])
         self._known[folder] = stamp, curve
         return curve
 
@@ -67,12 +64,6 @@ class Curves:
         """Forget all others."""
         wanted = set(folders)
         self._known = {f: known for f, known in self._known.items() if f in wanted}
-
-
-def _history(folder: Path) -> Path | None:
-    """The history that says how far a run is: of its newest attempt, or of the one before it."""
-    files = (attempt / "history.jsonl" for attempt in records.attempts(folder)[:2])
-    return next((file for file in files if file.exists()), None)
 
 
 def _stamp(file: Path | None) -> _Stamp | None:
@@ -83,31 +74,9 @@ def _stamp(file: Path | None) -> _Stamp | None:
     return (str(file), stat.st_ino, stat.st_mtime_ns, stat.st_size) if stat else None
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a history; a broken line is left out."""
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError:
-        return []
-    found: list[dict[str, Any]] = []
-    for line in lines:
-        with suppress(ValueError):
-            found.append(msgspec.json.decode(line, type=dict[str, Any]))
-    return found
-
-
-def _wanted(config: RunConfig, metrics: Sequence[str]) -> list[str]:
-    """Metrics whose curve is wanted, most wanted first."""
-    names = [name.partition("/")[2] for name in metrics]
-    chosen = [config.best_epoch.monitor] if config.best_epoch else []
-    return [*chosen, *(f"{part}/{name}" for part in ("val", "train") for name in names)]
-
-
-def _curve(epoch: Epoch, rows: Sequence[dict[str, Any]], wanted: Sequence[str]) -> Curve:
+def _curve(epoch: Epoch, rows: Sequence[history.Row], wanted: Sequence[str]) -> Curve:
     """The curve of what is wanted most of all that any epoch has; not every epoch validates."""
-    names = {name for row in rows for name in row} - {"epoch", "step"}
-    order = [*wanted, *sorted(n for n in names if n.startswith("val/")), "train/loss"]
-    name = next((name for name in [*order, *sorted(names)] if name in names), "")
+    name = history.shown_metric(history.metrics_of(rows), wanted)
     values = [float(v) for row in rows if isinstance(v := row.get(name), int | float)]
     kept = [value for value in values if math.isfinite(value)]
     return Curve(epoch.done, epoch.of, name, kept)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retable.admin.clean_rules import is_held
 from retable.launch.slurm.client import Queued
 from retable.launch.slurm.sacct import Accounting
 from retable.launch.slurm.submission import Entry, Submission, all_of
@@ -20,7 +19,7 @@ from retable.monitor.run_states import Known, Seen, View, name_of
 from retable.monitor.state import OPEN, State
 from retable.runs import frozen, records, scan
 from retable.runs.lease import FILE as LEASE
-from retable.runs.lease import read_holder
+from retable.runs.lease import is_busy, read_holder
 from retable.runs.records import Status
 from retable.util import paths
 from retable.util.errors import UserError
@@ -169,7 +168,7 @@ def _local(runs: Path, view: View) -> list[Local]:
         seen = view.runs.get(f"{folder.parent.name}/{folder.name}")
         if seen is not None and not (seen.state is State.RUNNING and seen.host):
             continue
-        if seen is None and not is_held(folder):
+        if seen is None and not is_busy(folder):
             continue
         name, epoch = f"{folder.parent.name}/{folder.name[:8]}", None
         if len(found) < DESCRIBED:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retable.config.schema import RunConfig
-from retable.runs import records
-
-_TAIL = 1 << 16  # bytes; a row has some hundred
+from retable.runs import history, records
 
 
 @dataclass(frozen=True)
@@ -53,30 +48,9 @@ def newest(folder: Path, config: RunConfig | None = None, metrics: Sequence[str]
         of = config.trainer.max_epochs if "fit" in config.stages else None
         if config.best_epoch is not None:
             metrics = [config.best_epoch.monitor, *metrics]
-    for attempt in records.attempts(folder)[:2]:
-        row = _last_row(attempt / "history.jsonl")
-        if row is not None:
-            name = _metric(row, metrics)
-            return Epoch(int(row["epoch"]) + 1, of, name, row.get(name, 0.0))
-    return Epoch(0, of)
-
-
-def _last_row(path: Path) -> dict[str, float] | None:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-            lines = file.read().splitlines()
-        row: Any = json.loads(lines[-1])
-    except (OSError, ValueError, IndexError):
-        return None
-    good = isinstance(row, dict) and isinstance(row.get("epoch"), int | float)
-    return {k: v for k, v in row.items() if isinstance(v, int | float)} if good else None
-
-
-def _metric(row: dict[str, float], wanted: Sequence[str]) -> str:
-    """What is shown of a row: what is wanted, its like of the validation, else a loss."""
-    names = list(wanted)
-    names += [f"{part}/{n.partition('/')[2]}" for part in ("val", "train") for n in wanted]
-    names += [name for name in sorted(row) if name.startswith("val/")]
-    names += [name for name in ("train/loss", *sorted(row)) if name != "epoch"]
-    return next((name for name in names if name in row), "")
+    file = history.file_of_newest(records.attempts(folder))
+    row = None if file is None else history.last_row(file)
+    if row is None:
+        return Epoch(0, of)
+    name = history.shown_metric(row, metrics)
+    return Epoch(int(row["epoch"]) + 1, of, name, row.get(name, 0.0))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from retable.admin.clean_rules import is_held
 from retable.launch.slurm import open_jobs as queues
 from retable.launch.slurm.open_jobs import Queue
 from retable.launch.slurm.sacct import Accounting, Task
@@ -16,7 +15,7 @@ from retable.monitor.state import Facts, Holder, State, Submitted, judge
 from retable.runs import records
 from retable.runs.lease import FILE as LEASE
 from retable.runs.lease import Holder as Leaseholder
-from retable.runs.lease import read_holder
+from retable.runs.lease import is_busy, read_holder
 from retable.runs.records import Record, Status
 from retable.util.errors import UserError
 
@@ -224,7 +223,7 @@ def _see(
         own = {e.get("id") for e in files.events(at)} - {None} if at else set[str]()
         if holders[place].job in own:
             holder = Holder.JOB  # whether that lives, the queue says better than its heartbeat
-        elif is_held(files.runs / place):
+        elif is_busy(files.runs / place):
             holder = Holder.OTHER
     error = record.error or "" if record else ""
     facts = Facts(status, fresh, error, holder, submitted)

@@ -9,6 +9,8 @@ from pathlib import Path
 from retable.report import markdown, results_index
 from retable.report.svg import curves
 from retable.runs import published_records, records
+from retable.runs.history import FILE as HISTORY
+from retable.runs.history import history_text
 from retable.runs.lookup import find
 from retable.tables import collect
 from retable.tables.aggregate import Table, build
@@ -138,7 +140,7 @@ def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str
         record = found.get(run.key)
         if record is None or record.history_sha256 is None:
             continue
-        path = run.folder / "attempts" / str(record.attempt) / "history.jsonl"
+        path = run.folder / "attempts" / str(record.attempt) / HISTORY
         if path.is_file():
             texts[run.key] = path.read_text(encoding="utf-8")
         else:
@@ -148,7 +150,7 @@ def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str
         before = {record.key: record.history_sha256 for record in published_records.read(file)}
         for key, rows in published_records.histories(file).items():
             if key in missing and before[key] == missing[key]:
-                texts[key] = records.history_text(json.loads(rows))
+                texts[key] = history_text(json.loads(rows))
     return texts
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable.runs import published_records, records
+from retable.runs.history import history_text
 from retable.runs.import_record import adopt, frozen_for, is_here
 from retable.tables import collect
 from retable.tables.grid import Grid
@@ -69,5 +70,5 @@ def restore(grid: Grid) -> Restored:
 def _whole(published: str | None, sha256: str | None) -> str | None:
     if published is None:
         return None
-    text = records.history_text(json.loads(published))
+    text = history_text(json.loads(published))
     return text if records.text_sha256(text) == sha256 else None

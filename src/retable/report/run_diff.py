@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from retable.config import signatures
+from retable.config import source_files
 from retable.runs import provenance
 from retable.runs.equality import (
     Comparison,
@@ -116,7 +116,7 @@ def _changed_files(a: Recorded, b: Recorded) -> list[str] | None:
         return None
     root = paths.project_root()
     targets = targets_of([a.record.config, b.record.config])
-    files = [signatures.module_file(module) for module in modules_of(targets)]
+    files = [source_files.module_file(module) for module in modules_of(targets)]
     inside = [str(f.relative_to(root)) for f in files if f and f.is_relative_to(root)]
     names = provenance.git("diff", "--name-only", *map(str, commits), "--", *inside)
     return None if names is None else names.split()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from retable.config import signatures
+from retable.config import source_files
 from retable.config.schema import RunConfig, keyed_part
 from retable.runs import import_closure
 from retable.training.seeds import derive_seed
@@ -86,7 +86,7 @@ def fingerprint(targets: Iterable[str]) -> str:
 def _fingerprint(targets: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for module in modules_of(targets):
-        tree = signatures.module_tree(module)
+        tree = source_files.module_tree(module)
         text = _plain(tree) if tree is not None else _bytes_of(module)
         digest.update(f"{module}\n{text}\n".encode())
     return digest.hexdigest()

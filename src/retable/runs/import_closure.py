@@ -15,7 +15,7 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from retable.config import signatures
+from retable.config import source_files
 
 PROJECT = "retable"
 # They hold a version and where papers lie: nothing of a number.
@@ -67,7 +67,7 @@ def closure(starts: list[str], outside: set[str]) -> list[str]:
         module = todo.pop()
         if module in found or module in outside or module == PROJECT or not is_own(module):
             continue
-        if signatures.module_file(module) is None and extension_file(module) is None:
+        if source_files.module_file(module) is None and extension_file(module) is None:
             continue  # something in a module, as in `from module import name`
         found.add(module)
         todo += imported(module)
@@ -77,14 +77,14 @@ def closure(starts: list[str], outside: set[str]) -> list[str]:
 
 def imported(module: str) -> list[str]:
     """Dotted names that a module imports, anywhere in it; some of them are no modules."""
-    tree = signatures.module_tree(module)
+    tree = source_files.module_tree(module)
     found: list[str] = []
     for node in ast.walk(tree) if tree else []:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             # `from package import name`: the name may be a module or something in the package
-            base = signatures.absolute(module, node)
+            base = source_files.absolute(module, node)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return found
 
@@ -97,7 +97,7 @@ def _packages(module: str) -> list[str]:
 
 def _does_something(package: str) -> bool:
     """Whether importing a package runs more than docstrings."""
-    tree = signatures.module_tree(package)
+    tree = source_files.module_tree(package)
     return tree is not None and not all(
         (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
@@ -128,11 +128,11 @@ def roots(modules: list[str]) -> dict[str, Path]:
     for module in modules:
         if module.partition(".")[0] == PROJECT:
             continue
-        file = signatures.module_file(module) or extension_file(module)
+        file = source_files.module_file(module) or extension_file(module)
         assert file is not None
         packages = [*_packages(module), *([module] if file.name == "__init__.py" else [])]
         for package in packages:
-            init = signatures.module_file(package)
+            init = source_files.module_file(package)
             if init is not None and init.name == "__init__.py":
                 found["/".join(package.split("."))] = init.parent
                 break

@@ -8,10 +8,10 @@ from pathlib import Path
 from retable.runs import frozen, records
 from retable.runs.attempts import new_attempt
 from retable.runs.frozen import FrozenRun
+from retable.runs.history import FILE as HISTORY
 from retable.runs.lease import Lease
 from retable.runs.lookup import refreeze
 from retable.runs.records import Record, RecordError, Status
-from retable.wandb_tools.local_runs import HISTORY
 
 GOOD = (Status.DONE, Status.DIVERGED)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -21,9 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retable.runs.frozen import FILE as CONFIG
 from retable.runs.records import RUN_RECORD
 
 FILE = "lease.json"
+_LEASE_S = re.compile(r"^ *lease_s: ([0-9.]+)$", re.MULTILINE)
+_LEAST_S, _UNKNOWN_S = 60.0, 3600.0
 
 
 def _boot_id() -> str:
@@ -108,6 +112,26 @@ def _parse(path: Path) -> Holder | None:
 def is_held(folder: Path, lease_s: float) -> bool:
     """Whether a runner that has to be taken for alive holds a run's lease."""
     return _is_dead(folder, read_holder(folder), lease_s) is False
+
+
+def lease_s(folder: Path) -> float:
+    """Age from which a lease counts as dead where its holder cannot be asked.
+
+    A run's launch has said it in the config that it froze; an hour where that cannot be read.
+    """
+    with suppress(OSError, ValueError):
+        found = _LEASE_S.search((folder / CONFIG).read_text(encoding="utf-8"))
+        if found is not None:
+            return max(_LEAST_S, float(found[1]))
+    return _UNKNOWN_S
+
+
+def is_busy(folder: Path) -> bool:
+    """Whether a run is held by the rule of its own launch; also where that cannot be told."""
+    try:
+        return is_held(folder, lease_s(folder))
+    except OSError:
+        return True  # nothing can be written here, so that no clock can be asked
 
 
 def _is_dead(folder: Path, holder: Holder | None, lease_s: float) -> bool | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from retable.config.compose import from_values
 from retable.runs import records
 from retable.runs.frozen import FrozenRun, freeze
+from retable.runs.history import read_whole
 from retable.runs.identity import run_key
 from retable.runs.records import Record
 from retable.util import paths
@@ -128,11 +128,7 @@ def _from_folder(folder: Path) -> Recorded:
 
 def history_of(folder: Path, record: Record) -> list[dict[str, float]]:
     """History of the attempt that a record is of; empty where it is gone."""
-    path = folder / "attempts" / str(record.attempt) / "history.jsonl"
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError):
-        return []
+    return read_whole(folder / "attempts" / str(record.attempt))
 
 
 def values_of(record: Record, runs: Path) -> dict[str, Any]:

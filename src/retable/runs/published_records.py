@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from retable.runs.history import rows_of
 from retable.runs.records import Record, RecordError, dump, parse
 from retable.util import paths
 from retable.util.atomic import write_atomic
@@ -53,7 +54,7 @@ def write(path: Path, records: Mapping[str, Record], histories: Mapping[str, str
         content = json.loads(dump(records[key]))
         results = content.pop("results", [])
         config = content.pop("config")
-        history = [json.loads(line) for line in histories.get(key, "").splitlines()]
+        history = rows_of(histories.get(key, ""))
         rows.append(
             {
                 **{name: content.pop(name, None) for name in _TOP},

@@ -279,13 +279,6 @@ def run_folder(runs: Path, paper: str, key: str) -> Path:
     return runs / paper / key
 
 
-def history_text(rows: Iterable[dict[str, float]]) -> str:
-    """History as JSON lines; what ``history_sha256`` hashes."""
-    from retable.runs.identity import canonical_json
-
-    return "".join(f"{canonical_json(row)}\n" for row in rows)
-
-
 def text_sha256(text: str) -> str:
     """SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from retable.config import signatures
+from retable.config import source_files
 from retable.tables.figure_spec import Scatter
 from retable.tables.spec_parts import Claim, Metric
 from retable.util.errors import nearest
@@ -153,7 +153,7 @@ def _of_trend(claim: Claim, columns: list[str], others: list[str]) -> Iterator[t
 
 def _of_function(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:
     module = f"retable.papers.{spec.paper}.claims"
-    tree = signatures.module_tree(module) if signatures.module_file(module) else None
+    tree = source_files.module_tree(module) if source_files.module_file(module) else None
     known = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)] if tree else []
     if claim.function not in known:
         yield (

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retable.runs import records
+from retable.runs import history, records
 from retable.runs.records import Record, RecordError, Status
 from retable.tracking import ledger, naming, tags, wandb_run
 from retable.tracking.ledger import Ledger
@@ -236,7 +236,7 @@ def _note(text: str) -> None:
 
 def _hand_over(run: Any, attempt: Path, told: Ledger) -> Ledger:
     """Log the rows of the history that W&B was not told of."""
-    rows = [row for row in _history(attempt) if int(row["epoch"]) >= told.upto]
+    rows = [row for row in history.read(attempt) if int(row["epoch"]) >= told.upto]
     if not rows or _is_superseded(attempt):
         return told
     # First: of a follower that is killed now, an epoch may be missing in W&B, never there twice.
@@ -250,14 +250,6 @@ def _hand_over(run: Any, attempt: Path, told: Ledger) -> Ledger:
 def _is_superseded(attempt: Path) -> bool:
     """Whether there is a newer attempt: its follower has read the ledgers, and tells the rest."""
     return records.attempts(attempt.parents[1])[0] != attempt
-
-
-def _history(attempt: Path) -> list[dict[str, float]]:
-    try:
-        text = (attempt / "history.jsonl").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def _record(attempt: Path) -> Record | None:

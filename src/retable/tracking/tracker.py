@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from retable.launch.process_setup import log
 from retable.runs.attempts import Attempt
 from retable.tracking import follower, naming, run_payload
 from retable.tracking.wandb_run import environment
+from retable.util.log import log
 from retable.util.redact import scrub
 
 LOG = "wandb.log"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retable.runs import frozen, records
+from retable.runs.history import FILE as HISTORY
+from retable.runs.history import rows_of
 from retable.runs.records import Record, RecordError
 from retable.tracking import ledger, naming, tags
 from retable.tracking.ledger import Ledger
 from retable.util.errors import UserError, brief
-
-HISTORY = "history.jsonl"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Local:
 
     def rows(self) -> list[dict[str, float]]:
         """The history."""
-        return [json.loads(line) for line in self.history.splitlines()]
+        return rows_of(self.history)
 
     def flaw(self) -> str | None:
         """Why it cannot be uploaded whole: its history is not what it was; None where it can."""
@@ -141,8 +141,8 @@ def _newest_history(newest_first: Iterable[Path]) -> str:
     for path in newest_first:
         try:
             text = (path / HISTORY).read_text(encoding="utf-8")
-            for line in text.splitlines():
-                int(json.loads(line)["epoch"])
+            for row in rows_of(text):
+                int(row["epoch"])
         except FileNotFoundError:
             continue
         except (OSError, ValueError, LookupError, TypeError) as error:

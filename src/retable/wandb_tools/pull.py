@@ -16,6 +16,7 @@ from typing import Any
 from retable.config.schema import LoggerConfig
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
+from retable.runs.history import history_text
 from retable.runs.import_record import GOOD, adopt, frozen_for, is_here
 from retable.runs.records import Record, RecordError, Status
 from retable.tracking import naming, run_payload
@@ -211,7 +212,7 @@ def history_of(rows: Iterable[Mapping[str, Any]]) -> str | None:
     W&B writes 1.0 as 1. All numbers of a history but the epoch are floats.
     """
     try:
-        return records.history_text(
+        return history_text(
             {name: int(v) if name == "epoch" else float(v) for name, v in row.items()}
             for row in rows
         )

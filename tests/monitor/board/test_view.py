@@ -26,6 +26,7 @@ from retable.monitor.board.view import Looker
 from retable.monitor.curves import Curves
 from retable.monitor.state import State
 from retable.runs import frozen, records
+from retable.runs.history import history_text
 from retable.runs.records import Status
 from retable.tables import collect
 from retable.tables.grid import plan
@@ -97,14 +98,12 @@ def test_a_curve_is_read_again_only_where_its_file_has_changed(grid, monkeypatch
     curves = Curves()
     first = curves.of(run.folder, run.config, ["test/accuracy"])
     assert curves.of(run.folder, run.config, ["test/accuracy"]) is first
-    records.write_atomic(folder / "history.jsonl", records.history_text(_rows(0.25, 0.75)))
+    records.write_atomic(folder / "history.jsonl", history_text(_rows(0.25, 0.75)))
     assert curves.of(run.folder, run.config, ["test/accuracy"]).values == [0.25, 0.75]
     # An attempt that goes on has no history before its first epoch: the one before says more.
     begun(run, attempt=2)
     assert curves.of(run.folder, run.config, ["test/accuracy"]).values == [0.25, 0.75]
-    records.write_atomic(
-        run.folder / "attempts" / "2" / "history.jsonl", records.history_text(_rows(0.5))
-    )
+    records.write_atomic(run.folder / "attempts" / "2" / "history.jsonl", history_text(_rows(0.5)))
     assert curves.of(run.folder, run.config, ["test/accuracy"]).values == [0.5]
 
 

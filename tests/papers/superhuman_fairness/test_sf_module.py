@@ -23,6 +23,7 @@ from retable.papers.superhuman_fairness.subdominance import (
 )
 from retable.papers.superhuman_fairness.units import Units
 from retable.runs import records
+from retable.runs.history import history_text
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, build, execute
 from retable.training.seeds import derive_seed
@@ -43,7 +44,7 @@ def attempt(cfg, folder, previous=(), should_stop=None):
 
 
 def substance(outcome):
-    return records.history_text(outcome.history), outcome.weights_sha256, outcome.results
+    return history_text(outcome.history), outcome.weights_sha256, outcome.results
 
 
 def values(outcome):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retable.report.site.inputs import History, Source
+from retable.runs.history import metrics_of
 from retable.tables.aggregate import Cell, mean_std
 from retable.tables.figure_spec import Figure, Panel
 
@@ -105,11 +106,6 @@ def _axis(source: Source, cell: Cell) -> str:
 # Learning curves.
 
 
-def metrics_of(history: History) -> list[str]:
-    """What a history holds besides the epoch, in alphabetical order."""
-    return sorted({name for row in history for name in row if name not in ("epoch", "step")})
-
-
 def band(histories: Sequence[History], metric: str) -> dict[str, list[Any]]:
     """Mean and standard deviation over the seeds at each epoch that has the metric."""
     at: dict[float, list[float]] = {}
@@ -135,7 +131,7 @@ Bands = dict[str, dict[str, list[Any]]]
 
 def bands(histories: Sequence[History]) -> Bands:
     """Every metric of a setting over its seeds."""
-    metrics = sorted({name for history in histories for name in metrics_of(history)})
+    metrics = metrics_of(row for history in histories for row in history)
     found = {metric: band(histories, metric) for metric in metrics}
     return {metric: curve for metric, curve in found.items() if curve["x"]}
 

@@ -80,7 +80,7 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
             shorts=shorts,
             pages=pages,
             paper=labels.slug(spec.paper),
-            drawn=f"curves/{source.stem}/{setting}.js" if setting in bands else "",
+            charts=f"curves/{source.stem}/{setting}.js" if setting in bands else "",
             **cell_view.details(source, view),
         )
         yield view.data, given(content)
@@ -104,7 +104,7 @@ def _bands(source: Source, views: Mapping[Place, CellView]) -> dict[str, Bands]:
 def _learning(
     source: Source, bands: Mapping[str, Bands]
 ) -> Iterator[tuple[str, tuple[str, list[Chart]]]]:
-    """File, title and drawn of each group of columns that compares the same settings."""
+    """File, title and charts of each group of columns that compares the same settings."""
     spec = source.table.spec
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for column in spec.columns:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from retable.config.schema import LoggerConfig
 from retable.report.site import labels
 from retable.report.site.inputs import History, Source
 from retable.runs import records
+from retable.runs.history import read_whole
 from retable.runs.records import Record
 from retable.tables.aggregate import Table
 from retable.tables.grid import Grid
@@ -94,10 +94,8 @@ def _read_here(grid: Grid) -> Callable[[str], History]:
     def read(key: str) -> History:
         # The newest attempt that has any; the run may still be going on.
         for attempt in records.attempts(Path(folders[key], key)):
-            with suppress(OSError, ValueError):
-                text = (attempt / "history.jsonl").read_text(encoding="utf-8")
-                if rows := [json.loads(line) for line in text.splitlines()]:
-                    return rows
+            if rows := read_whole(attempt):
+                return rows
         return []
 
     return read

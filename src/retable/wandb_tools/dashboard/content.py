@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from retable.report import markdown
-from retable.report.site import cell_view, charts
+from retable.report.site import cell_view
 from retable.report.site import table_pages as pages
 from retable.report.site.inputs import Source
 from retable.runs.config_keys import flatten, text_of, varying
 from retable.runs.frozen import FrozenRun, recorded
+from retable.runs.history import metrics_of
 from retable.runs.records import ResultRow
 from retable.tables.grid import CellPlan, Grid
 from retable.tables.select import is_undecided
@@ -275,7 +276,7 @@ def _recorded_curves(source: Source, planned: Sequence[CellPlan]) -> list[str]:
         for key in source.grid.cell_keys(cell):
             if setting in seen:
                 break
-            if found := charts.metrics_of(source.history(key)):
+            if found := metrics_of(source.history(key)):
                 seen.add(setting)
                 names.update(found)
     return sorted(names)
