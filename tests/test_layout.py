@@ -66,6 +66,7 @@ def test_a_paper_imports_its_own_and_shared_parts_only(paper):
         f"retable.papers.{paper}.",
         "retable.papers.base.",
         "retable.data.",
+        "retable.nets.",
         "retable.training.data_parallel.",
         "retable.training.seeds.",
         "retable.util.errors.",
@@ -93,10 +94,19 @@ def test_the_harness_names_no_paper():
             # Docstrings and the help's examples may name one; code may not.
             if id(node) in docstrings or "Example:" in node.value:
                 continue
-            for paper in PAPERS:
-                assert paper not in node.value, f"{path.name}, line {node.lineno} names {paper}"
-        for paper in PAPERS:
-            assert not any(paper in name for name in imports(path)), f"{path.name} imports {paper}"
+            for word in re.findall(r"\w+", node.value):
+                assert word not in PAPERS, f"{path.name}, line {node.lineno} names {word}"
+        for name in imports(path):
+            parts = name.split(".")
+            assert not (parts[1] == "papers" and parts[2] in PAPERS), f"{path.name}: {name}"
+
+
+def test_a_network_imports_no_paper_and_importing_one_imports_no_other():
+    """What papers share must not make one paper's records stale by another's change."""
+    assert len(ast.parse((SOURCE / "nets" / "__init__.py").read_text()).body) == 1
+    for path in (SOURCE / "nets").glob("*.py"):
+        for name in imports(path):
+            assert name.startswith(("retable.nets.", "retable.training.data_parallel")), name
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -69,6 +69,7 @@ def test_accepted(accepted):
         ("retable.papers.risk_parity.data.csv", "no 'csv'"),
         ("retable.data.fetch.fetch", "is a function"),
         ("retable.data.fetch.write_atomic", "no 'write_atomic'"),
+        ("retable.nets.nothing.Net", "no module 'retable.nets.nothing'"),
         ("retable.papers.digit.module.Perceptron", "no module"),
         ("retable.papers.digits.../../x.Y", "no module"),
     ],

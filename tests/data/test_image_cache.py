@@ -14,7 +14,6 @@ import pytest
 import torch
 import yaml
 
-from conftest import HERE, ROOT
 from images_support import columns, pictures, shard, small, write
 from retable.data import image_cache
 from retable.data.arrays import checksum
@@ -169,6 +168,8 @@ def test_an_interrupted_write_leaves_nothing_and_the_next_works(monkeypatch, sha
     assert len(load("cifar10", sha, paths)) == 4
 
 
+HERE = Path(__file__).parents[1]
+ROOT = HERE.parent
 PROCESS = """
 import os, sys
 from pathlib import Path

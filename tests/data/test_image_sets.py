@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
-from conftest import ROOT
 from retable.data.image_sets import SETS, ImageSetName, image_set
 from retable.util.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
 SMALL, CIFAR = {"train": 60_000, "test": 10_000}, {"train": 50_000, "test": 10_000}

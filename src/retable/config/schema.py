@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from retable.config.types import Folder, Line, Option, Project, Seed, Slug, Word
+from retable.config.types import Folder, Line, Option, PaperName, Project, Seed, Slug, Word
 from retable.util import paths
 from retable.util.errors import UserError
 
@@ -162,7 +162,7 @@ class ClusterConfig(Section):
 class RunConfig(Section):
     """One experiment with one seed."""
 
-    paper: Slug = keyed(REQUIRED, "paper the run belongs to")
+    paper: PaperName = keyed(REQUIRED, "paper the run belongs to")
     experiment: str | None = unkeyed(None, "name of the experiment's config")
     protocol: Slug = unkeyed("custom", "paper, reduced, smoke or one that the paper declares")
     seed: Seed = keyed(REQUIRED, "seed; all others are derived from it")

@@ -20,6 +20,7 @@ from retable.util.errors import UserError, brief, is_text, nearest
 ALLOWED = (
     "retable.papers.",
     "retable.data.",
+    "retable.nets.",
     "torch.optim.",
     "torch.nn.",
     "torchvision.models.",

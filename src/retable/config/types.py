@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import keyword
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
+
+from retable.util.paths import PACKAGE
 
 MAX_WORD = 64
 
@@ -13,6 +16,15 @@ def _slug(value: str) -> str:
     # Becomes a folder name: letters, digits, underscore; so no path can be built from it.
     if not (value.isascii() and value.isidentifier() and len(value) <= MAX_WORD):
         raise ValueError("must be one word of letters, digits and underscores")
+    return value
+
+
+def _paper(value: str) -> str:
+    # The name of its package as well, beside the modules that papers share.
+    if keyword.iskeyword(_slug(value)) or value.startswith("_"):
+        raise ValueError(f"cannot be '{value}', no package has a keyword for its name or a first _")
+    if (PACKAGE / "papers" / f"{value}.py").is_file():
+        raise ValueError(f"cannot be '{value}', retable.papers.{value} is what papers share")
     return value
 
 
@@ -50,6 +62,7 @@ def _option(value: str) -> str:
 
 
 Slug = Annotated[str, AfterValidator(_slug)]
+PaperName = Annotated[str, AfterValidator(_paper)]
 Line = Annotated[str, AfterValidator(_line)]
 Word = Annotated[str, AfterValidator(_word)]
 Project = Annotated[str, AfterValidator(_project)]

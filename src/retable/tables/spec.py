@@ -9,6 +9,7 @@ from typing import Any, cast
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from retable.config.types import PaperName
 from retable.config.yaml_checks import NOT_OF_A_FILE, not_yaml, of_launch, parsed
 from retable.tables.figure_spec import AnyFigure, Figure
 from retable.tables.spec_parts import (
@@ -33,7 +34,7 @@ from retable.util.paths import line_of, shown
 class TableSpec(Part):
     """A whole table file."""
 
-    paper: str
+    paper: PaperName
     title: str
     source: Source
     metrics: dict[str, Metric] = Field(min_length=1)
