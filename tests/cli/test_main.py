@@ -11,11 +11,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from typer.main import get_command
 
-COMMANDS = ("list", "show", "plan", "run", "train", "table", "publish", "prepare", "reproduce",
-            "doctor", "summarize", "clean", "claims", "site", "verify", "diff", "export", "refresh",
-            "status", "cancel", "logs", "retry", "watch", "wandb", "restore",
-            )  # fmt: skip
+from retable.cli.main import GROUPS, app
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +200,13 @@ def test_train_multirun_one_run_and_exit_codes(here):
 
 def test_every_help_has_an_example_and_every_command_is_here(here):
     top = here.call("--help").stdout
-    listed = top[top.index("Commands:") :].splitlines()[1:]
-    names = [x.split()[0] for x in listed if x.startswith("  ") and x[2:3].strip()]
-    assert set(COMMANDS) <= set(names)
+    listed = top[top.index(f"{next(iter(GROUPS))}:") :].splitlines()
+    assert [x[:-1] for x in listed if x and not x.startswith(" ")] == list(GROUPS)
+    lines = [x.split(maxsplit=1) for x in listed if x.startswith("  ")]
+    names = [name for name, _ in lines]
+    assert names == [name for group in GROUPS.values() for name in group]
+    assert sorted(names) == sorted(get_command(app).commands)
+    assert not any(said.endswith("...") for _, said in lines), top
     for name in names:
         assert "Example: retable" in here.call(name, "-h").stdout, name
     assert here.call().stdout == top

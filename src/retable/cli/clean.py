@@ -30,7 +30,7 @@ def clean(
     runs: Annotated[Path | None, typer.Option(help="folder of all runs")] = None,
     as_json: Json = False,
 ) -> None:
-    """Free disk space: shows what no result and no unfinished run needs, and asks.
+    """Free disk space: shows what nothing needs any more, and asks.
 
     Decoded data goes only with --only data. With --json it never asks.
 

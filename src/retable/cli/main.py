@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from retable import __version__
 from retable.cli import clean, monitor, refresh, runs, site, sweeps, tables, verdicts, wandb, watch
 from retable.util.errors import UserError, one_line
 
+GROUPS = {
+    "Tables of a paper": (
+        "list", "show", "plan", "prepare", "run", "table", "claims", "reproduce",
+    ),
+    "Experiments and sweeps of your own": ("train", "summarize"),
+    "While runs go on": ("status", "watch", "logs", "cancel", "retry"),
+    "Runs that are done": ("verify", "diff", "export", "refresh"),
+    "Results for others": ("publish", "restore", "site", "wandb"),
+    "This machine": ("doctor", "clean"),
+}  # fmt: skip
+"""Commands by what one wants to do, in the order in which one comes to want it."""
+
+
+class _Grouped(typer.core.TyperGroup):
+    """Shows its commands under the headings of :data:`GROUPS`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(len(name) for names in GROUPS.values() for name in names)
+        for heading, names in GROUPS.items():
+            with formatter.section(heading):
+                limit = formatter.width - 6 - width
+                found = [(name, self.commands[name].get_short_help_str(limit)) for name in names]
+                formatter.write_dl([(name.ljust(width), said) for name, said in found])
+
+
 app = typer.Typer(
+    cls=_Grouped,
     help="Reproduce a paper's table, cell by cell. Example: retable run risk_parity/iterations",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -44,7 +44,7 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """How runs are doing, here and on the cluster: a line per cell, or per submission.
+    """How runs are doing, here and on the cluster, a line per cell.
 
     Example: retable status risk_parity/iterations --watch
     """
@@ -114,7 +114,9 @@ def cancel(
     column: Columns = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Take a table's runs out of the cluster's queue; runs that are done here are left alone.
+    """Take a table's runs out of the cluster's queue.
+
+    Runs that are done on this machine are left alone.
 
     Example: retable cancel risk_parity/iterations --row newton
     """
@@ -146,7 +148,7 @@ def logs(
     ] = False,
     job: Annotated[bool, typer.Option("--job", help="what the run's job has printed")] = False,
 ) -> None:
-    """What a run has printed, with its traceback, and where these files are.
+    """What a run has printed, its traceback, and where the files are.
 
     Example: retable logs 3f2a91c0
     """
@@ -195,7 +197,7 @@ def retry(
     ] = False,
     wait: Wait = False,
 ) -> None:
-    """Launch again only what failed or was lost, or what the options say.
+    """Launch again what failed or was lost, or what the options say.
 
     Without launcher=... in the overrides, where it was launched before.
 

@@ -43,7 +43,7 @@ def refresh(
         bool, typer.Option("--dry-run", help="say what would be run and how long it takes")
     ] = False,
 ) -> None:
-    """Bring stale records up to the present code, without doing all of their runs again.
+    """Confirm stale records for the present code by few runs.
 
     One seed of each setting is run by the record's own commit, with its own packages, and by the
     present code, both on this machine. Bitwise equal: the records are confirmed, with a trace. Else

@@ -22,7 +22,9 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a recorded run again: bitwise equal, equal within tolerance, or different, and where.
+    """Run a recorded run again and compare the results.
+
+    They are bitwise equal, equal within a tolerance, or different, and then it says where.
 
     Exit code 1 where it is different. A published record can be verified too.
 
@@ -53,7 +55,7 @@ def verify(
 
 @app.command()
 def diff(first: Run, second: Run, as_json: Json = False) -> None:
-    """What tells two recorded runs apart: config, code, circumstances, results.
+    """Compare two recorded runs: config, code, machine, results.
 
     Example: retable diff 3f2a91c0 77b0e4d2
     """
@@ -69,7 +71,7 @@ def diff(first: Run, second: Run, as_json: Json = False) -> None:
 
 @app.command()
 def export(run: Run, file: Annotated[Path, typer.Argument(help="file to write")]) -> None:
-    """Write a run's trained network as a file for use elsewhere, in its paper's own form.
+    """Write a run's trained network as a file for use elsewhere.
 
     Example: retable export 3f2a91c0 network.safetensors
     """
@@ -81,7 +83,7 @@ def export(run: Run, file: Annotated[Path, typer.Argument(help="file to write")]
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Versions, devices, SLURM, W&B login, mirror, disk: what works, what not, what to do.
+    """Check versions, devices, SLURM, W&B login, data and disk.
 
     Example: retable doctor
     """

@@ -25,7 +25,7 @@ def site(
     output: Annotated[Path, typer.Option(help="folder to write")] = Path("site"),
     open_: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
 ) -> None:
-    """Build all tables, claims and runs as a folder of pages: no server, no other host.
+    """Build a site of all tables, claims and runs; needs no server.
 
     Example: retable site --output site --open
     """

@@ -27,7 +27,7 @@ def train(
     ] = False,
     wait: Wait = False,
 ) -> None:
-    """One run, or with -m a Hydra multirun, of an experiment.
+    """Run an experiment once or, with -m, as a Hydra multirun.
 
     With launcher=slurm cluster=<profile> it submits, says how to follow, and returns.
 
@@ -65,7 +65,7 @@ def summarize(
     runs: Annotated[Path | None, typer.Option(help="folder of all runs")] = None,
     as_json: Json = False,
 ) -> None:
-    """Mean, std and n per setting, from the records of an experiment's runs.
+    """Mean, std and n per setting of an experiment's runs.
 
     Example: retable summarize risk_parity/random --by data.n_assets --metric test/n_iter
     """

@@ -45,7 +45,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
-    """What a table file says: rows, columns, reported values, source, differences.
+    """Show a table file: rows, columns, reported values, source.
 
     Example: retable show risk_parity/example_bai2016
     """
@@ -69,7 +69,9 @@ def plan(
     seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
-    """What is done, stale, failed and to do per cell, and the time it will take.
+    """Count done, stale, failed and missing runs per cell.
+
+    With the time that what is to do will take, by past records.
 
     Example: retable plan risk_parity/iterations
     """
@@ -175,7 +177,7 @@ def publish(
 def restore(
     name: Name, protocol: Protocol = "paper", row: Rows = None, column: Columns = None
 ) -> None:
-    """Take a published table's records into the run folders, to go on where it was left.
+    """Take a published table's records here, to go on from them.
 
     Runs that have a record here are not touched. Example: retable restore subtb/hypergrid
     """
@@ -199,7 +201,7 @@ def restore(
 def prepare(
     name: Name, protocol: Protocol = "paper", row: Rows = None, column: Columns = None
 ) -> None:
-    """Fetch and decode the data of a table before its runs start; jobs never download.
+    """Fetch and decode a table's data; jobs never download.
 
     Example: retable prepare risk_parity/real_data
     """
@@ -212,7 +214,9 @@ def prepare(
 
 @app.command()
 def reproduce() -> None:
-    """Run every table that is declared quick and print it beside the reported numbers.
+    """Run all quick tables and print them.
+
+    Each with the reported numbers beside ours.
 
     A table whose data cannot be had is printed from the published records, marked so.
 

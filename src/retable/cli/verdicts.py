@@ -74,7 +74,7 @@ def claims(
     source: Source = "runs",
     as_json: Json = False,
 ) -> None:
-    """What the runs say of each claim: verdict, effect, interval, p, wins, seeds needed.
+    """Judge each claim: verdict, effect, interval, p, seeds needed.
 
     p is adjusted (Holm) over all claims of the paper, also where only one table is asked for.
 

@@ -25,7 +25,7 @@ def watch(
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="print it as it is now, and end")] = False,
 ) -> None:
-    """A sweep as it goes on: cells that fill in, curves of what runs, failures.
+    """Watch a sweep: cells that fill in, curves, failures.
 
     It ends when nothing goes on any more. Runs of no table have a line each. Where the output is
     no terminal, it is printed once.
