@@ -11,18 +11,18 @@ from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces import Workspace
 from wandb_workspaces.workspaces.internal import View
 
-from retable.cli.verdicts import built_tables
+from retable.cli.workflow import collect
 from retable.tables.verdicts.judge import judge_all
 from retable.wandb_tools.dashboard import build
 
 
 def sources(grids, histories=None):
     """Tables with their runs' records here; ``histories`` (text by key) instead of their own."""
-    built = built_tables(grids, "runs")
-    tables = judge_all(table for _, _, table in built)
+    built = collect(grids)
+    tables = judge_all(one.table for one in built)
     return [
-        build.source_of(grid, table, found, histories)
-        for (grid, found, _), table in zip(built, tables, strict=True)
+        build.source_of(one.grid, table, one.records, histories)
+        for one, table in zip(built, tables, strict=True)
     ]
 
 

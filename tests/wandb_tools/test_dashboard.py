@@ -9,7 +9,7 @@ import pytest
 
 from dashboard_support import Views, filters, metrics, sources, written
 from mini_support import extra_root, planned
-from retable.cli.tables import plan_grids
+from retable.cli import workflow
 from retable.cli.wandb_dashboard import dashboard as command
 from retable.tables import spec as specs
 from retable.tables.aggregate import build
@@ -41,7 +41,7 @@ def runs_of(runset, tags):
 
 @pytest.mark.parametrize(("name", "protocol"), SHIPPED)
 def test_every_shipped_table_has_a_valid_spec_without_any_run(name, protocol, tmp_path):
-    (grid,) = plan_grids(name, protocol)
+    (grid,) = workflow.plan(name, protocol)
     (source,) = sources([grid])
     made = written(source, tmp_path / "spec.json", SITE)
     assert made.again() == made.content
@@ -56,7 +56,7 @@ def test_every_shipped_table_has_a_valid_spec_without_any_run(name, protocol, tm
 
 
 def test_a_column_has_its_runs_by_cells_and_rows_are_lines(tmp_path):
-    (source,) = sources(plan_grids("binary_connect/table2", "paper"))
+    (source,) = sources(workflow.plan("binary_connect/table2", "paper"))
     made = written(source, tmp_path / "spec.json")
     names = [runset["name"] for runset, _ in made.grids]
     assert names == ["MNIST", "CIFAR-10", "SVHN"]
@@ -82,7 +82,7 @@ def test_a_column_has_its_runs_by_cells_and_rows_are_lines(tmp_path):
 
 
 def test_columns_of_the_same_runs_share_them_and_a_solver_has_no_curves(tmp_path):
-    (source,) = sources(plan_grids("risk_parity/real_data", "paper"))
+    (source,) = sources(workflow.plan("risk_parity/real_data", "paper"))
     made = written(source, tmp_path / "spec.json")
     ((runset, panels),) = made.grids
     assert runset["name"].endswith(" and 8 more")
@@ -92,7 +92,7 @@ def test_columns_of_the_same_runs_share_them_and_a_solver_has_no_curves(tmp_path
 
 
 def test_curves_are_those_that_the_runs_have_also_of_one_that_goes_on(runs, tmp_path):
-    (grid,) = plan_grids("digits/accuracy", "paper")
+    (grid,) = workflow.plan("digits/accuracy", "paper")
     run = grid.cells["fast", "loss"].setting
     for number, text in (
         ("1", '{"epoch": 1, "val/old": 1.0}\n'),
@@ -109,7 +109,7 @@ def test_curves_are_those_that_the_runs_have_also_of_one_that_goes_on(runs, tmp_
 
 def test_what_a_real_run_has_left_is_in_it_and_nothing_of_its_machine(retable, runs, tmp_path):
     retable("run", "digits/accuracy", "--protocol", "smoke", "logger=none")
-    (grid,) = plan_grids("digits/accuracy", "smoke")
+    (grid,) = workflow.plan("digits/accuracy", "smoke")
     (source,) = sources([grid])
     made = written(source, tmp_path / "spec.json")
     (attempt,) = (grid.cells["slow", "accuracy"].setting.folder / "attempts").iterdir()
@@ -176,7 +176,7 @@ def test_names_that_filters_could_misread_arrive_as_they_are(tmp_path, monkeypat
     root = extra_root(tmp_path)
     (root / "conf" / "table" / "digits" / "tricky.yaml").write_text(TRICKY, encoding="utf-8")
     monkeypatch.setenv("RETABLE_EXTRA", str(root))
-    (grid,) = plan_grids("digits/tricky", "paper")
+    (grid,) = workflow.plan("digits/tricky", "paper")
     (source,) = sources([grid])
     made = written(source, tmp_path / "spec.json")
     assert made.again() == made.content
@@ -191,7 +191,7 @@ def test_many_cells_of_a_run_are_found_by_another_tag(tmp_path, monkeypatch):
     from retable.tracking import tags
 
     monkeypatch.setattr(tags, "MAX_CELLS", 0)
-    (source,) = sources(plan_grids("digits/accuracy", "paper"))
+    (source,) = sources(workflow.plan("digits/accuracy", "paper"))
     made = written(source, tmp_path / "spec.json")
     for runset, _ in made.grids:
         assert filters(runset)[:2] == [

@@ -8,7 +8,7 @@ import pytest
 
 from engine_support import fake  # noqa: F401
 from mini_support import NAME, extra_root
-from retable.cli.tables import _launch_once, plan_grids
+from retable.cli import workflow
 from retable.runs.records import Status
 from retable.tables.grid import plan
 from retable.tracking import tags
@@ -64,16 +64,16 @@ def test_launching_a_table_writes_them_before_the_first_run(fake, runs, logger):
         return 0
 
     fake.script = look
-    grids = plan_grids("digits/accuracy", "smoke", overrides=[f"logger={logger}"])
-    _launch_once(grids, retry_diverged=False)
+    grids = workflow.plan("digits/accuracy", "smoke", overrides=[f"logger={logger}"])
+    workflow.launch_once(grids)
     assert there == [logger == "wandb"] * 2
 
 
 def test_where_nothing_is_to_do_nothing_is_written(fake, runs):
-    grids = plan_grids("digits/accuracy", "smoke", overrides=["logger=none"])
-    assert _launch_once(grids, retry_diverged=False)
-    followed = plan_grids("digits/accuracy", "smoke", overrides=["logger=wandb"])
-    assert _launch_once(followed, retry_diverged=False)
+    grids = workflow.plan("digits/accuracy", "smoke", overrides=["logger=none"])
+    assert workflow.launch_once(grids).ok
+    followed = workflow.plan("digits/accuracy", "smoke", overrides=["logger=wandb"])
+    assert workflow.launch_once(followed).ok
     assert len(fake.log) == 2
     assert not (runs / "_wandb").exists()
 
@@ -83,7 +83,7 @@ def test_starting_failed_runs_again_writes_them_too(fake, runs):
     from retable.launch.worker import new_attempt
     from retable.runs import frozen
 
-    (grid,) = plan_grids("digits/accuracy", "smoke", overrides=["logger=none"])
+    (grid,) = workflow.plan("digits/accuracy", "smoke", overrides=["logger=none"])
     for run in grid.runs():
         frozen.write(run)
         attempt = new_attempt(run.folder)

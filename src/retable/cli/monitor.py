@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retable.cli import workflow
 from retable.cli.options import (
     Columns,
     Json,
@@ -83,11 +84,10 @@ def look_at_all(accounting: Accounting) -> Look:
 
 
 def _look_at_tables(name: str, protocol: str) -> Callable[[Accounting], Look]:
-    from retable.cli.tables import plan_grids
     from retable.monitor.status_text import table_json, table_text
     from retable.monitor.table_status import survey
 
-    grids = plan_grids(name, protocol)
+    grids = workflow.plan(name, protocol)
     warned: set[str] = set()
 
     def warn_once(text: str) -> None:
@@ -120,11 +120,10 @@ def cancel(
 
     Example: retable cancel risk_parity/iterations --row newton
     """
-    from retable.cli.tables import plan_grids
     from retable.monitor import cancel as cancelling
     from retable.monitor.table_status import survey
 
-    tables = survey(plan_grids(name, protocol, row, column), None, warn)
+    tables = survey(workflow.plan(name, protocol, rows=row, columns=column), None, warn)
     named = {run.folder: t.seen[key] for t in tables for key, run in t.runs.items()}
     found = cancelling.survey(_runs_of(tables), named, tables[0].queue)
     if found.tasks or found.local:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from retable.cli import workflow
 from retable.cli.options import STOPPED, Columns, Rows, say, table_names, warn
 from retable.util import paths
 from retable.util.errors import UserError, brief, nearest
@@ -105,7 +106,6 @@ def _runs_of(
 def _of_tables(
     name: str, protocol: str | None, row: list[str] | None, column: list[str] | None
 ) -> Runs:
-    from retable.cli.tables import plan_grids
     from retable.monitor.table_status import runs_of
     from retable.tables import grid, spec
     from retable.util.waiting import Waiting
@@ -116,7 +116,7 @@ def _of_tables(
         grids: list[Any] = []
         for number, p in enumerate(wanted):
             waiting.at(number)
-            grids += plan_grids(name, p, row, column)
+            grids += workflow.plan(name, p, rows=row, columns=column)
     names = {key: run.name for found in grids for key, run in runs_of(found).items()}
     runs = {run.key: run for found in grids for run in found.runs()}
     return list(runs.values()), lambda run: names.get(run.key, run.label)

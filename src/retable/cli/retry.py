@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from retable.cli import workflow
 from retable.cli.options import STOPPED, say, warn
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ def retry_tables(
         wait: follow until they have ended, on a cluster.
     """
     from retable.cli.slurm_options import orders_of_tables
-    from retable.cli.tables import plan_grids
     from retable.launch.dispatch import Summary, launch
     from retable.launch.slurm.sacct import Accounting
     from retable.monitor.table_status import survey
@@ -44,7 +44,9 @@ def retry_tables(
     from retable.wandb_tools.table_tags import write_tags
 
     def planned(given: Sequence[str]) -> list[Any]:
-        return plan_grids(name, protocol, part["row"], part["column"], None, list(given))
+        return workflow.plan(
+            name, protocol, rows=part["row"], columns=part["column"], overrides=given
+        )
 
     grids = planned(overrides)
     tables = survey(grids, Accounting(), warn)

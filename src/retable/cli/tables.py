@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retable.cli import workflow
 from retable.cli.options import (
     STOPPED,
     Columns,
@@ -19,11 +20,13 @@ from retable.cli.options import (
     one_or_all,
     print_json,
     say,
-    warn,
 )
 from retable.cli.slurm_options import Prepare, Publish, Wait, is_cluster, orders_of_tables
 from retable.util import paths
-from retable.util.errors import UserError, nearest
+from retable.util.errors import UserError
+
+if TYPE_CHECKING:
+    from retable.tables.grid import Grid
 
 app = typer.Typer()
 
@@ -77,7 +80,8 @@ def plan(
     """
     from retable.monitor import table_progress
 
-    plans = [table_progress.survey(g) for g in plan_grids(name, protocol, row, column, seeds)]
+    grids = workflow.plan(name, protocol, rows=row, columns=column, seeds=seeds)
+    plans = [table_progress.survey(g) for g in grids]
     if as_json:
         print_json(one_or_all([p.as_json() for p in plans]))
     else:
@@ -111,10 +115,7 @@ def run(
     Example: retable run risk_parity/iterations launcher.workers=2
     """
     from retable.cli.until_decided import refuse_beside_looks, run_until_decided
-    from retable.cli.verdicts import judged_tables
     from retable.report import markdown
-    from retable.tables import collect
-    from retable.tables.aggregate import build
 
     if retry not in {None, "diverged"}:
         raise UserError(f"--retry {retry}: only 'diverged' can be forced")
@@ -123,7 +124,9 @@ def run(
     if until_decided and (row or column or seeds):
         raise UserError("--until-decided: is for whole tables, without --row, --column and --seeds")
     again = retry == "diverged"
-    planned = plan_grids(name, protocol, row, column, seeds, overrides or [])
+    planned = workflow.plan(
+        name, protocol, rows=row, columns=column, seeds=seeds, overrides=overrides
+    )
     part = {"row": row, "column": column, "seeds": [str(seeds)] if seeds else None}
     chores = {"wait": wait, "prepare": prepare, "publish": publish}
     orders = orders_of_tables(name, protocol, planned, part=part, again=again, **chores)
@@ -131,14 +134,17 @@ def run(
         if is_cluster(planned) and not wait:
             raise UserError("--until-decided: looks at results, so on a cluster it needs --wait")
         ok, planned = run_until_decided(
-            planned, max_seeds, lambda grids: _launch_once(grids, again, orders)
+            planned,
+            max_seeds,
+            lambda grids: _ended(workflow.launch_once(grids, retry_diverged=again, orders=orders)),
         )
     else:
         refuse_beside_looks(planned)
-        ok, planned = launch_grids(planned, retry_diverged=again, orders=orders)
+        outcome = workflow.launch(planned, retry_diverged=again, orders=orders)
+        ok, planned = _ended(outcome), outcome.grids
     # Whole tables, however little was asked for: what is missing has to show as missing.
-    whole = plan_grids(name, protocol) if row or column or seeds else planned
-    tables = judged_tables(name, [build(grid, collect.from_runs(grid, warn)) for grid in whole])
+    whole = workflow.plan(name, protocol) if row or column or seeds else planned
+    tables = workflow.judge(name, [one.table for one in workflow.collect(whole)])
     typer.echo("\n".join(markdown.render(table) for table in tables), nl=False)
     raise typer.Exit(0 if ok else 1)
 
@@ -160,12 +166,12 @@ def publish(
     """
     from retable.report import publish as published
 
-    one_of("--from", source, ("runs", "results"))
+    one_of("--from", source, workflow.SOURCES)
     if source == "results":
         for table in published.rewrite(name.partition("/")[0], protocol):
             typer.echo(f"{published.published_file(table.name, protocol)}")
         return
-    grids = plan_grids(name, protocol)
+    grids = workflow.plan(name, protocol)
     for grid in grids:  # all of them before anything is written
         published.check(grid, partial=partial)
     for grid in grids:
@@ -185,7 +191,7 @@ def restore(
     from retable.report.restore import restore as take
     from retable.runs import published_records
 
-    grids = plan_grids(name, protocol, row, column)
+    grids = workflow.plan(name, protocol, rows=row, columns=column)
     refuse_unpublished(grids)
     ok = True
     for grid in grids:
@@ -207,7 +213,7 @@ def prepare(
     """
     from retable.launch.prepare import prepare as fetch
 
-    for grid in plan_grids(name, protocol, row, column):
+    for grid in workflow.plan(name, protocol, rows=row, columns=column):
         for text in fetch(grid.runs(), say):
             typer.echo(f"{grid.name}: {text}")
 
@@ -224,100 +230,16 @@ def reproduce() -> None:
     """
     from retable.report.reproduce import reproduce as all_quick
 
-    ok = all_quick(launch_grids, typer.echo, say)
+    def launch(grids: list[Grid]) -> tuple[bool, list[Grid]]:
+        outcome = workflow.launch(grids)
+        return _ended(outcome), outcome.grids
+
+    ok = all_quick(launch, typer.echo, say)
     raise typer.Exit(0 if ok else 1)
 
 
-def plan_grids(
-    name: str,
-    protocol: str,
-    rows: list[str] | None = None,
-    columns: list[str] | None = None,
-    seeds: int | None = None,
-    overrides: list[str] | None = None,
-    source: str = "runs",
-) -> list[Any]:
-    """Plan a table, or all tables of a paper that have the protocol.
-
-    Settings that are to be chosen are, as far as the tuning runs of the source allow.
-    """
-    from retable.tables import collect, grid, spec
-
-    names = grid.expand_names(name)
-    with_protocol = [n for n in names if protocol in spec.load(n).protocols()]
-    if not with_protocol:
-        known = {p for n in names for p in spec.load(n).protocols()}
-        raise UserError(f"{name}: no protocol '{protocol}'{nearest(protocol, known)}")
-    decided = collect.decided_by_results if source == "results" else collect.decided_by_runs
-    return [
-        decided(
-            grid.plan(
-                n,
-                protocol,
-                overrides=overrides or [],
-                rows=rows or [],
-                columns=columns or [],
-                n_seeds=seeds,
-            )
-        )
-        for n in with_protocol
-    ]
-
-
-def launch_grids(
-    grids: list[Any], *, retry_diverged: bool = False, orders: Any = None
-) -> tuple[bool, list[Any]]:
-    """Launch all runs of some tables together; says how it went.
-
-    Where settings are chosen by tuning runs, the runs of the chosen ones follow. What is left to a
-    cluster ends the command.
-
-    Returns:
-        Whether all is well, and the tables with the choices that were made.
-    """
-    from dataclasses import replace
-
-    from retable.tables import collect
-    from retable.tables.select import is_undecided
-
-    waiting = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
-    if waiting and orders is not None and orders.publish:
-        if not orders.wait:
-            raise UserError("--publish: settings are to be chosen first; it needs --wait here")
-        ok = _launch_once(grids, retry_diverged, replace(orders, publish=False))
-    else:
-        ok = _launch_once(grids, retry_diverged, orders)
-    if not waiting:
-        return ok, grids
-    grids = [collect.decided_by_runs(grid) for grid in grids]
-    left = sum(is_undecided(cell) for grid in grids for cell in grid.cells.values())
-    say(f"settings of {waiting - left} of {waiting} cells are chosen")
-    if left < waiting:
-        later = orders and replace(orders, prepare=None)  # the data is there by now
-        ok = _launch_once(grids, retry_diverged, later) and ok
-    return ok and not left, grids
-
-
-def _launch_once(grids: list[Any], retry_diverged: bool, orders: Any = None) -> bool:
-    from retable.launch.dispatch import launch
-    from retable.monitor.table_status import runs_of
-    from retable.report import listing
-    from retable.tables.select import is_undecided
-    from retable.wandb_tools.table_tags import write_tags
-
-    names = {key: run.name for grid in grids for key, run in runs_of(grid).items()}
-    summary = launch(
-        [run for grid in grids for run in grid.runs()],
-        retry_diverged=retry_diverged,
-        label=lambda run: names[run.key],
-        orders=orders,
-        before=lambda: write_tags(grids, warn),
-    )
-    typer.echo(listing.summary_text(summary), err=True)
-    if summary.pending and any(is_undecided(c) for grid in grids for c in grid.cells.values()):
-        say("some settings are chosen by these runs: run the same command again when they are done")
-    if summary.stopped:
-        raise typer.Exit(STOPPED)
-    if summary.pending:
-        raise typer.Exit(0)
-    return summary.ok
+def _ended(outcome: workflow.Outcome) -> bool:
+    """Whether all went well; ends the command where it was stopped or is left to a cluster."""
+    if outcome.ended:
+        raise typer.Exit(STOPPED if outcome.stopped else 0)
+    return outcome.ok

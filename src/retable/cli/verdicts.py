@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from retable.cli.options import Json, Name, Protocol, Source, one_of, one_or_all, print_json, warn
-from retable.cli.tables import plan_grids
+from retable.cli import workflow
+from retable.cli.options import Json, Name, Protocol, Source, one_of, one_or_all, print_json
 from retable.util import paths
 from retable.util.errors import UserError, nearest
 
@@ -33,15 +33,16 @@ def table(
 
     format = "json" if as_json else format
     one_of("--format", format, ("md", "latex", "csv", "json"))
-    grids = plan_grids(name, protocol, source=source)
+    one_of("--from", source, workflow.SOURCES)
+    grids = workflow.plan(name, protocol, source=source)
     if explain is not None and len(grids) > 1:
         names = ", ".join(grid.name for grid in grids)
         raise UserError(f"--explain: {name} has {len(grids)} tables; name one: {names}")
-    built = built_tables(grids, source)
+    collected = workflow.collect(grids, source)
     if explain is not None:
-        _explain(built[0], explain, format)
+        _explain(collected[0], explain, format)
         return
-    tables = judged_tables(name, [t for _, _, t in built])
+    tables = workflow.judge(name, [one.table for one in collected])
     if format == "json":
         print_json(one_or_all([json_csv.as_json(t, source=source) for t in tables]))
     elif format == "csv":
@@ -51,14 +52,13 @@ def table(
         typer.echo("\n".join(render(t) for t in tables), nl=False)
 
 
-def _explain(built: Any, place: str, format: str) -> None:
+def _explain(one: workflow.Collected, place: str, format: str) -> None:
     from retable.report import explain
     from retable.tables.verdicts.judge import judge
 
     if format not in {"md", "json"}:
         raise UserError(f"--explain --format {format}: a cell is explained as text or json")
-    grid, records, table = built
-    found = explain.explain(judge(table), grid, records, place)
+    found = explain.explain(judge(one.table), one.grid, one.records, place)
     if format == "json":
         print_json(found.as_json())
     else:
@@ -91,9 +91,10 @@ def claims(
         known = {p for n in asked for p in spec.load(n).protocols()}
         raise UserError(f"{name or 'no table'}: no protocol '{protocol}'{nearest(protocol, known)}")
     papers = dict.fromkeys(n.partition("/")[0] for n in with_protocol)
-    planned = [g for p in papers for g in plan_grids(p, protocol, source=source)]
+    one_of("--from", source, workflow.SOURCES)
+    planned = [g for p in papers for g in workflow.plan(p, protocol, source=source)]
     with_claims = [g for g in planned if g.spec.claims]
-    judged = judge_all(t for _, _, t in built_tables(with_claims, source))
+    judged = judge_all(one.table for one in workflow.collect(with_claims, source))
     tables = [t for t in judged if t.name in with_protocol]
     if as_json:
         print_json(
@@ -110,28 +111,3 @@ def claims(
         )
     else:
         typer.echo(report.listing(tables))
-
-
-def judged_tables(name: str, tables: list[Any]) -> list[Any]:
-    """Tables with verdicts; p adjusted (Holm) only where all tables of the paper are among them."""
-    from retable.tables.verdicts.judge import judge, judge_all
-
-    return [judge(t) for t in tables] if "/" in name else judge_all(tables)
-
-
-def built_tables(grids: list[Any], source: str) -> list[Any]:
-    """Plans, records and tables from the runs here or the published ones; not judged yet."""
-    from retable.tables import collect
-    from retable.tables.aggregate import build
-
-    one_of("--from", source, ("runs", "results"))
-    if source == "results":
-        from retable.report.publish import refuse_unpublished
-
-        refuse_unpublished(grids)
-    out: list[Any] = []
-    for grid in grids:
-        results = source == "results"
-        records = collect.from_results(grid) if results else collect.from_runs(grid, warn)
-        out.append((grid, records, build(grid, records)))
-    return out

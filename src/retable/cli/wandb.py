@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retable.cli import wandb_dashboard
+from retable.cli import wandb_dashboard, workflow
 from retable.cli.options import STOPPED, Name, Protocol, say, table_names
 from retable.util.errors import UserError
 
@@ -140,9 +140,8 @@ def _check(entity: str | None, project: str | None) -> None:
 
 
 def _grids(name: str, protocol: str) -> list[Any]:
-    from retable.cli.tables import plan_grids
 
-    return plan_grids(name, protocol)
+    return workflow.plan(name, protocol)
 
 
 def _folders(name: str, protocol: str) -> list[Any]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from retable.cli.options import Name, Protocol, Source, say
+from retable.cli import workflow
+from retable.cli.options import Name, Protocol, Source, one_of, say
 from retable.util import paths
 from retable.util.errors import UserError
 
@@ -33,27 +34,26 @@ def dashboard(
 
     Example: retable wandb dashboard risk_parity/iterations --project sweeps
     """
-    from retable.cli.tables import plan_grids
-    from retable.cli.verdicts import built_tables, judged_tables
     from retable.runs import published_records
     from retable.wandb_tools.dashboard import build as made
 
     made.check_installed()
+    one_of("--from", source, workflow.SOURCES)
     place, site = made.place_of(entity, project), made.checked_site(site)
-    grids = plan_grids(name, protocol, source=source)
+    grids = workflow.plan(name, protocol, source=source)
     if out is not None and len(grids) > 1:
         names = ", ".join(grid.name for grid in grids)
         raise UserError(f"--out: {name} has {len(grids)} tables; name one: {names}")
-    built = built_tables(grids, source)
-    tables = judged_tables(name, [table for _, _, table in built])
+    collected = workflow.collect(grids, source)
+    tables = workflow.judge(name, [one.table for one in collected])
     found = None if out is not None else _login(place.entity)
     default = None if found is None else found
-    for (grid, records, _), table in zip(built, tables, strict=True):
-        histories = None
+    for one, table in zip(collected, tables, strict=True):
+        grid, histories = one.grid, None
         if source == "results":
             file = published_records.parquet_file(grid.name, protocol)
             histories = published_records.histories(file) if file.is_file() else {}
-        parts = made.make(made.source_of(grid, table, records, histories), place, default, site)
+        parts = made.make(made.source_of(grid, table, one.records, histories), place, default, site)
         spec = out or made.file_of(paths.runs_folder(), grid.name, protocol)
         made.write(parts, spec)
         typer.echo(f"{spec}")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from retable.cli import workflow
 from retable.cli.options import table_names
 from retable.util import paths
 
@@ -48,9 +49,7 @@ def watch(
             _watch_sweep(once=once)
             return
     else:
-        from retable.cli.tables import plan_grids
-
-        grids = plan_grids(name, protocol or "paper")
+        grids = workflow.plan(name, protocol or "paper")
     looker = Looker(grids)
     if once:
         screen.once(looker, console)

@@ -134,6 +134,24 @@ def as_json(claim: JudgedClaim) -> dict[str, Any]:
     return values
 
 
+CLAIM_TYPES: dict[str, type] = {
+    **dict.fromkeys(("table", "protocol", "id", "statement", "grade", "kind", "verdict"), str),
+    **dict.fromkeys(("theta", "lower", "upper", "alpha", "p", "p_holm"), float),
+    **dict.fromkeys(("n", "seeds_needed"), int),
+    **dict.fromkeys(("unit", "rule", "why"), str),
+}
+"""What a line per claim holds; ``theta`` is the effect, positive where it supports the claim."""
+
+
+def line(table: Table, claim: JudgedClaim) -> dict[str, Any]:
+    """A claim's values under :data:`CLAIM_TYPES`; what there is not is left out."""
+    effect = {} if claim.effect is None else asdict(claim.effect)
+    needed = {} if claim.needed is None else {"seeds_needed": claim.needed.n}
+    own = {name: getattr(claim, name) for name in CLAIM_TYPES if hasattr(claim, name)}
+    whole = {**effect, **needed, **own, "table": table.name, "protocol": table.protocol}
+    return {name: whole[name] for name in CLAIM_TYPES if name in whole}
+
+
 def listing(tables: Sequence[Table]) -> str:
     """Claims of some tables as a terminal shows them, table by table."""
     blocks: list[str] = []

@@ -11,44 +11,45 @@ from typing import Any, cast
 from retable.report import claims_text, formatting
 from retable.tables.aggregate import Cell, Table
 
-CSV_FIELDS = (
-    "table",
-    "protocol",
-    "row",
-    "column",
-    "metric",
-    "unit",
-    "mean",
-    "std",
-    "n",
-    "n_planned",
-    "median",
-    "reported",
-    "reported_spread",
-    "reported_spread_kind",
-    "reported_n",
-    "grade",
-    "where",
-    "verdict",
-    "shown",
-    "d",
-    "low",
-    "high",
-    "level",
-    "se",
-    "df",
-    "p",
-    "h",
-    "rule",
-    "margin",
-    "margin_origin",
-    "reading",
-    "seeds_needed",
-    "seeds_needed_text",
-    "bold",
-    "marks",
-    "why",
-)
+CSV_TYPES: dict[str, type] = {
+    "table": str,
+    "protocol": str,
+    "row": str,
+    "column": str,
+    "metric": str,
+    "unit": str,
+    "mean": float,
+    "std": float,
+    "n": int,
+    "n_planned": int,
+    "median": float,
+    "reported": str,
+    "reported_spread": str,
+    "reported_spread_kind": str,
+    "reported_n": int,
+    "grade": str,
+    "where": str,
+    "verdict": str,
+    "shown": str,
+    "d": float,
+    "low": float,
+    "high": float,
+    "level": float,
+    "se": float,
+    "df": float,
+    "p": float,
+    "h": float,
+    "rule": str,
+    "margin": float,
+    "margin_origin": str,
+    "reading": str,
+    "seeds_needed": int,
+    "seeds_needed_text": str,
+    "bold": bool,
+    "marks": str,
+    "why": str,
+}
+"""What a line per cell holds; reported numbers are text, as they are printed."""
 
 
 def as_json(table: Table, *, source: str) -> dict[str, Any]:
@@ -136,18 +137,19 @@ def _tally(table: Table) -> dict[str, Any]:
 
 
 def as_csv(*tables: Table) -> str:
-    """One line per cell, with all of its numbers under :data:`CSV_FIELDS`."""
+    """One line per cell, with all of its numbers under :data:`CSV_TYPES`."""
     out = io.StringIO()
-    writer: csv.DictWriter[str] = csv.DictWriter(out, CSV_FIELDS, lineterminator="\n")
+    writer: csv.DictWriter[str] = csv.DictWriter(out, list(CSV_TYPES), lineterminator="\n")
     writer.writeheader()
     for table in tables:
         for cell in table.cells.values():
-            writer.writerow(_line(table, cell))
+            writer.writerow(line(table, cell))
     return out.getvalue()
 
 
-def _line(table: Table, cell: Cell) -> dict[str, Any]:
-    line: dict[str, Any] = {
+def line(table: Table, cell: Cell) -> dict[str, Any]:
+    """A cell's values under :data:`CSV_TYPES`; what there is not is left out."""
+    found: dict[str, Any] = {
         "table": table.name,
         "protocol": table.protocol,
         "row": cell.row,
@@ -162,7 +164,7 @@ def _line(table: Table, cell: Cell) -> dict[str, Any]:
     }
     if cell.reported is not None:
         r = cell.reported
-        line |= {
+        found |= {
             "reported": r.value,
             "reported_spread": r.spread,
             "reported_spread_kind": r.spread_kind,
@@ -172,8 +174,8 @@ def _line(table: Table, cell: Cell) -> dict[str, Any]:
         }
     judged = cell.judged
     if judged is None:
-        return line
-    line |= {
+        return found
+    found |= {
         "verdict": judged.kind,
         "shown": judged.text,
         "median": judged.median,
@@ -182,11 +184,11 @@ def _line(table: Table, cell: Cell) -> dict[str, Any]:
         "marks": "; ".join(judged.marks),
         "why": judged.why,
     }
-    if (found := judged.difference) is not None:
-        numbers = {name: getattr(found, name) for name in ("d", "low", "high", "se", "df", "p")}
-        line |= {**finite(numbers), "level": found.level, "h": found.h, "rule": found.rule}
+    if (diff := judged.difference) is not None:
+        numbers = {name: getattr(diff, name) for name in ("d", "low", "high", "se", "df", "p")}
+        found |= {**finite(numbers), "level": diff.level, "h": diff.h, "rule": diff.rule}
     if judged.margin is not None:
-        line |= {"margin": judged.margin.value, "margin_origin": judged.margin.origin}
+        found |= {"margin": judged.margin.value, "margin_origin": judged.margin.origin}
     if judged.needed is not None:
-        line |= {"seeds_needed": judged.needed.n, "seeds_needed_text": judged.needed.text}
-    return line
+        found |= {"seeds_needed": judged.needed.n, "seeds_needed_text": judged.needed.text}
+    return found
