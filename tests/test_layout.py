@@ -168,3 +168,28 @@ def test_help_and_version_load_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_map_is_right():
+    """ARCHITECTURE.md names every layer and room, and only files that are there."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    table = text[text.index("## Layers") : text.index("## The life of a run")]
+    first = re.findall(r"^\| (`[^|]*) \|", table, re.M)
+    assert [re.findall(r"`(\w+)`", cell)[0] for cell in first] == list(LAYERS)
+    folders = {p.name for p in SOURCE.iterdir() if (p / "__init__.py").is_file()}
+    assert folders == {*LAYERS, *WITH_TRAINING}
+    assert all(f"`{name}`" in table for name in folders)
+    named = re.findall(r"`((?:src|conf|slurm|tests|docs)/[\w./-]+)`", text)
+    named += re.findall(r"\]\(([\w./-]+)\)", text)
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
+    for path in re.findall(r"[`\" ]([a-z_]+/[a-z_/]+)(?:\.[a-z_]+)*[`\"]", text):
+        places = SOURCE / f"{path}.py", SOURCE / path, ROOT / f"{path}.py", ROOT / path
+        assert any(place.exists() for place in places), path
+
+
+def test_every_decision_is_listed():
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\((\d\d-[\w-]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == sorted(p.name for p in folder.glob("[0-9]*.md"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,11 @@ def test_importing_the_package_loads_nothing_heavy():
     assert set(retable.__all__) <= set(dir(retable))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = retable.nothing
+
+
+def test_the_guide_runs_as_it_stands(published, monkeypatch, tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+    assert set(re.findall(r"retable\.(\w+)\(", code)) == set(retable.__all__) - {"UserError"}
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "python.md", "exec"), {})
