@@ -250,7 +250,7 @@ def test_runs_and_results_give_the_same_site(recorded, tmp_path):
     }
     for source in here:
         publish.publish(plan(source.table.name, source.table.protocol))
-    published = inputs.from_results(quiet)
+    published = inputs.from_results(quiet, pytest.fail)
     first, second = (
         build.build(found, tmp_path / f"from_{name}", origin=name, tell=quiet).folder
         for name, found in (("runs", here), ("results", published))

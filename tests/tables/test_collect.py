@@ -28,6 +28,8 @@ from retable.runs.records import Status
 from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.collect import from_runs
+from retable.tables.grid import plan
+from retable.util import paths
 
 
 def test_what_was_read_once_is_not_read_again(grid, runs, readings, file):
@@ -271,3 +273,24 @@ def test_few_news_are_read_each_time(grid, runs, readings, monkeypatch, file):
         same_as_the_files(grid)
         assert readings.taken() == [made[0].key]
     assert file.stat().st_mtime_ns == written
+
+
+def test_published_runs_that_are_not_planned_any_more_are_counted_and_named(monkeypatch):
+    results = Path(__file__).parents[2] / "results"
+    monkeypatch.setattr(paths, "results_dir", lambda: results)
+    whole = plan("binary_connect/table2", "reduced")
+    said: list[str] = []
+    published = collect.from_results(whole, said.append)
+    assert published
+    assert not said
+    fewer = plan("binary_connect/table2", "reduced", n_seeds=1, rows=list(whole.spec.rows)[:1])
+    left = collect.from_results(fewer, said.append)
+    assert left.items() <= published.items()
+    (line,) = said
+    own = {key for setting, _ in fewer.settings() for key in setting.keys(range(1000))}
+    of_seeds = len((published.keys() & own) - left.keys())
+    of_settings = len(published.keys() - own)
+    assert min(of_seeds, of_settings) > 0
+    assert f"{of_seeds} of further seeds and {of_settings} of settings it has not" in line
+    first = [key for key in published if key not in left][:3]
+    assert f"({', '.join(key[:12] for key in first)}, ...)" in line

@@ -34,7 +34,8 @@ def site(
     from retable.report.site.build import build
 
     tell = _Progress()
-    found = inputs.from_results(tell) if source == "results" else inputs.from_runs(tell, warn)
+    read = inputs.from_results if source == "results" else inputs.from_runs
+    found = read(tell, warn)
     built = build(found, output, origin=source, tell=tell)
     tell.end()
     first = built.folder / "index.html"

@@ -20,6 +20,7 @@ from retable.cli.options import (
     one_or_all,
     print_json,
     say,
+    warn,
 )
 from retable.cli.slurm_options import Prepare, Publish, Wait, is_cluster, orders_of_tables
 from retable.util import paths
@@ -173,7 +174,7 @@ def publish(
         return
     grids = workflow.plan(name, protocol)
     for grid in grids:  # all of them before anything is written
-        published.check(grid, partial=partial)
+        published.check(grid, partial=partial, warn=warn)
     for grid in grids:
         path, _ = published.publish(grid, partial=partial)
         typer.echo(f"{path} and {path.with_suffix('.parquet').name}")

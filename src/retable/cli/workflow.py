@@ -105,7 +105,8 @@ def collect(grids: Sequence[Grid], source: str = "runs") -> list[Collected]:
     found: list[Collected] = []
     for grid in grids:
         results = source == "results"
-        records = records_of.from_results(grid) if results else records_of.from_runs(grid, _warn)
+        read = records_of.from_results if results else records_of.from_runs
+        records = read(grid, _warn)
         found.append(Collected(grid, records, build(grid, records)))
     return found
 

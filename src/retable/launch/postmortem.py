@@ -9,8 +9,8 @@ from pathlib import Path
 
 from retable.launch.forkserver_client import Ended
 from retable.launch.worker import Exit
-from retable.runs import frozen, provenance, records
-from retable.runs.attempts import Launched, new_attempt
+from retable.runs import provenance, records
+from retable.runs.attempts import Launched, bare_record, new_attempt
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import Lease, read_holder
 from retable.runs.records import Provenance, Record, RecordError, Status
@@ -75,9 +75,7 @@ def give_up(run: FrozenRun, message: str, launched: Launched) -> None:
         return
     try:
         attempt = new_attempt(run.folder)
-        known, workers = launched.provenance, launched.workers
-        record = _record(run, attempt, Status.FAILED, message, workers, known)
-        records.write_attempt(attempt, record)
+        records.write_attempt(attempt, _dead(run, launched, attempt, Status.FAILED, message))
     finally:
         lease.release()
 
@@ -109,38 +107,13 @@ def record_death(
     if attempt is None or not holds(ended) or (attempt / records.RUN_RECORD).exists():
         return None
     known = known or provenance.collect(Path(run.config.paths.runs))
-    record = _record(run, attempt, status, message, workers, known)
+    record = _dead(run, Launched(known, workers), attempt, status, message)
     records.write_attempt(attempt, record)
     return record
 
 
-def _record(
-    run: FrozenRun,
-    attempt: Path,
-    status: Status,
-    message: str,
-    workers: int,
-    known: Provenance,
+def _dead(
+    run: FrozenRun, launched: Launched, attempt: Path, status: Status, message: str
 ) -> Record:
-    config = run.config
-    return Record(
-        key=run.key,
-        paper=config.paper,
-        experiment=config.experiment,
-        protocol=config.protocol,
-        seed=config.seed,
-        config=frozen.recorded(config),
-        status=status,
-        error=message,
-        attempt=int(attempt.name),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        wall_s=0,
-        cpu_s=0,
-        peak_memory_mb=0,
-        device=config.device.accelerator,
-        threads=config.device.threads,
-        devices=config.device.devices,
-        workers=workers,
-        fingerprint=run.fingerprint,
-        provenance=known,
-    )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return bare_record(run, launched, int(attempt.name), status, started=now, error=message)

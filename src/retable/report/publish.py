@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from retable.report import markdown, results_index
@@ -27,12 +27,15 @@ def published_file(name: str, protocol: str) -> Path:
     return published_records.parquet_file(name, protocol).with_suffix(".md")
 
 
-def check(grid: Grid, *, partial: bool = False) -> None:
+def check(
+    grid: Grid, *, partial: bool = False, warn: Callable[[str], None] = lambda _: None
+) -> None:
     """Refuse what should not be published.
 
     Args:
         grid: the planned table.
         partial: replace published results by fewer.
+        warn: told of published runs that would go, because the table does not plan them any more.
 
     Raises:
         UserError: where there is no finished run of it at all, or fewer than are published, or a
@@ -42,7 +45,7 @@ def check(grid: Grid, *, partial: bool = False) -> None:
     if not any(cell.n for cell in table.cells.values()):
         raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
     there = collect.decided_by_results(plan(grid.name, grid.protocol))
-    before = build(there, collect.from_results(there))
+    before = build(there, collect.from_results(there, warn))
     if len(table.records) < len(before.records) and not partial:
         raise UserError(
             f"{grid.name}: {len(table.records)} finished runs are here, {len(before.records)} are"

@@ -48,29 +48,57 @@ class Attempt:
     def record(self, status: Status, error: str | None = None) -> Record:
         """A record of this attempt with everything but results."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        config = self.run.config
-        return Record(
-            key=self.run.key,
-            paper=config.paper,
-            experiment=config.experiment,
-            protocol=config.protocol,
-            seed=config.seed,
-            config=recorded(config),
-            status=status,
-            error=error and scrub(error)[:2000],
-            attempt=self.number,
-            resumed_from_epoch=self.resumed,
+        return bare_record(
+            self.run,
+            self.launched,
+            self.number,
+            status,
             started=self.started,
+            error=error,
+            resumed_from_epoch=self.resumed,
             wall_s=round(time.monotonic() - self.wall, 3),
             cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
             peak_memory_mb=round(usage.ru_maxrss / 1024, 1),
-            device=config.device.accelerator,
-            threads=config.device.threads,
-            devices=config.device.devices,
-            workers=self.launched.workers,
-            fingerprint=self.run.fingerprint,
-            provenance=self.launched.provenance,
         )
+
+
+def bare_record(
+    run: FrozenRun,
+    launched: Launched,
+    number: int,
+    status: Status,
+    *,
+    started: str,
+    error: str | None = None,
+    resumed_from_epoch: int | None = None,
+    wall_s: float = 0,
+    cpu_s: float = 0,
+    peak_memory_mb: float = 0,
+) -> Record:
+    """What is known of an attempt, living or dead, before any result; see :class:`Record`."""
+    config = run.config
+    return Record(
+        key=run.key,
+        paper=config.paper,
+        experiment=config.experiment,
+        protocol=config.protocol,
+        seed=config.seed,
+        config=recorded(config),
+        status=status,
+        error=error and scrub(error)[:2000],
+        attempt=number,
+        resumed_from_epoch=resumed_from_epoch,
+        started=started,
+        wall_s=wall_s,
+        cpu_s=cpu_s,
+        peak_memory_mb=peak_memory_mb,
+        device=config.device.accelerator,
+        threads=config.device.threads,
+        devices=config.device.devices,
+        workers=launched.workers,
+        fingerprint=run.fingerprint,
+        provenance=launched.provenance,
+    )
 
 
 def identity_of(run: FrozenRun, device: str) -> dict[str, str]:

@@ -31,6 +31,9 @@ _NEWS = 200
 _FORGOTTEN = 4
 """An index of so many times more runs than were asked for is cut down to those."""
 
+_NAMED = 3
+"""So many runs are named where some are counted."""
+
 Warn = Callable[[str], None]
 
 
@@ -110,15 +113,45 @@ def _save(file: Path, known: Columns, fresh: Columns, warn: Warn) -> None:
         warn(f"{file}: cannot be written ({brief(str(error.strerror))}); the next time is as slow")
 
 
-def from_results(grid: Grid) -> dict[str, Record]:
-    """Records published with the table, by key; empty where there are none."""
+def from_results(grid: Grid, warn: Warn = lambda _: None) -> dict[str, Record]:
+    """Records published with the table, by key; empty where there are none.
+
+    Args:
+        grid: the planned table.
+        warn: told of published runs that the table does not plan any more, in one line.
+    """
     from retable.runs.published_records import parquet_file, read
 
     path = parquet_file(grid.name, grid.protocol)
     if not path.is_file():
         return {}
     wanted = grid.run_folders()
-    return {r.key: r for r in read(path) if r.key in wanted}
+    found: dict[str, Record] = {}
+    others: list[Record] = []
+    for record in read(path):
+        if record.key in wanted:
+            found[record.key] = record
+        else:
+            others.append(record)
+    if others:
+        warn(_unplanned(grid, others))
+    return found
+
+
+def _unplanned(grid: Grid, others: Sequence[Record]) -> str:
+    """How many published runs are left out, of what kind, and which."""
+    settings = [setting for setting, _ in grid.settings()]
+    seeds = {r.seed for r in others}
+    of_settings = {key for setting in settings for key in setting.keys(seeds)}
+    n_seeds = sum(record.key in of_settings for record in others)
+    kinds = [(n_seeds, "of further seeds"), (len(others) - n_seeds, "of settings it has not")]
+    said = " and ".join(f"{n} {kind}" for n, kind in kinds if n)
+    named = ", ".join(record.key[:12] for record in others[:_NAMED])
+    more = ", ..." if len(others) > _NAMED else ""
+    return (
+        f"{grid.name}: the table as it is now leaves out published runs, {said} ({named}{more}),"
+        f" protocol {grid.protocol}"
+    )
 
 
 def decided_by_runs(grid: Grid) -> Grid:
@@ -135,7 +168,8 @@ def decided_by_results(grid: Grid) -> Grid:
     from retable.runs.published_records import looks_file
 
     grid = decide(grid, lambda _: from_results(grid))
-    return _followed(grid, looks_file(grid.name, grid.protocol), from_results)
+    file = looks_file(grid.name, grid.protocol)
+    return _followed(grid, file, lambda whole: from_results(whole))
 
 
 def looks_of(grid: Grid) -> Path | None:

@@ -62,7 +62,7 @@ class RunUse:
     )
 
 
-def from_results(tell: Tell) -> list[Source]:
+def from_results(tell: Tell, warn: Callable[[str], None]) -> list[Source]:
     """Every published table."""
     names = published()
     found: list[Source] = []
@@ -70,7 +70,7 @@ def from_results(tell: Tell) -> list[Source]:
         tell("reading tables", number, len(names))
         grid = collect.decided_by_results(plan(name, protocol))
         texts = published_records.histories(published_records.parquet_file(name, protocol))
-        found.append(_source(grid, collect.from_results(grid), _parsed(texts)))
+        found.append(_source(grid, collect.from_results(grid, warn), _parsed(texts)))
     return judged(found)
 
 
