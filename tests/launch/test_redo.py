@@ -8,7 +8,7 @@ from again_support import published, rewrite
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from kill_support import LAUNCHED
 from retable.launch.dispatch import Summary, launch
-from retable.launch.redo import AGAIN, redo, tidy
+from retable.launch.rerun import AGAIN, redo, tidy
 from retable.launch.worker import Exit, perform
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from fault_support import wait_for
-from retable.launch import redo
 from retable.launch.worker import Exit, perform
 from retable.runs.attempts import Attempt, new_attempt
 from retable.tracking import follower, tracker
@@ -180,6 +179,6 @@ def test_its_signals_are_blocked_and_it_is_nobody_s_child_in_the_terminal():
 
 def test_runs_that_are_done_again_at_a_side_are_not_followed(tmp_path):
     run = followed()
-    aside = redo._aside(run, tmp_path / "side")
+    aside = run.below(tmp_path / "side", logged=False)
     assert aside.config.logger.name == "none"
     assert aside.key == run.key

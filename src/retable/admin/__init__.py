@@ -1,1 +1,1 @@
-"""What is done now and then: check the machine, free disk space, take a network out."""
+"""Occasional administration: check the machine, free disk space, take a network out."""

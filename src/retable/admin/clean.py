@@ -1,4 +1,4 @@
-"""What can be deleted without losing a result, and its deletion.
+"""Find what can be deleted without losing a result, and delete it.
 
 Everything is found without following links, and only by names that the project itself gives. A
 folder is renamed before it is deleted, so that a kill leaves it whole or out of sight; what it
@@ -59,7 +59,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass
 class Plan:
-    """What may go; ``notes`` say what stays and why."""
+    """Plan of a deletion; ``notes`` say what stays and why."""
 
     runs: Path
     cache: Path
@@ -79,7 +79,7 @@ class Plan:
 
 @dataclass
 class Freed:
-    """What a deletion did; ``skipped`` and ``failed`` name what is still there, and why."""
+    """Outcome of a deletion; ``skipped`` and ``failed`` name what is still there, and why."""
 
     size: int = 0
     count: int = 0

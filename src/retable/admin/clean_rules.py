@@ -1,4 +1,4 @@
-"""What of a run may be deleted without losing a result: found by name, never through a link."""
+"""Files of a run that may go without losing a result: found by name, never through a link."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def file_size(path: Path) -> int:
 
 
 def run_items(folder: Path, only: Collection[str], now: float) -> list[Item]:
-    """What may go of one run. Of a run without a published record nothing but dead files may."""
+    """Items of one run that may go; without a published record nothing but dead files."""
     base = folder / "attempts"
     attempts = {
         int(entry.name): Path(entry)

@@ -1,4 +1,4 @@
-"""What works on this machine, what does not, and what to do about it."""
+"""Diagnosis of this machine: what works, what does not, and what to do about it."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def retry_tables(
     parts: list[Summary] = [go(plain, None)] if plain else []
     failed: list[str] = []
     if stale and not any(part.stopped for part in parts):
-        from retable.launch.redo import redo
+        from retable.launch.rerun import redo
 
         summary, failed = redo(stale, go)
         parts.append(summary)
@@ -107,7 +107,7 @@ def _launcher_before(
     tables: list[TableStatus], chosen: Collection[str], overrides: Sequence[str]
 ) -> list[str]:
     """Overrides for the launcher that the runs had, where none is given; says so."""
-    from retable.cli.submitted_with import overrides_of
+    from retable.cli.last_submission import overrides_of
 
     given = {text.lstrip("+").partition("=")[0] for text in overrides}
     if "launcher" in given:
@@ -122,7 +122,7 @@ def _launcher_before(
 
 
 def _tidy(tables: list[TableStatus]) -> None:
-    from retable.launch.redo import tidy
+    from retable.launch.rerun import tidy
     from retable.monitor.state import State
 
     done = [

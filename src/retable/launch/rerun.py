@@ -1,7 +1,8 @@
-"""A recorded run once more: verify what its record says, put a newer record in its place."""
+"""Do recorded runs again, aside: verify what a record says, put newer records in their place."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retable.launch.dispatch import launch
+from retable.launch.dispatch import Summary, launch
 from retable.launch.worker import new_attempt
 from retable.runs import frozen, provenance, records
 from retable.runs.equality import Comparison, compare
@@ -21,10 +22,14 @@ from retable.util import paths
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Collection, Generator, Sequence
 
 VERIFY = "_verify"
-"""Side folder below that of all runs, where a run is done again."""
+"""Side folder below that of all runs, where a run is verified."""
+
+AGAIN = "_again"
+"""Side folder below that of all runs: below it one per state of the code, so that what older code
+has left is never taken for the new result."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +110,117 @@ def leased(run: FrozenRun) -> Generator[None]:
 def put_in_place(run: FrozenRun, side: Path) -> None:
     """Make the done attempt of a side folder the newest attempt of a run, and its record the run's.
 
-    A kill at any moment leaves the old record or the new one.
+    A kill at any moment leaves the old record or the new one. Done once: what is in its place
+    already is left.
 
     Args:
         run: the run among the others.
         side: the run's folder where it was done again.
+
+    Raises:
+        UserError: where another runner holds the run.
+        OSError: where it cannot be written.
     """
-    new = records.read(side / records.RUN_RECORD)
+    new = _result(side)
     assert new is not None
+    if _same_attempt(new, _result(run.folder)):
+        return
     with leased(run):
         attempt = new_attempt(run.folder)
         shutil.copytree(side / "attempts" / str(new.attempt), attempt, dirs_exist_ok=True)
-        store = Path(run.config.paths.runs) / provenance.STORE
-        shutil.copytree(side.parents[1] / provenance.STORE, store, dirs_exist_ok=True)
+        store = side.parents[1] / provenance.STORE
+        if store.is_dir():  # none where a submission has put it among the other runs' at once
+            home = Path(run.config.paths.runs) / provenance.STORE
+            shutil.copytree(store, home, dirs_exist_ok=True)
         numbered = new.model_copy(update={"attempt": int(attempt.name)})
         frozen.write(run)
         records.replace_published(records.write_attempt(attempt, numbered), run.folder)
+
+
+def _same_attempt(one: Record | None, other: Record | None) -> bool:
+    """Whether two records are of one attempt, whatever its number is."""
+    if one is None or other is None:
+        return False
+    return (one.fingerprint, one.started) == (other.fingerprint, other.started)
+
+
+def redo(
+    runs: Sequence[FrozenRun], start: Callable[[list[FrozenRun], Path], Summary]
+) -> tuple[Summary, list[str]]:
+    """Do runs again at a side, and put each new record in the place of the old one.
+
+    Those that are left to a cluster are put in place by their jobs.
+
+    Args:
+        runs: stale ones, for the present code; their paths and launcher agree.
+        start: does runs of a side folder; also given the folder of all runs.
+
+    Returns:
+        What the launch did, and of the runs that stay stale what stood in the way.
+    """
+    home = Path(runs[0].config.paths.runs).absolute()
+    code = hashlib.sha256("".join(sorted({run.fingerprint for run in runs})).encode()).hexdigest()
+    side = home / AGAIN / code[:16]
+    # What a job has done, and was killed before it put it in its place.
+    failed = [text for run in runs if (text := _place(run, side))]
+    left = [run for run in runs if not _has_result(run, side)]
+    summary = start([run.below(side, logged=False) for run in left], home) if left else Summary()
+    if runs[0].config.launcher.name == "local":
+        failed += [text for run in left if (text := _place(run, side))]
+        for run in runs:
+            if _has_result(run, side) and _is_in_place(run, side):
+                shutil.rmtree(run.below(side, logged=False).folder, ignore_errors=True)
+        _remove_empty(side)
+    return summary, failed
+
+
+def _place(run: FrozenRun, side: Path) -> str | None:
+    """Put what was done at a side in its place; returns what stands in the way."""
+    if not _has_result(run, side):
+        return None
+    try:
+        put_in_place(run, run.below(side).folder)
+    except (UserError, OSError) as error:
+        return f"{run.label}: {error}"
+    return None
+
+
+def _result(folder: Path) -> Record | None:
+    return records.read_run(folder, lambda _: None)
+
+
+def _has_result(run: FrozenRun, side: Path) -> bool:
+    new = _result(run.below(side).folder)
+    return new is not None and new.status is Status.DONE
+
+
+def _is_in_place(run: FrozenRun, side: Path) -> bool:
+    return _same_attempt(_result(run.below(side).folder), _result(run.folder))
+
+
+def tidy(home: Path, runs: Collection[FrozenRun], queued: Callable[[str], bool]) -> None:
+    """Remove what jobs have left at a side of runs whose new record is in its place.
+
+    Args:
+        home: folder of all runs.
+        runs: that may have been done again.
+        queued: whether a task of the queue is about a folder, which would then do it once more.
+    """
+    sides = [path for path in (home / AGAIN).glob("*") if path.is_dir()]
+    for side in sides:
+        for run in runs:
+            folder = side / run.config.paper / run.key
+            if not folder.is_dir() or queued(folder.relative_to(home).as_posix()):
+                continue
+            if _is_in_place(run, side):
+                shutil.rmtree(folder, ignore_errors=True)
+        _remove_empty(side)
+
+
+def _remove_empty(side: Path) -> None:
+    """Remove a side folder that has no runs any more, with the texts that its records refer to."""
+    if any(side.glob(f"*/*/{frozen.FILE}")):
+        return
+    shutil.rmtree(side, ignore_errors=True)
+    with suppress(OSError):
+        side.parent.rmdir()

@@ -1,1 +1,1 @@
-"""How runs are doing: their states, progress and the time left."""
+"""Monitoring of runs: their states, progress and the time left."""

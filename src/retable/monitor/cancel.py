@@ -21,7 +21,7 @@ _Place = tuple[str, int, int]
 
 @dataclass
 class Cancellation:
-    """What there is to cancel.
+    """Plan of a cancellation: tasks, their runs, and jobs that go with them.
 
     Attributes:
         queue: as it was looked at.
@@ -40,7 +40,7 @@ class Cancellation:
     chores: dict[tuple[str, str], Queued] = field(default_factory=dict[tuple[str, str], Queued])
 
     def text(self) -> str:
-        """What is cancelled, and what goes with it."""
+        """The plan in words: what is cancelled, and what goes with it."""
         lines: list[str] = []
         if self.tasks:
             jobs = ", ".join(dict.fromkeys(queued.job for queued in self.tasks.values()))
@@ -72,7 +72,7 @@ def _count(what: Iterable[object], word: str) -> str:
 
 
 def survey(runs: Path, named: Mapping[str, Seen], queue: Queue) -> Cancellation:
-    """What would have to be cancelled for some runs not to be done.
+    """Find what would have to be cancelled for some runs not to be done.
 
     Args:
         runs: folder of all runs.

@@ -18,7 +18,7 @@ _Stamp = tuple[str, int, int, int]
 
 @dataclass(frozen=True)
 class Curve:
-    """How far a run is, and one metric of its finished epochs.
+    """Progress of a run, and one metric of its finished epochs.
 
     Attributes:
         done: epochs that are finished.

@@ -1,4 +1,4 @@
-"""What a run has printed: its newest attempt's log, its traceback, the log of its job."""
+"""Output of a run: its newest attempt's log, its traceback, the log of its job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from retable.util.errors import UserError
 LOG = "log.txt"
 _READ_EVERY_S = 0.5
 _LOOK_EVERY_S = 15.0
-"""How often the cluster is asked, while somebody follows, about a run that nobody is doing."""
+"""Seconds between queries of the cluster on a run that is followed and that nobody is doing."""
 
 _ENDED = (Status.DONE, Status.DIVERGED, Status.FAILED)
 
@@ -71,7 +71,7 @@ def _there(path: Path) -> Path | None:
 
 
 def see(folder: Path) -> Seen:
-    """How a run is doing; asks the cluster only where the run may be there."""
+    """Determine the state of a run; asks the cluster only where the run may be there."""
     runs, name = folder.parents[1], f"{folder.parent.name}/{folder.name}"
 
     def known() -> Known:
@@ -93,7 +93,7 @@ def state_text(folder: Path) -> str:
 def pieces(
     folder: Path, path: Callable[[Logs], Path | None], say: Callable[[str], None]
 ) -> Iterator[bytes]:
-    """What is added to a run's log, over all attempts to come, until the run has ended.
+    """Follow a run's log: yield what is added, over all attempts to come, until the run has ended.
 
     Args:
         folder: the run's.

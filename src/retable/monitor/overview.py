@@ -1,4 +1,4 @@
-"""What is submitted and what is being done here, over all tables."""
+"""Overview of what is submitted and of what is being done here, over all tables."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def overview_text(found: Overview) -> str:
 
 
 def _runs(one: Submitted) -> list[str]:
-    """What runs, and what has gone wrong, by the keys that the other commands take."""
+    """Lines on runs that are running or have gone wrong, by the keys that other commands take."""
     lines: list[str] = []
     for state in (State.RUNNING, State.FAILED, State.LOST, State.DIVERGED):
         found = [seen for seen in one.seen if seen.state is state]

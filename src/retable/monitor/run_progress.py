@@ -1,4 +1,4 @@
-"""How far a run that is going on has come: the last row of its history."""
+"""Progress of a run that is going on: the last row of its history."""
 
 from __future__ import annotations
 

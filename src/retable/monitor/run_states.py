@@ -1,4 +1,4 @@
-"""How runs are doing: our files, one look at the queue, one at the accounting."""
+"""States of runs, from our files, one query of the queue and one of the accounting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REFUSALS = ("gave up", "refused")
 
 @dataclass(frozen=True)
 class Known:
-    """What the records say of some runs, by their folders ``<paper>/<key>``.
+    """Facts that the records hold of some runs, by their folders ``<paper>/<key>``.
 
     Attributes:
         states: status, and whether it is of the present code; a run without a record is absent.
@@ -82,7 +82,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class View:
-    """What a look has found; ``notes`` say what could not be asked or read."""
+    """Snapshot of some runs and the queue; ``notes`` say what could not be asked or read."""
 
     runs: dict[str, Seen]
     queue: Queue

@@ -45,7 +45,7 @@ class Holder(StrEnum):
 
 @dataclass(frozen=True)
 class Submitted:
-    """What is known of a run's newest submission.
+    """Facts of a run's newest submission.
 
     Attributes:
         queued: its task in the queue; None where that is not there any more.
@@ -90,7 +90,7 @@ class Submitted:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run.
+    """Facts of a run.
 
     Attributes:
         record: how it ended, by the record that speaks for it.

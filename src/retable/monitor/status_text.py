@@ -1,4 +1,4 @@
-"""How the runs of a table are doing, as people and programs read it."""
+"""Status of a table's runs, as text for people and plain values for programs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _trouble(table: TableStatus, run: Run) -> str:
 
 
 def trouble(seen: Seen) -> str:
-    """What has gone wrong with a run, and where to read more."""
+    """Cause of a run's trouble, and where to read more."""
     job = f"job {seen.assigned.id}; " if seen.assigned and seen.assigned.id else ""
     traced = traceback_of(seen)
     where = f"traceback: {traced}" if traced else f"{job}retable logs {seen.folder.name[:8]}"
@@ -120,7 +120,7 @@ def _cells_text(places: list[tuple[str, str]]) -> str:
 
 
 def open_text(seen: Seen, epoch: Epoch | None) -> str:
-    """What there is to say of a run that is queued or running."""
+    """Progress and place of a run that is queued or running, as text."""
     queued, at = seen.facts.submitted and seen.facts.submitted.queued, seen.assigned
     job = f"job {at.id}" if at and at.id and queued else ""
     if seen.state is State.QUEUED:

@@ -1,4 +1,4 @@
-"""How far a table is: done, stale, failed and to do per cell, and the time left by past records."""
+"""Progress of a table: done, stale, failed and to do per cell, and time left by past records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the runs of a table are doing: its cells joined with what a look at its runs has found."""
+"""State of a table's runs: its cells joined with a snapshot of those runs."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class TableStatus:
 
     @cached_property
     def epochs(self) -> dict[str, Epoch]:
-        """How far those are that are running, by key."""
+        """Progress of those that are running, by key."""
         return {
             key: epochs.newest(seen.folder, run.setting.config, run.metrics)
             for key, run in self.runs.items()

@@ -1,4 +1,4 @@
-"""What the modules of all papers share: three building hooks, one step, metrics, optimisers."""
+"""Base of the modules of all papers: three building hooks, one step, metrics, optimisers."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ class PaperModule(LightningModule):
         self.results.append(Result(metric, float(value), row, step))
 
     def optimized(self) -> Iterable[Any]:
-        """What the optimiser is given: parameters, or groups of them with options of their own."""
+        """Parameters for the optimiser, or groups of them with options of their own."""
         return self.parameters()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -25,7 +25,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass
 class StepOutput:
-    """What one batch gives.
+    """Output of a module's step on one batch.
 
     Attributes:
         loss: scalar tensor.

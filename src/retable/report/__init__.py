@@ -1,1 +1,1 @@
-"""What a table becomes: Markdown, CSV, JSON, and the files kept under results/."""
+"""Rendering of tables as Markdown, CSV, JSON, and the files kept under results/."""

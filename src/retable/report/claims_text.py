@@ -30,7 +30,7 @@ _ALWAYS = 4
 
 
 def legend(claims: Sequence[JudgedClaim]) -> str:
-    """What the columns mean; empty where nothing was tested."""
+    """Legend of the columns; empty where nothing was tested."""
     if all(claim.effect is None for claim in claims):
         return ""
     holm = any(claim.p_holm is not None for claim in claims)
@@ -75,7 +75,7 @@ def effect(claim: JudgedClaim) -> str:
 
 
 def details(claim: JudgedClaim) -> list[str]:
-    """What stands below the list: what was tested, parts that do not agree, marks, the cause."""
+    """Details below the list: what was tested, parts that do not agree, marks, the cause."""
     said: list[str] = []
     if claim.rule:
         said.append(f"tested: {tested(claim.rule)}")
@@ -94,7 +94,7 @@ def details(claim: JudgedClaim) -> list[str]:
 
 
 def tested(rule: str) -> str:
-    """What was tested; the same sum in several columns once, with the columns behind it."""
+    """Tested sums in words; the same sum in several columns once, with the columns behind it."""
     sums = [re.fullmatch(r"(.+?) \(((?:[^()]|\([^()]*\))*)\)", one) for one in rule.split("; ")]
     found = [(match[1], match[2]) for match in sums if match is not None]
     columns: dict[str, list[str]] = {}
@@ -140,7 +140,7 @@ CLAIM_TYPES: dict[str, type] = {
     **dict.fromkeys(("n", "seeds_needed"), int),
     **dict.fromkeys(("unit", "rule", "why"), str),
 }
-"""What a line per claim holds; ``theta`` is the effect, positive where it supports the claim."""
+"""Columns of a line per claim; ``theta`` is the effect, positive where it supports the claim."""
 
 
 def line(table: Table, claim: JudgedClaim) -> dict[str, Any]:

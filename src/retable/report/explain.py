@@ -212,7 +212,7 @@ def _why(mark: str) -> str:
 
 
 def explain(table: Table, grid: Grid, records: Mapping[str, Record], place: str) -> Explanation:
-    """What is behind a cell.
+    """Explain a cell by its plan and the records of its runs.
 
     Args:
         table: judged.

@@ -1,4 +1,4 @@
-"""What stands below a table: legend, footnotes, marks, runs that were lost, why numbers differ."""
+"""Text below a table: legend, footnotes, marks, runs that were lost, why numbers differ."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def footnotes(table: Table) -> list[str]:
 
 
 def _chosen(table: Table) -> list[str]:
-    """How settings were chosen, each choice once with the cells it stands for."""
+    """Choices of settings, each once with the cells it stands for."""
     places: dict[str, list[str]] = {}
     for place, cell in table.cells.items():
         if cell.selected is not None:

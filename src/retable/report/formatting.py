@@ -87,7 +87,7 @@ def theirs(reported: Reported | None) -> str:
 
 
 def sign(cell: Cell) -> str:
-    """What stands behind the reported value: a verdict's sign, or the protocol that has none."""
+    """Verdict's sign behind the reported value, or the protocol that has none."""
     if cell.judged is None or cell.reported is None:
         return ""
     return cell.judged.text if cell.judged.kind == "protocol" else SIGN.get(cell.judged.kind, "")

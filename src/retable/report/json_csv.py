@@ -49,7 +49,7 @@ CSV_TYPES: dict[str, type] = {
     "marks": str,
     "why": str,
 }
-"""What a line per cell holds; reported numbers are text, as they are printed."""
+"""Columns of a line per cell; reported numbers are text, as they are printed."""
 
 
 def as_json(table: Table, *, source: str) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def judged_json(cell: Cell) -> dict[str, Any] | None:
-    """What is said of a cell, with the bounds of its interval; None where nothing is."""
+    """Verdict of a cell as plain values, with its interval's bounds; None where there is none."""
     if cell.judged is None:
         return None
     found = cell.judged.difference

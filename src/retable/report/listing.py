@@ -95,7 +95,7 @@ def show_text(name: str, spec: TableSpec) -> str:
 
 
 def run_text(run: FrozenRun) -> str:
-    """What a single run gave."""
+    """Status, results and artifacts of a single run, as text."""
     record = records.read_run(run.folder, warn)
     lines = [f"{run.label}", f"folder: {run.folder}"]
     if record is None:
@@ -122,7 +122,7 @@ def run_text(run: FrozenRun) -> str:
 
 
 def summary_text(summary: Summary) -> str:
-    """How a launch went; what failed was named when it did."""
+    """Summary of a launch as text; what failed was named when it did."""
     first = (summary.queued, "submitted") if summary.pending else (summary.done, "run")
     parts = [f"{count} {word}" for count, word in (first, (summary.skipped, "already done"))]
     for count, word in (

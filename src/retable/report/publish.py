@@ -116,7 +116,7 @@ def judged(paper: str, protocol: str) -> list[Table]:
 
 
 def files_of(tables: list[Table]) -> dict[Path, str]:
-    """What is written of published tables: Markdown, and the picture where one is a figure."""
+    """Files of published tables: Markdown, and the picture where one is a figure."""
     files: dict[Path, str] = {}
     for table in tables:
         target = published_file(table.name, table.protocol)

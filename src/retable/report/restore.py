@@ -16,7 +16,7 @@ from retable.util.errors import UserError
 
 @dataclass
 class Restored:
-    """What was done, in runs.
+    """Outcome of a restore, in runs.
 
     Attributes:
         written: runs whose record was written.

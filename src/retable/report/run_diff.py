@@ -24,7 +24,7 @@ _MAX_ROWS = 40
 
 @dataclass(frozen=True)
 class Difference:
-    """What tells two runs apart.
+    """Differences between two runs.
 
     Attributes:
         a: the first.

@@ -51,6 +51,18 @@ class FrozenRun:
         name = self.config.experiment or self.config.paper
         return f"{name} s{self.config.seed} {self.key[:8]}"
 
+    def below(self, runs: Path, *, logged: bool = True) -> FrozenRun:
+        """The same run in another folder of all runs; the key knows of no folder.
+
+        Args:
+            runs: that folder.
+            logged: whether its logger stays.
+        """
+        update: dict[str, Any] = {"paths": self.config.paths.model_copy(update={"runs": str(runs)})}
+        if not logged:
+            update["logger"] = self.config.logger.model_copy(update={"name": "none"})
+        return FrozenRun(self.config.model_copy(update=update), self.key, self.fingerprint)
+
     def with_seed(self, seed: int) -> FrozenRun:
         """The same setting with another seed; composing and validating are not repeated."""
         if seed == self.config.seed:

@@ -139,7 +139,7 @@ def from_results(grid: Grid, warn: Warn = lambda _: None) -> dict[str, Record]:
 
 
 def _unplanned(grid: Grid, others: Sequence[Record]) -> str:
-    """How many published runs are left out, of what kind, and which."""
+    """Message on published runs that are left out: how many, of what kind, and which."""
     settings = [setting for setting, _ in grid.settings()]
     seeds = {r.seed for r in others}
     of_settings = {key for setting in settings for key in setting.keys(seeds)}

@@ -1,4 +1,4 @@
-"""How a table file says that it is drawn."""
+"""Specification of figures in table files: line plots, scatter plots and their panels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Band = Literal["std", "sem95"]
 
 
 class Drawn(Part):
-    """What kinds of figures have in common."""
+    """Base of all kinds of figures."""
 
     band: Band = Field(
         "std", description="of our means: one standard deviation, or 1.96 standard errors"
@@ -38,7 +38,7 @@ class Drawn(Part):
 
     @property
     def band_text(self) -> str:
-        """What the band is half as high as."""
+        """Half height of the band, in words."""
         return {"std": "one standard deviation over seeds", "sem95": "1.96 standard errors"}[
             self.band
         ]
@@ -49,7 +49,7 @@ class Drawn(Part):
 
 
 class Figure(Drawn):
-    """How a table whose cells are points of a figure is drawn: as curves over x."""
+    """Line plot of a table: its cells are points of curves over x."""
 
     kind: Literal["curves"] = "curves"
     x: Words = Field(description="title of the x axis")
@@ -104,7 +104,7 @@ class Cloud(Part):
 
 
 class Scatter(Drawn):
-    """How a table whose columns are the coordinates of its rows is drawn."""
+    """Scatter plot of a table: its columns are the coordinates of its rows."""
 
     kind: Literal["scatter"]
     panels: list[Pair] = Field(min_length=1)

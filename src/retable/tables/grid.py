@@ -60,7 +60,7 @@ class Grid:
     n_seeds: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     """Of some cells, how many of the seeds they are run with; the others with all."""
     course: Course | None = None
-    """How far it is, where it is run until it is decided."""
+    """Progress of a table that is run until it is decided."""
 
     def cell_seeds(self, cell: CellPlan) -> list[int]:
         """Seeds of a cell's number."""

@@ -1,4 +1,4 @@
-"""What the comparison of a table with its paper says: the values that every output shows.
+"""Results of comparing a table with its paper: the values that every output shows.
 
 Computed by :mod:`retable.tables.verdicts.judge`; formulas in :mod:`retable.tables.verdicts.cell`,
 :mod:`retable.tables.verdicts.contrast` and :mod:`retable.tables.verdicts.power`.
@@ -110,7 +110,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class Needed:
-    """How many seeds would decide.
+    """Number of seeds that would decide.
 
     Attributes:
         n: seeds per setting; None where no number up to 1,000 would.
@@ -125,7 +125,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class Judged:
-    """What is said of one cell.
+    """Verdict of one cell, with the values behind it.
 
     Attributes:
         kind: the verdict.
@@ -204,7 +204,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class JudgedClaim:
-    """What is said of one claim.
+    """Verdict of one claim, with the values behind it.
 
     Attributes:
         id: of the table file.

@@ -46,7 +46,7 @@ class Candidate:
     score: float | None = None
 
     def text(self) -> str:
-        """What is set, such as ``model.lr=0.1``."""
+        """Values that are set, such as ``model.lr=0.1``."""
         return ", ".join(f"{key}={_spelled(value)}" for key, value in self.values.items())
 
 

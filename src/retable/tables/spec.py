@@ -75,13 +75,13 @@ class TableSpec(Part):
         return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
 
     def n_seeds(self, row: str, column: str, protocol: str) -> int:
-        """How many of the seeds of a protocol a cell is run with."""
+        """Number of a protocol's seeds that a cell is run with."""
         own = [self.rows[row].seeds, self.columns[column].seeds]
         limits = [each.get(protocol) if isinstance(each, dict) else each for each in own]
         return min([len(self.seed_list(protocol)), *(n for n in limits if n is not None)])
 
     def selects(self, row: str) -> Select | None:
-        """How a row's settings are chosen, None where they are given."""
+        """Rule by which a row's settings are chosen; None where they are given."""
         select = self.select
         return select if select and row in (select.rows or [row]) else None
 

@@ -69,7 +69,7 @@ Words = Annotated[str, Field(min_length=1)]
 SeedList = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
 
 SeedCount = Annotated[int, Field(gt=0, le=100_000)]
-"""How many seeds; a larger number is a slip, and its list would fill the memory."""
+"""Number of seeds; a larger one is a slip, and its list would fill the memory."""
 
 SeedLimit = SeedCount | dict[str, SeedCount] | None
 
@@ -233,7 +233,7 @@ class Why(Part):
 
 
 class Also(Part):
-    """What the same statement says besides, of the same kind; what is left out is the claim's."""
+    """Further comparison of the same statement and kind; what is left out is the claim's."""
 
     better: str | None = None
     than: str | list[str] | None = None

@@ -82,7 +82,7 @@ class Group:
     statistics: dict[Address, Statistic]
 
     def marks(self) -> list[str]:
-        """What must be known beside the numbers."""
+        """Marks beside the numbers: runs not done, stale runs, several devices, mixed times."""
         out = [f"{s.value} {self.statuses[s]}" for s in Status if s is not Status.DONE]
         out = [mark for mark in out if not mark.endswith(" 0")]
         if self.stale:
@@ -299,7 +299,7 @@ def code_of(record: Record) -> str:
 
 
 def _circumstances(record: Record) -> tuple[object, ...]:
-    """What a time depends on besides the question."""
+    """Device, processor, threads and workers, on which a time depends besides the setting."""
     machine = record.provenance
     processor = machine.accelerator if record.device == "cuda" else machine.cpu
     return device_of(record), processor, record.threads, record.workers

@@ -1,4 +1,4 @@
-"""What in a table file could never be judged, found when the file is read."""
+"""Validation of table files when they are read: finds what could never be judged."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _MARGIN_S = 2.0  # by then the job has ended it, if it is still there
 
 @dataclass(frozen=True)
 class Orders:
-    """What a follower is told at its start.
+    """Instructions that a follower gets at its start.
 
     Attributes:
         mode: ``online``, ``offline``, or ``auto``, which it decides itself.
@@ -66,7 +66,7 @@ class Orders:
 
 
 class Channel:
-    """What comes from the job, read by a thread of its own: W&B may keep the other one waiting."""
+    """Messages from the job, read by a thread of its own: W&B may keep the other one waiting."""
 
     def __init__(self, descriptor: int = 0) -> None:
         self._descriptor, self._parent = descriptor, os.getppid()

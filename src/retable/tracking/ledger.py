@@ -1,4 +1,4 @@
-"""What an attempt has told W&B: a small file beside its history."""
+"""Ledger of what an attempt has handed to W&B: a small file beside its history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDS = {Status.DONE, Status.DIVERGED, Status.FAILED}
 
 @dataclass(frozen=True)
 class Ledger:
-    """What an attempt has told W&B.
+    """Ledger of what an attempt has handed to W&B.
 
     Attributes:
         id: of the run in W&B.
@@ -43,7 +43,7 @@ class Ledger:
 
 
 def read(attempt: Path) -> Ledger | None:
-    """What an attempt has told W&B; None where it told nothing, or the file is broken."""
+    """Read an attempt's ledger; None where there is none, or the file is broken."""
     with suppress(OSError, ValueError, TypeError):
         return Ledger(**json.loads((attempt / FILE).read_text(encoding="utf-8")))
     return None

@@ -1,4 +1,4 @@
-"""What a run is called in W&B: id, name, group and project. Pure functions of what it is."""
+"""Names of a run in W&B: id, name, group and project. Pure functions of what it is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_id(key: str, fingerprint: str, generation: int = 0) -> str:
 
 
 def generation_of(identifier: str) -> int:
-    """How often the run of an id was started anew."""
+    """Number of times that the run of an id was started anew."""
     return int(identifier[KEY_CHARACTERS + CODE_CHARACTERS + 1 :] or 0)
 
 

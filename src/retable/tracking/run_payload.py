@@ -1,4 +1,4 @@
-"""What W&B is told of a run: its config, and in the summary what its record says.
+"""Payload of a run for W&B: its config, and in the summary what its record says.
 
 Nothing of a machine's directories or of its user is in it: the config is the one that records keep.
 """

@@ -33,7 +33,7 @@ _ANSWER_S = 30.0
 
 @dataclass(frozen=True)
 class Found:
-    """What the library finds here.
+    """State of W&B here: library, login and server.
 
     Attributes:
         missing: why the library cannot be used; None where it can.
@@ -58,7 +58,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Decision:
-    """How runs are followed.
+    """Mode in which runs are followed, and why.
 
     Attributes:
         mode: ``online`` or ``offline``; None: not at all.
@@ -70,7 +70,7 @@ class Decision:
 
 
 def decide(wanted: str, found: Found) -> Decision:
-    """How runs are followed whose ``logger.mode`` is ``wanted``."""
+    """Decide how runs are followed whose ``logger.mode`` is ``wanted``."""
     if found.missing is not None:
         return Decision(None, found.missing)
     if wanted != "auto":
@@ -180,7 +180,7 @@ class Inquiry:
         )
 
     def answer(self) -> Found:
-        """What was found; waits for it."""
+        """The process's findings; waits for them."""
         try:
             out, _ = self._process.communicate(timeout=_ANSWER_S)
         except subprocess.TimeoutExpired:

@@ -46,7 +46,7 @@ _KEPT = {
 
 @dataclass(frozen=True)
 class Opening:
-    """What W&B is told of a run when it begins.
+    """Parameters with which a run is opened in W&B.
 
     Attributes:
         id: of the run in W&B.

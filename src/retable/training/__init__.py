@@ -1,1 +1,1 @@
-"""How a run computes: build, fit, test, checkpoints, seeds, several devices."""
+"""Computation of a run: build, fit, test, checkpoints, seeds, several devices."""

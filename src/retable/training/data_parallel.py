@@ -49,7 +49,7 @@ class Ranks:
 
     @property
     def weight(self) -> float:
-        """What a mean over the own items counts in the mean of all processes."""
+        """Weight of a mean over the own items in the mean of all processes."""
         return self.size * self.items / self.of
 
     def part(self, n: int) -> slice:
@@ -117,7 +117,7 @@ def alone() -> Generator[None]:
 
 
 def axes() -> tuple[str | int, ...]:
-    """What distinguishes a seed of this process; nothing for the first, nor for a lone one."""
+    """Axes that distinguish a seed of this process; none for the first, nor for a lone one."""
     return ("rank", _active.rank) if _active is not None and _active.rank else ()
 
 

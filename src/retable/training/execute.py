@@ -67,7 +67,7 @@ class Interrupted(Exception):
 
 @dataclass
 class Outcome:
-    """What a run computed.
+    """Outcome of a run's computation.
 
     Attributes:
         results: every number, sorted by metric, row and step.
@@ -91,7 +91,7 @@ class Outcome:
 
 @dataclass
 class Context:
-    """What an attempt gives to its run.
+    """Context that an attempt gives to its run.
 
     Attributes:
         folder: the attempt's own folder.

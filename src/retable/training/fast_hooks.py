@@ -1,4 +1,4 @@
-"""What Lightning does around every batch, cheaper: a small network's step takes milliseconds.
+"""Cheaper profiler and callbacks for Lightning: a small network's step takes milliseconds.
 
 Around one training batch Lightning enters some fifty profiler contexts and calls six hooks of every
 callback, whether it has them or not. `scripts/bench_overhead.py` measures what that costs.

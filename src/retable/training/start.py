@@ -1,4 +1,4 @@
-"""What a run begins with where another one ended."""
+"""Start of a run from where another one ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Arrays = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Start:
-    """What another run has left.
+    """State that another run has left.
 
     Attributes:
         weights: state of the network that it has tested, as its module names it.

@@ -126,7 +126,7 @@ class Server:
         return f"{self._app or self.address}/{entity}/{project}"
 
     def seen(self, entity: str, project: str, identifier: str) -> Seen:
-        """What the server has of a run.
+        """Steps that the server has of a run.
 
         Raises:
             Refused: where it does not let us see.
@@ -199,7 +199,7 @@ def reason(text: str) -> str:
 
 
 def _kind(error: Exception) -> Exception:
-    """What an error of the library's means for us."""
+    """Translate an error of the library's into one of ours, where there is one for it."""
     from wandb.errors import Error
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 

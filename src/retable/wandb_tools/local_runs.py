@@ -1,4 +1,4 @@
-"""What lies here of a run in W&B: its whole history, its record, and W&B's own files of it."""
+"""Local data of a run in W&B: its whole history, its record, and W&B's own files of it."""
 
 from __future__ import annotations
 

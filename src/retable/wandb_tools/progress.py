@@ -1,4 +1,4 @@
-"""What a sync shows while it goes on: a live line on a terminal, else a line now and then."""
+"""Progress display of a sync: a live line on a terminal, else a line now and then."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ PROJECT: str = LoggerConfig(name="none").project
 
 @dataclass
 class Outcome:
-    """What a pull did, in runs.
+    """Outcome of a pull, in runs.
 
     Attributes:
         pulled: records that were written.

@@ -22,7 +22,7 @@ from retable.wandb_tools.segments import Segment
 
 
 def opening_of(local: Local) -> Opening:
-    """What W&B is told of a run that has ended."""
+    """Parameters with which a run that has ended is opened in W&B."""
     config = local.run.config
     return Opening(
         id=local.id,

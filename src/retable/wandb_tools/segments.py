@@ -1,4 +1,4 @@
-"""What a file of W&B's own says, read with W&B's own reader: ``wandb leet inspect --json``."""
+"""Content of a file of W&B's own, read with W&B's own reader: ``wandb leet inspect --json``."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from retable.wandb_tools.upload import Place, upload
 
 @dataclass
 class Found:
-    """What there is to be uploaded.
+    """Runs found to be uploaded, and those that are left out.
 
     Attributes:
         locals: runs of W&B.
@@ -40,7 +40,7 @@ class Found:
 
 @dataclass
 class Outcome:
-    """What a sync did.
+    """Outcome of a sync.
 
     Attributes:
         synced: uploaded now.
@@ -114,7 +114,7 @@ class Target:
         return Place(entity, self.project or logger.project)
 
     def mark_of(self, run: Local) -> Synced:
-        """What is remembered of it."""
+        """Mark that is kept of it once it is uploaded."""
         place = self.place_of(run)
         return sync_state.of(run, f"{self.server.address}/{place.entity}/{place.project}")
 

@@ -1,4 +1,4 @@
-"""What has been uploaded: one small file per run of W&B, below ``<runs>/_wandb/synced/``."""
+"""State of the sync: one small file per uploaded run of W&B, below ``<runs>/_wandb/synced/``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from retable.wandb_tools.local_runs import Local
 
 @dataclass(frozen=True)
 class Synced:
-    """What W&B was given of a run.
+    """Mark of an uploaded run: where it is, and a digest of what W&B was given.
 
     Attributes:
         id: in W&B.
         where: server with its port, entity and project.
         steps: how many.
         digest: of history, record and tags; see
-        :meth:`retable.wandb_tools.local_runs.Local.digest`. at: time of the upload.
+            :meth:`retable.wandb_tools.local_runs.Local.digest`.
+        at: time of the upload.
     """
 
     id: str
@@ -41,7 +42,7 @@ class Synced:
 
 
 def of(local: Local, where: str) -> Synced:
-    """What is remembered of a run once it is uploaded."""
+    """Mark that is kept of a run once it is uploaded."""
     return Synced(local.id, where, len(local.epochs), local.digest())
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 
 from job_support import LAUNCHED
-from retable.launch.redo import _aside
 from retable.launch.slurm.submission import Entry
 from retable.launch.slurm.task_history import Past, barren, put_in_place, standing
 from retable.runs import frozen, records
@@ -130,7 +129,7 @@ def test_a_record_made_at_a_side_takes_the_place_of_the_stale_one_once(runs):
     run = freeze()
     stale = frozen.FrozenRun(run.config, run.key, "0" * 64)
     attempt(stale, Status.DONE, publish=True, results=[ResultRow(metric="m", value=1.0)])
-    aside = _aside(run, runs / "_again" / "code")
+    aside = run.below(runs / "_again" / "code", logged=False)
     frozen.write(aside)
     new = attempt(aside, Status.DONE, publish=True, results=[ResultRow(metric="m", value=2.0)])
     entry = Entry(folder=name_of(runs, aside), home=name_of(runs, run))

@@ -115,17 +115,7 @@ def put_in_place(runs: Path, entry: Entry) -> None:
     if entry.home is None:
         return
     from retable.launch import rerun
-    from retable.runs import frozen, provenance
-    from retable.runs.frozen import FrozenRun
+    from retable.runs import frozen
 
-    side, home = runs / entry.folder, runs / entry.home
-    new, old = read(side)[0], read(home)[0]
-    assert new is not None
-    if old is not None and (old.fingerprint, old.started) == (new.fingerprint, new.started):
-        return
-    run = frozen.read(side)
-    paths = run.config.paths.model_copy(update={"runs": str(runs)})
-    at_home = FrozenRun(run.config.model_copy(update={"paths": paths}), run.key, run.fingerprint)
-    # What it would be copied from; there is none where the submission has seen to the store.
-    (side.parents[1] / provenance.STORE).mkdir(exist_ok=True)
-    rerun.put_in_place(at_home, side)
+    side = runs / entry.folder
+    rerun.put_in_place(frozen.read(side).below(runs), side)

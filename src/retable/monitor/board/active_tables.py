@@ -17,7 +17,7 @@ from retable.util.errors import UserError
 
 
 class NoTable(UserError):
-    """What goes on belongs to no table: a sweep of an experiment."""
+    """The runs that go on belong to no table: they are a sweep of an experiment."""
 
 
 READ = 50

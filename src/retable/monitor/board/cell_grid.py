@@ -35,7 +35,7 @@ def fit(content: str | Text, width: int, style: str = "", *, right: bool = False
 
 @dataclass(frozen=True)
 class _Content:
-    """What a cell shows: how many of its runs are done, the number, and the reported one."""
+    """Content of a cell: how many of its runs are done, the number, and the reported one."""
 
     bar: Text
     short: Text
@@ -64,7 +64,7 @@ _EMPTY = _Content(Text(), Text(), "", "", "", "")
 
 @dataclass(frozen=True)
 class _Layout:
-    """How much of a cell is shown, and in how many lines."""
+    """Layout of a cell: how much of it is shown, and in how many lines."""
 
     one_line: bool
     reported: bool

@@ -165,7 +165,7 @@ def _place(one: Going) -> str:
 
 
 def _failures(views: Sequence[View], width: int) -> list[Text]:
-    """What has gone wrong, the latest first, and then how to see more; empty of nothing."""
+    """Lines on failures, the latest first, and then how to see more; none where nothing failed."""
     found = [(view.status, run) for view in views for run in view.status.in_state(*_BAD)]
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""What there is to see of some tables: states, numbers, what is running and since when."""
+"""View of some tables: states, numbers, what is running and since when."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class View:
 
 @dataclass
 class _Looked:
-    """What a look has found, and what views between looks are made from."""
+    """Snapshot of a table at a look, from which the views until the next look are made."""
 
     status: TableStatus
     table: Table
@@ -118,7 +118,7 @@ class Looker:
 
     @property
     def notes(self) -> list[str]:
-        """What could not be read or asked."""
+        """Notes on what could not be read or asked."""
         asked = [note for looked in self._looked for note in looked.status.notes]
         return [*self.warnings, *dict.fromkeys(asked)]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from retable.training import data_parallel
 
 Mode = Literal["none", "det", "stoch"]
-"""How weights are binarised in training: not at all, by sign, by a draw."""
+"""Binarisation of weights in training: none, by sign, by a draw."""
 
 
 def hard_sigmoid(x: Tensor) -> Tensor:

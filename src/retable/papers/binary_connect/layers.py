@@ -22,7 +22,7 @@ Spread = Literal["variance", "deviation"]
 
 
 class _Binary:
-    """What a layer with binary weights adds to its dense kind.
+    """Mixin that gives a layer binary weights.
 
     In training the weights are binarised anew at every forward pass, and that same draw serves the
     backward pass. In evaluation ``det`` uses the binary weights and ``stoch`` the stored ones.

@@ -14,7 +14,7 @@ from retable.papers.binary_connect.layers import BatchNorm, BinaryConv2d, Binary
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the layers of a network have in common.
+    """Options that the layers of a network have in common.
 
     Attributes:
         mode: how weights are binarised.

@@ -55,7 +55,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Settings:
-    """What tuning chose for each nuisance model; ``mu`` is the single model of (A, X)."""
+    """Tuned hyperparameters of each nuisance model; ``mu`` is the single model of (A, X)."""
 
     pi: Any
     m: Any

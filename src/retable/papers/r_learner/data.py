@@ -16,7 +16,7 @@ from retable.training.seeds import derive_seed
 
 
 class Problem(NamedTuple):
-    """What a run is given, float64: no truth about the training units, no outcomes of the test's.
+    """Data of a run, float64: no truth about the training units, no outcomes of the test's.
 
     ``x (n, p)``, ``a (n,)`` in {0, 1}, ``y (n,)``; ``x_test (N, p)`` with the true effect
     ``tau_test (N,)``.

@@ -1,4 +1,4 @@
-r"""What weights do to the variance alone: true nuisances, a fixed linear basis, nothing to tune.
+r"""Effect of weights on variance alone: true nuisances, a fixed linear basis, nothing to tune.
 
 With noise of constant variance ``s^2`` the pseudo-outcomes have, at the true nuisances,
 

@@ -220,7 +220,7 @@ def risk_shares(cov: ArrayLike, weights: ArrayLike) -> FloatArray:
 
 
 class _Kernels(NamedTuple):
-    """What an implementation of the coordinate descents consists of."""
+    """Functions of an implementation of the coordinate descents."""
 
     check_covariance: Callable[[FloatArray], None]
     ccd_improved: Callable[[FloatArray, FloatArray, FloatArray, float, int, bool], Outcome]

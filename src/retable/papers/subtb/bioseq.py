@@ -34,7 +34,7 @@ def space_of(task: Task, max_length: int | None = None, min_length: int = 0) -> 
 
 
 class Score(Protocol):
-    """What is rewarded: a number per object, and the reward made from it."""
+    """Score per object, and the reward made from it."""
 
     def score(self, words: Tensor, lengths: Tensor) -> Tensor:
         """Scores ``(B,)`` of words ``(B, L)`` of which ``(B,)`` count."""

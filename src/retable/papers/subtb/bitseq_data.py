@@ -12,7 +12,7 @@ from retable.papers.subtb.sequences import SequenceSpace
 from retable.training.seeds import derive_seed
 
 BLOCKS = ("00000000", "11111111", "11110000", "00001111", "00111100")
-"""What modes are made of."""
+"""Blocks that modes are made of."""
 
 _BLOCK = len(BLOCKS[0])
 

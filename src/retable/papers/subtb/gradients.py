@@ -96,7 +96,7 @@ def _by_trajectory(grad: Tensor, visited: Visited, grid: HyperGrid) -> Tensor:
 
 @dataclass(frozen=True)
 class Quality:
-    """How minibatch gradients of one size relate to those of very large batches.
+    """Quality of minibatch gradients of one size, against those of very large batches.
 
     Attributes:
         to_itself: mean cosine with the objective's own large-batch gradient.

@@ -1,4 +1,4 @@
-"""What environments, networks and objectives exchange: padded batches of complete trajectories."""
+"""Batches that environments, networks and objectives exchange: complete trajectories, padded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model says of a batch of trajectories, with gradients; padding as in the batch.
+    """Evaluation of a batch of trajectories by a model, with gradients; padding as in the batch.
 
     Attributes:
         log_flow: ``(B, T + 1)``, log of the state flow; its entry at each trajectory's end is

@@ -66,7 +66,7 @@ COMPAS = Expected(rows=5_278, columns=8, group=(3_175, 2_103), positive=(1_661, 
 
 
 class Halves(NamedTuple):
-    """What a run is given: training and test half.
+    """Data of a run: training and test half.
 
     ``x (n, d)`` float64, label ``y (n,)`` and group ``a (n,)`` int8 in {0, 1}.
     """

@@ -9,7 +9,7 @@ PATIENCE = 3
 
 
 class Stopping(NamedTuple):
-    """What the rule remembers.
+    """State of the stopping rule.
 
     Attributes:
         iterations: seen so far.

@@ -1,4 +1,4 @@
-"""How far decisions are from dominating reference decisions, and how many they dominate."""
+"""Subdominance: how far decisions are from dominating references, and how many they dominate."""
 
 from __future__ import annotations
 

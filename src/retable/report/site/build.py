@@ -18,7 +18,7 @@ _ASSETS = ("site.css", "site.js")
 
 @dataclass(frozen=True)
 class Built:
-    """What was written.
+    """Facts of a site that was written.
 
     Attributes:
         folder: the site.

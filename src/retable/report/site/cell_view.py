@@ -1,4 +1,4 @@
-"""What stands behind one cell, as values for its template."""
+"""Details of one cell, as values for its template."""
 
 from __future__ import annotations
 

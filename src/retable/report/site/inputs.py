@@ -1,4 +1,4 @@
-"""What the site is made from: tables with their records and histories, published or from runs."""
+"""Inputs of the site: tables with their records and histories, published or from runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the site shows of verdicts beside the words: colours, addresses, small numbers.
+"""Presentation of verdicts on the site beside the words: colours, addresses, small numbers.
 
 Signs and words are those of every output, from :mod:`retable.report.formatting`.
 """

@@ -30,7 +30,7 @@ def page_of(record: Record, short: str) -> str:
 
 
 def settings(runs: Mapping[str, RunUse]) -> dict[str, str]:
-    """What tells a run from others of its experiment, such as ``n_assets=25``, by key."""
+    """Settings that tell a run from others of its experiment, such as ``n_assets=25``, by key."""
     groups: dict[tuple[str, str | None], list[str]] = {}
     for key, use in runs.items():
         groups.setdefault((use.record.paper, use.record.experiment), []).append(key)

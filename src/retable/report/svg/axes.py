@@ -60,7 +60,7 @@ def axis(values: Sequence[float], *, log: bool, pad: bool = False) -> Axis:
 
 
 def extent(middles: Sequence[float], ends: Sequence[float], *, log: bool) -> list[float]:
-    """What an axis has to hold: all middles, and the ends of bands that do not dwarf them.
+    """Values that an axis has to hold: all middles, and the ends of bands that do not dwarf them.
 
     Args:
         middles: means and reported values.

@@ -1,4 +1,4 @@
-"""What drawn figures have in common: page, colours, marks, legend."""
+"""Common parts of drawn figures: page, colours, marks, legend."""
 
 from __future__ import annotations
 

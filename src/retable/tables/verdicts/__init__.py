@@ -1,1 +1,1 @@
-"""What the numbers of a table say: intervals, verdicts, claims, and when to stop."""
+"""Statistics of a table: intervals, verdicts, claims, and when to stop."""

@@ -233,5 +233,5 @@ def _side(
 
 
 def rounding_of(mean: float, reported: float) -> float:
-    """What arithmetic may make of equal numbers of this size."""
+    """Tolerance for rounding errors between equal numbers of this size."""
     return ROUNDING * max(abs(mean), abs(reported))

@@ -261,7 +261,7 @@ def _trend(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
 
 
 def _interaction(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
-    """What `better` gains over `than` in the first column, less what it gains in the second."""
+    """Gain of `better` over `than` in the first column, less that in the second."""
     assert claim.better is not None
     if len(columns) != 2 or len(others_of(claim)) != 1:
         raise UserError(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedClaim:
-    """What a table's cells say of one claim.
+    """Judge one claim by a table's cells.
 
     Args:
         table: with its cells.

@@ -199,7 +199,7 @@ def tie(
 
 
 def spread_effect(a: Sequence[float], b: Sequence[float], alpha: float = 0.05) -> Effect:
-    """How much less ``a`` varies than ``b``: difference of the mean distances from the median.
+    """Effect on spread, ``b`` less ``a``: difference of the mean distances from the median.
 
     Unpaired, and tested from ten runs of each on only: an F test is wrong in 10 % of cases where
     tails are a little heavy.

@@ -34,7 +34,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class Course:
-    """How far a table has come.
+    """Progress of a table that is run until it is decided.
 
     Attributes:
         taken: looks that are complete.
@@ -61,7 +61,7 @@ class Course:
         return sum(self.looks.alphas[: self.taken])
 
     def text(self) -> str:
-        """What has to stand with the table."""
+        """Note that has to stand with the table."""
         seeds = ", ".join(map(str, self.looks.seeds))
         return (
             f"Run until decided: looks at {seeds} seeds, fixed on {self.looks.fixed} before the"

@@ -1,4 +1,4 @@
-"""How a cell came to its verdict: the formulas with the numbers put in, line by line."""
+"""Derivation of a cell's verdict: the formulas with the numbers put in, line by line."""
 
 from __future__ import annotations
 

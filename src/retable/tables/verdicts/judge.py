@@ -136,7 +136,7 @@ def is_verified(reported: Reported | None) -> bool:
 
 
 def judge_cell(table: Table, cell: Cell, *, level: float = 0.95) -> Judged:
-    """What is said of one cell.
+    """Judge one cell.
 
     Args:
         table: that it is of.

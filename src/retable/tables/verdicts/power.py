@@ -1,4 +1,4 @@
-"""How many seeds would decide, and the looks of a table that is run until it is decided."""
+"""Sample sizes: seeds that would decide, and the looks of a table run until it is decided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reported number says: how exact its digits are, and its spread as a standard deviation."""
+"""Reading of reported numbers: how exact the digits are, the spread as a standard deviation."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _look(
     claims: Mapping[str, Claim],
     alpha: float,
 ) -> Course:
-    """What one look says of what is open."""
+    """Judge the cells and claims that are still open, at one look."""
     number, last = course.taken, course.looks.alphas[-1]
     most = course.looks.seeds[-1]
     cells, judged_claims = dict(course.cells), dict(course.claims)

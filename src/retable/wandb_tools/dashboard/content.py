@@ -1,4 +1,4 @@
-"""What a table's dashboard shows: groups of columns, lines, curves, results, links.
+"""Content of a table's dashboard: groups of columns, lines, curves, results, links.
 
 Nothing here knows W&B's own library: :mod:`retable.wandb_tools.dashboard.spec` says it in its
 types.
@@ -86,7 +86,7 @@ class Content:
 
 
 def content_of(source: Source, site: str | None = None) -> Content:
-    """What the dashboard of a table shows.
+    """Content of the dashboard of a table.
 
     Args:
         source: the table with its records and histories.

@@ -58,7 +58,7 @@ def publish(
 
 
 def _load(load: Callable[[str], Any], address: str | None, say: Callable[[str], None]) -> Any:
-    """What was published; None where it was not, or is gone."""
+    """Load what was published; None where it was not, or is gone."""
     if address is None:
         return None
     try:

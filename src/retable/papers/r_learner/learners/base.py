@@ -1,4 +1,4 @@
-"""What a learner is: something that chooses its own hyperparameters and fits a weighted loss."""
+"""Interface of learners, which choose their own hyperparameters and fit a weighted loss."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Array = npt.NDArray[np.float64]
 
 
 class Task(StrEnum):
-    """What is predicted: a conditional mean, or the probability that ``y`` is 1."""
+    """Target of a prediction: a conditional mean, or the probability that ``y`` is 1."""
 
     REGRESSION = "regression"
     PROBABILITY = "probability"
 
 
 class Role(StrEnum):
-    """What the fit is for; a learner may tune the two differently."""
+    """Purpose of a fit; a learner may tune the two differently."""
 
     NUISANCE = "nuisance"
     EFFECT = "effect"

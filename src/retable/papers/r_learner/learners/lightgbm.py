@@ -24,7 +24,7 @@ Engine = Literal["compiled", "lightgbm"]
 
 
 def parameters(candidate: Candidate, task: Task) -> dict[str, Any]:
-    """What LightGBM is told to fit a candidate; all else is at its defaults."""
+    """LightGBM's parameters to fit a candidate; all others are at their defaults."""
     return {
         "objective": "binary" if task is Task.PROBABILITY else "regression",
         "num_iterations": candidate.n_trees,
@@ -101,7 +101,7 @@ def train_each(
     candidates: list[Candidate], seen: Array, y: Array, held: Array, task: Task,
     weights: Array | None,
 ) -> Array:  # fmt: skip
-    """What :func:`.boosting.fold.predictions` gives, by LightGBM, one candidate after another."""
+    """Predict as :func:`.boosting.fold.predictions`, by LightGBM, one candidate after another."""
     fits = (fit_trees(candidate, seen, y, task, weights) for candidate in candidates)
     return np.stack([fit.predict(held) for fit in fits])
 

@@ -26,7 +26,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a network is trained, full batches throughout.
+    """Training schedule of a network, full batches throughout.
 
     Attributes:
         rate: learning rate of Adam.

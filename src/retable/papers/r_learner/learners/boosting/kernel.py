@@ -1,4 +1,4 @@
-"""How functions are compiled."""
+"""Compilation of functions by numba."""
 
 from __future__ import annotations
 

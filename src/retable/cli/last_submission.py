@@ -1,4 +1,4 @@
-"""With which launcher some runs were submitted, so that they can be again."""
+"""The launcher of the newest submission among some runs, so that they can be submitted again."""
 
 from __future__ import annotations
 
