@@ -215,7 +215,7 @@ def test_logs_of_a_run_that_has_not_begun(call, runs, six, slurm):
     assert out == "no module named torch\n"
     assert "lost: FAILED (exit code 1) on n1" in err
     assert "there is none" in call("logs", "0000", code=2)[1]
-    assert "is no run's folder" in call("logs", runs, code=2)[1]
+    assert "is not a run folder" in call("logs", runs, code=2)[1]
 
 
 def test_retry_submits_what_failed_and_was_lost_as_before(call, runs, six, slurm):

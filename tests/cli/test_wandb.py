@@ -101,7 +101,7 @@ def test_a_login_is_asked_for_before_anything_else(retable, table_runs):
         there = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "abc"}
         refused = retable("wandb", command, *TABLE, code=2, **there)
         assert refused.stderr == (
-            f"error: wandb {command}: WANDB_API_KEY is no valid key of 127.0.0.1\n"
+            f"error: wandb {command}: WANDB_API_KEY is not a valid key of 127.0.0.1\n"
         )
 
 
@@ -117,7 +117,7 @@ def test_a_login_that_is_refused_is_said_once(retable, server, table_runs):
 def test_a_name_that_wandb_does_not_take_is_refused(retable):
     for option in ("--entity", "--project"):
         refused = retable("wandb", "sync", option, "some/one", code=2)
-        assert f"{option} 'some/one': is no name in W&B" in refused.stderr
+        assert f"{option} 'some/one': is not a name in W&B" in refused.stderr
 
 
 def test_every_command_shows_an_example(retable):

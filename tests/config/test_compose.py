@@ -200,8 +200,8 @@ def test_refusals_inside_an_experiment_file(hydra, experiment, tmp_path, text, m
     ("text", "message"),
     [
         ("", "line 1: has to be '# @package _global_'"),
-        ("- 1\n", "is no experiment: expected key: value pairs"),
-        ("hello\n", "is no experiment: expected key: value pairs"),
+        ("- 1\n", "is not an experiment: expected key: value pairs"),
+        ("hello\n", "is not an experiment: expected key: value pairs"),
         ("defaults: [/experiment/digits/base]\n", "line 1: has to be '# @package _global_'"),
         ("# @package _global_\ndefaults: 3\n", "defaults must be a list"),
         ("# @package _global_\ndefaults: [[1]]\n", "Unsupported type in defaults"),

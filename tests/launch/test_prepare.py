@@ -54,13 +54,13 @@ def test_what_can_be_had_is_prepared_beside_what_cannot(monkeypatch):
 
 def test_a_launch_refuses_a_mirror_that_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path / "mirrr"))
-    with pytest.raises(UserError, match=r"RETABLE_MIRROR=.*mirrr: is no folder"):
+    with pytest.raises(UserError, match=r"RETABLE_MIRROR=.*mirrr: is not a folder"):
         check_together([freeze(seed=0)])
 
 
 def test_a_mirror_that_is_none_is_named_and_not_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path / "mirrr"))
-    with pytest.raises(UserError, match=r"RETABLE_MIRROR=.*mirrr: is no folder; correct it"):
+    with pytest.raises(UserError, match=r"RETABLE_MIRROR=.*mirrr: is not a folder; correct it"):
         prepare(plan("digits/accuracy").runs(), lambda _: None)
 
 

@@ -142,7 +142,7 @@ def test_what_is_no_site_is_not_overwritten(tmp_path, what):
         out.write_text("years of work")
     else:
         out.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="is no site of retable"):
+    with pytest.raises(UserError, match="is not a site of retable"):
         built(out)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert what != "folder" or (out / "thesis.tex").read_text() == "years of work"

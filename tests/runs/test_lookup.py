@@ -43,7 +43,7 @@ def test_history_comes_with_it(done):
         ("../../etc", "neither a run's folder"),
         ("0" * 64, "there is none"),
         ("*", "neither"),
-        ("runs", "is no run's folder"),
+        ("runs", "is not a run folder"),
     ],
 )
 def test_what_is_no_run_is_refused(done, text, message, tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ CHANGES = [
     (DIFFERS, f"why: [{{row: slow, claim: C1, {WHY}}}]\n{DIFFERS}",
      "row, claim: give one of them", "why"),
     (DIFFERS, f"why: [{{row: slow, because: so, runs: [abc]}}]\n{DIFFERS}",
-     "why.0.runs.0: 'abc' is no key of a run", "why"),
+     "why.0.runs.0: 'abc' is not a run's key", "why"),
     # Seeds.
     (SEEDS, "seeds: 0", "seeds: 0 is not valid: expected how many seeds", "seeds: 0"),
     (SEEDS, "seeds: 9999999999999999999", "seeds: 9999999999999999999 is not valid", "seeds: 9"),
@@ -148,9 +148,9 @@ def test_refusals_name_file_and_line(table, tmp_path, monkeypatch, old, new, mes
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no table: expected key: value pairs"),
-        ("- a\n- b\n", "is no table"),
-        ("hello", "is no table"),
+        ("", "is not a table: expected key: value pairs"),
+        ("- a\n- b\n", "is not a table"),
+        ("hello", "is not a table"),
         ("paper: [1\n", "not valid YAML"),
         (TEXT + "\x00", "not valid YAML"),
         (TEXT.replace("paper: digits\n", ""), "paper: is missing"),

@@ -40,7 +40,7 @@ def test_what_a_file_says_cannot_steer_the_terminal():
 @pytest.mark.parametrize("value", ["/dev/null", "nowhere", "x" * 5000, "a/" * 3000])
 def test_an_extra_root_that_is_none_is_refused(monkeypatch, value):
     monkeypatch.setenv("RETABLE_EXTRA", value)
-    with pytest.raises(UserError, match="is no folder; correct it or unset it"):
+    with pytest.raises(UserError, match="is not a folder; correct it or unset it"):
         paths.extra_root()
 
 

@@ -129,7 +129,7 @@ def _mirror() -> Check:
     folder = Path(value)
     if not folder.is_dir():
         return Check(
-            "mirror", "broken", f"RETABLE_MIRROR={value} is no folder", "correct it or unset it"
+            "mirror", "broken", f"RETABLE_MIRROR={value} is not a folder", "correct it or unset it"
         )
     return Check("mirror", "ok", f"{sum(p.is_dir() for p in folder.iterdir())} folders in {value}")
 

@@ -108,14 +108,14 @@ def _of_tables(
 ) -> Runs:
     from retable.monitor.table_status import runs_of
     from retable.tables import grid, spec
-    from retable.util.waiting import Waiting
+    from retable.util.progress import Progress
 
     known = {p: None for n in grid.expand_names(name) for p in spec.load(n).protocols()}
     wanted = list(known) if protocol is None else [protocol]
-    with Waiting(f"{name}: planned protocols", len(wanted)) as waiting:
+    with Progress(f"{name}: planned protocols", len(wanted)) as progress:
         grids: list[Any] = []
         for number, p in enumerate(wanted):
-            waiting.at(number)
+            progress.at(number)
             grids += workflow.plan(name, p, rows=row, columns=column)
     names = {key: run.name for found in grids for key, run in runs_of(found).items()}
     runs = {run.key: run for found in grids for run in found.runs()}

@@ -50,9 +50,9 @@ def sync(
     Example: retable wandb sync risk_parity/iterations
     """
     from retable.util import paths
+    from retable.util.progress import Progress
     from retable.wandb_tools import api
     from retable.wandb_tools import sync as syncing
-    from retable.wandb_tools.progress import Uploads
 
     _check(entity, project)
     if name is None:
@@ -73,14 +73,14 @@ def sync(
             say("nothing to sync: no run here that has ended was followed by W&B (logger=wandb)")
         raise typer.Exit(1 if found.broken else 0)
     target = syncing.Target(api.connect(say), entity, project)
-    with Uploads(len(found.locals), say) as shown:
+    with Progress("uploaded", len(found.locals)) as shown:
         outcome = syncing.sync(
             found.locals,
             target,
             workers=workers,
             again=again,
             say=shown.say,
-            ended=shown.ended,
+            ended=shown.advance,
         )
     for text in outcome.lacking:
         say(f"incomplete: {text}")
@@ -136,7 +136,9 @@ group.command("dashboard")(wandb_dashboard.dashboard)
 def _check(entity: str | None, project: str | None) -> None:
     for option, value in (("--entity", entity), ("--project", project)):
         if value is not None and (not value or set(value) & set("/\\#?%: ")):
-            raise UserError(f"{option} {value!r}: is no name in W&B; give entity and project apart")
+            raise UserError(
+                f"{option} {value!r}: is not a name in W&B; give entity and project apart"
+            )
 
 
 def _grids(name: str, protocol: str) -> list[Any]:

@@ -1,1 +1,1 @@
-"""How a run is described: the schema of its config, composing it, and every refusal."""
+"""Description of a run: the schema of its config, its composition, and every refusal."""

@@ -1,4 +1,4 @@
-"""What was composed before: a table is planned again without Hydra.
+"""Cache of composed configs: a table is planned again without Hydra.
 
 Composing costs a hundred times what validating does. While a table or a sweep is planned, two
 things are therefore kept: the config that the chosen files make, before single values are set, in
@@ -47,7 +47,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)*", re.ASCII)
 
 @dataclass(frozen=True)
 class Sources:
-    """What every composition depends on.
+    """Digest and stamps of the inputs that every composition depends on.
 
     Attributes:
         digest: SHA-256 of file names, contents, environment variables and versions.
@@ -59,7 +59,7 @@ class Sources:
 
 
 def sources() -> Sources | None:
-    """What compositions depend on now; None where that cannot be told from the files."""
+    """Current inputs of all compositions; None where they cannot be told from the files."""
     whole = hashlib.sha256()
     stamps: list[tuple[int, int]] = []
     variables: set[str] = set()
@@ -123,7 +123,7 @@ def _variables(text: str) -> set[str] | None:
 
 
 class Memory:
-    """What is known while one table or sweep is planned."""
+    """Cache of compositions while one table or sweep is planned."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -175,7 +175,7 @@ class Memory:
             pass  # a read-only or full disk: the next plan composes again
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """What Hydra composes; it is started here, and asked once per choice of files."""
+        """Compose with Hydra, which is started here, and asked once per choice of files."""
         from hydra import compose
 
         from retable.config.compose import hydra_ready
@@ -302,7 +302,7 @@ def keep(overrides: Sequence[str], values: dict[str, Any]) -> None:
 
 
 def by_hydra(overrides: Sequence[str]) -> DictConfig:
-    """What Hydra composes from ``run.yaml``; outside of :func:`planning` it has to be ready."""
+    """Compose ``run.yaml`` with Hydra, which has to be ready outside of :func:`planning`."""
     from hydra import compose
 
     if _memory is None:

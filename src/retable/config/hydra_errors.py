@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say about a mistake, in words that name what the user gave."""
+"""Reword errors of Hydra and OmegaConf so that they name what the user gave."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNREADABLE = (
 
 
 def in_words(error: Exception) -> str:
-    """What Hydra or OmegaConf says, in one line and without what only they know."""
+    """Reword an error of Hydra or OmegaConf in one line, without their internals."""
     if isinstance(error, RecursionError):
         return "refers to itself"
     text = (str(error) or str(error.__cause__ or error.__context__ or "")).replace("++", "")

@@ -1,4 +1,4 @@
-"""What a composed config may not say, in words: which key, what was given, where, what is near."""
+"""Error messages about a composed config: which key, what was given, where, what is near."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Section(BaseModel):
 
 
 class TrainerConfig(Section):
-    """What Lightning's Trainer is told, as far as it may change numbers."""
+    """Settings of Lightning's Trainer, as far as they may change numbers."""
 
     max_epochs: PositiveInt | None = keyed(
         None, "epochs to train; needed where there is a fit stage"
@@ -93,7 +93,7 @@ class DeviceConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """What one run needs of a cluster; null leaves it to the cluster's profile."""
+    """Resources that one run needs of a cluster; null leaves it to the cluster's profile."""
 
     gpus: NonNegativeInt = unkeyed(0, "GPUs of one run")
     cpus: PositiveInt | None = unkeyed(None, "cores of one run; at least device.threads")
@@ -124,7 +124,7 @@ class LoggerConfig(Section):
 
 
 class LauncherConfig(Section):
-    """How runs are started."""
+    """Settings of the launcher that starts the runs."""
 
     name: Literal["local", "slurm"] = unkeyed(REQUIRED, "kind of launcher")
     workers: PositiveInt | None = unkeyed(

@@ -25,7 +25,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a callable takes by keyword."""
+    """Keyword parameters of a callable."""
 
     parameters: dict[str, Parameter]
     takes_any: bool
@@ -195,7 +195,7 @@ def _inherited(
 
 
 def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
-    """What the ``__init__`` of a dataclass takes."""
+    """Parameters of the ``__init__`` of a dataclass."""
     out: dict[str, Parameter] = {}
     for field in node.body:
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):

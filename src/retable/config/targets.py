@@ -86,7 +86,7 @@ def check(
         raise UserError(f"{where}: has no _target_ (a class or function to build)")
     odd = [k for k in cast("dict[Any, Any]", node) if not isinstance(k, str)]
     if odd:
-        raise UserError(f"{where}: {brief(repr(odd[0]))} is no name of an argument")
+        raise UserError(f"{where}: {brief(repr(odd[0]))} is not the name of an argument")
     stray = [k for k in node if k.startswith("_") and k.endswith("_") and k not in _HYDRA_KEYS]
     if stray:
         raise UserError(f"{where}.{stray[0]}: only _target_ and _partial_ are allowed here")

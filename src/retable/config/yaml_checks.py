@@ -187,7 +187,7 @@ def check_files(overrides: Sequence[str]) -> None:
 
 def _check_experiment(file: Path, node: yaml.Node | None) -> None:
     if node is not None and not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{shown(file)}: is no experiment: expected key: value pairs")
+        raise UserError(f"{shown(file)}: is not an experiment: expected key: value pairs")
     head = file.read_text(encoding="utf-8").splitlines()
     comments = [line for line in head if line.strip()][: _leading_comments(head)]
     if not any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in comments):

@@ -1,4 +1,4 @@
-"""What runs of one launch have in common, and what this machine has to offer them."""
+"""Checks of the runs of one launch: what they must share, and what this machine offers them."""
 
 from __future__ import annotations
 

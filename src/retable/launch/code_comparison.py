@@ -12,7 +12,6 @@ from pathlib import Path
 from retable.launch import commit_code
 from retable.launch.commit_code import Answer, Code, Order, Unavailable
 from retable.launch.dispatch import launch
-from retable.launch.progress import counted
 from retable.launch.stale import Stale
 from retable.runs import provenance, records, snapshot
 from retable.runs.equality import TOLERANCE, compare, first_difference
@@ -21,6 +20,7 @@ from retable.runs.lease import Lease, read_holder
 from retable.runs.lookup import history_of, refreeze, values_of
 from retable.runs.records import Record, Status
 from retable.util.errors import UserError
+from retable.util.text import counted
 
 FOLDER = "_refresh"
 """Side folder below that of all runs."""
@@ -42,7 +42,7 @@ class Sides:
         say: Callable[[str], None],
         label: Callable[[FrozenRun], str],
     ) -> None:
-        """What was begun is taken up where code, packages and processor are the same.
+        """Resume what was begun where code, packages and processor are the same.
 
         Args:
             home: folder of all runs.
@@ -88,11 +88,11 @@ class Sides:
                 shutil.rmtree(path, ignore_errors=True)
 
     def old(self, group: Stale) -> Record | None:
-        """What the probe is compared with: its commit's result here, or the record itself."""
+        """Reference result of the probe: its commit's result here, or the record itself."""
         return self._result(group, _short(group.commit)) if group.commit else group.record
 
     def new(self, group: Stale) -> Record | None:
-        """What the present code has made of the probe."""
+        """Result of the probe by the present code."""
         return self._result(group, _PRESENT)
 
     def difference(self, group: Stale) -> str:
@@ -230,7 +230,7 @@ class Sides:
 
 
 def ending_of(record: Record | None) -> str:
-    """How a run that gave no result ended."""
+    """Describe the end of a run that gave no result."""
     if record is None:
         return "no record"
     lines = (record.error or "").splitlines()

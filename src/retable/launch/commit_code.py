@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from retable.launch import commit_worker
-from retable.launch.progress import duration
 from retable.runs import provenance
 from retable.util import paths
 from retable.util.errors import brief, one_line
+from retable.util.text import duration
 
 COMMITS, ENVIRONMENTS = "commits", "environments"
 """Folders of the cache."""
@@ -81,7 +81,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """What some code has said of the runs that it was to do.
+    """Answer of some code about the runs that it was to do.
 
     Attributes:
         computed_by: fingerprint of the code, by key, where it knows the run.

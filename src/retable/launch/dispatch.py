@@ -35,7 +35,7 @@ _WAIT_FOR_OTHERS_S = 2.0
 
 @dataclass
 class Summary:
-    """What a launch did. ``failed`` holds each failed run with the first line of its error.
+    """Outcome of a launch. ``failed`` holds each failed run with the first line of its error.
 
     On a cluster, ``queued`` were submitted now and ``already`` are being seen to by others.
     """

@@ -18,7 +18,7 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def line_of(error: BaseException, folder: Path) -> str:
-    """What ended a run, in words.
+    """Describe what ended a run.
 
     Args:
         error: what was raised; what it was raised from is looked at too, because torch, asked to
@@ -73,7 +73,7 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _cleaned_up_after(error: BaseException) -> BaseException:
-    """What happened first, where Lightning failed once more while it cleaned up after that."""
+    """First error, where Lightning failed once more while it cleaned up after that one."""
     while error.__context__ is not None and any(
         frame.f_code.co_name == "_teardown" for frame, _ in traceback.walk_tb(error.__traceback__)
     ):

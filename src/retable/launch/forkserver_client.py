@@ -113,7 +113,7 @@ class Forkserver:
             raise
 
     def refusal(self, runs: Sequence[FrozenRun]) -> tuple[FrozenRun, str] | None:
-        """What the classes that runs are built of refuse, if anything; before any is started."""
+        """Refusal by the classes that runs are built of, if any; before any run is started."""
         settings = list({run.keys([0])[0]: run for run in runs}.values())
         self._send({"rehearse": [run.config.model_dump(mode="json") for run in settings]})
         pid: int | None = None

@@ -26,7 +26,7 @@ from retable.util.errors import UserError, brief
 SUPERVISED = "supervised"
 TERMINATED, TIME_LIMIT = signal.SIGTERM, signal.SIGUSR2
 TO_A_JOB = frozenset({TERMINATED, TIME_LIMIT})
-"""What a cluster sends to every process of a job. A supervised server starts with them blocked."""
+"""Signals of a cluster to every process of a job. A supervised server starts with them blocked."""
 
 
 def preload(targets: list[str]) -> None:

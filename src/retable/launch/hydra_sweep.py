@@ -119,7 +119,7 @@ def launch_jobs(jobs: Sequence[Sequence[str]]) -> list[dict[str, float]]:
 
 
 def orders_of(runs: Sequence[FrozenRun], *, wait: bool) -> Orders | None:
-    """What a launch of runs that are no table's tells a cluster; None where it is none."""
+    """Orders to a cluster for a launch of runs that belong to no table; None where it is local."""
     if runs[0].config.launcher.name != "slurm":
         return None
     from retable.launch.slurm.submit import Orders

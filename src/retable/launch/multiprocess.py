@@ -59,7 +59,7 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Announcement:
-    """What the first process tells the others.
+    """Announcement that the first process makes to the others.
 
     Attributes:
         nonce: of the job's start, so that nobody follows what is over.
@@ -221,7 +221,7 @@ class Leader:
 
 
 def killed_by(code: int) -> str:
-    """What a negative exit code says."""
+    """Describe a negative exit code: the signal that killed the process."""
     name = signal.Signals(-code).name
     return f"killed by {name}{' (out of memory, or by someone)' if name == 'SIGKILL' else ''}"
 

@@ -1,4 +1,4 @@
-"""How a job's end is read: by its exit code, the record it left, and its lease."""
+"""Interpret a job's end: by its exit code, the record it left, and its lease."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def holds(ended: Ended) -> bool:
 
 
 def first_line(run: FrozenRun, record: Record) -> str:
-    """What a record says of how its attempt ended, and where to read more."""
+    """First line of a record's error, or else its status, and where to read more."""
     folder = run.folder / "attempts" / str(record.attempt)
     return f"{(record.error or record.status).splitlines()[0]} ({folder})"
 

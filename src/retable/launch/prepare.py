@@ -49,11 +49,11 @@ def prepare(runs: Iterable[FrozenRun], say: Callable[[str], None]) -> list[str]:
 
 
 def check_mirror(mirror: str | None) -> None:
-    """Refuse a mirror that is no folder.
+    """Refuse a mirror that is not a folder.
 
     Raises:
         UserError: naming the variable or the key that gave it.
     """
     if mirror is not None and not Path(mirror).is_dir():
         given = "RETABLE_MIRROR" if mirror == os.environ.get("RETABLE_MIRROR") else "paths.mirror"
-        raise UserError(f"{given}={mirror}: is no folder; correct it or unset it")
+        raise UserError(f"{given}={mirror}: is not a folder; correct it or unset it")

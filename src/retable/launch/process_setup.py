@@ -1,4 +1,4 @@
-"""What a job does to the process it runs in: its output, its threads, its signals."""
+"""Set up the process of a job: its output, its threads, its signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a launch shows while it goes on: a live line on a terminal, else a line now and then."""
+"""Progress display of a launch: a live line on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -7,24 +7,12 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from retable.util.text import duration
+
 if TYPE_CHECKING:
     from retable.launch.dispatch import Summary
 
 _PLAIN_EVERY_S = 10.0
-
-
-def duration(seconds: float) -> str:
-    """A duration as people say it: ``8 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def counted(count: int, word: str) -> str:
-    """A number of things: ``1 run``, ``3 runs``."""
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 class Progress:

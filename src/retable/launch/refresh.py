@@ -17,7 +17,6 @@ from pathlib import Path
 from retable.launch import stale
 from retable.launch.checks import workers_of
 from retable.launch.code_comparison import Sides, ending_of
-from retable.launch.progress import counted, duration
 from retable.launch.rerun import leased, put_in_place
 from retable.launch.stale import Found, Stale
 from retable.runs import frozen, provenance, records
@@ -25,6 +24,7 @@ from retable.runs.equality import compare
 from retable.runs.frozen import FrozenRun
 from retable.runs.records import Blessing, Record, RecordError, Status
 from retable.util.errors import UserError
+from retable.util.text import counted, duration
 
 Say = Callable[[str], None]
 
@@ -33,7 +33,7 @@ _START_S = 10.0  # until a launch has imported what its runs need
 
 @dataclass
 class Refreshed:
-    """What a refresh did.
+    """Outcome of a refresh.
 
     Attributes:
         settings: stale ones.
@@ -63,7 +63,7 @@ class Refreshed:
         return not self.stale and not self.stopped
 
     def text(self) -> str:
-        """How it went, in words."""
+        """Describe the outcome."""
         lines: list[str] = []
         if self.back:
             lines.append(f"{counted(self.back, 'record')} of code that is the present one again")
@@ -89,7 +89,7 @@ class Refreshed:
 
 
 def plan_text(found: Found) -> str:
-    """What a refresh will do, and about how long that takes by the records' own times."""
+    """Describe what a refresh will do, and about how long that takes by the records' own times."""
     groups = found.groups
     lines: list[str] = []
     if found.back:

@@ -34,7 +34,7 @@ has left is never taken for the new result."""
 
 @dataclass(frozen=True)
 class Verified:
-    """What came of running a recorded run again."""
+    """Outcome of running a recorded run again."""
 
     recorded: Recorded
     comparison: Comparison

@@ -44,7 +44,7 @@ from retable.util.redact import scrub
 
 
 class Exit(IntEnum):
-    """How a job's process ends; what the supervising parent reads."""
+    """Exit code of a job's process; what the supervising parent reads."""
 
     DONE = 0
     FAILED = 1
@@ -56,7 +56,7 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended, with what neither its exit code nor a record says.
+    """End of a job, with what neither its exit code nor a record says.
 
     Attributes:
         code: the exit code.

@@ -15,6 +15,7 @@ from retable.monitor.run_states import Seen, name_of
 from retable.monitor.state import OPEN, State
 from retable.runs import records
 from retable.runs.records import Status
+from retable.util.text import counted
 
 _Place = tuple[str, int, int]
 
@@ -67,8 +68,7 @@ class Cancellation:
 
 
 def _count(what: Iterable[object], word: str) -> str:
-    number = len(list(what))
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    return counted(len(list(what)), word)
 
 
 def survey(runs: Path, named: Mapping[str, Seen], queue: Queue) -> Cancellation:

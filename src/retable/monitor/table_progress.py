@@ -11,7 +11,6 @@ import numpy as np
 
 from retable.launch.checks import workers_of
 from retable.launch.dispatch import warn
-from retable.launch.progress import duration
 from retable.runs.frozen import FrozenRun
 from retable.runs.index import Ints
 from retable.runs.record_set import Found
@@ -19,6 +18,7 @@ from retable.runs.records import Status
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
+from retable.util.text import duration
 
 STATES = ("done", "stale", "diverged", "failed", "to do")
 

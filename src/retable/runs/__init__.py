@@ -1,1 +1,1 @@
-"""What a run is and what it leaves: identity, folder, attempts, records."""
+"""A run and what it leaves: identity, folder, attempts, records."""

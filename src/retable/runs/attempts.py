@@ -1,4 +1,4 @@
-"""What an attempt is given and what is known of it: launch, folder, number, times."""
+"""Inputs and facts of an attempt: launch, folder, number, times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retable.util.redact import scrub
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launcher gives to all of its jobs."""
+    """Facts that a launcher passes to all of its jobs."""
 
     provenance: Provenance
     workers: int = 1
@@ -35,7 +35,7 @@ def launched_from(text: str) -> Launched:
 
 @dataclass
 class Attempt:
-    """What is known of an attempt while it goes on."""
+    """Facts of an attempt while it goes on."""
 
     folder: Path
     number: int
@@ -75,7 +75,7 @@ def bare_record(
     cpu_s: float = 0,
     peak_memory_mb: float = 0,
 ) -> Record:
-    """What is known of an attempt, living or dead, before any result; see :class:`Record`."""
+    """Record of an attempt, living or dead, before any result; see :class:`Record`."""
     config = run.config
     return Record(
         key=run.key,
@@ -102,7 +102,7 @@ def bare_record(
 
 
 def identity_of(run: FrozenRun, device: str) -> dict[str, str]:
-    """What a checkpoint has to carry for a run to go on from it bit for bit.
+    """Identity that a checkpoint has to carry for a run to resume from it bit for bit.
 
     Args:
         run: the run.

@@ -21,7 +21,7 @@ Rows = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison of two records says.
+    """Result of comparing two records.
 
     Attributes:
         kind: the verdict.

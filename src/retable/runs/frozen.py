@@ -93,7 +93,7 @@ class FrozenRun:
 
 
 def _keys_by_seed(part: Node) -> Callable[[int], str]:
-    """What gives the key of a config's keyed part with another seed.
+    """Return a function that gives the key of a config's keyed part with another seed.
 
     The canonical text is the same before and after the seed, so that what comes before it is
     hashed once.
@@ -175,7 +175,7 @@ def read(folder: Path) -> FrozenRun:
 
 
 def recorded(config: RunConfig) -> dict[str, Any]:
-    """What a record keeps of a config: all keyed fields; no directories, nothing of a machine."""
+    """Part of a config that a record keeps: all keyed fields; no directories, no machine facts."""
     whole = config.model_dump(mode="json")
     return {name: whole[name] for name in RunConfig.model_fields if is_keyed(RunConfig, name)}
 

@@ -91,7 +91,7 @@ def whole_rows(file: Path) -> list[Row]:
 
 
 def metrics_of(rows: Iterable[Row]) -> list[str]:
-    """What a history holds besides its counters, in alphabetical order."""
+    """Names of a history's metrics, all but its counters, in alphabetical order."""
     return sorted({name for row in rows for name in row} - set(_COUNTERS))
 
 

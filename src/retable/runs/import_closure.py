@@ -118,7 +118,7 @@ def extension_file(module: str) -> Path | None:
 
 
 def roots(modules: list[str]) -> dict[str, Path]:
-    """What to copy so that modules of the user's own, outside of any paper, can be imported.
+    """Files to copy so that modules of the user's own, outside of any paper, can be imported.
 
     Returns:
         Path below an entry of the module path, to the file or folder that is to lie there: the

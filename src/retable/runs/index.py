@@ -1,4 +1,4 @@
-"""What the records of a table said when they were last read, one file per table; derived.
+"""Index of what a table's records said when they were last read, one file per table; derived.
 
 A record is taken from here only where its file still has the size, the times and the inode that it
 had when it was read; any other is read again. So the index can be deleted, or be overwritten with
@@ -75,7 +75,7 @@ class Columns:
 
     @classmethod
     def of(cls, rows: Rows, places: Sequence[Place]) -> Columns:
-        """What was read."""
+        """Columns of the rows that were read."""
         n = len(rows.keys)
         known = {status.value: number for number, status in enumerate(STATUSES)}
         nothing = (0, 0, 0, 0)
@@ -133,7 +133,7 @@ def file_of(runs: Path, table: str, protocol: str) -> Path:
 
 
 def load(file: Path, places: Sequence[Place] = ()) -> Columns | None:
-    """What an index holds; None where there is none that could be used.
+    """Load an index; None where there is none that could be used.
 
     Args:
         file: the index.
@@ -188,7 +188,7 @@ def _seal(data: bytes | memoryview) -> bytes:
 
 @cache
 def _code() -> str:
-    """What decides how a record is read; an index that other code wrote is none."""
+    """Digest of the code that decides how a record is read; an index of other code is invalid."""
     import msgspec
     import pydantic
 
@@ -282,7 +282,7 @@ def _as_stamps(flat: list[int]) -> Ints:
 
 
 def _attempt(base: str, key: str, slot: int) -> os.stat_result | None:
-    """What stands in an attempt's folder, None where another record speaks for the run."""
+    """Stat of the record in an attempt's folder, None where another record speaks for the run."""
     for number, file in scan.candidates(base, key):
         try:
             now = Path(file).stat()

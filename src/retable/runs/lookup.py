@@ -80,7 +80,7 @@ def find_folder(text: str) -> Path:
         raise UserError(f"run '{text}': there is none in {paths.runs_folder()}")
     folder = folders[0].absolute()
     if not _is_run(folder):
-        raise UserError(f"{folder}: is no run's folder, <runs>/<paper>/<key>")
+        raise UserError(f"{folder}: is not a run folder, <runs>/<paper>/<key>")
     return folder
 
 
@@ -117,7 +117,7 @@ def _ambiguous(text: str, keys: list[str]) -> UserError:
 def _from_folder(folder: Path) -> Recorded:
     folder = folder.absolute()
     if not folder.name.isalnum() or len(folder.name) != 64:
-        raise UserError(f"{folder}: is no run's folder, <runs>/<paper>/<key>")
+        raise UserError(f"{folder}: is not a run folder, <runs>/<paper>/<key>")
     warnings: list[str] = []
     record = records.read_run(folder, warnings.append)
     if record is None:

@@ -66,7 +66,7 @@ def cpu_id() -> str | None:
 
 
 def _cpu_facts() -> dict[str, str]:
-    """What the kernel says of the first processor, by its own names."""
+    """Facts of the first processor, by the kernel's own names."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     except OSError:

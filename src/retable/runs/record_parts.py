@@ -1,4 +1,4 @@
-"""What a record is made of: a result, where it comes from, why it stands for newer code."""
+"""Parts of a record: a result, where it comes from, why it stands for newer code."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ RUN_RECORD = "record.json"
 
 
 class Status(StrEnum):
-    """How an attempt ended; the list is closed."""
+    """Final status of an attempt; the list is closed."""
 
     DONE = "done"
     DIVERGED = "diverged"
@@ -44,7 +44,10 @@ class NewerRecord(RecordError):
 
 
 class Record(BaseModel):
-    """What one attempt leaves behind. ``metrics``, weights and history define equality."""
+    """Record that one attempt leaves behind.
+
+    Results, hashes of weights and history, and artefacts define equality.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,7 +107,7 @@ class Record(BaseModel):
         return text_sha256(canonical_json(self.substance()))
 
     def substance(self) -> dict[str, Any]:
-        """What must agree for two records to be equal: no times, no addresses."""
+        """Content that must agree for two records to be equal: no times, no addresses."""
         return {
             "results": [
                 r.model_dump() for r in self.results if r.metric not in self.timing_metrics

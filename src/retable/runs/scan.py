@@ -1,6 +1,6 @@
-"""What tables need of very many records, read and checked in as many processes as there are cores.
+"""Read and check records for tables, very many in as many processes as there are cores.
 
-Every record passes the checks of :func:`retable.runs.records.parse`. What is told of it afterwards
+Every record passes the checks of :func:`retable.runs.records.parse`. What is kept of it afterwards
 is one entry per column: most records of a table agree in everything but their numbers.
 """
 
@@ -31,7 +31,7 @@ Stamp = tuple[int, int, int, int]
 """Size, mtime, ctime (both in ns) and inode of a file: whatever changes it changes one of them."""
 
 MASK = 2**63 - 1
-"""What of a number enters a stamp: inodes of some file systems use all 64 bits."""
+"""Mask of the bits of a number that enter a stamp: inodes of some file systems use all 64."""
 
 PARALLEL = 8000
 """Records from which on processes of their own are worth their start."""
@@ -41,7 +41,7 @@ _AT_ONCE = 1 << 16  # bytes; a record has fewer than 20,000
 
 
 class About(NamedTuple):
-    """What very many records have in common: their code and circumstances."""
+    """Facts that very many records have in common: their code and circumstances."""
 
     fingerprint: str
     device: str
@@ -76,7 +76,7 @@ class About(NamedTuple):
 
 @dataclass
 class Rows:
-    """What was read of the records that speak for some runs, an entry for each.
+    """Values read from the records that speak for some runs, an entry for each.
 
     Attributes:
         keys: of the runs that have a record.
@@ -119,7 +119,7 @@ class Rows:
 
 
 def stamp_of(stat: os.stat_result) -> Stamp:
-    """What tells a file from what it was before."""
+    """Stamp that tells a file from what it was before."""
     return (
         stat.st_size,
         stat.st_mtime_ns & MASK,

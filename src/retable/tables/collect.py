@@ -20,7 +20,7 @@ from retable.runs.scan import Place, Rows
 from retable.tables.grid import Grid, places_of
 from retable.tables.select import decide
 from retable.util.errors import brief
-from retable.util.waiting import Waiting
+from retable.util.progress import Progress
 
 MANY = 1000
 """Runs from which on an index is worth its file; fewer are read in a tenth of a second."""
@@ -94,8 +94,8 @@ def _with_folder(base: str, keys: list[str]) -> list[str]:
 
 def _read(base: str, keys: Sequence[str], places: Sequence[Place], warn: Warn) -> Columns:
     parts: list[Rows] = []
-    with Waiting("reading records", len(keys)) as waiting:
-        for rows in scan.read_all(base, keys, places, waiting.at):
+    with Progress("reading records", len(keys)) as progress:
+        for rows in scan.read_all(base, keys, places, progress.at):
             parts.append(rows)
     for rows in parts:
         for warning in rows.warnings:

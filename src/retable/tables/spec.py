@@ -156,7 +156,7 @@ def load_file(file: Path) -> TableSpec:
     except yaml.YAMLError as error:
         raise not_yaml(file, error) from None
     if not isinstance(values, dict):
-        raise UserError(f"{shown(file)}: is no table: expected key: value pairs, such as paper:")
+        raise UserError(f"{shown(file)}: is not a table: expected key: value pairs, such as paper:")
     try:
         spec = TableSpec.model_validate(values)
     except ValidationError as error:

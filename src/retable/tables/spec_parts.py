@@ -53,7 +53,7 @@ def _not_negative(text: str) -> str:
 
 def _key(text: str) -> str:
     if not re.fullmatch("[0-9a-f]{12,64}", text, re.ASCII):
-        raise ValueError(f"'{brief(text)}' is no key of a run, or not its first 12 digits or more")
+        raise ValueError(f"'{brief(text)}' is not a run's key, or not its first 12 digits or more")
     return text
 
 

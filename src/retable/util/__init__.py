@@ -1,1 +1,1 @@
-"""What any other part may use, and what uses no other part."""
+"""Utilities that any other part may use, and that use no other part."""

@@ -1,4 +1,4 @@
-"""What a process says of itself, for whoever reads its log."""
+"""Messages of a process about itself, for whoever reads its log."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def extra_root() -> Path | None:
     """``$RETABLE_EXTRA``: a folder with ``conf/`` and ``papers/`` kept outside the repository."""
     value = os.environ.get("RETABLE_EXTRA")
     if value and not os.path.isdir(value):  # noqa: PTH112 - False for a name that is too long
-        raise UserError(f"RETABLE_EXTRA={brief(value)}: is no folder; correct it or unset it")
+        raise UserError(f"RETABLE_EXTRA={brief(value)}: is not a folder; correct it or unset it")
     return Path(value).resolve() if value else None
 
 

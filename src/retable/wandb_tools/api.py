@@ -235,7 +235,7 @@ def connect(
     if found.missing is not None:
         raise UserError(f"wandb {doing}: {found.missing}")
     if not found.login and os.environ.get("WANDB_API_KEY"):
-        raise UserError(f"wandb {doing}: WANDB_API_KEY is no valid key of {found.host}")
+        raise UserError(f"wandb {doing}: WANDB_API_KEY is not a valid key of {found.host}")
     if not found.login:
         raise UserError(
             f"wandb {doing}: nobody is logged in at {found.host}; run 'wandb login', or set"

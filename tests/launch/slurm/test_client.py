@@ -148,7 +148,7 @@ def test_a_missing_command_is_named(tmp_path, monkeypatch):
 
 def test_a_configuration_that_is_not_there_is_named_at_once(fake_slurm, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", "/nonexistent/slurm.conf")
-    with pytest.raises(UserError, match=r"SLURM_CONF=/nonexistent/slurm.conf: is no file"):
+    with pytest.raises(UserError, match=r"SLURM_CONF=/nonexistent/slurm.conf: is not a file"):
         client.squeue(["1"])
     assert fake_slurm.calls() == []
 

@@ -138,7 +138,7 @@ def test_a_proportion_moves_by_a_quantum_at_least(value, quantum, expected):
 
 
 def test_what_is_no_proportion_is_refused():
-    with pytest.raises(UserError, match="n_test: 10 is no proportion"):
+    with pytest.raises(UserError, match="n_test: 10 is not a proportion"):
         margin(n_test=50)
 
 

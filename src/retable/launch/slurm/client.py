@@ -71,13 +71,13 @@ class Queued:
 
     @property
     def id(self) -> str:
-        """What scancel and scontrol call it."""
+        """Job id as scancel and scontrol take it."""
         return self.job if self.task is None else f"{self.job}_{self.task}"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a kind of node has: cores, memory in MB, GPUs by type (the empty one: any)."""
+    """Resources of a kind of node: cores, memory in MB, GPUs by type (the empty one: any)."""
 
     cpus: int
     memory_mb: int
@@ -241,7 +241,7 @@ def _call(command: Sequence[str], environment: dict[str, str] | None = None) -> 
     name = command[0]
     conf = os.environ.get("SLURM_CONF")
     if conf and not Path(conf).is_file():  # they would try for a minute
-        raise UserError(f"SLURM_CONF={brief(conf)}: is no file; correct it or unset it")
+        raise UserError(f"SLURM_CONF={brief(conf)}: is not a file; correct it or unset it")
     try:
         done = subprocess.run(  # noqa: S603
             command,

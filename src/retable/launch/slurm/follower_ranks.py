@@ -1,4 +1,4 @@
-"""What the other tasks of a job's step do: behind the first one, in every attempt that it makes."""
+"""The other tasks of a job's step, which follow the first one in every attempt that it makes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOK_S = 0.3
 
 
 def nonce_of(environment: Mapping[str, str]) -> str:
-    """What all processes of one start of a job have in common, and those of no other."""
+    """Nonce shared by all processes of one start of a job, and by those of no other."""
     restart = environment.get("SLURM_RESTART_COUNT") or 0
     return f"{environment.get('SLURM_JOB_ID', '')}-{restart}"
 

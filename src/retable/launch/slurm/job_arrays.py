@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from retable.config.schema import ClusterConfig
-from retable.launch.progress import duration
 from retable.launch.slurm.client import Partition, Shape
 from retable.runs.frozen import FrozenRun
 from retable.util.errors import UserError, nearest
+from retable.util.text import duration
 
 Seconds = Callable[[FrozenRun], float | None]
-"""What a run is expected to take; None where no record tells."""
+"""Expected duration of a run in seconds; None where no record tells."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What one run asks for.
+    """Resources that one run asks for.
 
     Attributes:
         devices: its processes.
@@ -68,7 +68,7 @@ class ArrayPlan:
 
     @property
     def runs(self) -> int:
-        """How many runs it has."""
+        """Number of its runs."""
         return sum(map(len, self.tasks))
 
     @property
@@ -83,7 +83,7 @@ class ArrayPlan:
 
     @property
     def about(self) -> str:
-        """What a job asks for, in words."""
+        """Description of what a job asks for."""
         needs = self.needs
         parts = [f"{needs.gpus} GPU{'s' * (needs.gpus > 1)}"] if needs.gpus else []
         parts += [

@@ -1,4 +1,4 @@
-"""What is in the queue of the cluster: our submissions joined with squeue, in one call."""
+"""State of the queue of the cluster: our submissions joined with squeue, in one call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMMENT = re.compile(r"retable (\S+) (\S+)")
 
 
 def comment(submission: str, what: int | str) -> str:
-    """What a job is given to be known by, even where its id was never written down.
+    """Comment that a job is known by, even where its id was never written down.
 
     Args:
         submission: its id.
@@ -75,7 +75,7 @@ class Queue:
 
 
 def look(runs: Path, *, alone: bool = False) -> Queue:
-    """What is going on below a folder of runs; asks squeue once, or not at all.
+    """Find the open submissions below a folder of runs; asks squeue once, or not at all.
 
     Submissions that have no job in the queue any more are marked as closed. One whose submitter
     died between sbatch and writing the job's id down gets the id back, by the job's comment.

@@ -1,4 +1,4 @@
-"""What became of jobs that are not in the queue any more, from ``sacct``; it may not be there.
+"""Accounting of jobs that are not in the queue any more, from ``sacct``; it may not be there.
 
 Found with SLURM 24.11: a task of an array that is cancelled while it waits leaves no trace in the
 accounting, unless the whole array is; a requeued job is one line, of its newest start, or several
@@ -27,7 +27,7 @@ _MOST_TASKS = 4_000_001
 
 @dataclass(frozen=True)
 class Account:
-    """How a job ended, or that it has not.
+    """State of a job in the accounting: how it ended, or that it has not.
 
     Attributes:
         state: such as ``OUT_OF_MEMORY``; without what follows, such as who cancelled it.
@@ -76,7 +76,7 @@ class Accounting:
         self._over: dict[Task, Account] = {}
 
     def ask(self, wanted: Collection[Task]) -> dict[Task, Account]:
-        """What is known of some tasks, and of others of the same jobs; at most one call.
+        """Accounts of some tasks, and of others of the same jobs; at most one call.
 
         Args:
             wanted: those that are not in the queue any more.
@@ -100,7 +100,7 @@ def _sacct(jobs: list[str]) -> str:
     command = ("sacct", "--allocations", "--array", "--noheader", "--parsable2")
     conf = os.environ.get("SLURM_CONF")
     if conf and not Path(conf).is_file():  # it would try for long
-        raise OSError(f"SLURM_CONF={conf} is no file")
+        raise OSError(f"SLURM_CONF={conf} is not a file")
     # Without what a surrounding job has set, and with ranges of tasks whole: SLURM cuts them.
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SACCT_"))}
     environment |= {"SLURM_BITSTR_LEN": "0"} | ({"SLURM_CONF": conf} if conf else {})

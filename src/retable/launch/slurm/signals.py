@@ -1,4 +1,4 @@
-"""What SLURM tells a job by signals. Imports nothing heavy: a job listens before all else."""
+"""Signals that SLURM sends to a job. Imports nothing heavy: a job listens before all else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Told:
         signal.signal(signal.SIGUSR2, lambda *_: self.tell("time limit"))
 
     def tell(self, why: Why) -> None:
-        """What a signal does."""
+        """Handle a signal of SLURM."""
         now = time.time()
         if self.why is None:
             self.why, self._at = why, now

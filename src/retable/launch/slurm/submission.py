@@ -1,4 +1,4 @@
-"""What was submitted: a folder per submission, ``<runs>/_slurm/<id>/``.
+"""Submissions to the cluster: a folder for each, ``<runs>/_slurm/<id>/``.
 
 ::
 
@@ -153,7 +153,7 @@ class Submission:
         return self.folder / f"array-{array}.sbatch"
 
     def events(self, array: int, task: int) -> list[dict[str, Any]]:
-        """What happened to a task, oldest first; a line cut off by a kill is left out."""
+        """Events of a task, oldest first; a line cut off by a kill is left out."""
         path = self.folder / "events" / f"{array}-{task}.jsonl"
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

@@ -32,7 +32,7 @@ def _on_stderr(text: str) -> None:
 
 @dataclass(frozen=True)
 class Orders:
-    """What a launch on a cluster is told besides its runs.
+    """Options of a launch on a cluster besides its runs.
 
     Attributes:
         label: what is submitted, such as a table's name.

@@ -41,7 +41,7 @@ class Work:
 
 
 class Supervisor:
-    """What runs, what waits and what has ended.
+    """Supervises the runs of a job: those that run, those that wait and those that have ended.
 
     Args:
         works: the runs to be done.
@@ -198,7 +198,7 @@ class Supervisor:
         self._suspects.append((time.monotonic() + _SUSPENSE_S, work, ended))
 
     def _judge(self) -> None:
-        """What is to become of runs that ended before their time, a moment later."""
+        """Decide what becomes of runs that ended before their time, a moment later."""
         for suspect in [s for s in self._suspects if time.monotonic() > s[0]]:
             self._suspects.remove(suspect)
             _, work, ended = suspect

@@ -1,8 +1,8 @@
-"""What runs in one task of a job array: ``python -m retable.launch.slurm.task SUBMISSION ARRAY``.
+"""Run one task of a job array: ``python -m retable.launch.slurm.task SUBMISSION ARRAY``.
 
 Started by ``srun``; the number of the task is SLURM_ARRAY_TASK_ID. It may be started any number of
 times and does what is left. Its exit code: 0, nothing is left to do; 1, a run has failed, diverged
-or was refused; 143, it was told to end before all was done.
+or was refused; 143, it was signalled to end before all was done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TERMINATED = 128 + signal.SIGTERM
 _KEPT = ("CONF", "JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "RESTART_COUNT")
 _PATIENCE_S = 60.0
-"""How long a controller that does not answer is asked to requeue a job."""
+"""Seconds for which a controller that does not answer is asked to requeue a job."""
 
 
 class Task:

@@ -1,4 +1,4 @@
-"""How the runs of a task stand: by their records, their attempts, and what happened before."""
+"""State of the runs of a task: by their records, their attempts, and what happened before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Standing = Literal["done", "diverged", "failed", "open"]
 
 @dataclass(frozen=True)
 class Past:
-    """What the events of a task say of earlier starts of its job.
+    """Facts of earlier starts of a job, from the events of its task.
 
     Attributes:
         failed: runs that will not be started again: they failed by a fault of their own, or were
@@ -71,7 +71,7 @@ def read(folder: Path) -> tuple[Record | None, bool]:
 
 
 def standing(runs: Path, entry: Entry, past: Past) -> Standing:
-    """How a run stands; a done attempt that was not published yet is published.
+    """State of a run; a done attempt that was not published yet is published.
 
     Args:
         runs: folder of all runs.

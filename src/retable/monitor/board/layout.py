@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from retable.launch.progress import duration
 from retable.monitor.board.cell_grid import fit, grid_lines
 from retable.monitor.board.sparkline import sparkline
 from retable.monitor.board.state_bar import bar, legend
@@ -14,6 +13,7 @@ from retable.monitor.board.view import Going, View
 from retable.monitor.state import State
 from retable.monitor.table_status import Run, TableStatus
 from retable.util.errors import brief
+from retable.util.text import duration
 
 _BAD = (State.FAILED, State.LOST, State.DIVERGED)
 _ALL = 20

@@ -68,7 +68,7 @@ def _refuse_foreign(output: Path) -> None:
         return
     if output.is_symlink() or output.exists():
         raise UserError(
-            f"--output {output}: is there and is no site of retable; name another folder, or"
+            f"--output {output}: exists and is not a site of retable; name another folder, or"
             " remove it yourself"
         )
 

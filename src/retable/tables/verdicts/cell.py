@@ -160,7 +160,7 @@ def margin_of(
     if n_test is not None:
         if not 0 <= value <= scale:
             raise UserError(
-                f"{where}: n_test: {value:g} is no proportion; leave n_test out and set a margin"
+                f"{where}: n_test: {value:g} is not a proportion; leave n_test out and set a margin"
             )
         least = quantum if quantum is not None else scale / n_test
         found = max(math.sqrt(value * (scale - value) / n_test), least)

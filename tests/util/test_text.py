@@ -1,0 +1,19 @@
+"""Durations and counts in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from retable.util.text import counted, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (9e4, "25.0 h")],
+)
+def test_durations(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_counts():
+    assert [counted(n, "run") for n in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
