@@ -29,7 +29,8 @@ def test_a_table_goes_to_a_server_and_comes_back_elsewhere(retable, server, tabl
     first = retable("wandb", "sync", *TABLE)
     where = f"{server.environment['WANDB_BASE_URL']}/someone/retable"
     assert first.stdout == f"2 synced, 0 already, 0 not; {where}\n"
-    assert first.stderr == ""
+    # Nothing but how far it is, where it takes longer than two seconds.
+    assert set(first.stderr.splitlines()) <= {f"uploaded: {n} of 2" for n in (1, 2)}
     for run in table_runs:
         stored = server.run(naming.run_id(run.key, run.fingerprint))
         assert "digits/accuracy" in stored.about["tags"]

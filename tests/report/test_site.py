@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from retable.cli import site as command
 from retable.cli.main import app
 from retable.report import publish
 from retable.report.site import build, inputs, labels, pages, run_pages
@@ -277,15 +276,3 @@ def test_the_command(recorded, tmp_path, monkeypatch):
     assert f"{out}/index.html: " in done.output
     assert opened == [(out / "index.html").as_uri()]
     assert "a%20b" in opened[0]
-
-
-def test_more_than_two_seconds_are_not_silent(monkeypatch, capsys):
-    now = [100.0]
-    monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
-    tell = command._Progress()
-    for second in range(12):
-        now[0] = 100.0 + second
-        tell("writing runs", second, 12)
-    tell.end()
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["writing runs: 5 of 12", "writing runs: 10 of 12"]
