@@ -56,7 +56,7 @@ class Forkserver:
         targets: everything the runs will build, loaded once.
         source: folder put first on the module path; the checkout's own where None.
         supervised: by a job of a cluster, whose processes all get its signals; see
-            ``forkserver.serve``.
+            ``forkserver_server.serve``.
     """
 
     targets: Sequence[str]
@@ -136,7 +136,7 @@ class Forkserver:
 
         Args:
             run: the run.
-            part: what ``ranks.follow_as_told`` takes.
+            part: what ``multiprocess.follow_as_told`` takes.
         """
         self._begin(run, {"follow": part})
 
