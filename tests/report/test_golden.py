@@ -128,7 +128,7 @@ def test_json_is_json_and_every_key_is_documented(made):
     values = json.loads(made[0]["verdicts.json"], parse_constant=refuse)
     claimed = json.loads(made[0]["verdicts_claims.json"], parse_constant=refuse)
     keys = {*values, *values["cells"][0], *values["cells"][0]["judged"], *values["lost"][0]}
-    keys |= {*claimed[0], *claimed[0]["effect"], *json_csv.CSV_FIELDS}
+    keys |= {*claimed[0], *claimed[0]["effect"], *json_csv.CSV_TYPES}
     for key in keys:
         assert f"`{key}`" in documented, key
 

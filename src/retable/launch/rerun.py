@@ -110,8 +110,7 @@ def leased(run: FrozenRun) -> Generator[None]:
 def put_in_place(run: FrozenRun, side: Path) -> None:
     """Make the done attempt of a side folder the newest attempt of a run, and its record the run's.
 
-    A kill at any moment leaves the old record or the new one. Done once: what is in its place
-    already is left.
+    A kill at any moment leaves the old record or the new one.
 
     Args:
         run: the run among the others.
@@ -123,8 +122,6 @@ def put_in_place(run: FrozenRun, side: Path) -> None:
     """
     new = _result(side)
     assert new is not None
-    if _same_attempt(new, _result(run.folder)):
-        return
     with leased(run):
         attempt = new_attempt(run.folder)
         shutil.copytree(side / "attempts" / str(new.attempt), attempt, dirs_exist_ok=True)
@@ -135,6 +132,12 @@ def put_in_place(run: FrozenRun, side: Path) -> None:
         numbered = new.model_copy(update={"attempt": int(attempt.name)})
         frozen.write(run)
         records.replace_published(records.write_attempt(attempt, numbered), run.folder)
+
+
+def put_in_place_once(run: FrozenRun, side: Path) -> None:
+    """As :func:`put_in_place`, but leave what is in its place already."""
+    if not _same_attempt(_result(side), _result(run.folder)):
+        put_in_place(run, side)
 
 
 def _same_attempt(one: Record | None, other: Record | None) -> bool:
@@ -179,7 +182,7 @@ def _place(run: FrozenRun, side: Path) -> str | None:
     if not _has_result(run, side):
         return None
     try:
-        put_in_place(run, run.below(side).folder)
+        put_in_place_once(run, run.below(side).folder)
     except (UserError, OSError) as error:
         return f"{run.label}: {error}"
     return None

@@ -118,4 +118,4 @@ def put_in_place(runs: Path, entry: Entry) -> None:
     from retable.runs import frozen
 
     side = runs / entry.folder
-    rerun.put_in_place(frozen.read(side).below(runs), side)
+    rerun.put_in_place_once(frozen.read(side).below(runs), side)
