@@ -34,6 +34,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS_S = {"plan_cold": 10.0, "plan_warm": 10.0, "finished": 3.0, "start": 0.2}
 
@@ -185,7 +187,7 @@ class Bench:
             attempt.mkdir(parents=True)
             config = frozen.recorded(run.config)
             own = {"key": run.key, "seed": run.config.seed, "config": config}
-            path = records.write_attempt(attempt, done.model_copy(update=own))
+            path = records.write_attempt(attempt, structs.replace(done, **own))
             records.publish(path, run.folder)
 
     def start(self) -> Figure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from retable.runs import records
 from retable.runs.records import ResultRow
 
@@ -10,7 +12,7 @@ def rewrite(run, **update):
     """Change a run's record as if other code had written it."""
     record = records.read(run.folder / "record.json")
     attempt = run.folder / "attempts" / str(record.attempt)
-    new = record.model_copy(update=update)
+    new = structs.replace(record, **update)
     records.replace_published(records.write_attempt(attempt, new), run.folder)
     return new
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 import records_support as made
 from retable.admin.clean import UNASKED, remove, survey
@@ -65,7 +66,7 @@ def failed(folder: Path, number: int, *epochs: int) -> Path:
     path = folder / "attempts" / str(number)
     path.mkdir(parents=True)
     record = made.record_of(made.config_of(0), attempt=number, status=Status.FAILED)
-    records.write_attempt(path, record.model_copy(update={"key": folder.name}))
+    records.write_attempt(path, structs.replace(record, key=folder.name))
     save(path, *epochs)
     return path
 

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from records_support import PROVENANCE, leave
 from retable.runs import frozen, records
 from retable.runs.frozen import FrozenRun
@@ -87,5 +89,5 @@ def overwrite(file: Path, text: str) -> None:
 
 def changed(record: Record, value: float) -> str:
     """Text of the same length with another accuracy, both being of four letters."""
-    results = [record.results[0].model_copy(update={"value": value}), *record.results[1:]]
-    return records.dump(record.model_copy(update={"results": results}))
+    results = [structs.replace(record.results[0], value=value), *record.results[1:]]
+    return records.dump(structs.replace(record, results=results))

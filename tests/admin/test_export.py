@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 import torch
 from retable.papers.digits.module import Perceptron
@@ -85,7 +86,7 @@ def test_only_done_runs_whose_folder_is_here(runs, tmp_path, exporting):
     found = done()
     record = json.loads((found.folder / records.RUN_RECORD).read_text())
     record["status"] = "diverged"
-    diverged = records.Record.model_validate(record)
+    diverged = msgspec.convert(record, records.Record)
     with pytest.raises(UserError, match="is diverged; only a done run"):
         export(type(found)(diverged, [], found.folder, found.where), tmp_path / "net")
     with pytest.raises(UserError, match="published only"):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from again_support import published, rewrite, shifted
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
@@ -68,7 +69,7 @@ def stale_run(fake):
     run = freeze()
     launch([run])
     fake.log.clear()
-    source = published(run).provenance.model_copy(update={"commit": COMMIT, "cpu": "another"})
+    source = structs.replace(published(run).provenance, commit=COMMIT, cpu="another")
     rewrite(run, fingerprint=FIRST, provenance=source, results=shifted(run, 1e-6), threads=2)
     return run
 
@@ -171,7 +172,7 @@ def test_a_commit_that_does_not_give_its_own_bits_on_its_own_processor_is_said_f
     stale_run, commit, fake
 ):
     """Here too the two sides agree: the record is the one that nobody can make again."""
-    source = published(stale_run).provenance.model_copy(update={"cpu": provenance.cpu_model()})
+    source = structs.replace(published(stale_run).provenance, cpu=provenance.cpu_model())
     rewrite(stale_run, provenance=source)
     said = []
     [why] = refresh([stale_run], said.append).stale
@@ -186,7 +187,7 @@ def test_processors_of_one_name_are_told_apart_where_both_records_say_which(stal
     source = published(stale_run).provenance
     assert source.cpu_id is not None
     other = {"cpu": provenance.cpu_model(), "cpu_id": "another generation"}
-    rewrite(stale_run, provenance=source.model_copy(update=other))
+    rewrite(stale_run, provenance=structs.replace(source, **other))
     assert refresh([stale_run], lambda _: None).ok
 
 
@@ -271,8 +272,8 @@ def test_again_replaces_what_could_not_be_confirmed(stale_run, commit):
 def test_why_a_commit_cannot_be_asked(stale_run, monkeypatch, change, reason):
     monkeypatch.setattr(stale, "_is_elsewhere", lambda target: False)
     record = published(stale_run)
-    source = record.provenance.model_copy(update={"dirty": None, **change})
-    assert stale.why_not_by_commit(record.model_copy(update={"provenance": source})) == reason
+    source = structs.replace(record.provenance, **{"dirty": None, **change})
+    assert stale.why_not_by_commit(structs.replace(record, provenance=source)) == reason
 
 
 def test_without_git_or_uv_it_says_so(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from msgspec import structs
 
 from again_support import published, rewrite, shifted
 from engine_support import fake  # noqa: F401 - fake is a fixture
@@ -125,7 +126,7 @@ def test_measured_times_stay_and_the_rest_is_confirmed(grid, fake):
 
     for run in setting(grid, "slow"):
         results = [
-            r.model_copy(update={"value": 9.0}) if r.metric == "test/loss" else r
+            structs.replace(r, value=9.0) if r.metric == "test/loss" else r
             for r in published(run).results
         ]
         rewrite(run, fingerprint="f" * 64, timing_metrics=["test/loss"], results=results)
@@ -200,13 +201,13 @@ def test_a_second_change_of_code_leaves_a_second_trace_outside_of_the_record_s_s
     for first in ("e", "f"):
         for run in runs:
             # What it was confirmed for is other code than the present by now.
-            traces = [b.model_copy(update={"now": "f" * 64}) for b in published(run).blessings]
+            traces = [structs.replace(b, now="f" * 64) for b in published(run).blessings]
             rewrite(run, fingerprint=first * 64, blessings=traces)
         refresh(list(grid.runs()), lambda _: None)
     record = published(run)
     assert [b.was[0] for b in record.blessings] == ["e", "f"]
     assert record.computed_by[0] == "e"
-    many = record.model_copy(update={"blessings": record.blessings * 50})
+    many = structs.replace(record, blessings=record.blessings * 50)
     assert len(dump(many)) > records.MAX_BYTES
     assert records.parse(dump(many), "x") == many
 
@@ -266,7 +267,7 @@ def test_code_that_is_not_committed_is_warned_of_before_it_replaces_a_record(
         rewrite(run, fingerprint="f" * 64, results=shifted(run, 1e-9))
     original = provenance.collect
     monkeypatch.setattr(
-        provenance, "collect", lambda runs: original(runs).model_copy(update={"dirty": "d" * 64})
+        provenance, "collect", lambda runs: structs.replace(original(runs), dirty="d" * 64)
     )
     said = []
     assert refresh(list(grid.runs()), said.append, again=True).again == 3

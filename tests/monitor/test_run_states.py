@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from msgspec import structs
 
 from follow_support import (
     begun,
@@ -195,7 +196,7 @@ def test_a_stale_run_that_is_done_again_at_a_side(runs, six, slurm):
     (runs / aside / "record.json").unlink()
     record = records.read_run(run.folder, pytest.fail)
     (runs / aside / "attempts" / "1").mkdir(parents=True)
-    failed = record.model_copy(update={"status": Status.FAILED, "error": "no"})
+    failed = structs.replace(record, status=Status.FAILED, error="no")
     records.write_attempt(runs / aside / "attempts" / "1", failed)
     assert look(runs, [run])[1][0].why == "again: failed"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import structs
 
 from again_support import rewrite, shifted
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
@@ -48,7 +49,7 @@ def test_a_run_and_itself(pair):
 
 def test_code_is_named_by_fingerprint_commit_and_changed_files(pair, monkeypatch):
     for run, name in zip(pair, "ab", strict=True):
-        made = find(run.key).record.provenance.model_copy(update={"commit": name * 40})
+        made = structs.replace(find(run.key).record.provenance, commit=name * 40)
         rewrite(run, fingerprint=name * 64, provenance=made)
     asked = []
 
@@ -66,7 +67,7 @@ def test_code_is_named_by_fingerprint_commit_and_changed_files(pair, monkeypatch
 
 def test_a_commit_that_git_does_not_know_is_no_error(pair):
     for run, name in zip(pair, "ab", strict=True):
-        made = find(run.key).record.provenance.model_copy(update={"commit": name * 40})
+        made = structs.replace(find(run.key).record.provenance, commit=name * 40)
         rewrite(run, fingerprint=name * 64, provenance=made)
     assert diff(*pair).changed is None
 

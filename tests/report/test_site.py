@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from typer.testing import CliRunner
 
 from retable.cli.main import app
@@ -195,9 +196,7 @@ def test_no_text_leaves_its_place_in_a_run_s_page(text):
 
     source = once()
     key, use = next(iter(runs_of([source]).items()))
-    record = use.record.model_copy(
-        update={"experiment": text, "error": text, "config": {"k": text, text: 1}}
-    )
+    record = structs.replace(use.record, experiment=text, error=text, config={"k": text, text: 1})
     use = type(use)(record, use.history, use.places)
     _, content = rendered("runs/a/b.html", "run.html", run_pages.view(key, use, key, [source], ""))
     tags = [tag for tag, _ in Page(content).elements]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable.launch.dispatch import launch
@@ -97,7 +98,7 @@ def test_frozen_again_it_is_the_same_run_elsewhere(done, tmp_path):
 
 def test_an_edited_record_cannot_be_frozen_again(done, tmp_path):
     record = newest(done[0])
-    edited = record.model_copy(update={"config": {**record.config, "seed": 7}})
+    edited = structs.replace(record, config={**record.config, "seed": 7})
     with pytest.raises(UserError, match="its key does not follow from its config"):
         refreeze(edited, tmp_path)
 
@@ -105,7 +106,7 @@ def test_an_edited_record_cannot_be_frozen_again(done, tmp_path):
 def test_a_config_that_the_code_does_not_know_any_more_is_refused(done, tmp_path):
     record = newest(done[0])
     model = {**record.config["model"], "gone": 1}
-    edited = record.model_copy(update={"config": {**record.config, "model": model}})
+    edited = structs.replace(record, config={**record.config, "model": model})
     with pytest.raises(UserError, match="gone"):
         refreeze(edited, tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import msgspec
 import pytest
 
 from retable.runs import provenance
@@ -93,7 +94,7 @@ def test_no_home_and_no_environment(checkout, runs, monkeypatch):
     home = checkout.parent / "home-of-somebody"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SECRET_OF_TEST", "hunter2hunter2")
-    text = provenance.collect(runs).model_dump_json()
+    text = msgspec.json.encode(provenance.collect(runs)).decode()
     text += "".join(path.read_text() for path in stored(runs))
     assert "hunter2hunter2" not in text
     assert "home-of-somebody" not in text

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from index_support import finish, record_for, table
 from records_support import PROVENANCE, config_of, record_of
@@ -90,7 +91,7 @@ def test_circumstances_are_those_of_each_record():
         config_of(1),
         threads=4,
         workers=2,
-        provenance=PROVENANCE.model_copy(update={"commit": None, "dirty": "d" * 64}),
+        provenance=structs.replace(PROVENANCE, commit=None, dirty="d" * 64),
     )
     about = Found.of(mapping).circumstances()
     assert about.runs == 6
@@ -124,12 +125,12 @@ def test_collected_records_are_read_when_they_are_asked_for(runs, monkeypatch):
     (first, *_) = finish(grid, runs)
     found = collect.from_runs(grid, pytest.fail)
     read: list[object] = []
-    plain = records.read
-    monkeypatch.setattr(records, "read", lambda path: read.append(path) or plain(path))
+    plain = records.read_with_stat
+    monkeypatch.setattr(records, "read_with_stat", lambda path: read.append(path) or plain(path))
     whole = build(grid, found)
     assert provenance_of(whole).runs == 20
     assert first.key in whole.records
     assert len(whole.records) == 20
     assert read == []  # a table with a hundred thousand of them could not wait for it
     assert whole.records[first.key] == record_for(first, 0.0)
-    assert read == [first.folder / "record.json"]
+    assert read == [str(first.folder / "record.json")]

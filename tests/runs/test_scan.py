@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from fuzz_mutations import structural, textual
 from records_support import config_of, leave, record_of
 from retable.runs import records, scan
+from retable.runs.columns import NO_STAMP, STATUSES, About, Columns, Place
 from retable.runs.records import Record, ResultRow, Status
-from retable.runs.scan import About, value_at
+from retable.runs.scan import value_at
 
-PLACES: list[scan.Place] = [
+PLACES: list[Place] = [
     ("a", "", None),
     ("a", "row", 3),
     ("val/a", None, None),
@@ -73,19 +75,19 @@ def many(runs: Path) -> list[str]:
     return keys
 
 
-def compared(rows: scan.Rows, runs: Path, keys: list[str]) -> None:
-    """Rows say what read_run does of each run, warnings included."""
+def compared(rows: Columns, runs: Path, keys: list[str]) -> None:
+    """Columns say what read_run does of each run, warnings included."""
     said: list[str] = []
     expected = {key: records.read_run(runs / "digits" / key, said.append) for key in keys}
     found = {key: record for key, record in expected.items() if record is not None}
     assert rows.warnings == said
     assert rows.keys == list(found)
     for number, record in enumerate(found.values()):
-        assert rows.statuses[number] == record.status
+        assert STATUSES[rows.statuses[number]] == record.status
         assert rows.wall_s[number] == record.wall_s
         assert rows.abouts[rows.about[number]] == About.of(record)
         values = [value_at(record, place) for place in PLACES]
-        assert [repr(v) for v in rows.values[number]] == [repr(v) for v in values]
+        assert [repr(v) for v in rows.values[number].tolist()] == [repr(v) for v in values]
 
 
 def test_every_kind_of_run_is_read_as_a_single_one_is(runs):
@@ -93,11 +95,11 @@ def test_every_kind_of_run_is_read_as_a_single_one_is(runs):
     rows = scan.read(str(runs / "digits"), keys, PLACES)
     assert len(rows.warnings) > 15
     compared(rows, runs, keys)
-    stamped = dict(zip(rows.keys, rows.stamps, strict=True))
+    stamped = dict(zip(rows.keys, rows.stamps.any(axis=1).tolist(), strict=True))
     for key, stamp in stamped.items():
         # What was skipped has to be named the next time too, so it must not be kept.
-        assert (stamp is None) == any(key in warning for warning in rows.warnings)
-    assert sum(stamp is not None for stamp in stamped.values()) >= 24
+        assert stamp == (not any(key in warning for warning in rows.warnings))
+    assert sum(stamped.values()) >= 24
     slots = dict(zip(rows.keys, rows.slots, strict=True))
     assert [slots[keys[n]] for n in (1, 2, 4, 8)] == [10, 1, 2, 0]
 
@@ -106,48 +108,30 @@ def test_every_kind_of_run_is_read_as_a_single_one_is(runs):
 def test_in_several_processes_as_in_one(runs, monkeypatch, cores):
     keys = many(runs)
     monkeypatch.setattr(scan, "PARALLEL", 10)
-    monkeypatch.setattr(scan, "_CHUNK", 7)
+    monkeypatch.setattr(scan, "_CHUNK", 25)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     asked: list[bool] = []
-    ask = scan._ask
-    monkeypatch.setattr(scan, "_ask", lambda *args: asked.append(True) or ask(*args))
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *a, **kw: asked.append(True) or run(*a, **kw))
     told: list[int] = []
-    parts = list(scan.read_all(str(runs / "digits"), keys, PLACES, told.append))
-    assert len(asked) == (9 if cores == 2 else 0)
-    assert told == list(range(0, 60, 7))
-    for number, rows in enumerate(parts):
-        compared(rows, runs, keys[7 * number : 7 * number + 7])
+    found = scan.read_all(str(runs / "digits"), keys, PLACES, told.append)
+    assert len(asked) == (3 if cores == 2 else 0)
+    assert told == [25, 50, 60]
+    compared(found, runs, keys)
     whole = scan.read(str(runs / "digits"), keys, PLACES)
-    assert [s for rows in parts for s in rows.stamps] == whole.stamps
-    assert [s for rows in parts for s in rows.slots] == whole.slots
+    assert found.stamps.tolist() == whole.stamps.tolist()
+    assert found.slots.tolist() == whole.slots.tolist()
 
 
-@pytest.mark.parametrize("command", [["false"], ["no-such-program"], ["echo", "what?"], ["cat"]])
-def test_helpers_that_fail_cost_time_only(runs, monkeypatch, command):
+@pytest.mark.parametrize("command", ["false", "no-such-program", "echo", "cat"])
+def test_processes_that_fail_cost_time_only(runs, monkeypatch, command):
     keys = many(runs)
     monkeypatch.setattr(scan, "PARALLEL", 10)
-    monkeypatch.setattr(scan, "_CHUNK", 7)
+    monkeypatch.setattr(scan, "_CHUNK", 25)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    start = scan._start
-    monkeypatch.setattr(scan, "_start", lambda _, environment: start(command, environment))
-    parts = list(scan.read_all(str(runs / "digits"), keys, PLACES, lambda _: None))
-    for number, rows in enumerate(parts):
-        compared(rows, runs, keys[7 * number : 7 * number + 7])
-
-
-def test_no_helper_outlives_the_reading(runs, monkeypatch):
-    keys = many(runs)
-    monkeypatch.setattr(scan, "PARALLEL", 10)
-    monkeypatch.setattr(scan, "_CHUNK", 7)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    made = []
-    start = scan._start
-    monkeypatch.setattr(scan, "_start", lambda *args: made.append(start(*args)) or made[-1])
-    reading = scan.read_all(str(runs / "digits"), keys, PLACES, lambda _: None)
-    next(reading)
-    reading.close()  # as Ctrl-C leaves it
-    assert len(made) == 2
-    assert all(process.poll() is not None for process in made)
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda _, **options: run([command], **options))
+    compared(scan.read_all(str(runs / "digits"), keys, PLACES, lambda _: None), runs, keys)
 
 
 def test_a_file_that_grows_while_it_is_read_is_not_kept(runs, monkeypatch):
@@ -163,7 +147,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_kept(runs, monkeypatch):
     monkeypatch.setattr(os, "fstat", later)
     rows = scan.read(str(runs / "digits"), [made.key], PLACES)
     assert rows.keys == [made.key]
-    assert rows.stamps == [None]
+    assert rows.stamps.tolist() == [list(NO_STAMP)]
 
 
 rows_of_results = st.lists(

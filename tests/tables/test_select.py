@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from msgspec import structs
 
 from engine_support import fake  # noqa: F401 - a fixture
 from retable.launch.dispatch import launch
@@ -203,7 +204,7 @@ def test_a_metric_that_is_not_logged_is_named(table):
 def test_choices_made_on_other_code_are_marked(table):
     grid = planned()
     found = planted(list(grid.runs()), lambda lr, _: lr, lambda *_: 0)
-    found = {k: r.model_copy(update={"fingerprint": "f" * 64}) for k, r in found.items()}
+    found = {k: structs.replace(r, fingerprint="f" * 64) for k, r in found.items()}
     cell = build(decide(grid, lambda runs: found), found).cells["wide", "accuracy"]
     assert "selection stale" in cell.marks
 

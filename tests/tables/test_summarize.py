@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from records_support import PROVENANCE, config_of, leave, record_of
 from retable.config.schema import RunConfig
@@ -148,7 +149,7 @@ def test_stale_records_and_mixed_devices_and_times_are_marked(runs):
 
 
 def test_times_of_one_machine_are_not_marked_and_other_numbers_never(runs):
-    other = PROVENANCE.model_copy(update={"cpu": "another"})
+    other = structs.replace(PROVENANCE, cpu="another")
     for seed, provenance in enumerate((PROVENANCE, other)):
         numbers = {"test/ms": 1, "test/loss": 1}
         more = {"timing_metrics": ["test/ms"], "provenance": provenance}

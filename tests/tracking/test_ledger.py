@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from retable.launch.dispatch import launch
@@ -113,8 +114,8 @@ def test_a_run_that_is_to_go_on_lacks_nothing_yet(fake, status, lacks):
     run = freeze()
     launch([run])
     [folder] = records.attempts(run.folder)
-    record = records.read(folder / "record.json").model_copy(
-        update={"status": status, "results": [], "error": "e"}
+    record = structs.replace(
+        records.read(folder / "record.json"), status=status, results=[], error="e"
     )
     (folder / "record.json").unlink()
     assert ledger.lacks(run.folder, online=False) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import structs
 
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
@@ -74,7 +75,5 @@ def test_a_run_can_be_told_from_its_summary(runs):
         record_of(run, config=run_payload.config_of(run, LAUNCHED.provenance))
     )
     kept = records.parse(told["record"], "summary")
-    kept = kept.model_copy(
-        update={"config": {k: v for k, v in kept.config.items() if k != "retable"}}
-    )
+    kept = structs.replace(kept, config={k: v for k, v in kept.config.items() if k != "retable"})
     assert run_key(refreeze(kept, runs).config) == run.key

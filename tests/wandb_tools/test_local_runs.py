@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from retable.runs.history import history_text
 from retable.runs.records import Status
@@ -109,7 +110,7 @@ def test_the_digest_changes_with_history_record_and_tags():
     changed = [
         replace(one, tags=["t"]),
         replace(one, history=history_text(rows(4))),
-        replace(one, record=one.record.model_copy(update={"wall_s": 9.0})),
+        replace(one, record=structs.replace(one.record, wall_s=9.0)),
     ]
     digests = {one.digest(), *(other.digest() for other in changed)}
     assert len(digests) == 4

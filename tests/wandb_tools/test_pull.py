@@ -6,6 +6,7 @@ import json
 import sys
 
 import pytest
+from msgspec import structs
 
 from retable.runs import frozen, records, scan
 from retable.runs.history import history_text
@@ -46,7 +47,7 @@ def test_what_was_uploaded_comes_back_the_same(server, runs, tmp_path):
         before = records.read_run(run.folder, pytest.fail)
         after = records.read_run(there.folder, pytest.fail)
         place = f"someone/retable/{naming.run_id(run.key, run.fingerprint)}"
-        assert after == before.model_copy(update={"attempt": 1, "pulled": place})
+        assert after == structs.replace(before, attempt=1, pulled=place)
         assert after.substance() == before.substance()
         assert frozen.read(there.folder).fingerprint == run.fingerprint
     folder = moved(done, elsewhere).folder

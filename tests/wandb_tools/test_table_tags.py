@@ -9,6 +9,7 @@ import pytest
 from engine_support import fake  # noqa: F401
 from mini_support import NAME, extra_root
 from retable.cli import workflow
+from retable.runs import records
 from retable.runs.records import Status
 from retable.tables.grid import plan
 from retable.tracking import tags
@@ -90,7 +91,7 @@ def test_starting_failed_runs_again_writes_them_too(fake, runs):
         from mini_support import record
 
         failed = record(run, {}, status=Status.FAILED, error="broken")
-        (attempt / "record.json").write_text(failed.model_dump_json())
+        (attempt / "record.json").write_text(records.dump(failed))
     part = {"row": None, "column": None}
     retry_tables("digits/accuracy", "smoke", part, ["logger=wandb"], {"failed"}, wait=False)
     assert len(fake.log) == 2

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import structs
+
 from retable.launch import stale
 from retable.launch.checks import workers_of
 from retable.launch.code_comparison import Sides, ending_of
@@ -271,7 +273,7 @@ class _Refresh:
                     raise UserError("its record was replaced meanwhile")
                 attempt.mkdir(parents=True, exist_ok=True)
                 frozen.write(run)
-                written = records.write_attempt(attempt, record.model_copy(update=dict(update)))
+                written = records.write_attempt(attempt, structs.replace(record, **update))
                 records.replace_published(written, run.folder)
         except (UserError, OSError, RecordError) as error:
             self.done.stale.append(f"{self.label(run)}: {error}")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from retable.launch.dispatch import Summary, launch
 from retable.launch.worker import new_attempt
 from retable.runs import frozen, provenance, records
@@ -129,7 +131,7 @@ def put_in_place(run: FrozenRun, side: Path) -> None:
         if store.is_dir():  # none where a submission has put it among the other runs' at once
             home = Path(run.config.paths.runs) / provenance.STORE
             shutil.copytree(store, home, dirs_exist_ok=True)
-        numbered = new.model_copy(update={"attempt": int(attempt.name)})
+        numbered = structs.replace(new, attempt=int(attempt.name))
         frozen.write(run)
         records.replace_published(records.write_attempt(attempt, numbered), run.folder)
 

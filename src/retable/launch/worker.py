@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from retable.launch import multiprocess
 from retable.launch.error_messages import line_of
 from retable.launch.process_setup import (
@@ -184,10 +186,10 @@ def _attempt(
         elsewhere = exit_code is Exit.INTERRUPTED and lease.lost.is_set()
         if elsewhere:
             error = f"{record.error}: another runner has taken the run over"
-            record = record.model_copy(update={"error": error})
+            record = replace(record, error=error)
         elif exit_code is Exit.INTERRUPTED and isinstance(stop, StopSign) and stop.time_limit:
             error = f"{record.error}, before the time limit"
-            record = record.model_copy(update={"status": Status.TIMEOUT, "error": error})
+            record = replace(record, status=Status.TIMEOUT, error=error)
         if exit_code is Exit.FAILED:
             _drop_halves(path)
         try:
@@ -271,21 +273,19 @@ def _execute(
             (attempt.folder / "traceback.txt").write_text(text, encoding="utf-8")
         log(text)
         return attempt.record(Status.FAILED, line_of(error, run.folder)), Exit.FAILED
-    base = attempt.record(Status.DONE)
-    return base.model_copy(
-        update={
-            "results": [
-                ResultRow(result_row=r.row, metric=r.metric, step=r.step, value=r.value)
-                for r in outcome.results
-            ],
-            "timing_metrics": outcome.timing_metrics,
-            "weights_sha256": outcome.weights_sha256,
-            "history_sha256": records.text_sha256(text) if outcome.history else None,
-            "artifacts": artifacts,
-            "device": outcome.device,
-            "best_epoch": outcome.best_epoch,
-            "validation": records.validation(outcome.history, outcome.best_epoch),
-        }
+    return replace(
+        attempt.record(Status.DONE),
+        results=[
+            ResultRow(result_row=r.row, metric=r.metric, step=r.step, value=r.value)
+            for r in outcome.results
+        ],
+        timing_metrics=outcome.timing_metrics,
+        weights_sha256=outcome.weights_sha256,
+        history_sha256=records.text_sha256(text) if outcome.history else None,
+        artifacts=artifacts,
+        device=outcome.device,
+        best_epoch=outcome.best_epoch,
+        validation=records.validation(outcome.history, outcome.best_epoch),
     ), Exit.DONE
 
 

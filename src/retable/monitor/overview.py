@@ -18,6 +18,7 @@ from retable.monitor.run_progress import Epoch
 from retable.monitor.run_states import Known, Seen, View, name_of
 from retable.monitor.state import OPEN, State
 from retable.runs import frozen, records, scan
+from retable.runs.columns import STATUSES
 from retable.runs.lease import FILE as LEASE
 from retable.runs.lease import is_busy, read_holder
 from retable.runs.records import Status
@@ -150,9 +151,9 @@ def _known(runs: Path, entries: Iterable[Entry]) -> Known:
         paper, _, key = name_of(entry).rpartition("/")
         papers.setdefault(paper, []).append(key)
     for paper, keys in papers.items():
-        for rows in scan.read_all(str(runs / paper), list(dict.fromkeys(keys)), [], lambda _: None):
-            for key, status in zip(rows.keys, rows.statuses, strict=True):
-                states[f"{paper}/{key}"] = Status(status), True
+        read = scan.read_all(str(runs / paper), list(dict.fromkeys(keys)), [], lambda _: None)
+        for key, status in zip(read.keys, read.statuses.tolist(), strict=True):
+            states[f"{paper}/{key}"] = STATUSES[status], True
     for entry in entries:
         if entry.home in states:  # what it replaces is done, and stale until it is done itself
             side = records.read_run(runs / entry.folder, lambda _: None)

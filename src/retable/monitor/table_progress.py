@@ -11,8 +11,8 @@ import numpy as np
 
 from retable.launch.checks import workers_of
 from retable.launch.dispatch import warn
+from retable.runs.columns import Ints
 from retable.runs.frozen import FrozenRun
-from retable.runs.index import Ints
 from retable.runs.record_set import Found
 from retable.runs.records import Status
 from retable.tables.collect import from_runs

@@ -16,8 +16,8 @@ from retable.monitor.run_progress import Epoch
 from retable.monitor.run_states import Known, Seen
 from retable.monitor.state import OPEN, State
 from retable.runs import records
+from retable.runs.columns import STATUSES
 from retable.runs.frozen import FrozenRun
-from retable.runs.index import STATUSES
 from retable.runs.record_set import Found
 from retable.runs.records import Record, Status
 from retable.tables.collect import from_runs

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import asdict
+
 from retable.runs import records
 from retable.runs.frozen import FrozenRun, recorded
 from retable.runs.records import Provenance, Record, Status
@@ -24,7 +26,7 @@ class Launched:
 
 def launched_json(launched: Launched) -> str:
     """Text of a launch's facts, for another process."""
-    return json.dumps({"provenance": launched.provenance.model_dump(), "workers": launched.workers})
+    return json.dumps({"provenance": asdict(launched.provenance), "workers": launched.workers})
 
 
 def launched_from(text: str) -> Launched:

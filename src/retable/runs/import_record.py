@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from retable.runs import frozen, records
 from retable.runs.attempts import new_attempt
 from retable.runs.frozen import FrozenRun
@@ -61,7 +63,7 @@ def adopt(run: FrozenRun, record: Record, history: str | None) -> bool:
         attempt = new_attempt(run.folder)
         if history is not None:
             records.write_atomic(attempt / HISTORY, history)
-        own = record.model_copy(update={"attempt": int(attempt.name)})
+        own = structs.replace(record, attempt=int(attempt.name))
         written = records.write_attempt(attempt, own)
         return own.status is not Status.DONE or records.publish(written, run.folder)
     finally:

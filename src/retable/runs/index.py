@@ -7,124 +7,36 @@ files that were written less than two seconds before they were read: the next ch
 them with the same times. On a network file system a change made on another machine shows as soon
 as that system's attribute cache lets `stat` see it, seconds in most cases.
 
-The file is a checksum, a line that says what it is, and the columns as NumPy's ``.npz``.
+The file is a checksum and the columns. They are NumPy's: a table needs NumPy in any case, and to
+import a library of data frames besides costs each command a quarter of a second.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-import json
 import os
 import secrets
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from retable.runs import record_check, records, scan
-from retable.runs.records import Status
-from retable.runs.scan import About, Place, Rows
+from retable.runs import columns as columns_module
+from retable.runs import record_parts, records, scan
+from retable.runs.columns import Columns, Ints, Place
 from retable.util.atomic import write_atomic
 
 FOLDER = "_index"
 """Below the folder of all runs; no paper can have this name."""
 
-STATUSES = list(Status)
 _SETTLED_NS = 2_000_000_000
-_FORMAT = 1
-_SLOTS = 2**31  # an attempt's number in a folder's name may have any number of digits
-_ARRAYS = ("slots", "stamps", "statuses", "wall_s", "about", "values")
+_FORMAT = 2
 _HOUR = 3600.0
 _KEY = 64  # letters
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """:class:`retable.runs.scan.Rows` of any number of records, as arrays.
-
-    Attributes:
-        keys: of the runs.
-        slots: 0 for the run's own record, the attempt's number, or -1 where it is to be looked for.
-        stamps: (n, 4); zeros where there is none.
-        statuses: positions in :data:`STATUSES`.
-        wall_s: seconds.
-        about: positions in ``abouts``.
-        values: (n, places); NaN where the record has no number.
-        abouts: code and circumstances.
-        places: of the numbers in ``values``.
-    """
-
-    keys: list[str]
-    slots: Ints
-    stamps: Ints
-    statuses: Ints
-    wall_s: NDArray[np.float64]
-    about: Ints
-    values: NDArray[np.float64]
-    abouts: list[About]
-    places: list[Place]
-
-    @classmethod
-    def of(cls, rows: Rows, places: Sequence[Place]) -> Columns:
-        """Columns of the rows that were read."""
-        n = len(rows.keys)
-        known = {status.value: number for number, status in enumerate(STATUSES)}
-        nothing = (0, 0, 0, 0)
-        return cls(
-            keys=rows.keys,
-            slots=np.array([slot if slot < _SLOTS else -1 for slot in rows.slots], dtype=np.int64),
-            stamps=np.array([s or nothing for s in rows.stamps], dtype=np.int64).reshape(n, 4),
-            statuses=np.array([known[status] for status in rows.statuses], dtype=np.int64),
-            wall_s=np.array(rows.wall_s, dtype=np.float64),
-            about=np.array(rows.about, dtype=np.int64),
-            values=np.array(rows.values, dtype=np.float64).reshape(n, len(places)),
-            abouts=rows.abouts,
-            places=list(places),
-        )
-
-    @classmethod
-    def empty(cls, places: Sequence[Place]) -> Columns:
-        """Of no record."""
-        return cls.of(Rows(), places)
-
-    def arrays(self) -> dict[str, Any]:
-        """The columns that are arrays, by name."""
-        return {name: getattr(self, name) for name in _ARRAYS}
-
-    def take(self, numbers: Ints) -> Columns:
-        """Some of the records."""
-        keys = [self.keys[number] for number in numbers.tolist()]
-        arrays = {name: array[numbers] for name, array in self.arrays().items()}
-        return Columns(keys=keys, abouts=self.abouts, places=self.places, **arrays)
-
-    def at(self, places: Sequence[Place]) -> Columns:
-        """With some of the numbers only."""
-        numbers = [self.places.index(place) for place in places]
-        return replace(self, values=self.values[:, numbers], places=list(places))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Columns]) -> Columns:
-        """All records of several, of the same places."""
-        known: dict[About, int] = {}
-        about: list[Ints] = []
-        for part in parts:
-            numbers = [known.setdefault(a, len(known)) for a in part.abouts]
-            about.append(np.array(numbers, dtype=np.int64)[part.about])
-        arrays: dict[str, Any] = {
-            name: np.concatenate([part.arrays()[name] for part in parts]) for name in _ARRAYS
-        }
-        arrays["about"] = np.concatenate(about)
-        keys = [key for part in parts for key in part.keys]
-        return cls(keys=keys, abouts=list(known), places=parts[0].places, **arrays)
+_HEAD = 65  # of a checksum and the end of its line
 
 
 def file_of(runs: Path, table: str, protocol: str) -> Path:
@@ -141,30 +53,13 @@ def load(file: Path, places: Sequence[Place] = ()) -> Columns | None:
     """
     try:
         data = memoryview(file.read_bytes())
-        if bytes(data[:65]) != _seal(data[65:]):
+        if bytes(data[:_HEAD]) != _seal(data[_HEAD:]):
             return None
-        body = io.BytesIO(data[65:])
-        head = json.loads(body.readline())
-        known = [tuple(place) for place in head["places"]]
-        if head["code"] != _code() or not set(places) <= set(known):
-            return None
-        with np.load(io.BytesIO(body.read()), allow_pickle=False) as stored:
-            arrays: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
-            text = stored["keys"].tobytes().decode("ascii")
-        keys = [text[i : i + _KEY] for i in range(0, len(text), _KEY)]
-        abouts = [About(*about) for about in head["abouts"]]
-        return Columns(keys=keys, abouts=abouts, places=known, **arrays)
+        columns = Columns.unpacked(data[_HEAD:])
     # With the right checksum it is as somebody wrote it; whoever that was, it is no index of ours.
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-    ):
+    except (OSError, ValueError):
         return None
+    return columns if set(places) <= set(columns.places) else None
 
 
 def save(file: Path, columns: Columns) -> None:
@@ -173,29 +68,26 @@ def save(file: Path, columns: Columns) -> None:
     Raises:
         OSError: where it cannot be written.
     """
-    head = {"code": _code(), "places": columns.places, "abouts": columns.abouts}
-    body = io.BytesIO()
-    body.write(json.dumps(head).encode() + b"\n")
-    keys = np.frombuffer("".join(columns.keys).encode("ascii"), dtype=np.uint8)
-    np.savez(body, keys=keys, **columns.arrays())
-    data = body.getvalue()
+    data = columns.packed()
     write_atomic(file, _seal(data) + data)
 
 
 def _seal(data: bytes | memoryview) -> bytes:
-    return hashlib.sha256(data).hexdigest().encode() + b"\n"
+    """Checksum of what an index holds and of the code that decides how a record is read."""
+    digest = hashlib.sha256(_code())
+    digest.update(data)
+    return digest.hexdigest().encode() + b"\n"
 
 
 @cache
-def _code() -> str:
+def _code() -> bytes:
     """Digest of the code that decides how a record is read; an index of other code is invalid."""
     import msgspec
-    import pydantic
 
-    digest = hashlib.sha256(f"{_FORMAT} {pydantic.VERSION} {msgspec.__version__}".encode())
-    for module in (scan, record_check, records):
+    digest = hashlib.sha256(f"{_FORMAT} {msgspec.__version__}".encode())
+    for module in (scan, columns_module, records, record_parts):
         digest.update(Path(module.__file__ or "").read_bytes())
-    return digest.hexdigest()
+    return digest.digest()
 
 
 def clock(file: Path) -> int | None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from msgspec import Meta, Struct
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]  # what a published table can hold
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what a published table can hold
 
 
-class ResultRow(BaseModel):
+class ResultRow(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
+):
     """One number in long form."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     result_row: str = ""
     metric: str
@@ -20,14 +20,20 @@ class ResultRow(BaseModel):
     value: float
 
 
-class Provenance(BaseModel):
-    """Where a record comes from; long texts are stored once, by hash."""
+class Provenance(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
+):
+    """Where a record comes from; long texts are stored once, by hash.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        commit: None outside of a repository.
+        dirty: hash of the stored diff, None if the tree was clean.
+        packages: hash of the stored package list.
+    """
 
     commit: str | None
-    dirty: str | None = Field(description="hash of the stored diff, None if the tree was clean")
-    packages: str = Field(description="hash of the stored package list")
+    dirty: str | None
+    packages: str
     python: str
     torch: str
     cpu: str
@@ -37,25 +43,33 @@ class Provenance(BaseModel):
     driver: str | None = None
 
 
-class Blessing(BaseModel):
+class Blessing(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
+):
     """Why a record stands for newer code: one seed of its setting was run again, bitwise equal.
 
     Equal to what the record's own commit computes on the same machine, or where that could not be
     asked (``against`` is None) to the record itself. Times that were measured are left out.
+
+    Attributes:
+        was: fingerprint of the code that computed the record, or before.
+        seed: that was run again.
+        commit: of the code that ran it again.
+        now: fingerprint of the code that ran it again.
+        against: the record's commit, which ran beside.
+        cpu: processor of both.
+        old_sha256: result of the commit, or the record's.
+        new_sha256: result of the code that ran it again.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    was: str = Field(description="fingerprint of the code that computed the record, or before")
-    seed: int = Field(description="seed that was run again")
-    commit: str | None = Field(description="of the code that ran it again")
+    was: str
+    seed: int
+    commit: str | None
     dirty: str | None = None
     at: str
-    now: str | None = Field(default=None, description="fingerprint of the code that ran it again")
-    against: str | None = Field(default=None, description="the record's commit, which ran beside")
-    cpu: str | None = Field(default=None, description="processor of both")
+    now: str | None = None
+    against: str | None = None
+    cpu: str | None = None
     accelerator: str | None = None
-    old_sha256: str | None = Field(
-        default=None, description="result of the commit, or the record's"
-    )
-    new_sha256: str | None = Field(default=None, description="result of the code that ran it again")
+    old_sha256: str | None = None
+    new_sha256: str | None = None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retable.runs import records, scan
-from retable.runs.index import STATUSES, Columns, Ints
+from retable.runs.columns import STATUSES, About, Columns, Entry, Ints, Place
 from retable.runs.records import Record, RecordError, Status
-from retable.runs.scan import About, Place, Rows
 from retable.util.errors import UserError
 
 _DONE = STATUSES.index(Status.DONE)
@@ -80,10 +79,8 @@ class Found(Mapping[str, Record]):
         """Any records with the numbers at some places; those that have them stay as they are."""
         if isinstance(found, Found) and set(places) <= set(found.columns.places):
             return found
-        rows = Rows()
-        for key, record in found.items():
-            rows.add(key, record, [scan.value_at(record, place) for place in places])
-        return cls(Columns.of(rows, places), {}, found)
+        entries = [Entry.of(r, [scan.value_at(r, p) for p in places]) for r in found.values()]
+        return cls(replace(Columns.of(entries, places), keys=list(found)), {}, found)
 
     def numbers(self, keys: Iterable[str]) -> Ints:
         """Positions in the columns; -1 for a run that has no record."""
@@ -173,7 +170,9 @@ class Found(Mapping[str, Record]):
 def _unchanged(file: Path, stamp: tuple[int, ...]) -> Record | None:
     """A record, None where its file is not what it was."""
     try:
-        record = records.read(file)
-        return record if scan.stamp_of(file.stat()) == stamp else None
-    except (RecordError, OSError):
+        found = records.read_with_stat(str(file))
+    except RecordError:
         return None
+    if found is None or found[1] is None or scan.stamp_of(found[1]) != stamp:
+        return None
+    return found[0]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta
+from msgspec.structs import asdict
 
 from retable.runs.record_parts import Blessing, Count, Provenance, ResultRow
 from retable.util.atomic import write_atomic
@@ -20,6 +23,8 @@ VERSION = 1
 MAX_RESULTS = 200
 MAX_BYTES = 20_000
 RUN_RECORD = "record.json"
+_AT_ONCE = 1 << 16  # bytes; nearly every record has fewer than 20,000
+_DEEP = 100  # levels of a config; JSON parsers give up at some depth of their own
 
 
 class Status(StrEnum):
@@ -43,13 +48,26 @@ class NewerRecord(RecordError):
     """A record of another format version: not broken, and not ours to set aside."""
 
 
-class Record(BaseModel):
+class Record(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
+):
     """Record that one attempt leaves behind.
 
     Results, hashes of weights and history, and artefacts define equality.
-    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        devices: that a batch was split over; memory and CPU time are the first's.
+        workers: runs that the launcher kept going at once.
+        artifacts: arrays that the run left: name, SHA-256 of what the file holds.
+        validation: ``val/...`` of the epoch that was tested; what a choice may go by.
+        blessings: a history of the code, which grows outside of the 20 kB.
+        pulled: entity/project/id in W&B, where it was not run here.
+    """
 
     version: Literal[1] = VERSION
     key: str
@@ -66,27 +84,21 @@ class Record(BaseModel):
     resumed_from_epoch: int | None = None
     best_epoch: int | None = None
     started: str
-    wall_s: float = Field(ge=0, lt=1e10)
+    wall_s: Annotated[float, Meta(ge=0, lt=1e10)]
     cpu_s: float
     peak_memory_mb: float
     device: str
     threads: int
-    devices: Annotated[int, Field(ge=1)] = Field(
-        default=1, description="that a batch was split over; memory and CPU time are the first's"
-    )
-    workers: int = Field(description="runs that the launcher kept going at once")
+    devices: Annotated[int, Meta(ge=1)] = 1
+    workers: int
     weights_sha256: str | None = None
     history_sha256: str | None = None
-    artifacts: dict[str, str] = Field(
-        default={}, description="arrays that the run left: name, SHA-256 of what the file holds"
-    )
+    artifacts: dict[str, str] = {}
     fingerprint: str
     provenance: Provenance
-    validation: dict[str, float] = Field(
-        default={}, description="val/... of the epoch that was tested; what a choice may go by"
-    )
-    blessings: list[Blessing] = []  # a history of the code, which grows outside of the 20 kB
-    pulled: str | None = Field(default=None, description="entity/project/id in W&B, not run here")
+    validation: dict[str, float] = {}
+    blessings: list[Blessing] = []
+    pulled: str | None = None
 
     def value(self, metric: str, row: str = "", step: int | None = None) -> float | None:
         """The number at an address, None where the run did not give it."""
@@ -109,9 +121,7 @@ class Record(BaseModel):
     def substance(self) -> dict[str, Any]:
         """Content that must agree for two records to be equal: no times, no addresses."""
         return {
-            "results": [
-                r.model_dump() for r in self.results if r.metric not in self.timing_metrics
-            ],
+            "results": [asdict(r) for r in self.results if r.metric not in self.timing_metrics],
             "weights": self.weights_sha256,
             "history": self.history_sha256,
             **({"artifacts": self.artifacts} if self.artifacts else {}),
@@ -132,22 +142,36 @@ def dump(record: Record) -> str:
     """Text of a record.
 
     Raises:
-        RecordError: above 200 results or, its blessings left out, 20 kB.
+        RecordError: above 200 results or, its blessings left out, 20 kB; for what could not be
+            read again, such as a number that is not finite.
     """
     if len(record.results) > MAX_RESULTS:
         raise RecordError(
             f"a run may record {MAX_RESULTS} results, this one has {len(record.results)};"
             " longer curves belong to the history"
         )
-    text = record.model_dump_json(exclude_defaults=True, exclude={"version"})
+    try:
+        text = msgspec.json.encode(record).decode()
+    except (TypeError, UnicodeError) as error:
+        raise RecordError(f"record of {record.key[:12]}: {brief(str(error))}") from None
     text = f'{{"version":{VERSION},{text[1:]}\n'
+    parse(text, f"record of {record.key[:12]}")
     if (size := len(text) - _size_of_blessings(record)) > MAX_BYTES:
         raise RecordError(f"record of {size} bytes; at most {MAX_BYTES} are allowed")
     return text
 
 
 def _size_of_blessings(record: Record) -> int:
-    return sum(len(b.model_dump_json(exclude_defaults=True)) + 1 for b in record.blessings)
+    return sum(len(msgspec.json.encode(b).decode()) + 1 for b in record.blessings)
+
+
+_DECODER = msgspec.json.Decoder(Record)
+
+
+class _Versioned(msgspec.Struct):
+    """All that a file of another version is sure to have."""
+
+    version: Any = VERSION
 
 
 def parse(text: str | bytes, name: str) -> Record:
@@ -157,40 +181,45 @@ def parse(text: str | bytes, name: str) -> Record:
         RecordError: for broken text, naming the file.
         NewerRecord: for another version of the format.
     """
+    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     try:
-        record = Record.model_validate_json(text, strict=True)  # "3" is no 3
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["loc"] == ("version",):
-            version = brief(repr(first["input"]))
+        record = _DECODER.decode(data)
+        # Neither NaN nor infinity is a number to msgspec.
+        if not _deeper(record.config, _DEEP):
+            return record
+        what = f"config: nested deeper than {_DEEP} levels"
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        if (version := _version_of(data)) != str(VERSION):
             raise NewerRecord(
-                f"{name}: record of version {version}; this retable reads version {VERSION}:"
+                f"{name}: record of version {brief(version)}; this retable reads version {VERSION}:"
                 " update it"
             ) from None
-        where = brief(".".join(map(str, first["loc"]))) or "file"
-        newer = first["type"] == "extra_forbidden"
-        what = "is unknown here; of a newer retable?" if newer else brief(first["msg"])
-        raise RecordError(f"{name}: broken record ({where}: {what})") from None
-    wrong = next((where for where, value in _numbers(record) if not math.isfinite(value)), None)
-    if wrong is not None:  # neither is ever written, but both can be read as JSON
-        raise RecordError(f"{name}: broken record ({brief(wrong)}: is not a finite number)")
-    return record
+        what = _in_words(str(error))
+    raise RecordError(f"{name}: broken record ({brief(what)})")
 
 
-def _numbers(record: Record) -> Iterator[tuple[str, float]]:
-    for name in ("wall_s", "cpu_s", "peak_memory_mb"):
-        yield name, getattr(record, name)
-    yield from ((result.metric, result.value) for result in record.results)
-    yield from record.validation.items()
-    todo: list[Any] = [record.config]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, dict):
-            todo += value.values()
-        elif isinstance(value, list):
-            todo += value
-        elif isinstance(value, float):
-            yield "config", value
+def _version_of(data: bytes) -> str:
+    try:
+        return repr(msgspec.json.decode(data, type=_Versioned).version)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return str(VERSION)  # not even that can be read
+
+
+def _in_words(said: str) -> str:
+    """What msgspec says of a file, the place first."""
+    text, _, place = said.partition(" - at `$")
+    place = place.rstrip("`").lstrip(".")
+    if match := re.fullmatch("Object contains unknown field `(.*)`", text):
+        text, name = "is unknown here; of a newer retable?", match[1]
+        place = f"{place}.{name}" if place else name
+    return f"{place or 'file'}: {text}"
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether JSON is nested deeper than that."""
+    items: Any = value.values() if isinstance(value, dict) else value
+    inner = [item for item in items if isinstance(item, dict | list)]
+    return bool(inner) and (levels == 0 or any(_deeper(item, levels - 1) for item in inner))
 
 
 def write_attempt(folder: Path, record: Record) -> Path:
@@ -260,21 +289,35 @@ def read(path: Path) -> Record | None:
     Raises:
         RecordError: where the file cannot be read, is broken, or belongs to another run.
     """
+    found = read_with_stat(str(path))
+    return found and found[0]
+
+
+def read_with_stat(file: str) -> tuple[Record, os.stat_result | None] | None:
+    """As :func:`read`, with the file's stat after reading; None for one that was growing."""
     try:
-        text = path.read_bytes()
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = b""
+            while more := os.read(handle, _AT_ONCE):
+                data += more
+            stat = os.fstat(handle)  # after reading: what is changed later gets another time
+        finally:
+            os.close(handle)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    record = parse(text, str(path))
-    if record.key != _key_of(path):
-        raise RecordError(f"{path}: belongs to another run ({record.key[:12]})")
-    return record
+        raise RecordError(f"{file}: cannot be read ({error.strerror})") from None
+    record = parse(data, file)
+    if record.key != _key_of(file):
+        raise RecordError(f"{file}: belongs to another run ({record.key[:12]})")
+    return record, stat if len(data) == stat.st_size else None
 
 
-def _key_of(path: Path) -> str:
-    folder = path.parent
-    return folder.name if folder.parent.name != "attempts" else folder.parent.parent.name
+def _key_of(file: str) -> str:
+    """Name of the run's folder; a file's folder is that, or one of its attempts."""
+    *_, above, attempts, folder, _ = ["", "", *file.split("/")]
+    return above if attempts == "attempts" else folder
 
 
 def run_folder(runs: Path, paper: str, key: str) -> Path:
@@ -291,4 +334,4 @@ def validation(rows: Iterable[dict[str, float]], best_epoch: int | None) -> dict
     """Validation metrics, if any, of the epoch whose weights were tested: best, else last."""
     epochs = {int(row["epoch"]): row for row in rows}
     tested = epochs.get(max(epochs, default=0) if best_epoch is None else best_epoch, {})
-    return {name: value for name, value in tested.items() if name.startswith("val/")}
+    return {name: float(value) for name, value in tested.items() if name.startswith("val/")}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from retable.runs.index import Ints
+from retable.runs.columns import Ints
 from retable.runs.record_set import Circumstances, Found
 from retable.runs.records import Record, Status
 from retable.tables.grid import CellPlan, Grid, places_of

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from retable.runs import index, records, scan
-from retable.runs.index import Columns
+from retable.runs.columns import Columns, Place
 from retable.runs.record_set import Found
 from retable.runs.records import Record
-from retable.runs.scan import Place, Rows
 from retable.tables.grid import Grid, places_of
 from retable.tables.select import decide
 from retable.util.errors import brief
@@ -66,7 +65,7 @@ def _of_folder(
 ) -> Columns:
     """Very many runs whose folders are in one: from the index, what is not in it from the files."""
     file = index.file_of(Path(base).parent, grid.name, grid.protocol)
-    known = index.load(file, places) or Columns.empty(places)
+    known = index.load(file, places) or Columns.of([], places)
     good, new = index.standing(known, base, keys)
     if not new:
         return good.at(places)
@@ -93,14 +92,11 @@ def _with_folder(base: str, keys: list[str]) -> list[str]:
 
 
 def _read(base: str, keys: Sequence[str], places: Sequence[Place], warn: Warn) -> Columns:
-    parts: list[Rows] = []
     with Progress("reading records", len(keys)) as progress:
-        for rows in scan.read_all(base, keys, places, progress.at):
-            parts.append(rows)
-    for rows in parts:
-        for warning in rows.warnings:
-            warn(warning)
-    return Columns.joined([Columns.of(rows, places) for rows in parts] or [Columns.empty(places)])
+        columns = scan.read_all(base, keys, places, progress.at)
+    for warning in columns.warnings:
+        warn(warning)
+    return columns
 
 
 def _save(file: Path, known: Columns, fresh: Columns, warn: Warn) -> None:

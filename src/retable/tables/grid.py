@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from retable.config.compose import compose
 from retable.config.compose_cache import planning
 from retable.config.yaml_checks import of_launch
+from retable.runs.columns import Place
 from retable.runs.frozen import FrozenRun, freeze
-from retable.runs.scan import Place
 from retable.tables import spec as specs
 from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
 from retable.tables.select import overrides as select_overrides

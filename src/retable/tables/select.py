@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from retable.runs.columns import Place
 from retable.runs.frozen import FrozenRun
 from retable.runs.record_set import Found
 from retable.runs.records import Record, Status
-from retable.runs.scan import Place
 from retable.tables.spec_parts import Select
 from retable.util.errors import UserError
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs, to_builtins
+
 from retable.runs.records import Provenance, Record, ResultRow
 from retable.util.redact import scrub
 
@@ -37,7 +39,7 @@ def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
         "protocol": run.config.protocol,
         "devices": run.config.device.devices,
         "threads": run.config.device.threads,
-        **provenance.model_dump(),
+        **structs.asdict(provenance),
     }
     return _clean({**recorded(run.config), ABOUT: about})
 
@@ -57,7 +59,7 @@ def summary_of(record: Record) -> dict[str, Any]:
     return {
         **{name_of(result): result.value for result in record.results},
         **{name: value for name, value in about.items() if value is not None},
-        RECORD: json.dumps(_clean(record.model_dump(mode="json", exclude_defaults=True))),
+        RECORD: json.dumps(_clean(to_builtins(record))),
     }
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from retable.config.schema import LoggerConfig
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
@@ -194,7 +196,7 @@ def _take(
             history = None
             say(f"{one.path}: its history is not the one that its record hashes; left out")
     try:
-        written = adopt(frozen_run, one.record.model_copy(update={"pulled": one.path}), history)
+        written = adopt(frozen_run, structs.replace(one.record, pulled=one.path), history)
     except RecordError as error:  # too large
         outcome.refused.append(f"{one.path}: {error}")
     except OSError as error:

@@ -7,7 +7,9 @@ import shutil
 import signal
 import time
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from job_support import LAUNCHED
 from retable.launch.slurm.submission import Entry
@@ -162,7 +164,7 @@ def test_a_stale_run_is_done_at_a_side_and_takes_its_place(job, runs):
     stale = frozen.FrozenRun(run.config, run.key, run.fingerprint)
     finish(stale)
     record = record_of(run)
-    old = record.model_copy(update={"fingerprint": "0" * 64})
+    old = structs.replace(record, fingerprint="0" * 64)
     attempt = run.folder / "attempts" / "1"
     records.replace_published(records.write_attempt(attempt, old), run.folder)
     side = freeze("trainer.max_epochs=1", f"paths.runs={runs / '_refresh' / 'x'}")
@@ -186,7 +188,7 @@ def test_runs_of_a_snapshot_are_done_with_its_code_and_the_submission_s_provenan
     module = copy / snapshot.EXTRA / "papers" / "digits" / "module.py"
     module.write_text(module.read_text() + "\nprint('from the copy')\n")
     one = job([run], source=str(copy))
-    known = LAUNCHED.provenance.model_dump_json()
+    known = msgspec.json.encode(LAUNCHED.provenance).decode()
     (one.submission.folder / "provenance.json").write_text(known)
     one.run(1)
     assert "the code changed" in one.events("refused")[0]["error"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from msgspec import structs
 
 from job_support import LAUNCHED
 from retable.launch.slurm.submission import Entry
@@ -27,7 +28,7 @@ def attempt(run, status=None, *, epochs=0, publish=False, results=()):
         return None
     about = Attempt(path, int(path.name), run, LAUNCHED, "2026-01-01T00:00:00+00:00", 0.0)
     record = about.record(status, None if status is Status.DONE else "why")
-    record = record.model_copy(update={"results": list(results)})
+    record = structs.replace(record, results=list(results))
     written = records.write_attempt(path, record)
     if publish:
         assert records.publish(written, run.folder)

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from pydantic import ValidationError
 
 from mini_support import extra_root, planned
@@ -89,7 +90,7 @@ def test_the_cloud_is_what_the_first_run_says_by_step(table):
         for number, key in enumerate(columns)
     ]
     lonely = ResultRow(result_row="others", metric=columns[0], step=9, value=1.0)
-    record = table.records[first].model_copy(update={"results": [*rows, lonely]})
+    record = structs.replace(table.records[first], results=[*rows, lonely])
     changed = replace(table, records={**table.records, first: record})
     figure = {"cloud": {"result_row": "others", "title": "the others"}, "only": ["same"]}
     shape = with_figure(changed, **figure).spec.figure

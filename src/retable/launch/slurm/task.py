@@ -139,6 +139,8 @@ class Task:
 
     def _launched(self) -> Launched:
         """Provenance: of the submission, but the hardware is this node's."""
+        import msgspec
+
         from retable.runs import provenance
         from retable.runs.attempts import Launched
         from retable.runs.records import Provenance
@@ -146,12 +148,12 @@ class Task:
         path = self.submission.folder / "provenance.json"
         if not path.exists():
             return Launched(provenance.collect(self.submission.runs), self.tasks.at_once)
-        known = Provenance.model_validate_json(path.read_bytes())
+        known = msgspec.json.decode(path.read_bytes(), type=Provenance)
         accelerator, driver = provenance.gpu()
         processor = {"cpu": provenance.cpu_model(), "cpu_id": provenance.cpu_id()}
         here = {**processor, "cores": os.cpu_count() or 1}
         here |= {"accelerator": accelerator, "driver": driver}
-        return Launched(known.model_copy(update=here), self.tasks.at_once)
+        return Launched(msgspec.structs.replace(known, **here), self.tasks.at_once)
 
     def _attempts(self) -> int:
         from retable.runs import records

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from retable.launch.slurm import client, job_arrays, sbatch
 from retable.launch.slurm.job_arrays import ArrayPlan
 from retable.launch.slurm.open_jobs import comment
@@ -64,8 +66,8 @@ class Filing:
         cluster = job_arrays.profile(some)
         for name in ("", "log", "events"):
             (submission.folder / name).mkdir()
-        collected = provenance.collect(self.folder).model_dump_json()
-        (submission.folder / "provenance.json").write_text(collected + "\n", encoding="utf-8")
+        collected = msgspec.json.encode(provenance.collect(self.folder))
+        (submission.folder / "provenance.json").write_bytes(collected + b"\n")
         arrays = [
             Array(number=number, tasks=len(array.tasks), about=array.about)
             for number, array in enumerate(self.arrays)
