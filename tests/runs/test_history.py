@@ -18,7 +18,7 @@ def written(folder, text):
 def test_what_is_written_is_read(tmp_path):
     file = written(tmp_path, history.history_text(ROWS))
     assert (
-        history.read(tmp_path) == history.read_whole(tmp_path) == history.whole_rows(file) == ROWS
+        history.read(tmp_path) == history.read_or_empty(tmp_path) == history.readable_rows(file) == ROWS
     )
     assert history.last_row(file) == ROWS[-1]
     assert history.read(tmp_path / "none") == []
@@ -29,10 +29,10 @@ def test_a_broken_line_is_an_error_nothing_or_left_out_as_asked(tmp_path):
     file = written(tmp_path, history.history_text(ROWS[:1]) + '{"epoch": 1, "tra')
     with pytest.raises(ValueError, match="Unterminated"):
         history.read(tmp_path)
-    assert history.read_whole(tmp_path) == []
-    assert history.whole_rows(file) == ROWS[:1]
+    assert history.read_or_empty(tmp_path) == []
+    assert history.readable_rows(file) == ROWS[:1]
     assert history.last_row(file) is None
-    assert history.whole_rows(tmp_path / "none") == []
+    assert history.readable_rows(tmp_path / "none") == []
 
 
 def test_only_the_two_newest_attempts_say_how_far_a_run_is(tmp_path):

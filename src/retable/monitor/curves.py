@@ -54,7 +54,7 @@ class Curves:
             return known[1]
         # How far it is comes first: an epoch that ends meanwhile is one more value, not one less.
         epoch = epochs.newest(folder, config, metrics)
-        rows = history.whole_rows(file) if file else []
+        rows = history.readable_rows(file) if file else []
         chosen = [config.best_epoch.monitor] if config.best_epoch else []
         curve = _curve(epoch, rows, [*chosen, *metrics])
         self._known[folder] = stamp, curve

@@ -44,7 +44,7 @@ def read(attempt: Path) -> list[Row]:
         return []
 
 
-def read_whole(attempt: Path) -> list[Row]:
+def read_or_empty(attempt: Path) -> list[Row]:
     """The rows of an attempt, none where any of them cannot be read."""
     try:
         return read(attempt)
@@ -75,7 +75,7 @@ def last_row(file: Path) -> Row | None:
     return {k: v for k, v in row.items() if isinstance(v, int | float)} if good else None
 
 
-def whole_rows(file: Path) -> list[Row]:
+def readable_rows(file: Path) -> list[Row]:
     """The rows of a history that is being written; a broken line is left out."""
     import msgspec  # twice as fast, for boards that look at many runs every few seconds
 

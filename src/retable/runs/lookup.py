@@ -10,7 +10,7 @@ from typing import Any
 from retable.config.compose import from_values
 from retable.runs import records
 from retable.runs.frozen import FrozenRun, freeze
-from retable.runs.history import read_whole
+from retable.runs.history import read_or_empty
 from retable.runs.identity import run_key
 from retable.runs.records import Record
 from retable.util import paths
@@ -128,7 +128,7 @@ def _from_folder(folder: Path) -> Recorded:
 
 def history_of(folder: Path, record: Record) -> list[dict[str, float]]:
     """History of the attempt that a record is of; empty where it is gone."""
-    return read_whole(folder / "attempts" / str(record.attempt))
+    return read_or_empty(folder / "attempts" / str(record.attempt))
 
 
 def values_of(record: Record, runs: Path) -> dict[str, Any]:

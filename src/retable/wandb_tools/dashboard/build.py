@@ -18,7 +18,7 @@ from retable.config.schema import LoggerConfig
 from retable.report.site import labels
 from retable.report.site.inputs import History, Source
 from retable.runs import records
-from retable.runs.history import read_whole
+from retable.runs.history import read_or_empty
 from retable.runs.records import Record
 from retable.tables.aggregate import Table
 from retable.tables.grid import Grid
@@ -94,7 +94,7 @@ def _read_here(grid: Grid) -> Callable[[str], History]:
     def read(key: str) -> History:
         # The newest attempt that has any; the run may still be going on.
         for attempt in records.attempts(Path(folders[key], key)):
-            if rows := read_whole(attempt):
+            if rows := read_or_empty(attempt):
                 return rows
         return []
 
