@@ -18,11 +18,12 @@ from retable.runs import frozen, records
 from retable.runs.frozen import recorded
 from retable.runs.history import history_text
 from retable.runs.records import Record, ResultRow, Status
-from retable.tracking import naming, tags, wandb_run
+from retable.tracking import ledger, naming, tags, wandb_run
 from retable.tracking.ledger import Ledger
 from retable.util import paths
-from retable.wandb_tools import api, rewrite, segments, sync
+from retable.wandb_tools import api, local_runs, rewrite, sync
 from retable.wandb_tools.local_runs import HISTORY, Local
+from tracking_support import inspected
 
 HELD = """
 import json, sys
@@ -106,13 +107,8 @@ def attempt(
     stand_in = made or record(run, number, end)
     identifier = naming.run_id(run.key, run.fingerprint, generation)
     told = tags.read(runs, run.config.paper, run.key)
-    whole = Local(identifier, run, path, stand_in, "", told, [])
-    given = {
-        "opening": rewrite.opening_of(whole).as_dict(),
-        "rows": rows(end)[begin:],
-        "record": records.dump(stand_in),
-        "folder": str(naming.folder(runs)),
-    }
+    whole = Local(identifier, run, path, stand_in, history_text(rows(end)), told)
+    given = json.loads(rewrite.order(whole, naming.folder(runs), after=begin - 1))
     before = set((naming.folder(runs) / "wandb").glob("*"))
     (_closed if closed else _killed)(given)
     [segment] = set((naming.folder(runs) / "wandb").glob("offline-run-*")) - before
@@ -146,8 +142,8 @@ def _killed(given):
     name = f"*/run-{given['opening']['id']}.wandb"
 
     def is_written():
-        found = [segments.read(file) for file in files.glob(name)]
-        return any(s.exit_code is None and s.rows == given["rows"] for s in found)
+        found = [inspected(file) for file in files.glob(name)]
+        return any(f.exit_code is None and f.rows == given["rows"] for f in found)
 
     wait_for(is_written, 60)
     os.killpg(process.pid, signal.SIGKILL)
@@ -161,11 +157,14 @@ def moved(run, runs):
     return frozen.FrozenRun(config, run.key, run.fingerprint)
 
 
+def locals_of(run):
+    """What lies here of the runs of W&B that a run stands for."""
+    return list(local_runs.of_run(run, ledger.of_run(run.folder)))
+
+
 def local_of(run):
     """What there is to upload of a run; it is one."""
-    from retable.wandb_tools.local_runs import of_run
-
-    [found] = of_run(run.folder)
+    [found] = locals_of(run)
     assert isinstance(found, Local)
     return found
 

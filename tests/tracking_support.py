@@ -20,7 +20,7 @@ from retable.launch.worker import Launched
 from retable.runs import frozen, records
 from retable.runs.identity import targets_of
 from retable.runs.records import Provenance
-from retable.tracking import ledger
+from retable.tracking import ledger, run_payload
 
 LAUNCHED = Launched(
     Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
@@ -113,6 +113,12 @@ class File:
         for entry in self.of("summary"):
             found |= entry.get("update", {})
         return found
+
+    @property
+    def record(self):
+        """The record in the summary; None where it has none."""
+        text = self.summary.get(run_payload.RECORD)
+        return text and records.parse(text, "summary")
 
     @property
     def exit_code(self):

@@ -33,5 +33,3 @@ def test_a_name_is_paper_experiment_seed_and_short_key():
 
 def test_all_of_w_and_b_lies_in_one_folder():
     assert naming.folder(Path("runs")) == Path("runs/_wandb")
-    assert naming.path(None, "p") == "p"
-    assert naming.path("e", "p") == "e/p"

@@ -10,12 +10,12 @@ from engine_support import fake  # noqa: F401 - a fixture
 from retable.launch.dispatch import launch
 from retable.runs import frozen
 from retable.tracking import wandb_mode
-from retable.tracking.wandb_mode import Found, Inquiry, decide
+from retable.tracking.wandb_mode import Inquiry, WandbState, decide
 from retable.util.errors import UserError
 from tracking_support import followed, without
 from wandb_stand_in import ENTITY, KEY, running
 
-HERE = Found(login=True, reachable=True, host="h", app="https://a", entity="me")
+HERE = WandbState(login=True, reachable=True, host="h", app="https://a", entity="me")
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +42,19 @@ def closed_port():
     ("wanted", "found", "mode", "word"),
     [
         ("auto", HERE, "online", "login"),
-        ("auto", Found(login=False, reachable=True, host="h"), "offline", "no valid login for h"),
-        ("auto", Found(login=True, address="h:1"), "offline", "h:1 cannot be reached"),
-        ("auto", Found(login=True, reachable=True, set_to="offline"), "offline", "'offline'"),
-        ("auto", Found(login=True, reachable=True, set_to="disabled"), None, "'disabled'"),
+        (
+            "auto",
+            WandbState(login=False, reachable=True, host="h"),
+            "offline",
+            "no valid login for h",
+        ),
+        ("auto", WandbState(login=True, address="h:1"), "offline", "h:1 cannot be reached"),
+        ("auto", WandbState(login=True, reachable=True, set_to="offline"), "offline", "'offline'"),
+        ("auto", WandbState(login=True, reachable=True, set_to="disabled"), None, "'disabled'"),
         ("offline", HERE, "offline", "logger.mode=offline"),
-        ("online", Found(set_to="offline"), "online", "logger.mode=online"),
-        ("offline", Found(missing="not there"), None, "not there"),
-        ("auto", Found(missing="not there"), None, "not there"),
+        ("online", WandbState(set_to="offline"), "online", "logger.mode=online"),
+        ("offline", WandbState(missing="not there"), None, "not there"),
+        ("auto", WandbState(missing="not there"), None, "not there"),
     ],
 )
 def test_what_follows_from_what_is_found(wanted, found, mode, word):
@@ -136,11 +141,11 @@ def settled(monkeypatch):
 
 def test_it_is_said_once_and_written_for_the_jobs(settled):
     runs = [followed(mode="auto", seed=seed) for seed in (0, 1)]
-    said, made = settled(runs, Found(host="h"))
+    said, made = settled(runs, WandbState(host="h"))
     assert said == [
         "W&B: offline (there is no valid login for h); 'retable wandb sync' uploads what is there"
     ]
-    assert settled(runs, Found(host="h"))[0] == []
+    assert settled(runs, WandbState(host="h"))[0] == []
     as_written = [made.frozen(run) for run in runs]
     assert [run.config.logger.mode for run in as_written] == ["offline", "offline"]
     assert [run.key for run in as_written] == [run.key for run in runs]
@@ -151,13 +156,13 @@ def test_it_is_said_once_and_written_for_the_jobs(settled):
 def test_online_it_says_where(settled):
     run = followed("logger.project=mine", mode="auto")
     assert settled([run], HERE)[0] == ["W&B: online, https://a/me/mine"]
-    unknown = Found(login=True, reachable=True, host="h", app="https://a")
+    unknown = WandbState(login=True, reachable=True, host="h", app="https://a")
     run = followed(mode="online")
     assert settled([run], unknown)[0] == ["W&B: online, https://a, project retable"]
 
 
 def test_online_with_a_server_that_cannot_be_reached_says_what_happens(settled):
-    found = Found(login=True, reachable=False, address="127.0.0.1:9", app="https://a")
+    found = WandbState(login=True, reachable=False, address="127.0.0.1:9", app="https://a")
     assert settled([followed(mode="online")], found)[0] == [
         "W&B: online, but 127.0.0.1:9 cannot be reached now; runs that begin before it can be"
         " are kept offline, and 'retable wandb sync' uploads them"
@@ -171,21 +176,21 @@ def test_the_name_of_a_server_holds_no_password():
 
 def test_online_without_a_login_is_refused(settled):
     with pytest.raises(UserError, match=r"logger\.mode=online: there is no valid login for h"):
-        settled([followed(mode="online")], Found(host="h"))
+        settled([followed(mode="online")], WandbState(host="h"))
 
 
 def test_without_the_library_runs_go_on_without_it(settled):
     run = followed()
-    said, made = settled([run], Found(missing="the package wandb is not there"))
+    said, made = settled([run], WandbState(missing="the package wandb is not there"))
     assert said == ["warning: runs go on without W&B: the package wandb is not there"]
     assert made.frozen(run).config.logger.name == "none"
 
 
 def test_nodes_of_a_cluster_decide_for_themselves(settled):
     run = followed(mode="auto")
-    said, _ = settled([run], Found(host="h"), on_nodes=True)
+    said, _ = settled([run], WandbState(host="h"), on_nodes=True)
     assert said == ["W&B: every node decides: offline where it has no login or no network"]
-    assert settled([followed()], Found(host="h"), on_nodes=True)[0] == [
+    assert settled([followed()], WandbState(host="h"), on_nodes=True)[0] == [
         "W&B: offline (logger.mode=offline); 'retable wandb sync' uploads what is there"
     ]
 

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
-from retable.wandb_tools.sync_state import Synced, is_current
+import pytest
 
-MARK = Synced("0123456789abcdef01", "host/someone/retable", 3, "d" * 64)
+from retable.runs.history import history_text
+from retable.wandb_tools.local_runs import Local
+from retable.wandb_tools.sync_state import is_current, remember
+from sync_support import followed, record, rows
+
+WHERE = "host/someone/retable"
 
 
-def test_it_is_remembered_for_this_place_and_content_alone(runs):
-    assert not is_current(runs, MARK)
-    MARK.write(runs)
-    assert is_current(runs, MARK)
+@pytest.fixture
+def one():
+    run = followed()
+    attempt = run.folder / "attempts" / "1"
+    return Local("0123456789abcdef01", run, attempt, record(run, 1, 3), history_text(rows(3)), [])
+
+
+def test_it_is_remembered_for_this_place_and_content_alone(one):
+    assert not is_current(one, WHERE)
+    remember(one, WHERE)
+    assert is_current(one, WHERE)
+    assert not is_current(one, "host/someone/else")
     for other in (
-        replace(MARK, where="host/someone/else"),
-        replace(MARK, digest="e" * 64),
-        replace(MARK, steps=4),
-        replace(MARK, id="another"),
+        replace(one, id="another"),
+        replace(one, tags=["a tag"]),
+        replace(one, history=history_text(rows(4))),
+        replace(one, record=one.record.model_copy(update={"wall_s": 2.5})),
     ):
-        assert not is_current(runs, other)
-    replace(MARK, steps=4).write(runs)
-    assert not is_current(runs, MARK)
+        assert not is_current(other, WHERE)
+    remember(replace(one, history=history_text(rows(4))), WHERE)
+    assert not is_current(one, WHERE)
 
 
-def test_a_broken_file_is_none(runs):
-    MARK.write(runs)
-    [file] = (runs / "_wandb" / "synced").iterdir()
+def test_a_broken_file_is_none_and_what_else_it_says_does_not_matter(one):
+    remember(one, WHERE)
+    [file] = (one.runs / "_wandb" / "synced").iterdir()
+    content = json.loads(file.read_text())
     for text in ("", "{", "[]", '{"id": 3}', "\x00"):
         file.write_text(text)
-        assert not is_current(runs, MARK)
+        assert not is_current(one, WHERE)
+    file.write_text(json.dumps({**content, "at": "then", "more": 1}))
+    assert is_current(one, WHERE)

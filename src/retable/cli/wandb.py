@@ -43,9 +43,9 @@ def sync(
     """Upload runs that W&B followed offline, or only in part.
 
     What is done is remembered, so it can be stopped and called again; --again asks the server about
-    all runs, such as after one was deleted there. Whatever was interrupted on the way is put
-    together from the runs' own files, each step once. Exit code 1 where a run could not be
-    uploaded.
+    all runs, such as after one was deleted there. Every run is written from its own history and
+    record, each step once, whatever was interrupted on the way. Exit code 1 where a run could not
+    be uploaded.
 
     Example: retable wandb sync risk_parity/iterations
     """

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.runs import history, records
-from retable.runs.records import Record, RecordError, Status
+from retable.runs.records import Status
 from retable.tracking import ledger, naming, tags, wandb_run
 from retable.tracking.ledger import Ledger
 from retable.tracking.wandb_run import Opening
@@ -175,7 +175,7 @@ def follow(attempt: Path, orders: Orders, channel: Channel) -> None:
             if over:
                 break
             channel.wait()
-        record = _record(attempt)
+        record = ledger.record_of(attempt, _note)
         if record is None and mode == "online" and _is_superseded(attempt):
             os._exit(0)  # unfinished: how the run ends there is the newer attempt's to say
         without = Status.FAILED.value if channel.told else wandb_run.KILLED
@@ -250,14 +250,6 @@ def _hand_over(run: Any, attempt: Path, told: Ledger) -> Ledger:
 def _is_superseded(attempt: Path) -> bool:
     """Whether there is a newer attempt: its follower has read the ledgers, and tells the rest."""
     return records.attempts(attempt.parents[1])[0] != attempt
-
-
-def _record(attempt: Path) -> Record | None:
-    try:
-        return records.read(attempt / records.RUN_RECORD)
-    except RecordError as error:
-        _note(str(error))
-        return None
 
 
 def main() -> None:

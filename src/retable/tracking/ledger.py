@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from retable.runs import records
-from retable.runs.records import Status
+from retable.runs.records import Record, RecordError, Status
 from retable.tracking import naming
 from retable.util.atomic import write_atomic
 
@@ -91,13 +91,19 @@ def lacks(folder: Path, *, online: bool) -> bool | None:
     told = read(newest)
     if told is not None and told.finished and (told.mode == "online" or not online):
         return None
-    try:
-        record = records.read(newest / records.RUN_RECORD)
-    except records.RecordError:
-        return None
+    record = record_of(newest)
     if record is None or record.status not in _ENDS:
         return None
     return bool(of_run(folder))
+
+
+def record_of(attempt: Path, warn: Callable[[str], None] = lambda _: None) -> Record | None:
+    """Record of an attempt; None where it has none, or one that cannot be read, which is told."""
+    try:
+        return records.read(attempt / records.RUN_RECORD)
+    except RecordError as error:
+        warn(str(error))
+        return None
 
 
 def of_run(folder: Path) -> list[tuple[Path, Ledger]]:

@@ -58,8 +58,3 @@ def display_name(config: RunConfig, key: str) -> str:
 def group(config: RunConfig) -> str:
     """The experiment; runs without one are grouped by their paper."""
     return config.experiment or config.paper
-
-
-def path(entity: str | None, project: str) -> str:
-    """``entity/project`` as W&B's API takes it; without an entity the login's default is meant."""
-    return f"{entity}/{project}" if entity else project

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs, to_builtins
 
 from retable.runs.records import Provenance, Record, ResultRow
+from retable.tracking import naming
 from retable.util.redact import scrub
 
 if TYPE_CHECKING:
@@ -21,6 +22,23 @@ ABOUT = "retable"
 
 RECORD = "record"
 """Entry of the summary with the whole record as JSON: what ``retable wandb pull`` reads."""
+
+
+def opening_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
+    """Fields of :class:`retable.tracking.wandb_run.Opening` but id and tags.
+
+    Args:
+        run: the frozen run.
+        provenance: of its launch.
+    """
+    logger = run.config.logger
+    return {
+        "name": naming.display_name(run.config, run.key),
+        "group": naming.group(run.config),
+        "project": logger.project,
+        "entity": logger.entity,
+        "config": config_of(run, provenance),
+    }
 
 
 def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:

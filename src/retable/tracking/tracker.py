@@ -104,13 +104,7 @@ class Tracker:
             key=run.key,
             fingerprint=run.fingerprint,
             paper=run.config.paper,
-            opening={
-                "name": naming.display_name(run.config, run.key),
-                "group": naming.group(run.config),
-                "project": self._logger.project,
-                "entity": self._logger.entity,
-                "config": run_payload.config_of(run, self._attempt.launched.provenance),
-            },
+            opening=run_payload.opening_of(run, self._attempt.launched.provenance),
         )
 
     def _say(self, text: str) -> None:

@@ -32,7 +32,7 @@ _ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
-class Found:
+class WandbState:
     """State of W&B here: library, login and server.
 
     Attributes:
@@ -69,7 +69,7 @@ class Decision:
     why: str
 
 
-def decide(wanted: str, found: Found) -> Decision:
+def decide(wanted: str, found: WandbState) -> Decision:
     """Decide how runs are followed whose ``logger.mode`` is ``wanted``."""
     if found.missing is not None:
         return Decision(None, found.missing)
@@ -86,7 +86,7 @@ def decide(wanted: str, found: Found) -> Decision:
     return Decision("online", f"there is a login for {found.host}")
 
 
-def look(*, online: bool = False) -> Found:
+def look(*, online: bool = False) -> WandbState:
     """Ask the library. Imports it, and takes as long as the network does, at most some seconds.
 
     Args:
@@ -97,17 +97,17 @@ def look(*, online: bool = False) -> Found:
         from wandb.sdk import wandb_setup
         from wandb.sdk.lib import wbauth
     except Exception as error:  # a broken installation may raise anything
-        return Found(missing=f"the package wandb cannot be imported ({_line(error)})")
+        return WandbState(missing=f"the package wandb cannot be imported ({_line(error)})")
     auth: Any = wbauth
     try:
         settings: Any = wandb_setup.singleton().settings
         url, app, mode = str(settings.base_url), str(settings.app_url), str(settings.mode)
     except Exception as error:
-        return Found(missing=f"W&B's settings are not valid ({_line(error)})")
+        return WandbState(missing=f"W&B's settings are not valid ({_line(error)})")
     key = None
     with suppress(Exception):  # what is no key is no login
         key = auth.authenticate_session(host=url, source="", prompt=False, update_session=False)
-    found = Found(
+    found = WandbState(
         login=key is not None,
         set_to=mode,
         host=urlsplit(url).hostname or url,
@@ -179,18 +179,18 @@ class Inquiry:
             start_new_session=True,  # Ctrl-C is not for it
         )
 
-    def answer(self) -> Found:
+    def answer(self) -> WandbState:
         """The process's findings; waits for them."""
         try:
             out, _ = self._process.communicate(timeout=_ANSWER_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
-            return Found(missing=f"the package wandb did not answer in {_ANSWER_S:g} s")
+            return WandbState(missing=f"the package wandb did not answer in {_ANSWER_S:g} s")
         try:
-            return Found(**json.loads(out.splitlines()[-1]))
+            return WandbState(**json.loads(out.splitlines()[-1]))
         except (ValueError, TypeError, IndexError):
-            return Found(missing="the package wandb cannot be used here")
+            return WandbState(missing="the package wandb cannot be used here")
 
 
 class Followed:
@@ -272,7 +272,7 @@ class Followed:
 _heard: set[str] = set()
 
 
-def _said(logger: LoggerConfig, decision: Decision, found: Found, *, on_nodes: bool) -> str:
+def _said(logger: LoggerConfig, decision: Decision, found: WandbState, *, on_nodes: bool) -> str:
     if decision.mode is None:
         return f"warning: runs go on without W&B: {decision.why}"
     if on_nodes and logger.mode == "auto":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,6 @@ class Opening:
     entity: str | None
     tags: Sequence[str]
     config: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON can say it."""
-        return asdict(self)
 
 
 def environment(folder: Path | None = None) -> dict[str, str]:

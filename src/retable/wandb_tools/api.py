@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from retable.util.errors import UserError, brief
 
 if TYPE_CHECKING:
-    from retable.tracking.wandb_mode import Found
+    from retable.tracking.wandb_mode import WandbState
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ class Server:
         Unreachable: where it does not answer.
     """
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: WandbState) -> None:
         import wandb
 
         settings: dict[str, Any] = {f"x_graphql_{k}": v for k, v in RETRIES.items()}
@@ -121,11 +121,11 @@ class Server:
             raise UserError(f"{self.host} does not say whom the login is of; give --entity")
         return entity
 
-    def page(self, entity: str, project: str) -> str:
-        """Address of a project, for people."""
-        return f"{self._app or self.address}/{entity}/{project}"
+    def page(self, project: str) -> str:
+        """Address of a project, given as ``entity/project``, for people."""
+        return f"{self._app or self.address}/{project}"
 
-    def seen(self, entity: str, project: str, identifier: str) -> Seen:
+    def seen(self, project: str, identifier: str) -> Seen:
         """Steps that the server has of a run.
 
         Raises:
@@ -134,28 +134,24 @@ class Server:
         """
 
         def look() -> Seen:
-            for run in self._runs(entity, project, {"name": identifier}):
+            for run in self._runs(project, {"name": identifier}):
                 return Seen(int(run.lastHistoryStep), int(run.historyLineCount or 0))
             return Seen()
 
         return self._asked(look)
 
-    def runs(
-        self, entity: str, project: str, filters: dict[str, Any], *, whole: bool = False
-    ) -> list[Any]:
-        """Runs of a project.
+    def runs(self, project: str, filters: dict[str, Any]) -> list[Any]:
+        """Runs of a project, with config and summary.
 
         Args:
-            entity: user or team.
-            project: that the runs are in.
+            project: that the runs are in, as ``entity/project``.
             filters: as W&B's API takes them.
-            whole: with config and summary, else each run loads them when it is asked for them.
 
         Raises:
             Refused: where it does not let us see.
             Unreachable: where it does not answer.
         """
-        return self._asked(lambda: self._runs(entity, project, filters, whole=whole))
+        return self._asked(lambda: self._runs(project, filters, whole=True))
 
     def summary(self, run: Any) -> dict[str, Any]:
         """Summary of a run."""
@@ -170,15 +166,10 @@ class Server:
 
         return self._asked(lambda: list(scan()))
 
-    def _runs(
-        self, entity: str, project: str, filters: dict[str, Any], *, whole: bool = False
-    ) -> list[Any]:
+    def _runs(self, project: str, filters: dict[str, Any], *, whole: bool = False) -> list[Any]:
         self._api.flush()  # what was asked before is kept otherwise
         try:
-            found = self._api.runs(
-                f"{entity}/{project}", filters=filters, per_page=_PAGE, lazy=not whole
-            )
-            return list(found)
+            return list(self._api.runs(project, filters, per_page=_PAGE, lazy=not whole))
         except ValueError as error:
             if "find project" in str(error):
                 return []

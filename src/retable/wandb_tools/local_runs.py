@@ -1,17 +1,17 @@
-"""Local data of a run in W&B: its whole history, its record, and W&B's own files of it."""
+"""Local data of a run in W&B: its whole history and its record."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from retable.runs import frozen, records
 from retable.runs.history import FILE as HISTORY
 from retable.runs.history import rows_of
-from retable.runs.records import Record, RecordError
+from retable.runs.records import Record
 from retable.tracking import ledger, naming, tags
 from retable.tracking.ledger import Ledger
 from retable.util.errors import UserError, brief
@@ -28,7 +28,6 @@ class Local:
         record: how it ended.
         history: text of ``history.jsonl``, every epoch once.
         tags: tables and cells, as they are now.
-        segments: folders of W&B's files, in the order in which they were begun.
     """
 
     id: str
@@ -37,7 +36,6 @@ class Local:
     record: Record
     history: str
     tags: list[str]
-    segments: list[Path]
 
     @property
     def name(self) -> str:
@@ -75,65 +73,43 @@ class Local:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def of_run(folder: Path) -> Iterator[Local | str]:
+def of_run(run: frozen.FrozenRun, pairs: Sequence[tuple[Path, Ledger]]) -> Iterator[Local | str]:
     """The runs of W&B that a run here stands for and that have to be uploaded, oldest first.
 
     A run that W&B was told of online, to the end, is not among them.
 
     Args:
-        folder: of the run.
+        run: as it is frozen here.
+        pairs: its attempts that told W&B something, the first one first.
 
     Yields:
         What there is to upload, or the id of one that has nothing to be uploaded yet: no attempt
         of it has left a record.
 
     Raises:
-        UserError: where the frozen run or its history cannot be read.
+        UserError: where its history cannot be read.
     """
-    pairs = ledger.of_run(folder)
-    if not pairs:
-        return
-    run = frozen.read(folder)
-    tagged = tags.read(folder.parents[1], run.config.paper, run.key)
-    for identifier in dict.fromkeys(found.id for _, found in pairs):
-        own = [(path, found) for path, found in pairs if found.id == identifier]
-        last = own[-1][1]
-        if last.mode == "online" and last.finished and last.upto >= _epochs(own):
+    for identifier in dict.fromkeys(told.id for _, told in pairs):
+        newest_first = [(path, told) for path, told in reversed(pairs) if told.id == identifier]
+        newest = newest_first[0][1]
+        attempts = [path for path, _ in newest_first]
+        ended = ((path, record) for path in attempts if (record := ledger.record_of(path)))
+        path, record = next(ended, (None, None))
+        if path is None or record is None:
+            yield identifier
             continue
-        yield _whole(run, own, tagged) or identifier
-
-
-def _epochs(own: list[tuple[Path, Ledger]]) -> int:
-    return len(_newest_history(path for path, _ in reversed(own)).splitlines())
-
-
-def _whole(
-    run: frozen.FrozenRun, own: list[tuple[Path, Ledger]], tagged: list[str]
-) -> Local | None:
-    newest_first = [path for path, _ in reversed(own)]
-    for path in newest_first:
-        record = _record(path)
-        if record is not None:
-            break
-    else:
-        return None
-    below = naming.folder(path.parents[3]) / "wandb"
-    return Local(
-        id=own[-1][1].id,
-        run=frozen.FrozenRun(run.config, run.key, record.fingerprint),
-        attempt=path,
-        record=record,
-        history=_newest_history(newest_first),
-        tags=tagged,
-        segments=[below / found.segment for _, found in own if found.segment],
-    )
-
-
-def _record(attempt: Path) -> Record | None:
-    try:
-        return records.read(attempt / records.RUN_RECORD)
-    except RecordError:
-        return None
+        history = _newest_history(attempts)
+        told_all = newest.finished and newest.upto >= len(history.splitlines())
+        if newest.mode == "online" and told_all:
+            continue
+        yield Local(
+            id=identifier,
+            run=frozen.FrozenRun(run.config, run.key, record.fingerprint),
+            attempt=path,
+            record=record,
+            history=history,
+            tags=tags.read(path.parents[3], run.config.paper, run.key),
+        )
 
 
 def _newest_history(newest_first: Iterable[Path]) -> str:

@@ -30,7 +30,7 @@ PROJECT: str = LoggerConfig(name="none").project
 
 
 @dataclass
-class Outcome:
+class Pulled:
     """Outcome of a pull, in runs.
 
     Attributes:
@@ -81,7 +81,7 @@ def pull(
     entity: str,
     project: str,
     say: Callable[[str], None],
-) -> Outcome:
+) -> Pulled:
     """Write the records of runs that have none here.
 
     Args:
@@ -94,7 +94,8 @@ def pull(
     Raises:
         UserError: where the server refuses, or does not answer.
     """
-    outcome = Outcome(where=server.page(entity, project))
+    path = f"{entity}/{project}"
+    outcome = Pulled(where=server.page(path))
     wanted: dict[str, FrozenRun] = {}
     for run in {run.key: run for run in runs}.values():
         if is_here(run.folder):
@@ -104,11 +105,11 @@ def pull(
     if not wanted:
         return outcome
     try:
-        found = _listed(wanted, server, entity, project, say)
+        found = _listed(wanted, server, path, say)
         for key, run in wanted.items():
             before = len(outcome.refused)
             remotes = found.get(key[: naming.KEY_CHARACTERS], [])
-            candidates = _candidates(key, remotes, server, f"{entity}/{project}", outcome, say)
+            candidates = _candidates(key, remotes, server, path, outcome, say)
             if candidates:
                 _take(run, _best(candidates, run.fingerprint), server, outcome, say)
             elif len(outcome.refused) == before:
@@ -121,14 +122,13 @@ def pull(
 def _listed(
     wanted: Mapping[str, FrozenRun],
     server: Server,
-    entity: str,
     project: str,
     say: Callable[[str], None],
 ) -> dict[str, list[Any]]:
     """Runs of W&B by the beginning of their keys, which their ids begin with."""
     groups = sorted({naming.group(run.config) for run in wanted.values()})
     filters = {"group": {"$in": groups}}
-    listed = patiently(lambda: server.runs(entity, project, filters, whole=True), said=say)
+    listed = patiently(lambda: server.runs(project, filters), said=say)
     found: dict[str, list[Any]] = {}
     for remote in listed:
         found.setdefault(str(remote.id)[: naming.KEY_CHARACTERS], []).append(remote)
@@ -140,7 +140,7 @@ def _candidates(
     remotes: Iterable[Any],
     server: Server,
     where: str,
-    outcome: Outcome,
+    outcome: Pulled,
     say: Callable[[str], None],
 ) -> list[_Candidate]:
     out: list[_Candidate] = []
@@ -181,7 +181,7 @@ def _take(
     run: FrozenRun,
     one: _Candidate,
     server: Server,
-    outcome: Outcome,
+    outcome: Pulled,
     say: Callable[[str], None],
 ) -> None:
     try:

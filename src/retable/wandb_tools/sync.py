@@ -17,13 +17,12 @@ from retable.util.errors import UserError
 from retable.wandb_tools import local_runs, sync_state
 from retable.wandb_tools.api import WAITS_S, Refused, Server, Stopped, Unreachable, patiently
 from retable.wandb_tools.local_runs import Local
-from retable.wandb_tools.sync_state import Synced
-from retable.wandb_tools.upload import Place, upload
+from retable.wandb_tools.upload import upload
 
 
 @dataclass
-class Found:
-    """Runs found to be uploaded, and those that are left out.
+class Uploadable:
+    """Runs to be uploaded, and those that are left out.
 
     Attributes:
         locals: runs of W&B.
@@ -39,7 +38,7 @@ class Found:
 
 
 @dataclass
-class Outcome:
+class Synced:
     """Outcome of a sync.
 
     Attributes:
@@ -68,22 +67,23 @@ class Outcome:
         return f"{self.synced} synced, {self.already} already, {len(self.failed)} not{places}"
 
 
-def find(folders: Iterable[Path]) -> Found:
+def find(folders: Iterable[Path]) -> Uploadable:
     """Look at the files of some runs.
 
     Args:
         folders: of runs, whether W&B was told of them or not.
     """
-    found = Found()
+    found = Uploadable()
     for folder in folders:
-        if not ledger.of_run(folder):
+        told = ledger.of_run(folder)
+        if not told:
             continue
         try:
             run = frozen.read(folder)
             if is_held(folder, run.config.launcher.lease_s):
                 found.running.append(run.label)
                 continue
-            for one in local_runs.of_run(folder):
+            for one in local_runs.of_run(run, told):
                 if isinstance(one, Local):
                     found.locals.append(one)
                 else:
@@ -107,21 +107,15 @@ class Target:
     entity: str | None = None
     project: str | None = None
 
-    def place_of(self, run: Local) -> Place:
-        """Where a run goes."""
+    def project_of(self, run: Local) -> str:
+        """Where a run goes, as ``entity/project``."""
         logger = run.run.config.logger
         entity = self.server.owner(self.entity or logger.entity)
-        return Place(entity, self.project or logger.project)
+        return f"{entity}/{self.project or logger.project}"
 
-    def mark_of(self, run: Local) -> Synced:
-        """Mark that is kept of it once it is uploaded."""
-        place = self.place_of(run)
-        return sync_state.of(run, f"{self.server.address}/{place.entity}/{place.project}")
-
-    def page_of(self, run: Local) -> str:
-        """Address of the project that it goes to."""
-        place = self.place_of(run)
-        return self.server.page(place.entity, place.project)
+    def where(self, run: Local) -> str:
+        """Where a run goes, as it is remembered."""
+        return f"{self.server.address}/{self.project_of(run)}"
 
 
 def sync(
@@ -133,7 +127,7 @@ def sync(
     waits: Sequence[float] = WAITS_S,
     say: Callable[[str], None],
     ended: Callable[[], None] = lambda: None,
-) -> Outcome:
+) -> Synced:
     """Upload runs of W&B that have changed since they were.
 
     Where a run has failed for good because of the network and the server takes no connection
@@ -153,12 +147,11 @@ def sync(
     """
     flaws = {run.id: flaw for run in runs if (flaw := run.flaw())}
     whole = [run for run in runs if run.id not in flaws]
-    marks = {run.id: target.mark_of(run) for run in whole}
-    todo = [run for run in whole if again or not sync_state.is_current(run.runs, marks[run.id])]
-    outcome = Outcome(
+    todo = [run for run in whole if again or not sync_state.is_current(run, target.where(run))]
+    outcome = Synced(
         already=len(whole) - len(todo),
         failed=[f"{run.name}: {flaws[run.id]}" for run in runs if run.id in flaws],
-        where=sorted({target.page_of(run) for run in runs}),
+        where=sorted({target.server.page(target.project_of(run)) for run in runs}),
     )
     for _ in range(len(runs) - len(todo)):
         ended()
@@ -166,10 +159,11 @@ def sync(
 
     def do(run: Local) -> int:
         def once() -> int:
-            return upload(run, target.server, target.place_of(run), stop, lock)
+            return upload(run, target.server, target.project_of(run), stop, lock)
 
         lacking = patiently(once, waits, lambda text: say(f"{run.name}: {text}"), stop)
-        marks[run.id].write(run.runs)  # at once: a kill loses no more than what is under way
+        # At once: a kill loses no more than what is under way.
+        sync_state.remember(run, target.where(run))
         return lacking
 
     pool = ThreadPoolExecutor(workers)
@@ -194,7 +188,7 @@ def sync(
     return outcome
 
 
-def _count(outcome: Outcome, run: Local, future: Future[int]) -> bool:
+def _count(outcome: Synced, run: Local, future: Future[int]) -> bool:
     """Count a run that is done with; whether it was not the network that failed it."""
     try:
         lacking = future.result()
