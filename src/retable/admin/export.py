@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from retable.runs import records
 from retable.runs.lookup import Recorded, refreeze
 from retable.runs.records import Status
+from retable.util.atomic import beside
 from retable.util.errors import UserError
 
 
@@ -66,18 +66,16 @@ def export(recorded: Recorded, file: Path) -> str:
     with torch.no_grad():
         module.finish_weights(tested.get("weights"), data)
     module.eval()
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
     try:
-        said = module.export(temporary, data)
-        # Some libraries write files that only their owner can read.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(file)
+        with beside(file) as temporary:
+            said = module.export(temporary, data)
+            # Some libraries write files that only their owner can read.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(file)
     except ValueError as error:
         raise UserError(f"{recorded.where}: {error}") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     # What goes in has to be what the network was trained on.
     options = ", ".join(f"{k}={v}" for k, v in record.config["data"].items() if k != "_target_")
     return f"{said}; made for inputs of {record.config['data']['_target_']}({options})"

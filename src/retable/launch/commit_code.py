@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import secrets
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any
 from retable.launch import commit_worker
 from retable.runs import provenance
 from retable.util import paths
+from retable.util.atomic import beside
 from retable.util.errors import brief, one_line
 from retable.util.text import duration
 
@@ -144,9 +144,7 @@ def _tree(commit: str) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{secrets.token_hex(8)}"
-    archive = temporary.with_suffix(".tar")
-    try:
+    with beside(target) as temporary, beside(target) as archive:
         said = provenance.git("archive", "--format=tar", f"--output={archive}", commit, *_PARTS)
         if said is None:
             raise Unavailable(f"commit {commit[:12]} has not all of {', '.join(_PARTS)}")
@@ -159,9 +157,6 @@ def _tree(commit: str) -> Path:
         except OSError:
             if not target.is_dir():  # else another refresh has made it meanwhile
                 raise
-    finally:
-        archive.unlink(missing_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
