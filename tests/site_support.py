@@ -11,7 +11,7 @@ from pathlib import Path
 
 from retable.report.site import inputs
 from retable.report.site.build import Built, build
-from retable.report.site.inputs import History, Source
+from retable.report.site.inputs import History, ShownTable
 from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import build as build_table
 from retable.tables.figure_spec import Figure, Panel
@@ -100,16 +100,16 @@ def drawn(spec: TableSpec) -> TableSpec:
 
 def made(
     *, transposed: bool = False, protocols: tuple[str, ...] = ("paper", "smoke")
-) -> list[Source]:
+) -> list[ShownTable]:
     """Tables as :func:`retable.report.site.inputs.from_results` gives them."""
-    found: list[Source] = []
+    found: list[ShownTable] = []
     for protocol in protocols:
         grid = plan("digits/accuracy", protocol)
         spec = drawn(grid.spec).model_copy(update={"transposed": transposed})
         grid = replace(grid, spec=spec)
         records = sweep(grid)
         found.append(
-            Source(
+            ShownTable(
                 grid,
                 build_table(grid, records),
                 records,
@@ -123,13 +123,13 @@ def quiet(what: str, done: int, total: int) -> None:
     """Progress that nobody sees."""
 
 
-def built(folder: Path, tables: list[Source] | None = None) -> Built:
+def built(folder: Path, tables: list[ShownTable] | None = None) -> Built:
     """A whole site."""
     return build(tables or made(), folder, origin="results", tell=quiet)
 
 
 @cache
-def once() -> Source:
+def once() -> ShownTable:
     """The table under the paper's protocol, made once."""
     return made(protocols=("paper",))[0]
 

@@ -31,7 +31,7 @@ Columns = Annotated[
     list[str] | None, typer.Option("--column", help="only this column (repeatable)")
 ]
 Seeds = Annotated[int | None, typer.Option("--seeds", help="only the first so many seeds")]
-Source = Annotated[str, typer.Option("--from", help="runs (here) or results (published)")]
+Origin = Annotated[str, typer.Option("--from", help="runs (here) or results (published)")]
 
 
 def print_json(value: Any) -> None:

@@ -14,7 +14,7 @@ from retable.util import paths
 from retable.util.errors import UserError, brief, nearest
 
 if TYPE_CHECKING:
-    from retable.launch.stale import Found
+    from retable.launch.stale import RefreshPlan
     from retable.runs.frozen import FrozenRun
     from retable.runs.records import Record
 
@@ -69,7 +69,7 @@ def refresh(
 Runs = tuple[list["FrozenRun"], Callable[["FrozenRun"], str]]
 
 
-def _found(name: str, runs: list[FrozenRun]) -> Found:
+def _found(name: str, runs: list[FrozenRun]) -> RefreshPlan:
     """Records of the runs; that there is none is not that none is stale."""
     from retable.launch import stale
 

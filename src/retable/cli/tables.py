@@ -12,10 +12,10 @@ from retable.cli.options import (
     Columns,
     Json,
     Name,
+    Origin,
     Protocol,
     Rows,
     Seeds,
-    Source,
     one_of,
     one_or_all,
     print_json,
@@ -157,7 +157,7 @@ def publish(
     partial: Annotated[
         bool, typer.Option("--partial", help="also where fewer runs are here than published")
     ] = False,
-    source: Source = "runs",
+    source: Origin = "runs",
 ) -> None:
     """Write a table and its records into results/, and the overview.
 
@@ -239,7 +239,7 @@ def reproduce() -> None:
     raise typer.Exit(0 if ok else 1)
 
 
-def _ended(outcome: workflow.Outcome) -> bool:
+def _ended(outcome: workflow.LaunchedTables) -> bool:
     """Whether all went well; ends the command where it was stopped or is left to a cluster."""
     if outcome.ended:
         raise typer.Exit(STOPPED if outcome.stopped else 0)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from retable.cli import workflow
-from retable.cli.options import Json, Name, Protocol, Source, one_of, one_or_all, print_json
+from retable.cli.options import Json, Name, Origin, Protocol, one_of, one_or_all, print_json
 from retable.util import paths
 from retable.util.errors import UserError, nearest
 
@@ -19,7 +19,7 @@ def table(
     name: Name,
     protocol: Protocol = "paper",
     format: Annotated[str, typer.Option("--format", help="md, latex, csv or json")] = "md",
-    source: Source = "runs",
+    source: Origin = "runs",
     explain: Annotated[
         str | None, typer.Option(metavar="ROW,COLUMN", help="everything behind one cell")
     ] = None,
@@ -71,7 +71,7 @@ def claims(
         str | None, typer.Argument(help="paper/table or paper; all papers where left out")
     ] = None,
     protocol: Protocol = "paper",
-    source: Source = "runs",
+    source: Origin = "runs",
     as_json: Json = False,
 ) -> None:
     """Judge each claim: verdict, effect, interval, p, seeds needed.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retable.cli import workflow
-from retable.cli.options import Name, Protocol, Source, one_of, say
+from retable.cli.options import Name, Origin, Protocol, one_of, say
 from retable.util import paths
 from retable.util.errors import UserError
 
@@ -26,7 +26,7 @@ def dashboard(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write it there, publish nothing")
     ] = None,
-    source: Source = "runs",
+    source: Origin = "runs",
 ) -> None:
     """Workspace and report of a table in W&B: curves by row, the table, its reported values.
 

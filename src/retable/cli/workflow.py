@@ -185,7 +185,7 @@ def claims(*tables: Table) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LaunchedTables:
     """How a launch of tables went.
 
     Attributes:
@@ -212,7 +212,7 @@ def launch(
     retry_diverged: bool = False,
     orders: Orders | None = None,
     say: Callable[[str], None] = _say,
-) -> Outcome:
+) -> LaunchedTables:
     """Do all runs of some tables that have no good record yet.
 
     Where settings are chosen by tuning runs, the runs of the chosen ones follow.
@@ -256,7 +256,7 @@ def launch_once(
     retry_diverged: bool = False,
     orders: Orders | None = None,
     say: Callable[[str], None] = _say,
-) -> Outcome:
+) -> LaunchedTables:
     """Do the runs of some tables whose settings are known now; as :func:`launch`."""
     from retable.launch import dispatch
     from retable.monitor.table_status import runs_of
@@ -277,7 +277,7 @@ def launch_once(
     undecided = any(is_undecided(cell) for grid in planned for cell in grid.cells.values())
     if summary.pending and undecided:
         say("some settings are chosen by these runs: run the same command again when they are done")
-    return Outcome(planned, summary.ok, summary.stopped, summary.pending)
+    return LaunchedTables(planned, summary.ok, summary.stopped, summary.pending)
 
 
 def run_table(

@@ -20,7 +20,7 @@ from retable.launch import stale
 from retable.launch.checks import workers_of
 from retable.launch.code_comparison import Sides, ending_of
 from retable.launch.rerun import leased, put_in_place
-from retable.launch.stale import Found, Stale
+from retable.launch.stale import RefreshPlan, Stale
 from retable.runs import frozen, provenance, records
 from retable.runs.equality import compare
 from retable.runs.frozen import FrozenRun
@@ -90,7 +90,7 @@ class Refreshed:
         return "\n".join(lines)
 
 
-def plan_text(found: Found) -> str:
+def plan_text(found: RefreshPlan) -> str:
     """Describe what a refresh will do, and about how long that takes by the records' own times."""
     groups = found.groups
     lines: list[str] = []
@@ -145,7 +145,7 @@ def refresh(
 class _Refresh:
     """One refresh; ``reasons`` says by the probe's key why a setting is not confirmed."""
 
-    def __init__(self, found: Found, say: Say, label: Callable[[FrozenRun], str]) -> None:
+    def __init__(self, found: RefreshPlan, say: Say, label: Callable[[FrozenRun], str]) -> None:
         some = found.groups[0].probe if found.groups else found.back[0][0]
         home = Path(some.config.paths.runs).absolute()
         self.groups, self.back, self.say, self.label = found.groups, found.back, say, label

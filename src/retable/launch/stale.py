@@ -34,7 +34,7 @@ class Stale:
 
 
 @dataclass(frozen=True)
-class Found:
+class RefreshPlan:
     """Records of some runs by what a refresh has to do about them.
 
     Attributes:
@@ -48,7 +48,7 @@ class Found:
     recorded: int
 
 
-def find(runs: Iterable[FrozenRun]) -> Found:
+def find(runs: Iterable[FrozenRun]) -> RefreshPlan:
     """Look for records of other code than the present among some runs."""
     groups: dict[tuple[str, str], list[tuple[FrozenRun, Record]]] = {}
     back: list[tuple[FrozenRun, Record]] = []
@@ -64,7 +64,7 @@ def find(runs: Iterable[FrozenRun]) -> Found:
             back.append((run, record))
         else:
             groups.setdefault((run.keys([0])[0], record.computed_by), []).append((run, record))
-    return Found([_of(group) for group in groups.values()], back, recorded)
+    return RefreshPlan([_of(group) for group in groups.values()], back, recorded)
 
 
 def _of(runs: list[tuple[FrozenRun, Record]]) -> Stale:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+CellId = tuple[str, str]
+"""Row and column of a cell."""
+
 VerdictKind = Literal[
     "reproduced",
     "better",

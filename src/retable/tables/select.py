@@ -26,7 +26,7 @@ from retable.util.errors import UserError
 if TYPE_CHECKING:
     from retable.tables.grid import CellPlan, Grid
 
-Source = Callable[[Mapping[str, str]], Mapping[str, Record]]
+ReadRecords = Callable[[Mapping[str, str]], Mapping[str, Record]]
 """Gives the records of some runs, by key; told by key the folder that the run's own is in."""
 
 
@@ -145,7 +145,7 @@ def is_undecided(cell: CellPlan) -> bool:
     return cell.selection is not None and cell.selection.chosen is None
 
 
-def decide(grid: Grid, source: Source) -> Grid:
+def decide(grid: Grid, source: ReadRecords) -> Grid:
     """The same table with every choice made that its tuning runs allow.
 
     Args:

@@ -15,7 +15,7 @@ from engine_support import freeze
 from retable.config.schema import ClusterConfig, PathsConfig
 from retable.launch.slurm import sbatch
 from retable.launch.slurm.job_arrays import ArrayPlan, Needs
-from retable.launch.slurm.sbatch import Source
+from retable.launch.slurm.sbatch import CodeSource
 from retable.launch.slurm.submission import Header, Submission
 from retable.runs.snapshot import EXTRA
 from retable.util import paths
@@ -52,7 +52,7 @@ def options(text):
 
 def write(folder, cluster=PLAIN, plan=None, source=None):
     return sbatch.array_script(
-        submission(folder), 0, plan or array(), cluster, source or Source.of(None)
+        submission(folder), 0, plan or array(), cluster, source or CodeSource.of(None)
     )
 
 
@@ -165,7 +165,7 @@ def test_paths_with_blanks_and_quotes_reach_the_job(tmp_path, monkeypatch):
     sbatch.check(PLAIN, here / "runs")
     copy = here / "copy"
     (copy / EXTRA).mkdir(parents=True)
-    text = write(here / "runs", source=Source.of(copy))
+    text = write(here / "runs", source=CodeSource.of(copy))
     file = tmp_path / "a.sbatch"
     file.write_text(text)
     subprocess.run(["bash", file], cwd=tmp_path, check=True)
@@ -199,14 +199,14 @@ def test_paths_that_sbatch_would_read_otherwise_are_refused(tmp_path, name):
 
 
 def test_the_code_is_the_snapshot_or_what_runs_now(tmp_path, monkeypatch):
-    assert Source.of(None) == Source(paths.PACKAGE.parent, paths.extra_root())
-    assert Source.of(tmp_path) == Source(tmp_path, paths.extra_root())
+    assert CodeSource.of(None) == CodeSource(paths.PACKAGE.parent, paths.extra_root())
+    assert CodeSource.of(tmp_path) == CodeSource(tmp_path, paths.extra_root())
     (tmp_path / EXTRA).mkdir()
-    assert Source.of(tmp_path) == Source(tmp_path, tmp_path / EXTRA)
+    assert CodeSource.of(tmp_path) == CodeSource(tmp_path, tmp_path / EXTRA)
     plan = array()
     monkeypatch.delenv("RETABLE_EXTRA")
-    assert Source.of(None).extra is None
-    assert "RETABLE_EXTRA" not in write(tmp_path / "runs", plan=plan, source=Source.of(None))
+    assert CodeSource.of(None).extra is None
+    assert "RETABLE_EXTRA" not in write(tmp_path / "runs", plan=plan, source=CodeSource.of(None))
 
 
 @pytest.mark.parametrize("name", ["prepare", "publish"])

@@ -51,7 +51,7 @@ _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Source:
+class CodeSource:
     """Where jobs take the code from.
 
     Attributes:
@@ -63,7 +63,7 @@ class Source:
     extra: Path | None
 
     @classmethod
-    def of(cls, copy: Path | None) -> Source:
+    def of(cls, copy: Path | None) -> CodeSource:
         """A snapshot's, or without one the code that is running now."""
         if copy is None:
             return cls(paths.PACKAGE.parent, paths.extra_root())
@@ -77,7 +77,7 @@ def array_script(
     number: int,
     plan: ArrayPlan,
     cluster: ClusterConfig,
-    source: Source,
+    source: CodeSource,
 ) -> str:
     """The script of an array, whose tasks stand in the submission's folder."""
     header, needs = submission.header, plan.needs

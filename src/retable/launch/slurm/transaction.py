@@ -88,7 +88,9 @@ class Filing:
             tasks = [[self._entry(run) for run in task] for task in array.tasks]
             listed = Tasks(tasks=tasks, at_once=array.at_once, devices=array.needs.devices)
             submission.write_tasks(number, listed)
-            text = sbatch.array_script(submission, number, array, cluster, sbatch.Source.of(source))
+            text = sbatch.array_script(
+                submission, number, array, cluster, sbatch.CodeSource.of(source)
+            )
             submission.script(number).write_text(text, encoding="utf-8")
         for name, arguments in chores.items():
             text = sbatch.chore_script(submission, name, cluster, some.config.paths, arguments)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from retable.report.site import pages
-from retable.report.site.inputs import Source, Tell
+from retable.report.site.inputs import ShownTable, Tell
+from retable.util.atomic import beside
 from retable.util.errors import UserError
 
 MARKER = ".retable-site"
@@ -33,7 +33,7 @@ class Built:
     first: int
 
 
-def build(sources: list[Source], output: Path, *, origin: str, tell: Tell) -> Built:
+def build(sources: list[ShownTable], output: Path, *, origin: str, tell: Tell) -> Built:
     """Build the site; the same records give the same bytes.
 
     Args:
@@ -49,15 +49,12 @@ def build(sources: list[Source], output: Path, *, origin: str, tell: Tell) -> Bu
     _refuse_foreign(output)
     if not sources:
         raise UserError(f"nothing to show: no table has a record in {origin}")
-    mark = secrets.token_hex(6)
-    temporary = output.with_name(f".{output.name}.{mark}.tmp")
     try:
-        _write(temporary, sources, origin, tell)
-        _swap(temporary, output, mark)
+        with beside(output) as temporary:
+            _write(temporary, sources, origin, tell)
+            _swap(temporary, output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     sizes = {p: p.stat().st_size for p in output.rglob("*") if p.is_file()}
     first = sum(sizes[output / name] for name in ("index.html", *(f"assets/{a}" for a in _ASSETS)))
     return Built(output, len(sizes), sum(sizes.values()), first)
@@ -73,7 +70,7 @@ def _refuse_foreign(output: Path) -> None:
         )
 
 
-def _write(folder: Path, sources: list[Source], origin: str, tell: Tell) -> None:
+def _write(folder: Path, sources: list[ShownTable], origin: str, tell: Tell) -> None:
     folder.mkdir(parents=True)
     known: set[Path] = set()
     for name, content in pages.files(sources, origin, tell):
@@ -94,8 +91,8 @@ def _write(folder: Path, sources: list[Source], origin: str, tell: Tell) -> None
     (folder / MARKER).write_text("made by `retable site`\n", encoding="utf-8")
 
 
-def _swap(new: Path, output: Path, mark: str) -> None:
-    old = output.with_name(f".{output.name}.{mark}.old")
+def _swap(new: Path, output: Path) -> None:
+    old = new.with_suffix(".old")
     there = output.exists()
     if there:
         output.rename(old)

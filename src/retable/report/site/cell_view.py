@@ -8,12 +8,11 @@ from typing import Any
 
 from retable.report import footnotes, formatting
 from retable.report.site import labels
-from retable.report.site.inputs import Source
+from retable.report.site.inputs import ShownTable
 from retable.report.site.strip_plot import Strip, strip
 from retable.runs.records import Record, Status
 from retable.tables.aggregate import Cell
-
-Place = tuple[str, str]
+from retable.tables.results import CellId
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,12 @@ class CellView:
     letters: str
 
 
-def views(source: Source) -> dict[Place, CellView]:
+def views(source: ShownTable) -> dict[CellId, CellView]:
     """Every cell of a table, by place."""
     spec = source.table.spec
     rows, columns = list(spec.rows), list(spec.columns)
     letters = footnotes.letters_of(footnotes.mark_notes(source.table))
-    found: dict[Place, CellView] = {}
+    found: dict[CellId, CellView] = {}
     for (row, column), cell in source.table.cells.items():
         metric = spec.metrics[cell.metric]
         # Files are numbered: names that differ in case only are one on some file systems.
@@ -85,7 +84,7 @@ def anchor(row: str, column: str) -> str:
     return f"{labels.slug(row)}.{labels.slug(column)}"
 
 
-def seeds(source: Source, place: Place) -> list[Seed]:
+def seeds(source: ShownTable, place: CellId) -> list[Seed]:
     """Planned runs of a cell in the order of their seeds, with what became of each."""
     plan = source.grid.cells.get(place)
     if plan is None:
@@ -109,7 +108,7 @@ def _status(record: Record | None, has_value: bool) -> str:
     return record.status.value
 
 
-def details(source: Source, view: CellView) -> dict[str, Any]:
+def details(source: ShownTable, view: CellView) -> dict[str, Any]:
     """Values for the template of a cell."""
     cell = view.cell
     plan = source.grid.cells.get((cell.row, cell.column))
@@ -128,7 +127,7 @@ def details(source: Source, view: CellView) -> dict[str, Any]:
     }
 
 
-def setting_of(source: Source, place: Place) -> str | None:
+def setting_of(source: ShownTable, place: CellId) -> str | None:
     """Short name of the setting behind a cell, the seed left aside; None where nothing is run."""
     plan = source.grid.cells.get(place)
     cell = source.table.cells.get(place)
@@ -137,9 +136,9 @@ def setting_of(source: Source, place: Place) -> str | None:
     return plan.setting.with_seed(0).key[:16]
 
 
-def settings(source: Source, known: Mapping[Place, CellView]) -> dict[str, list[Place]]:
+def settings(source: ShownTable, known: Mapping[CellId, CellView]) -> dict[str, list[CellId]]:
     """Cells by the setting they come from."""
-    found: dict[str, list[Place]] = {}
+    found: dict[str, list[CellId]] = {}
     for place in known:
         name = setting_of(source, place)
         if name is not None:

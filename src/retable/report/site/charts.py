@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retable.report.site.inputs import History, Source
+from retable.report.site.inputs import History, ShownTable
 from retable.runs.history import metrics_of
 from retable.tables.aggregate import Cell, mean_std
 from retable.tables.figure_spec import Figure, Panel
@@ -39,7 +39,7 @@ def _line(
 # Figures.
 
 
-def figure(source: Source) -> list[Chart]:
+def figure(source: ShownTable) -> list[Chart]:
     """The table as the curves that it is in the paper; empty where it is none."""
     shape = source.table.spec.figure
     if not isinstance(shape, Figure):
@@ -47,7 +47,7 @@ def figure(source: Source) -> list[Chart]:
     return [_panel(source, shape, panel) for panel in shape.panels]
 
 
-def _panel(source: Source, shape: Figure, panel: Panel) -> Chart:
+def _panel(source: ShownTable, shape: Figure, panel: Panel) -> Chart:
     spec = source.table.spec
     by_row = shape.lines == "rows"
     names = spec.rows if by_row else spec.columns
@@ -97,7 +97,7 @@ def _lines(shape: Figure, name: str, cells: list[tuple[Cell, float]]) -> list[di
     return found
 
 
-def _axis(source: Source, cell: Cell) -> str:
+def _axis(source: ShownTable, cell: Cell) -> str:
     metric = source.table.spec.metrics[cell.metric]
     unit = f" ({metric.unit})" if metric.unit else ""
     return f"{metric.title or cell.metric}{unit}"

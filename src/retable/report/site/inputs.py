@@ -22,7 +22,7 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Source:
+class ShownTable:
     """A table under one protocol.
 
     Attributes:
@@ -62,10 +62,10 @@ class RunUse:
     )
 
 
-def from_results(tell: Tell, warn: Callable[[str], None]) -> list[Source]:
+def from_results(tell: Tell, warn: Callable[[str], None]) -> list[ShownTable]:
     """Every published table."""
     names = published()
-    found: list[Source] = []
+    found: list[ShownTable] = []
     for number, (name, protocol) in enumerate(names):
         tell("reading tables", number, len(names))
         grid = collect.decided_by_results(plan(name, protocol))
@@ -74,12 +74,12 @@ def from_results(tell: Tell, warn: Callable[[str], None]) -> list[Source]:
     return judged(found)
 
 
-def from_runs(tell: Tell, warn: Callable[[str], None]) -> list[Source]:
+def from_runs(tell: Tell, warn: Callable[[str], None]) -> list[ShownTable]:
     """Every table and protocol of which some run has a record."""
     specs = [(name, spec.load(name)) for name in paths.config_names("table")]
     runs = paths.runs_folder()
     names = [(n, p) for n, s in specs if (runs / s.paper).is_dir() for p in s.protocols()]
-    found: list[Source] = []
+    found: list[ShownTable] = []
     for number, (name, protocol) in enumerate(names):
         tell("reading tables", number, len(names))
         grid = collect.decided_by_runs(plan(name, protocol))
@@ -89,13 +89,15 @@ def from_runs(tell: Tell, warn: Callable[[str], None]) -> list[Source]:
     return judged(found)
 
 
-def _source(grid: Grid, records: Mapping[str, Record], history: Callable[[str], History]) -> Source:
+def _source(
+    grid: Grid, records: Mapping[str, Record], history: Callable[[str], History]
+) -> ShownTable:
     # Read once and kept: every run has a page.
     records = dict(records)
-    return Source(grid, build(grid, records), records, history)
+    return ShownTable(grid, build(grid, records), records, history)
 
 
-def judged(sources: list[Source]) -> list[Source]:
+def judged(sources: list[ShownTable]) -> list[ShownTable]:
     """Verdicts of all tables together, for p of claims is adjusted over a paper's; in order."""
     from retable.tables.verdicts.judge import judge_all
 
@@ -121,7 +123,7 @@ def _read(records: Mapping[str, Record]) -> Callable[[str], History]:
     return read
 
 
-def runs_of(sources: list[Source]) -> dict[str, RunUse]:
+def runs_of(sources: list[ShownTable]) -> dict[str, RunUse]:
     """Every run once, by key, with the places that show it."""
     found: dict[str, RunUse] = {}
     for number, source in enumerate(sources):

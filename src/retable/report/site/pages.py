@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from retable.report import claims_text, formatting
 from retable.report.site import charts, labels, run_pages, table_pages
-from retable.report.site.inputs import RunUse, Source, Tell, runs_of
+from retable.report.site.inputs import RunUse, ShownTable, Tell, runs_of
 from retable.report.site.templating import Files, given, page
 from retable.tables.verdicts.judge import add
 
 
-def files(sources: list[Source], origin: str, tell: Tell) -> Files:
+def files(sources: list[ShownTable], origin: str, tell: Tell) -> Files:
     """All pages and data files.
 
     Args:
@@ -41,8 +41,8 @@ def files(sources: list[Source], origin: str, tell: Tell) -> Files:
 # Overview.
 
 
-def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]:
-    groups: dict[tuple[str, str], list[Source]] = {}
+def _overview(sources: list[ShownTable], origin: str, count: int) -> tuple[str, str]:
+    groups: dict[tuple[str, str], list[ShownTable]] = {}
     for source in sources:
         groups.setdefault((source.table.spec.paper, source.table.protocol), []).append(source)
     # A claim that is looked at under several protocols counts once, under the paper's own.
@@ -80,7 +80,7 @@ def _overview(sources: list[Source], origin: str, count: int) -> tuple[str, str]
     )
 
 
-def _claims(paper: str, sources: list[Source], pages: Mapping[str, str]) -> tuple[str, str]:
+def _claims(paper: str, sources: list[ShownTable], pages: Mapping[str, str]) -> tuple[str, str]:
     members = [source for source in sources if source.table.spec.paper == paper]
     return page(
         table_pages.claims_page(paper),
@@ -95,7 +95,7 @@ def _claims(paper: str, sources: list[Source], pages: Mapping[str, str]) -> tupl
     )
 
 
-def _run(key: str, use: RunUse, short: str, sources: list[Source]) -> Files:
+def _run(key: str, use: RunUse, short: str, sources: list[ShownTable]) -> Files:
     name = f"runs/{run_pages.page_of(use.record, short)}"
     curve = charts.bands([use.history(key)])
     data = f"{name}.js" if curve else ""

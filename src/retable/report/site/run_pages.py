@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retable.report.site.cell_view import anchor
-from retable.report.site.inputs import RunUse, Source
+from retable.report.site.inputs import RunUse, ShownTable
 from retable.report.site.labels import slug
 from retable.report.sweep_summary import short_names, value_text
 from retable.runs import config_keys
@@ -52,7 +52,7 @@ def _brief(value: Any) -> str:
 
 
 def listing(
-    runs: Mapping[str, RunUse], shorts: Mapping[str, str], sources: list[Source]
+    runs: Mapping[str, RunUse], shorts: Mapping[str, str], sources: list[ShownTable]
 ) -> dict[str, Any]:
     """Every run in a few bytes: words stand once, runs hold their numbers."""
     texts = settings(runs)
@@ -85,12 +85,14 @@ def listing(
     }
 
 
-def _title(source: Source) -> str:
+def _title(source: ShownTable) -> str:
     protocol = "" if source.table.protocol == "paper" else f" ({source.table.protocol})"
     return f"{source.table.name}{protocol}"
 
 
-def view(key: str, use: RunUse, short: str, sources: list[Source], charts: str) -> dict[str, Any]:
+def view(
+    key: str, use: RunUse, short: str, sources: list[ShownTable], charts: str
+) -> dict[str, Any]:
     """Values for the template of a run.
 
     Args:
@@ -121,7 +123,7 @@ def view(key: str, use: RunUse, short: str, sources: list[Source], charts: str) 
     }
 
 
-def _cell(source: Source, place: tuple[str, str]) -> dict[str, str]:
+def _cell(source: ShownTable, place: tuple[str, str]) -> dict[str, str]:
     spec = source.table.spec
     row, column = place
     return {

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from retable.report import footnotes, formatting
 from retable.report.site import cell_view, charts, labels
-from retable.report.site.cell_view import CellView, Place
+from retable.report.site.cell_view import CellView
 from retable.report.site.charts import Bands, Chart
-from retable.report.site.inputs import Source
+from retable.report.site.inputs import ShownTable
 from retable.report.site.templating import Files, environment, given, page
 from retable.report.svg import curves
 from retable.tables.figure_spec import Scatter
+from retable.tables.results import CellId
 
 
 def claims_page(paper: str) -> str:
@@ -21,7 +22,7 @@ def claims_page(paper: str) -> str:
     return f"claims/{labels.slug(paper)}.html"
 
 
-def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -> Files:
+def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str]) -> Files:
     """A table's page and what its cells open.
 
     Args:
@@ -86,11 +87,11 @@ def files(source: Source, shorts: Mapping[str, str], pages: Mapping[str, str]) -
         yield view.data, given(content)
 
 
-def _laid_out(transposed: bool, place: Place) -> Place:
+def _laid_out(transposed: bool, place: CellId) -> CellId:
     return (place[1], place[0]) if transposed else place
 
 
-def _bands(source: Source, views: Mapping[Place, CellView]) -> dict[str, Bands]:
+def _bands(source: ShownTable, views: Mapping[CellId, CellView]) -> dict[str, Bands]:
     """Curves of each setting over its seeds; settings without any are left out."""
     found: dict[str, Bands] = {}
     for setting, places in cell_view.settings(source, views).items():
@@ -102,7 +103,7 @@ def _bands(source: Source, views: Mapping[Place, CellView]) -> dict[str, Bands]:
 
 
 def _learning(
-    source: Source, bands: Mapping[str, Bands]
+    source: ShownTable, bands: Mapping[str, Bands]
 ) -> Iterator[tuple[str, tuple[str, list[Chart]]]]:
     """File, title and charts of each group of columns that compares the same settings."""
     spec = source.table.spec
@@ -124,7 +125,7 @@ def _learning(
         )
 
 
-def _chips(views: Mapping[Place, CellView]) -> list[tuple[labels.Chip, int]]:
+def _chips(views: Mapping[CellId, CellView]) -> list[tuple[labels.Chip, int]]:
     """Verdicts of a table with their number, in the order in which they are judged."""
     chips = [view.chip for view in views.values() if view.chip]
     counts = Counter(chip.kind for chip in chips)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from retable.tables.results import Judged, JudgedClaim
-
-Place = tuple[str, str]
-"""Row and column."""
+from retable.tables.results import CellId, Judged, JudgedClaim
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,12 @@ class Course:
 
     looks: Looks
     taken: int = 0
-    seeds: dict[Place, int] = field(default_factory=dict[Place, int])
-    cells: dict[Place, Judged] = field(default_factory=dict[Place, Judged])
+    seeds: dict[CellId, int] = field(default_factory=dict[CellId, int])
+    cells: dict[CellId, Judged] = field(default_factory=dict[CellId, Judged])
     claims: dict[str, JudgedClaim] = field(default_factory=dict[str, JudgedClaim])
-    settled: dict[Place | str, int] = field(default_factory=dict["Place | str", int])
-    dropped: dict[Place | str, int] = field(default_factory=dict["Place | str", int])
-    needed: dict[Place, int] = field(default_factory=dict[Place, int])
+    settled: dict[CellId | str, int] = field(default_factory=dict["CellId | str", int])
+    dropped: dict[CellId | str, int] = field(default_factory=dict["CellId | str", int])
+    needed: dict[CellId, int] = field(default_factory=dict[CellId, int])
 
     @property
     def spent(self) -> float:

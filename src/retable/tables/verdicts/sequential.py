@@ -8,7 +8,6 @@ What has been decided follows from the records and the fixed looks alone: nothin
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +15,12 @@ from pathlib import Path
 from retable.runs.records import Record
 from retable.tables.aggregate import Cell, Table, build
 from retable.tables.grid import Grid
-from retable.tables.results import DIFFERENT, Judged, JudgedClaim
+from retable.tables.results import DIFFERENT, CellId, Judged, JudgedClaim
 from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Claim
 from retable.tables.verdicts.claim_contrasts import margin_of
 from retable.tables.verdicts.claims import judge_claim
-from retable.tables.verdicts.course import Course, Looks, Place
+from retable.tables.verdicts.course import Course, Looks
 from retable.tables.verdicts.judge import explained, judge_cell, judge_plainly, with_claims
 from retable.tables.verdicts.power import (
     HOPELESS,
@@ -30,13 +29,14 @@ from retable.tables.verdicts.power import (
     chance_settled_tie,
     looks,
 )
+from retable.util.atomic import beside
 from retable.util.errors import UserError
 
 DEFAULT_MOST = 20
 _SETTLED = ("reproduced", *DIFFERENT)
 
 
-def follow(table_at: Callable[[Mapping[Place, int]], Table], fixed: Looks) -> Course:
+def follow(table_at: Callable[[Mapping[CellId, int]], Table], fixed: Looks) -> Course:
     """Take every look that the records allow.
 
     Args:
@@ -44,7 +44,7 @@ def follow(table_at: Callable[[Mapping[Place, int]], Table], fixed: Looks) -> Co
         fixed: the looks.
     """
     whole = table_at({})
-    open_: set[Place | str] = {p for p, c in whole.cells.items() if _is_compared(whole, c)}
+    open_: set[CellId | str] = {p for p, c in whole.cells.items() if _is_compared(whole, c)}
     claims = {claim.id: claim for claim in whole.spec.claims if _is_tested(whole, claim)}
     open_ |= set(claims)
     course = Course(fixed)
@@ -66,7 +66,7 @@ def follow(table_at: Callable[[Mapping[Place, int]], Table], fixed: Looks) -> Co
 def _look(
     course: Course,
     table: Table,
-    open_: set[Place | str],
+    open_: set[CellId | str],
     claims: Mapping[str, Claim],
     alpha: float,
 ) -> Course:
@@ -143,16 +143,16 @@ def _is_tested(table: Table, claim: Claim) -> bool:
     )
 
 
-def _cells_of(table: Table, claim: Claim) -> list[Place]:
+def _cells_of(table: Table, claim: Claim) -> list[CellId]:
     rows, columns = claim.rows() or list(table.spec.rows), claim.columns()
     return [
         place for place in table.cells if place[0] in rows and (not columns or place[1] in columns)
     ]
 
 
-def _wanted(table: Table, open_: set[Place | str], claims: Mapping[str, Claim]) -> set[Place]:
+def _wanted(table: Table, open_: set[CellId | str], claims: Mapping[str, Claim]) -> set[CellId]:
     """Cells that something open needs, and those that their numbers are relative to."""
-    wanted: set[Place] = set()
+    wanted: set[CellId] = set()
     for thing in open_:
         wanted |= set(_cells_of(table, claims[thing])) if isinstance(thing, str) else {thing}
     references = ((table.spec.reference(column), column) for _, column in wanted)
@@ -190,7 +190,7 @@ def decided(table: Table, course: Course) -> Table:
     return with_claims(replace(judged, cells=cells, remarks=remarks), claims)
 
 
-def _mark(course: Course, thing: Place | str) -> str:
+def _mark(course: Course, thing: CellId | str) -> str:
     for how, at in (("settled", course.settled), ("dropped", course.dropped)):
         if thing in at:
             return f"{how} at {course.looks.seeds[at[thing] - 1]} seeds"
@@ -294,12 +294,10 @@ def fix(file: Path, most: int | None, today: str, *, started: bool) -> Looks:
     most = DEFAULT_MOST if most is None else most
     fixed = Looks(looks(most), today)
     file.parent.mkdir(parents=True, exist_ok=True)
-    own = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
     try:
-        own.write_text(dump(fixed), encoding="utf-8")
-        file.hardlink_to(own)
+        with beside(file) as own:
+            own.write_text(dump(fixed), encoding="utf-8")
+            file.hardlink_to(own)
     except FileExistsError:  # another launch has fixed them meanwhile
         return fix(file, most, today, started=started)
-    finally:
-        own.unlink(missing_ok=True)
     return fixed

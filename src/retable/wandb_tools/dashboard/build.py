@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from retable.config.schema import LoggerConfig
 from retable.report.site import labels
-from retable.report.site.inputs import History, Source
+from retable.report.site.inputs import History, ShownTable
 from retable.runs import records
 from retable.runs.history import read_or_empty
 from retable.runs.records import Record
@@ -74,7 +74,7 @@ def checked_site(site: str | None) -> str | None:
 
 def source_of(
     grid: Grid, table: Table, found: Mapping[str, Record], published: Mapping[str, str] | None
-) -> Source:
+) -> ShownTable:
     """A table with what its runs have left.
 
     Args:
@@ -84,8 +84,8 @@ def source_of(
         published: histories as text by key; None: those of the runs here are read.
     """
     if published is None:
-        return Source(grid, table, found, _read_here(grid))
-    return Source(grid, table, found, lambda key: json.loads(published.get(key, "[]")))
+        return ShownTable(grid, table, found, _read_here(grid))
+    return ShownTable(grid, table, found, lambda key: json.loads(published.get(key, "[]")))
 
 
 def _read_here(grid: Grid) -> Callable[[str], History]:
@@ -107,7 +107,7 @@ def file_of(runs: Path, table: str, protocol: str) -> Path:
     return naming.folder(runs) / "dashboards" / paper / f"{name}-{protocol}.json"
 
 
-def make(source: Source, place: LoggerConfig, entity: str | None, site: str | None) -> Made:
+def make(source: ShownTable, place: LoggerConfig, entity: str | None, site: str | None) -> Made:
     """Workspace and report of a table, in the library's types.
 
     Args:

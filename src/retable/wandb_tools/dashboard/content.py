@@ -14,7 +14,7 @@ from typing import Any
 from retable.report import markdown
 from retable.report.site import cell_view
 from retable.report.site import table_pages as pages
-from retable.report.site.inputs import Source
+from retable.report.site.inputs import ShownTable
 from retable.runs.config_keys import flatten, text_of, varying
 from retable.runs.frozen import FrozenRun, recorded
 from retable.runs.history import metrics_of
@@ -85,7 +85,7 @@ class Content:
     links: list[tuple[str, str]]
 
 
-def content_of(source: Source, site: str | None = None) -> Content:
+def content_of(source: ShownTable, site: str | None = None) -> Content:
     """Content of the dashboard of a table.
 
     Args:
@@ -137,7 +137,9 @@ def _settings(planned: Iterable[CellPlan]) -> dict[str, FrozenRun]:
     return {cell.setting.with_seed(0).key: cell.setting for cell in planned}
 
 
-def _group(source: Source, columns: list[str], borne: Mapping[str, list[str]], page: str) -> Group:
+def _group(
+    source: ShownTable, columns: list[str], borne: Mapping[str, list[str]], page: str
+) -> Group:
     grid, spec = source.grid, source.table.spec
     planned = _cells_of(grid, columns)
     keys, lines = _lines(source, planned)
@@ -167,7 +169,7 @@ def _group(source: Source, columns: list[str], borne: Mapping[str, list[str]], p
     )
 
 
-def _cell_title(source: Source, cell: CellPlan) -> str:
+def _cell_title(source: ShownTable, cell: CellPlan) -> str:
     spec = source.table.spec
     row, column = spec.rows[cell.row], spec.columns[cell.column]
     return f"{row.title or cell.row}, {column.title or cell.column}"
@@ -196,7 +198,7 @@ def _filter_tags(
 
 
 def _lines(
-    source: Source, planned: Sequence[CellPlan]
+    source: ShownTable, planned: Sequence[CellPlan]
 ) -> tuple[list[str], list[tuple[str, list[str]]]]:
     spec = source.table.spec
     # A setting that is still to be chosen stands for others.
@@ -234,7 +236,7 @@ def _values(run: FrozenRun) -> tuple[dict[str, str], dict[str, str]]:
     return {key: text_of(value) for key, value in flat.items()}, shown
 
 
-def _named(source: Source, planned: Sequence[CellPlan]) -> list[str]:
+def _named(source: ShownTable, planned: Sequence[CellPlan]) -> list[str]:
     """Keys that the table itself names as what differs; the experiment first."""
     spec = source.table.spec
     texts: list[str] = []
@@ -267,7 +269,7 @@ def _telling(texts: list[dict[str, str]], named: Sequence[str]) -> list[str]:
 # Curves: those that runs have, or those that the table's metrics suggest.
 
 
-def _recorded_curves(source: Source, planned: Sequence[CellPlan]) -> list[str]:
+def _recorded_curves(source: ShownTable, planned: Sequence[CellPlan]) -> list[str]:
     """Metrics of the histories of one run of each setting."""
     names: set[str] = set()
     seen: set[str] = set()
