@@ -19,7 +19,7 @@ from clean_support import age, cache, cleaned, failed, finished, held, save, tre
 from job_support import written
 from retable.admin import clean, clean_rules
 from retable.admin.clean import CATEGORIES, UNASKED, parse_only, remove, survey
-from retable.launch import rerun
+from retable.launch import redo
 from retable.runs import lease, records
 from retable.runs.lease import Lease
 from retable.runs.records import Status
@@ -239,4 +239,4 @@ def test_what_is_read_from_a_frozen_run_is_what_a_launch_writes():
     run = written("launcher.lease_s=5", seed=1)
     assert lease.lease_s(run.folder) == 60
     assert not clean._may_need_source(run.folder, time.time())
-    assert clean.VERIFY == rerun.VERIFY
+    assert clean.VERIFY == redo.VERIFY

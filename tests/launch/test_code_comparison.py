@@ -233,7 +233,7 @@ def test_what_its_commit_refuses_or_fails_at_stays_stale(stale_run, commit):
 
 def test_ctrl_c_in_either_side_stops_and_confirms_nothing(stale_run, commit, monkeypatch, fake):
     commit.answer = Answer({stale_run.key: FIRST}, stopped=True)
-    done = refresh([stale_run], lambda _: None, again=True)
+    done = refresh([stale_run], lambda _: None, redo=True)
     assert (done.stopped, done.stale, fake.log) == (True, [], [])
     commit.answer = None
     original = code_comparison.launch
@@ -255,8 +255,8 @@ def test_ctrl_c_in_either_side_stops_and_confirms_nothing(stale_run, commit, mon
 
 def test_again_replaces_what_could_not_be_confirmed(stale_run, commit):
     commit.change = lambda run: {"results": shifted(run, 0.5)}
-    done = refresh([stale_run], lambda _: None, again=True)
-    assert (done.confirmed, done.again, done.ok) == (0, 1, True)
+    done = refresh([stale_run], lambda _: None, redo=True)
+    assert (done.confirmed, done.redone, done.ok) == (0, 1, True)
     new = published(stale_run)
     assert (new.fingerprint, new.blessings, new.threads) == (stale_run.fingerprint, [], 2)
 

@@ -8,7 +8,7 @@ from again_support import published, rewrite
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from kill_support import LAUNCHED
 from retable.launch.dispatch import Summary, launch
-from retable.launch.rerun import AGAIN, redo, tidy
+from retable.launch.redo import REDO, redo, tidy
 from retable.launch.worker import Exit, perform
 
 
@@ -35,7 +35,7 @@ def test_every_record_is_replaced(stale, runs):
         new = published(run)
         assert (new.fingerprint, new.attempt) == (run.fingerprint, 2)
         assert new.substance() == old.substance()
-    assert not (runs / AGAIN).exists()
+    assert not (runs / REDO).exists()
 
 
 def test_one_that_fails_keeps_its_old_record(stale, runs, fake):
@@ -61,7 +61,7 @@ def test_what_is_left_to_a_cluster_stays_as_it_is(stale, runs):
     def submit(some, folder):
         home.append(folder)
         assert [run.key for run in some] == [run.key for run in stale]
-        assert all(run.config.paths.runs.startswith(str(runs / AGAIN)) for run in some)
+        assert all(run.config.paths.runs.startswith(str(runs / REDO)) for run in some)
         return Summary(queued=len(some))
 
     summary, failed = redo(slurm, submit)
@@ -90,11 +90,11 @@ def test_what_a_job_did_before_it_was_killed_is_put_in_place_and_not_done_again(
     tidy(runs, stale, lambda folder: folder == queued)
     assert [side.exists() for side in sides] == [True, False, False]
     tidy(runs, stale, lambda _: False)
-    assert not (runs / AGAIN).exists()
+    assert not (runs / REDO).exists()
 
 
 def test_tidying_leaves_what_is_not_in_its_place(stale, runs):
-    side = runs / AGAIN / ("a" * 16)
+    side = runs / REDO / ("a" * 16)
     waiting = freeze(f"paths.runs={side}", seed=0)
     launch([waiting])
     tidy(runs, stale, lambda _: False)

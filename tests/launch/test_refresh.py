@@ -54,7 +54,7 @@ def test_one_seed_that_is_bitwise_equal_confirms_its_setting_only(grid, fake, ru
     said = []
     done = refresh(list(grid.runs()), said.append)
     assert [run.config.seed for run in fake.log] == [0]
-    assert (done.settings, done.confirmed, done.again) == (1, 3, 0)
+    assert (done.settings, done.confirmed, done.redone) == (1, 3, 0)
     assert done.ok
     first, second, third = said[0].splitlines()
     assert first == "1 stale setting, 3 runs: one seed of each setting runs again"
@@ -89,7 +89,7 @@ def test_what_differs_is_said_and_done_again_only_when_told(grid, fake, by):
     done = refresh(list(grid.runs()), said.append)
     assert len(fake.log) == 1
     assert not done.ok
-    assert (done.confirmed, done.again) == (0, 0)
+    assert (done.confirmed, done.redone) == (0, 0)
     [why] = done.stale
     assert "(and 2 more of its setting): the present code gives other bits than its record" in why
     assert "because its paper is kept outside of the repository, first in test/accuracy: 0." in why
@@ -100,9 +100,9 @@ def test_what_differs_is_said_and_done_again_only_when_told(grid, fake, by):
     assert "stale" in marks(grid)["slow"]
 
     fake.log.clear()
-    done = refresh(list(grid.runs()), said.append, again=True)
+    done = refresh(list(grid.runs()), said.append, redo=True)
     assert len(fake.log) == 2, "the seed that was run is taken as it is"
-    assert (done.confirmed, done.again, done.same) == (0, 3, 0)
+    assert (done.confirmed, done.redone, done.same) == (0, 3, 0)
     assert done.ok
     for run in setting(grid, "slow"):
         assert published(run).attempt == 2
@@ -133,7 +133,7 @@ def test_measured_times_stay_and_the_rest_is_confirmed(grid, fake):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "execute", timed)
         done = refresh(list(grid.runs()), lambda _: None)
-    assert (done.confirmed, done.again) == (3, 0)
+    assert (done.confirmed, done.redone) == (3, 0)
     for run in setting(grid, "slow"):
         assert measured(published(run)) == 9.0
         assert (
@@ -155,7 +155,7 @@ def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
     assert not done.ok
     assert "the present code does not do it: failed: RuntimeError: no more" in done.text()
     assert "--again" not in done.text(), "what fails would fail again"
-    done = refresh(list(grid.runs()), lambda _: None, again=True)
+    done = refresh(list(grid.runs()), lambda _: None, redo=True)
     assert len(done.stale) == 3
     assert "done again: failed: RuntimeError: no more" in done.text()
     assert [published(run) for run in setting(grid, "slow")] == olds
@@ -173,12 +173,12 @@ def test_a_stopped_refresh_goes_on_where_it_was(grid, fake, monkeypatch):
         return summary
 
     monkeypatch.setattr(code_comparison, "launch", stop_the_second)
-    done = refresh(list(grid.runs()), lambda _: None, again=True)
+    done = refresh(list(grid.runs()), lambda _: None, redo=True)
     assert done.stopped
-    assert done.again == 2
+    assert done.redone == 2
     assert "the same command goes on from here" in done.text()
     fake.log.clear()
-    assert refresh(list(grid.runs()), lambda _: None, again=True).ok
+    assert refresh(list(grid.runs()), lambda _: None, redo=True).ok
     assert [run.config.seed for run in fake.log] == [2]
 
 
@@ -270,7 +270,7 @@ def test_code_that_is_not_committed_is_warned_of_before_it_replaces_a_record(
         provenance, "collect", lambda runs: structs.replace(original(runs), dirty="d" * 64)
     )
     said = []
-    assert refresh(list(grid.runs()), said.append, again=True).again == 3
+    assert refresh(list(grid.runs()), said.append, redo=True).redone == 3
     assert any(text.startswith("warning: the code has changes that are not") for text in said)
 
 

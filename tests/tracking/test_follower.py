@@ -174,7 +174,7 @@ def test_changed_code_is_another_run(monkeypatch):
     frozen.write(changed)
     (run.folder / "record.json").unlink()
     (attempt_of(run) / "record.json").unlink()
-    monkeypatch.setattr("retable.launch.worker.verify_code", lambda _: None)
+    monkeypatch.setattr("retable.launch.worker.refuse_changed_code", lambda _: None)
     perform(run.folder, LAUNCHED)
     assert ledger_of(run).id[:12] == ledger_of(run, 2).id[:12]
     assert ledger_of(run, 2).id[12:] == "ffffff"

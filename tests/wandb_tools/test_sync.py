@@ -212,10 +212,10 @@ def test_what_was_deleted_on_the_server_is_uploaded_again_if_asked_for(server, r
     server.runs.clear()
     assert synced(runs).already == 1
     assert server.runs == {}
-    assert synced(runs, again=True).synced == 1
+    assert synced(runs, forget=True).synced == 1
     check_whole(server, run, 3)
     # What is there is not uploaded twice.
-    assert synced(runs, again=True).synced == 1
+    assert synced(runs, forget=True).synced == 1
     check_whole(server, run, 3)
 
 

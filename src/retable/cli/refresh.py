@@ -37,7 +37,7 @@ def refresh(
     ] = None,
     row: Rows = None,
     column: Columns = None,
-    again: Annotated[
+    redo: Annotated[
         bool, typer.Option("--again", help="do all runs again of settings that came out otherwise")
     ] = False,
     dry_run: Annotated[
@@ -59,7 +59,7 @@ def refresh(
     if dry_run:
         typer.echo(plan_text(_found(name, runs)))
         return
-    done = bring_up(runs, say, again=again, label=label)
+    done = bring_up(runs, say, redo=redo, label=label)
     if not done.settings and not done.back:
         _found(name, runs)
     typer.echo(done.text())

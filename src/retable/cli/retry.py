@@ -26,7 +26,7 @@ def retry_tables(
     *,
     wait: bool,
 ) -> int:
-    """Launch runs of some tables again; returns the exit code.
+    """Retry failed and lost runs of some tables, redo stale ones; returns the exit code.
 
     Args:
         name: as given on the command line.
@@ -68,7 +68,7 @@ def retry_tables(
     if more := _launcher_before(tables, chosen, overrides):
         grids = planned([*more, *overrides])
     orders = orders_of_tables(
-        name, protocol, grids, part=part, wait=wait, prepare=False, publish=False, again=False
+        name, protocol, grids, part=part, wait=wait, prepare=False, publish=False
     )
     settings = {run.key: run for grid in grids for run in _runs(grid) if run.key in chosen}
     names = {key: run.name for key, (run, _) in chosen.items()}
@@ -88,7 +88,7 @@ def retry_tables(
     parts: list[Summary] = [go(plain, None)] if plain else []
     failed: list[str] = []
     if stale and not any(part.stopped for part in parts):
-        from retable.launch.rerun import redo
+        from retable.launch.redo import redo
 
         summary, failed = redo(stale, go)
         parts.append(summary)
@@ -122,7 +122,7 @@ def _launcher_before(
 
 
 def _tidy(tables: list[TableStatus]) -> None:
-    from retable.launch.rerun import tidy
+    from retable.launch.redo import tidy
     from retable.monitor.state import State
 
     done = [

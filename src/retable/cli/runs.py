@@ -1,4 +1,4 @@
-"""Commands about runs: check again, compare, look at what works here."""
+"""Commands about runs: verify, compare, look at what works here."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def verify(
 
     Example: retable verify 3f2a91c0
     """
-    from retable.launch import rerun
+    from retable.launch import redo
     from retable.runs.lookup import find
 
     found = find(run)
-    done = rerun.verify(found, replace=replace)
+    done = redo.verify(found, replace=replace)
     comparison = done.comparison
     if as_json:
         print_json(

@@ -50,7 +50,7 @@ def orders_of_tables(
     wait: bool,
     prepare: bool,
     publish: bool,
-    again: bool,
+    retry_diverged: bool = False,
 ) -> Orders | None:
     """What a launch of tables tells a cluster; None where it is none.
 
@@ -62,7 +62,7 @@ def orders_of_tables(
         wait: see the options.
         prepare: see the options.
         publish: see the options.
-        again: whether diverged runs are started again.
+        retry_diverged: retry diverged runs as well.
     """
     if not is_cluster(grids):
         refuse_without_cluster(None, wait=wait, prepare=prepare, publish=publish)
@@ -79,6 +79,6 @@ def orders_of_tables(
         wait=wait,
         prepare=(*table, *chosen) if prepare else None,
         publish=publish,
-        retry_diverged=again,
+        retry_diverged=retry_diverged,
         say=say,
     )

@@ -124,24 +124,26 @@ def run(
         raise UserError("--max-seeds: belongs to --until-decided; --seeds takes the first so many")
     if until_decided and (row or column or seeds):
         raise UserError("--until-decided: is for whole tables, without --row, --column and --seeds")
-    again = retry == "diverged"
+    diverged = retry == "diverged"
     planned = workflow.plan(
         name, protocol, rows=row, columns=column, seeds=seeds, overrides=overrides
     )
     part = {"row": row, "column": column, "seeds": [str(seeds)] if seeds else None}
     chores = {"wait": wait, "prepare": prepare, "publish": publish}
-    orders = orders_of_tables(name, protocol, planned, part=part, again=again, **chores)
+    orders = orders_of_tables(name, protocol, planned, part=part, retry_diverged=diverged, **chores)
     if until_decided:
         if is_cluster(planned) and not wait:
             raise UserError("--until-decided: looks at results, so on a cluster it needs --wait")
         ok, planned = run_until_decided(
             planned,
             max_seeds,
-            lambda grids: _ended(workflow.launch_once(grids, retry_diverged=again, orders=orders)),
+            lambda grids: _ended(
+                workflow.launch_once(grids, retry_diverged=diverged, orders=orders)
+            ),
         )
     else:
         refuse_beside_looks(planned)
-        outcome = workflow.launch(planned, retry_diverged=again, orders=orders)
+        outcome = workflow.launch(planned, retry_diverged=diverged, orders=orders)
         ok, planned = _ended(outcome), outcome.grids
     # Whole tables, however little was asked for: what is missing has to show as missing.
     whole = workflow.plan(name, protocol) if row or column or seeds else planned

@@ -34,7 +34,7 @@ def sync(
     ] = None,
     protocol: Protocol = "paper",
     workers: Annotated[int, typer.Option(min=1, help="uploads at once")] = 4,
-    again: Annotated[
+    forget: Annotated[
         bool, typer.Option("--again", help="upload also what is remembered as done")
     ] = False,
     entity: Entity = None,
@@ -78,7 +78,7 @@ def sync(
             found.locals,
             target,
             workers=workers,
-            again=again,
+            forget=forget,
             say=shown.say,
             ended=shown.advance,
         )

@@ -219,7 +219,7 @@ def launch(
 
     Args:
         grids: of :func:`plan`.
-        retry_diverged: start diverged runs again as well.
+        retry_diverged: retry diverged runs as well.
         orders: what a cluster's launcher is told besides.
         say: prints a line about how it goes.
 

@@ -276,7 +276,7 @@ def _follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], ind
             raise TimeoutError(f"{attempt}: was not announced in {JOIN_S:g} s")
         time.sleep(_LOOK_S)
     run = frozen.read(attempt.parents[1])
-    worker.verify_code(run)
+    worker.refuse_changed_code(run)
     set_threads(run.config.device.threads)
     device = resolved_device(run.config.device.accelerator)
     resume = _the_same(said.resume, identity_of(run, device))

@@ -19,7 +19,7 @@ from msgspec import structs
 from retable.launch import stale
 from retable.launch.checks import workers_of
 from retable.launch.code_comparison import Sides, ending_of
-from retable.launch.rerun import leased, put_in_place
+from retable.launch.redo import leased, put_in_place
 from retable.launch.stale import RefreshPlan, Stale
 from retable.runs import frozen, provenance, records
 from retable.runs.equality import compare
@@ -42,7 +42,7 @@ class Refreshed:
         confirmed: records whose code was found to compute the same.
         other_numbers: settings among them whose record says other numbers than this processor.
         back: records of code that is the present one again.
-        again: runs done again.
+        redone: runs done again, whose new records are in the place of the old ones.
         same: those of them with the same result.
         stale: those that stay so, and why.
         advice: what one could do about them.
@@ -53,7 +53,7 @@ class Refreshed:
     confirmed: int = 0
     other_numbers: int = 0
     back: int = 0
-    again: int = 0
+    redone: int = 0
     same: int = 0
     stale: list[str] = field(default_factory=list[str])
     advice: str = ""
@@ -73,8 +73,8 @@ class Refreshed:
             return "\n".join(lines) or "nothing is stale"
         settings = counted(self.settings, "stale setting")
         line = f"{settings}: {counted(self.confirmed, 'record')} confirmed"
-        if self.again:
-            line += f", {counted(self.again, 'run')} done again ({self.same} with the same result)"
+        if self.redone:
+            line += f", {counted(self.redone, 'run')} done again ({self.same} with the same result)"
         lines.append(line)
         if self.other_numbers:
             lines.append(
@@ -118,18 +118,18 @@ def refresh(
     runs: Sequence[FrozenRun],
     say: Say,
     *,
-    again: bool = False,
+    redo: bool = False,
     label: Callable[[FrozenRun], str] = lambda run: run.label,
 ) -> Refreshed:
     """Confirm the stale records among some runs where the present code gives the old bits.
 
-    Old records stand until new ones are there; a refresh that was stopped goes on when called
-    again. What was published is not touched.
+    Old records stand until new ones are there; a refresh that was stopped goes on with the next
+    call. What was published is not touched.
 
     Args:
         runs: frozen for the present code, below one folder.
         say: told what happens.
-        again: do all runs again of the settings that could not be confirmed.
+        redo: redo all runs of the settings that could not be confirmed.
         label: what a run is called.
 
     Raises:
@@ -139,7 +139,7 @@ def refresh(
     if not found.groups and not found.back:
         return Refreshed()
     say(plan_text(found))
-    return _Refresh(found, say, label).go(again=again)
+    return _Refresh(found, say, label).go(redo=redo)
 
 
 class _Refresh:
@@ -155,8 +155,8 @@ class _Refresh:
         self.reasons: dict[str, str] = {}
         self.differing: list[Stale] = []
 
-    def go(self, *, again: bool) -> Refreshed:
-        """Confirm what can be, and do the rest again where that is asked for."""
+    def go(self, *, redo: bool) -> Refreshed:
+        """Confirm what can be, and redo the rest where that is asked for."""
         done = self.done
         for run, record in self.back:
             done.back += self._put(run, record, {"fingerprint": run.fingerprint})
@@ -166,7 +166,7 @@ class _Refresh:
             self._by_both_sides()
             unconfirmed = [group for group in self.groups if group.probe.key in self.reasons]
             lines = [self._line(group) for group in unconfirmed]
-            if again and unconfirmed and not done.stopped:
+            if redo and unconfirmed and not done.stopped:
                 if self.now.dirty:
                     self.say(
                         "warning: the code has changes that are not committed; what is done again"
@@ -174,7 +174,7 @@ class _Refresh:
                     )
                 for line in lines:
                     self.say(f"done again: {line}")
-                self._do_again(unconfirmed)
+                self._redo(unconfirmed)
             else:
                 done.stale += lines
                 done.advice = self._advice()
@@ -280,8 +280,8 @@ class _Refresh:
             return False
         return True
 
-    def _do_again(self, groups: Sequence[Stale]) -> None:
-        """Do all runs of some settings again; each replaces its record when it is done."""
+    def _redo(self, groups: Sequence[Stale]) -> None:
+        """Redo all runs of some settings; each replaces its record when it is done."""
         done, pairs = self.done, [pair for group in groups for pair in group.runs]
         refused = self.sides.by_the_present([record for _, record in pairs])
         done.stopped = self.sides.stopped
@@ -301,7 +301,7 @@ class _Refresh:
             except (UserError, OSError) as error:
                 done.stale.append(f"{self.label(run)}: {error}")
             else:
-                done.again += 1
+                done.redone += 1
 
 
 def _whose(group: Stale) -> str:

@@ -20,7 +20,7 @@ class Stale:
 
     Attributes:
         runs: with their records.
-        probe: the run that is done again.
+        probe: the run that is done by both codes.
         record: its record.
         commit: that is run beside the present code; None where it is compared with the record.
         reason: why it is.

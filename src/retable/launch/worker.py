@@ -71,7 +71,7 @@ class Ending:
     error: str | None = None
 
 
-def verify_code(run: frozen.FrozenRun) -> None:
+def refuse_changed_code(run: frozen.FrozenRun) -> None:
     """Refuse where the code differs from what the run was frozen for."""
     now = fingerprint(run.targets)
     if now != run.fingerprint:
@@ -102,7 +102,7 @@ def attempt(folder: Path, launched: Launched, stop: threading.Event | None = Non
         UserError: where config or code are not what was frozen.
     """
     run = frozen.read(folder)
-    verify_code(run)
+    refuse_changed_code(run)
     try:
         lease = Lease.acquire(folder, run.config.launcher.lease_s)
         if lease is None:

@@ -123,7 +123,7 @@ def sync(
     target: Target,
     *,
     workers: int = 4,
-    again: bool = False,
+    forget: bool = False,
     waits: Sequence[float] = WAITS_S,
     say: Callable[[str], None],
     ended: Callable[[], None] = lambda: None,
@@ -137,7 +137,7 @@ def sync(
         runs: what there is here, all of one folder.
         target: where it goes.
         workers: uploads at once.
-        again: ask the server also about those that are remembered as done.
+        forget: ask the server also about those that are remembered as done.
         waits: seconds before each new attempt where the network fails.
         say: told of pauses.
         ended: called for each run that is done with, whatever came of it.
@@ -147,7 +147,7 @@ def sync(
     """
     flaws = {run.id: flaw for run in runs if (flaw := run.flaw())}
     whole = [run for run in runs if run.id not in flaws]
-    todo = [run for run in whole if again or not sync_state.is_current(run, target.where(run))]
+    todo = [run for run in whole if forget or not sync_state.is_current(run, target.where(run))]
     outcome = Synced(
         already=len(whole) - len(todo),
         failed=[f"{run.name}: {flaws[run.id]}" for run in runs if run.id in flaws],

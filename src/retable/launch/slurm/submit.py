@@ -40,7 +40,7 @@ class Orders:
         wait: follow until the runs have ended.
         prepare: arguments of ``retable prepare``, to be done before; None: not.
         publish: whether the table is printed and published behind.
-        retry_diverged: start diverged runs again as well.
+        retry_diverged: retry diverged runs as well.
         runs: folder of all runs, where these are done in a side folder of it; their records are to
             replace those of the same runs.
         say: prints a line for people.

@@ -114,8 +114,8 @@ def put_in_place(runs: Path, entry: Entry) -> None:
     """
     if entry.home is None:
         return
-    from retable.launch import rerun
+    from retable.launch import redo
     from retable.runs import frozen
 
     side = runs / entry.folder
-    rerun.put_in_place_once(frozen.read(side).below(runs), side)
+    redo.put_in_place_once(frozen.read(side).below(runs), side)

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from again_support import published, rewrite, shifted
 from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
-from retable.launch import rerun, worker
+from retable.launch import redo, worker
 from retable.launch.dispatch import launch
 from retable.runs import records
 from retable.runs.lease import Lease
@@ -27,7 +27,7 @@ def run(fake):
 
 def test_the_same_again_is_bitwise_equal_and_changes_nothing(run, runs):
     before = (run.folder / "record.json").read_bytes()
-    done = rerun.verify(find(run.key))
+    done = redo.verify(find(run.key))
     assert done.comparison.kind == "bitwise equal"
     assert done.comparison.context == []
     assert (run.folder / "record.json").read_bytes() == before
@@ -43,7 +43,7 @@ def test_another_device_or_version_is_said_and_a_small_difference_tolerated(run)
         device="cuda",
         provenance=structs.replace(record.provenance, torch="1.0"),
     )
-    comparison = rerun.verify(find(run.key)).comparison
+    comparison = redo.verify(find(run.key)).comparison
     assert comparison.kind == "equal within tolerance"
     assert "device cuda / cpu" in comparison.context
     assert any(text.startswith("torch 1.0 / ") for text in comparison.context)
@@ -52,7 +52,7 @@ def test_another_device_or_version_is_said_and_a_small_difference_tolerated(run)
 
 def test_a_small_difference_without_a_reason_is_pointed_out(run):
     rewrite(run, results=shifted(run, 1e-6))
-    comparison = rerun.verify(find(run.key)).comparison
+    comparison = redo.verify(find(run.key)).comparison
     assert comparison.kind == "equal within tolerance"
     assert "should be bitwise" in comparison.detail
 
@@ -63,7 +63,7 @@ def test_where_they_part_first_is_named(run):
     text = path.read_text().replace('"train/lr":0.1', '"train/lr":0.2')
     assert text != path.read_text()
     path.write_text(text)
-    comparison = rerun.verify(find(run.key)).comparison
+    comparison = redo.verify(find(run.key)).comparison
     assert comparison.kind == "different"
     assert comparison.detail.startswith("first in epoch 0, train/lr: 0.2 / 0.1")
 
@@ -75,7 +75,7 @@ def test_a_run_that_fails_now_is_different(run, monkeypatch):
     from retable.training import execute as runner
 
     monkeypatch.setattr(runner, "execute", broken)
-    done = rerun.verify(find(run.key), replace=True)
+    done = redo.verify(find(run.key), replace=True)
     assert done.comparison.kind == "different"
     assert "failed: RuntimeError: no more" in done.comparison.detail
     assert not done.replaced
@@ -84,7 +84,7 @@ def test_a_run_that_fails_now_is_different(run, monkeypatch):
 
 def test_replace_puts_the_new_record_in_place_under_the_lease(run, monkeypatch, runs):
     old = rewrite(run, fingerprint="f" * 64, results=shifted(run, 0.1))
-    done = rerun.verify(find(run.key), replace=True)
+    done = redo.verify(find(run.key), replace=True)
     assert done.replaced
     new = published(run)
     assert new.fingerprint == run.fingerprint
@@ -103,7 +103,7 @@ def test_nothing_is_replaced_while_another_runner_holds_it(run, monkeypatch):
     assert lease is not None
     try:
         with pytest.raises(UserError, match="another runner holds it"):
-            rerun.verify(find(run.key), replace=True)
+            redo.verify(find(run.key), replace=True)
     finally:
         lease.release()
     assert published(run) == before
@@ -119,12 +119,12 @@ def test_a_kill_while_replacing_leaves_the_old_or_the_new_record(run, monkeypatc
 
     old, side = rewrite(run, fingerprint="f" * 64), side_of(run)
     with monkeypatch.context() as patch:
-        owner = rerun.shutil if step == "copytree" else rerun.records
+        owner = redo.shutil if step == "copytree" else redo.records
         patch.setattr(owner, step, kill)
         with pytest.raises(Killed):
-            rerun.put_in_place(run, side)
+            redo.put_in_place(run, side)
     assert records.read_run(run.folder, pytest.fail) == old
-    rerun.put_in_place(run, side)
+    redo.put_in_place(run, side)
     assert records.read_run(run.folder, pytest.fail).fingerprint == run.fingerprint
 
 
@@ -138,7 +138,7 @@ def side_of(run):
 def test_a_diverged_run_is_compared_by_its_end(fake):
     frozen = freeze("model.fail=diverge")
     launch([frozen])
-    done = rerun.verify(find(frozen.key), replace=True)
+    done = redo.verify(find(frozen.key), replace=True)
     assert done.comparison.kind == "bitwise equal"
     assert not done.replaced  # only a done one may be put in place
     assert newest(frozen).attempt == 1
@@ -148,17 +148,17 @@ def test_what_has_no_result_cannot_be_verified(fake):
     frozen = freeze("model.fail=raise")
     launch([frozen])
     with pytest.raises(UserError, match="is failed; only an ended run has a result"):
-        rerun.verify(find(frozen.key))
+        redo.verify(find(frozen.key))
 
 
 def test_stopped_is_said_so(run, monkeypatch):
     monkeypatch.setattr(worker, "perform", lambda *_: worker.Exit.DONE)
-    original = rerun.launch
+    original = redo.launch
 
     def stopped(runs, **more):
         summary = original([], **more)
         summary.stopped = True
         return summary
 
-    monkeypatch.setattr(rerun, "launch", stopped)
-    assert rerun.verify(find(run.key)).stopped
+    monkeypatch.setattr(redo, "launch", stopped)
+    assert redo.verify(find(run.key)).stopped

@@ -1,4 +1,4 @@
-"""Do recorded runs again, aside: verify what a record says, put newer records in their place."""
+"""Do recorded runs aside: to verify a record, or to redo it and put the new one in its place."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 VERIFY = "_verify"
 """Side folder below that of all runs, where a run is verified."""
 
-AGAIN = "_again"
-"""Side folder below that of all runs: below it one per state of the code, so that what older code
-has left is never taken for the new result."""
+REDO = "_again"
+"""Side folder below that of all runs, where runs are redone: below it one per state of the code, so
+that what older code has left is never taken for the new result."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """Outcome of running a recorded run again."""
+    """Outcome of a verification."""
 
     recorded: Recorded
     comparison: Comparison
@@ -46,11 +46,11 @@ class Verified:
 
 
 def verify(recorded: Recorded, *, replace: bool = False) -> Verified:
-    """Run a recorded run again, in a folder of its own, and compare.
+    """Verify a recorded run: run it in a folder of its own, and compare.
 
     Args:
         recorded: done or diverged.
-        replace: put the new record in the place of the recorded one.
+        replace: redo it: put the new record in the place of the recorded one.
 
     Raises:
         UserError: where there is nothing to compare or nothing that could be replaced.
@@ -116,7 +116,7 @@ def put_in_place(run: FrozenRun, side: Path) -> None:
 
     Args:
         run: the run among the others.
-        side: the run's folder where it was done again.
+        side: the run's folder where it was redone.
 
     Raises:
         UserError: where another runner holds the run.
@@ -152,7 +152,7 @@ def _same_attempt(one: Record | None, other: Record | None) -> bool:
 def redo(
     runs: Sequence[FrozenRun], start: Callable[[list[FrozenRun], Path], Summary]
 ) -> tuple[Summary, list[str]]:
-    """Do runs again at a side, and put each new record in the place of the old one.
+    """Redo runs: do them at a side, and put each new record in the place of the old one.
 
     Those that are left to a cluster are put in place by their jobs.
 
@@ -165,7 +165,7 @@ def redo(
     """
     home = Path(runs[0].config.paths.runs).absolute()
     code = hashlib.sha256("".join(sorted({run.fingerprint for run in runs})).encode()).hexdigest()
-    side = home / AGAIN / code[:16]
+    side = home / REDO / code[:16]
     # What a job has done, and was killed before it put it in its place.
     failed = [text for run in runs if (text := _place(run, side))]
     left = [run for run in runs if not _has_result(run, side)]
@@ -208,10 +208,10 @@ def tidy(home: Path, runs: Collection[FrozenRun], queued: Callable[[str], bool])
 
     Args:
         home: folder of all runs.
-        runs: that may have been done again.
+        runs: that may have been redone.
         queued: whether a task of the queue is about a folder, which would then do it once more.
     """
-    sides = [path for path in (home / AGAIN).glob("*") if path.is_dir()]
+    sides = [path for path in (home / REDO).glob("*") if path.is_dir()]
     for side in sides:
         for run in runs:
             folder = side / run.config.paper / run.key
