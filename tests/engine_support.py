@@ -1,18 +1,23 @@
-"""A forkserver that forks nothing, to drive the engine through every ending of a run."""
+"""A forkserver that forks nothing, to drive a pool through every ending of a run."""
 
 from __future__ import annotations
 
 import json
-from collections import deque
+import math
 
 import pytest
 
 from retable.config.compose import compose, hydra_ready
-from retable.launch import dispatch
-from retable.launch.dispatch import Summary
+from retable.launch import local
 from retable.launch.forkserver_client import Ended
+from retable.launch.slurm import supervisor
+from retable.launch.slurm.signals import Told
+from retable.launch.slurm.submission import Entry
+from retable.launch.slurm.supervisor import Supervisor
+from retable.launch.slurm.task_history import Past
 from retable.launch.worker import new_attempt, perform
-from retable.runs import frozen, records
+from retable.runs import frozen, provenance, records
+from retable.runs.attempts import Launched
 from retable.runs.lease import Holder
 
 
@@ -28,7 +33,7 @@ def newest(run):
 class Fake:
     """Stands in for the forkserver: performs here, or ends as a script says.
 
-    A script is a function of the run that returns an exit code.
+    A script is a function of run and process that returns an exit code, or an ``Ended``.
     """
 
     script = None
@@ -63,16 +68,27 @@ class Fake:
         pid, run = next(iter(self.running.items()))
         del self.running[pid]
         script = Fake.script or (lambda run, pid: perform(run.folder, self.launched))
-        return [Ended(run, pid, int(script(run, pid)))]
+        how = script(run, pid)
+        return [how if isinstance(how, Ended) else Ended(run, pid, int(how))]
 
     def signal_all(self, number):
         Fake.log.append(number)
 
 
+class Supervised(Fake):
+    """A job's."""
+
+    def __init__(self, targets, source=None, supervised=False):
+        assert supervised
+        super().__init__(targets, source)
+
+
 @pytest.fixture
 def fake(monkeypatch):
     Fake.script, Fake.log, Fake.most = None, [], 0
-    monkeypatch.setattr(dispatch, "Forkserver", Fake)
+    monkeypatch.setattr(local, "Forkserver", Fake)
+    monkeypatch.setattr(supervisor, "Forkserver", Supervised)
+    monkeypatch.setattr(supervisor, "_SUSPENSE_S", 0.0)
     return Fake
 
 
@@ -84,9 +100,25 @@ def dies(run, pid, *, attempt=True):
         new_attempt(run.folder)
 
 
-def engine_of(fake, *runs):
-    """An engine in the middle of its work."""
-    made = dispatch._Engine(deque(runs), Summary(), lambda r: r.label)
-    made.progress = dispatch.Progress(len(runs), shown=False)
-    made.server = fake([])
-    return made
+class Bench:
+    """A task's runs with what was said about them."""
+
+    def __init__(self, runs, *works, at_once=1, past=(), before=0):
+        self.events = []
+        self.told = Told(90.0)
+        self.told.end = math.inf
+        pairs = [(Entry(folder=str(w.folder.relative_to(runs)), before=before), w) for w in works]
+        launched = Launched(provenance.collect(runs), at_once)
+        self.supervisor = Supervisor(pairs, runs, launched, Past.of(past), self.told, self._say)
+
+    def _say(self, event, **about):
+        json.dumps(about)
+        self.events.append((event, about))
+
+    def go(self):
+        self.supervisor.go(None)
+        return self
+
+    @property
+    def said(self):
+        return [(event, about.get("status") or about.get("error")) for event, about in self.events]

@@ -1,4 +1,4 @@
-"""The engine: what is started, what is not, and what is said about how it ended."""
+"""A launch: what is started, what is not, and what is said about how it ended."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from engine_support import dies, fake, freeze, newest  # noqa: F401 - fake is a fixture
-from retable.launch import dispatch
 from retable.launch.checks import workers_of
-from retable.launch.dispatch import Summary, launch
+from retable.launch.dispatch import launch
+from retable.launch.summary import Summary
 from retable.launch.worker import Exit, new_attempt, perform
-from retable.runs import frozen, records
+from retable.runs import frozen, provenance, records
+from retable.runs.attempts import Launched
 from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.tracking import ledger
@@ -72,11 +73,10 @@ def test_what_many_runs_fail_of_is_said_once(fake, capsys):
     ]
 
 
-def test_workers_bound_what_goes_on_at_once(fake):
-    runs = [freeze("launcher.workers=3").with_seed(seed) for seed in range(5)]
-    assert launch(runs).done == 5
-    assert fake.most == 3
-    assert newest(runs[0]).workers == 3
+def test_how_many_runs_go_on_at_once(fake):
+    run = freeze("launcher.workers=2")
+    launch([run, run.with_seed(1), run.with_seed(2)])
+    assert newest(run).workers == 2
     assert workers_of(freeze("device.threads=1000")) == 1
     assert workers_of(freeze()) == len(os.sched_getaffinity(0))
 
@@ -149,43 +149,6 @@ def test_refused_runs_are_counted_as_failed(fake):
     assert message == "refused to start; the reason is above"
 
 
-def test_held_elsewhere_is_waited_for(fake, monkeypatch):
-    monkeypatch.setattr(dispatch, "_WAIT_FOR_OTHERS_S", 0.05)
-    run, other = freeze(), freeze(seed=1)
-    frozen.write(run)
-    held = [Lease.acquire(run.folder, 60)]
-    looked = []
-    real = dispatch.is_held
-
-    def is_held(folder, lease_s):
-        looked.append(folder)
-        if len(looked) == 3:
-            # It was done there.
-            held.pop().release()
-            perform(
-                run.folder, dispatch.Launched(dispatch.provenance.collect(run.folder.parents[1]))
-            )
-        return real(folder, lease_s)
-
-    monkeypatch.setattr(dispatch, "is_held", is_held)
-    summary = launch([run, other])
-    assert (summary.done, summary.elsewhere) == (1, 1)
-    assert summary.ok
-    assert len(looked) == 3
-    assert fake.log == [run, other], "started again and again while it was held"
-
-
-def test_freed_elsewhere_without_a_record_is_taken_over(fake, monkeypatch):
-    monkeypatch.setattr(dispatch, "_WAIT_FOR_OTHERS_S", 0.05)
-    run = freeze()
-    frozen.write(run)
-    held = Lease.acquire(run.folder, 60)
-    real = dispatch.is_held
-    monkeypatch.setattr(dispatch, "is_held", lambda *a: (held.release(), real(*a))[1])
-    assert launch([run]) == Summary(done=1)
-    assert fake.log == [run, run]
-
-
 def test_what_cannot_be_launched_together_is_refused_before_anything_is_written(fake, runs):
     pairs = [
         ("launcher", freeze(), freeze("launcher.workers=1", seed=1)),
@@ -231,7 +194,7 @@ def test_runs_that_w_and_b_lacks_something_of_are_counted_at_the_end(fake, capsy
     """As after a follower or W&B's service was killed, or the disk was full."""
 
     def lose(run, pid):
-        code = perform(run.folder, dispatch.Launched(dispatch.provenance.collect(runs[0].folder)))
+        code = perform(run.folder, Launched(provenance.collect(runs[0].folder)))
         attempt = records.attempts(run.folder)[0]
         if run in incomplete:
             replace(ledger.read(attempt), finished=False).write(attempt)

@@ -153,14 +153,14 @@ def test_a_wrong_sweep_is_one_line_and_exit_code_2(retable, runs):
 
 def test_what_a_sweeper_gets_back(runs):
     """Results of each job by metric; empty where there is no record."""
-    from retable.launch import dispatch
+    from retable.launch import local
 
     with hydra_ready():
         run = frozen.freeze(compose(["experiment=digits/smoke", "seed=0"]))
     frozen.write(run)
     perform(run.folder, LAUNCHED)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "_Engine", None)
+        patch.setattr(local, "launch", None)
         [values] = hydra_sweep.launch_jobs([["experiment=digits/smoke", "seed=0"]])
     record = json.loads((run.folder / "record.json").read_text())
     assert values == {r["metric"]: r["value"] for r in record["results"]}

@@ -7,8 +7,9 @@ import pytest
 from again_support import published, rewrite
 from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from kill_support import LAUNCHED
-from retable.launch.dispatch import Summary, launch
+from retable.launch.dispatch import launch
 from retable.launch.redo import REDO, redo, tidy
+from retable.launch.summary import Summary
 from retable.launch.worker import Exit, perform
 
 

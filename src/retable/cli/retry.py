@@ -12,7 +12,7 @@ from retable.cli import workflow
 from retable.cli.options import STOPPED, say, warn
 
 if TYPE_CHECKING:
-    from retable.launch.dispatch import Summary
+    from retable.launch.summary import Summary
     from retable.monitor.table_status import TableStatus
     from retable.runs.frozen import FrozenRun
 
@@ -37,8 +37,9 @@ def retry_tables(
         wait: follow until they have ended, on a cluster.
     """
     from retable.cli.slurm_options import orders_of_tables
-    from retable.launch.dispatch import Summary, launch
+    from retable.launch.dispatch import launch
     from retable.launch.slurm.sacct import Accounting
+    from retable.launch.summary import Summary
     from retable.monitor.table_status import survey
     from retable.report import listing
     from retable.wandb_tools.table_tags import write_tags

@@ -1,1 +1,1 @@
-"""Starting runs: frozen runs, leases, attempts, and the engine that drives them."""
+"""Starting runs: frozen runs, leases, attempts, and the pool that keeps them going."""

@@ -11,7 +11,8 @@ from retable.config.compose import check_overrides, compose, hydra_ready, lenien
 from retable.config.compose_cache import planning
 from retable.config.hydra_errors import in_words
 from retable.launch.checks import check_together
-from retable.launch.dispatch import Summary, launch
+from retable.launch.dispatch import launch
+from retable.launch.summary import Summary
 from retable.runs import records
 from retable.runs.frozen import FrozenRun, freeze
 from retable.runs.identity import targets_of

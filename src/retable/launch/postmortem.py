@@ -9,19 +9,19 @@ from pathlib import Path
 
 from retable.launch.forkserver_client import Ended
 from retable.launch.worker import Exit
-from retable.runs import provenance, records
+from retable.runs import records
 from retable.runs.attempts import Launched, bare_record, new_attempt
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import Lease, read_holder
-from retable.runs.records import Provenance, Record, RecordError, Status
+from retable.runs.records import Record, RecordError, Status
 
 
-def newest(run: FrozenRun, status: Status) -> Record | None:
-    """The record of a run's newest attempt, where it has this status."""
+def newest(run: FrozenRun, *statuses: Status) -> Record | None:
+    """The record of a run's newest attempt, where it has one of these statuses."""
     with suppress(OSError, RecordError):
         for folder in records.attempts(run.folder)[:1]:
             record = records.read(folder / records.RUN_RECORD)
-            return record if record is not None and record.status is status else None
+            return record if record is not None and record.status in statuses else None
     return None
 
 
@@ -37,13 +37,12 @@ def first_line(run: FrozenRun, record: Record) -> str:
     return f"{(record.error or record.status).splitlines()[0]} ({folder})"
 
 
-def failure(ended: Ended, workers: int, known: Provenance | None = None) -> str:
+def failure(ended: Ended, launched: Launched) -> str:
     """Why a job failed, in one line; leaves a record for a process that could not.
 
     Args:
         ended: the job.
-        workers: runs that the launch keeps going at once, for the record.
-        known: provenance, for the record; collected where None.
+        launched: provenance and runs at once, for the record.
     """
     if ended.error:
         return ended.error
@@ -59,7 +58,7 @@ def failure(ended: Ended, workers: int, known: Provenance | None = None) -> str:
         reason = " (out of memory, or killed by someone)" if name == "SIGKILL" else ""
         message = f"killed by {name}{reason}"
     with suppress(OSError, RecordError):
-        record = record_death(ended, message, workers, known)
+        record = record_death(ended, message, launched)
         return first_line(ended.run, record) if record else message
     return message
 
@@ -81,11 +80,7 @@ def give_up(run: FrozenRun, message: str, launched: Launched) -> None:
 
 
 def record_death(
-    ended: Ended,
-    message: str,
-    workers: int,
-    known: Provenance | None = None,
-    status: Status = Status.FAILED,
+    ended: Ended, message: str, launched: Launched, status: Status = Status.FAILED
 ) -> Record | None:
     """Leave a record for an attempt whose process could not write one itself.
 
@@ -95,8 +90,7 @@ def record_death(
     Args:
         ended: the dead process.
         message: why it died.
-        workers: runs that the launch keeps going at once.
-        known: provenance; collected where None.
+        launched: provenance and runs at once.
         status: what its attempt comes to.
 
     Raises:
@@ -106,8 +100,7 @@ def record_death(
     attempt = next(iter(records.attempts(run.folder)), None)
     if attempt is None or not holds(ended) or (attempt / records.RUN_RECORD).exists():
         return None
-    known = known or provenance.collect(Path(run.config.paths.runs))
-    record = _dead(run, Launched(known, workers), attempt, status, message)
+    record = _dead(run, launched, attempt, status, message)
     records.write_attempt(attempt, record)
     return record
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from retable.util.text import duration
 
 if TYPE_CHECKING:
-    from retable.launch.dispatch import Summary
+    from retable.launch.summary import Summary
 
 _PLAIN_EVERY_S = 10.0
 

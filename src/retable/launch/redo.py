@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from retable.launch.dispatch import Summary, launch
+from retable.launch.dispatch import launch
+from retable.launch.summary import Summary
 from retable.launch.worker import new_attempt
 from retable.runs import frozen, provenance, records
 from retable.runs.equality import Comparison, compare

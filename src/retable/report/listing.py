@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from retable.launch.dispatch import Summary, warn
+from retable.launch.dispatch import warn
+from retable.launch.summary import Summary
 from retable.report import formatting
 from retable.runs import records
 from retable.runs.frozen import FrozenRun

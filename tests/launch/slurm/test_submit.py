@@ -14,7 +14,7 @@ import pytest
 from engine_support import freeze
 from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
 from job_support import LAUNCHED
-from retable.launch import dispatch
+from retable.launch import local
 from retable.launch.checks import check_together
 from retable.launch.dispatch import launch
 from retable.launch.slurm.open_jobs import LEASE_S
@@ -327,6 +327,6 @@ def test_the_hint_names_a_runs_folder_that_is_not_the_usual_one(fake_slurm, tmp_
 
 
 def test_the_local_launcher_never_calls_slurm(fake_slurm, monkeypatch):
-    monkeypatch.setattr(dispatch._Engine, "go", lambda self: None)
+    monkeypatch.setattr(local, "launch", lambda *_: None)
     launch([freeze()])
     assert fake_slurm.calls() == []

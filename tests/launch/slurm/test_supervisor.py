@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
 import signal
 import threading
 import time
 
 import pytest
 
-from engine_support import Fake as Plain
-from engine_support import dies
-from job_support import LAUNCHED, freeze, record_of
+from engine_support import Bench, dies, fake  # noqa: F401 - fake is a fixture
+from job_support import LAUNCHED, record_of, written
 from retable.launch.forkserver_client import Ended
 from retable.launch.slurm import supervisor
-from retable.launch.slurm.signals import Told
-from retable.launch.slurm.submission import Entry
-from retable.launch.slurm.supervisor import Supervisor, Work
-from retable.launch.slurm.task_history import Past
 from retable.launch.worker import perform
-from retable.runs import frozen, records
-from retable.runs.attempts import Launched
-from retable.runs.lease import Lease
+from retable.runs import records
 from retable.runs.records import Status
-
-
-class Fake(Plain):
-    """The engine's, supervised."""
-
-    def __init__(self, targets, source=None, supervised=False):
-        assert supervised
-        super().__init__(targets, source)
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    Plain.script, Plain.log, Plain.most = None, [], 0
-    monkeypatch.setattr(supervisor, "Forkserver", Fake)
-    monkeypatch.setattr(supervisor, "_SUSPENSE_S", 0.0)
-    return Plain
 
 
 def done(run, stop=None):
@@ -47,47 +22,10 @@ def done(run, stop=None):
     return perform(run.folder, LAUNCHED, stop)
 
 
-class Bench:
-    """A task's runs with what was said about them."""
-
-    def __init__(self, runs, *works, at_once=1, past=(), before=0):
-        self.events = []
-        self.told = Told(90.0)
-        self.told.end = math.inf
-        entries = [Entry(folder=str(run.folder.relative_to(runs)), before=before) for run in works]
-        launched = Launched(LAUNCHED.provenance, at_once)
-        pairs = [Work(entry, run) for entry, run in zip(entries, works, strict=True)]
-        self.supervisor = Supervisor(pairs, runs, launched, Past.of(past), self.told, self._say)
-
-    def _say(self, event, **about):
-        json.dumps(about)
-        self.events.append((event, about))
-
-    def go(self):
-        self.supervisor.go(None)
-        return self
-
-    @property
-    def said(self):
-        return [(event, about.get("status") or about.get("error")) for event, about in self.events]
-
-
-def written(*overrides, seed=0):
-    run = freeze(*overrides, seed=seed)
-    frozen.write(run)
-    return run
-
-
 def test_runs_are_done_and_nothing_is_left(fake, runs):
-    bench = Bench(runs, written(), written(seed=1), at_once=2).go()
+    bench = Bench(runs, written(), written(seed=1)).go()
     assert bench.said == [("ended", Status.DONE)] * 2
     assert (bench.supervisor.ok, bench.supervisor.left) == (True, {})
-    assert fake.most == 2
-
-
-def test_no_more_runs_at_once_than_the_task_says(fake, runs):
-    Bench(runs, *[written(seed=seed) for seed in range(3)], at_once=1).go()
-    assert fake.most == 1
 
 
 def test_a_killed_run_is_started_again_once_and_then_failed(fake, runs):
@@ -157,7 +95,7 @@ def test_a_fault_of_its_own_is_final_and_the_siblings_go_on(fake, runs, fail, st
 def test_changed_code_is_refused_with_the_reason(fake, runs, monkeypatch):
     run = written()
     monkeypatch.setattr(
-        Fake, "wait", lambda self, timeout: [Ended(self.running.popitem()[1], 1, 2, error="why")]
+        fake, "wait", lambda self, timeout: [Ended(self.running.popitem()[1], 1, 2, error="why")]
     )
     bench = Bench(runs, run).go()
     assert bench.said == [("refused", "why")]
@@ -192,41 +130,6 @@ def test_attempts_before_the_submission_do_not_count_against_a_run(fake, runs):
     assert bench.said == [("ended", Status.DONE)]
 
 
-def test_a_run_that_others_hold_is_waited_for(fake, runs, monkeypatch):
-    monkeypatch.setattr(supervisor, "_WAIT_FOR_OTHERS_S", 0.0)
-    run, other = written(), written(seed=1)
-    lease = Lease.acquire(run.folder, 60)
-    looks = []
-
-    def look(folder, lease_s):
-        looks.append(folder)
-        if len(looks) == 2:
-            lease.release()
-        return (folder / "lease.json").exists()
-
-    monkeypatch.setattr(supervisor, "is_held", look)
-    bench = Bench(runs, run, other).go()
-    assert bench.said == [("ended", Status.DONE)] * 2
-    assert bench.events[0][1]["run"].endswith(other.key), "others go on"
-    assert len(looks) == 2
-
-
-def test_what_others_have_done_meanwhile_is_done(fake, runs, monkeypatch):
-    monkeypatch.setattr(supervisor, "_WAIT_FOR_OTHERS_S", 0.0)
-    run = written()
-    lease = Lease.acquire(run.folder, 60)
-
-    def look(folder, lease_s):
-        lease.release()
-        done(run)
-        return False
-
-    monkeypatch.setattr(supervisor, "is_held", look)
-    bench = Bench(runs, run).go()
-    assert bench.said == [("ended", Status.DONE)]
-    assert bench.events[0][1]["elsewhere"] is True
-
-
 @pytest.mark.parametrize(
     ("why", "number", "status", "error"),
     [
@@ -257,7 +160,7 @@ def test_an_epoch_that_does_not_end_in_time_is_dropped(
         dies(one, pid)
         return [Ended(one, pid, -signal.SIGKILL)]
 
-    monkeypatch.setattr(Fake, "wait", wait)
+    monkeypatch.setattr(fake, "wait", wait)
     bench.go()
     assert fake.log[:3] == [run, number, signal.SIGKILL]
     assert bench.said == [("stopping", None), ("ended", status)]
@@ -265,7 +168,7 @@ def test_an_epoch_that_does_not_end_in_time_is_dropped(
     record = record_of(run, 1)
     assert (record.status, record.error) == (status, error)
     assert not (run.folder / "lease.json").exists(), "another node would have to wait"
-    assert [path.split("/")[-1] for path in bench.supervisor.left] == [run.key, later.key]
+    assert list(bench.supervisor.left) == [run.key, later.key]
     assert bench.supervisor.ok
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retable.launch.dispatch import Summary, is_settled
 from retable.launch.error_messages import line_of
 from retable.launch.slurm import client, job_arrays, sbatch
 from retable.launch.slurm.job_arrays import ArrayPlan, Seconds
@@ -18,6 +17,7 @@ from retable.launch.slurm.submission import FOLDER, Submission
 from retable.launch.slurm.task_history import Past
 from retable.launch.slurm.transaction import Filing, name_of, uninterrupted
 from retable.launch.slurm.wait import wait
+from retable.launch.summary import Summary, is_settled
 from retable.runs import records, snapshot
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import FILE as LEASE

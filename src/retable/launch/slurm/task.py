@@ -20,8 +20,8 @@ from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.launch.slurm.submission import Entry, Submission
-    from retable.launch.slurm.supervisor import Work
     from retable.runs.attempts import Launched
+    from retable.runs.frozen import FrozenRun
 
 TERMINATED = 128 + signal.SIGTERM
 _KEPT = ("CONF", "JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "RESTART_COUNT")
@@ -102,10 +102,10 @@ class Task:
         if not (self.told.may_requeue and self.job):
             return TERMINATED
         attempts = self._attempts()
-        if past.idle(attempts) >= works[0].run.config.launcher.max_attempts:
-            for work in list(supervisor.left.values()):
+        if past.idle(attempts) >= supervisor.launcher.max_attempts:
+            for run in list(supervisor.left.values()):
                 reason = f"the time limit came {past.idle(attempts)} times before it had begun"
-                supervisor.give_up(work, reason)
+                supervisor.give_up(run, reason)
             return 1
         return self._requeue(attempts)
 
@@ -119,12 +119,11 @@ class Task:
             return False
         return True
 
-    def _works(self, entries: list[Entry]) -> list[Work]:
+    def _works(self, entries: list[Entry]) -> list[tuple[Entry, FrozenRun]]:
         """The runs as they were frozen; an edited one is refused."""
-        from retable.launch.slurm.supervisor import Work
         from retable.runs import frozen
 
-        works: list[Work] = []
+        works: list[tuple[Entry, FrozenRun]] = []
         for entry in entries:
             folder = self.submission.runs / entry.folder
             try:
@@ -134,7 +133,7 @@ class Task:
             except UserError as error:
                 self.say("refused", run=entry.folder, error=str(error))
             else:
-                works.append(Work(entry, run))
+                works.append((entry, run))
         return works
 
     def _launched(self) -> Launched:

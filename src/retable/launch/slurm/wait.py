@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import sleep
 
-from retable.launch.dispatch import Summary
 from retable.launch.postmortem import first_line
 from retable.launch.progress import Progress
 from retable.launch.slurm.client import Unreachable
 from retable.launch.slurm.open_jobs import Place, Queue, look
 from retable.launch.slurm.transaction import name_of
+from retable.launch.summary import Summary, Tally
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import FILE as LEASE
@@ -44,7 +44,8 @@ def wait(
         return
     with Progress(len(runs), shown=runs[0].config.progress) as progress:
         try:
-            _Wait({run.key for run in own}, folder, summary, label, progress).go(runs)
+            tally = Tally(summary, progress, label)
+            _Wait({run.key for run in own}, folder, tally).go(runs)
         except KeyboardInterrupt:
             summary.stopped = True
             progress.say("no longer waiting; the jobs go on: `retable status` shows them")
@@ -53,16 +54,9 @@ def wait(
 
 
 class _Wait:
-    def __init__(
-        self,
-        own: set[str],
-        folder: Path,
-        summary: Summary,
-        label: Callable[[FrozenRun], str],
-        progress: Progress,
-    ) -> None:
-        self.own, self.folder, self.summary = own, folder, summary
-        self.label, self.progress = label, progress
+    def __init__(self, own: set[str], folder: Path, tally: Tally) -> None:
+        self.own, self.folder, self.tally = own, folder, tally
+        self.progress = tally.progress
         self.places: dict[str, Place] = {}  # where a run was seen last
 
     def go(self, runs: Sequence[FrozenRun]) -> None:
@@ -80,7 +74,7 @@ class _Wait:
                 # The records after the queue: a run may end in between.
                 for run in [run for run in left.values() if self._has_ended(run, queue)]:
                     self._settle(left.pop(run.key))
-                self.progress.update(self.summary, self._running(left), 0)
+                self.progress.update(self.tally.summary, self._running(left), 0)
             if not left:
                 return
             sleep(pause)
@@ -88,7 +82,7 @@ class _Wait:
 
     def _running(self, left: dict[str, FrozenRun]) -> list[str]:
         states = {key: self.places[key].queued.state for key in left if key in self.places}
-        return [self.label(left[key]) for key, state in states.items() if state == "RUNNING"]
+        return [self.tally.label(left[key]) for key, state in states.items() if state == "RUNNING"]
 
     def _has_ended(self, run: FrozenRun, queue: Queue) -> bool:
         place = queue.where(name_of(run, self.folder))
@@ -102,24 +96,20 @@ class _Wait:
         return not held
 
     def _settle(self, run: FrozenRun) -> None:
-        summary, record = self.summary, records.read_run(run.folder, self.progress.say)
+        record = records.read_run(run.folder, self.progress.say)
         if record is not None and record.attempt <= self._before(run):
             record = None  # of an earlier launch: this one has come to nothing
         match record.status if record else None:
             case Status.DONE:
-                summary.done += run.key in self.own
-                summary.elsewhere += run.key not in self.own
+                self.tally.done(elsewhere=run.key not in self.own)
             case Status.DIVERGED:
                 assert record is not None
-                summary.diverged += 1
-                self.progress.say(f"diverged: {self.label(run)}: {first_line(run, record)}")
+                self.tally.diverged(run, record)
             case Status.INTERRUPTED | Status.TIMEOUT:
-                summary.interrupted += 1
+                self.tally.summary.interrupted += 1
+                self.progress.finished()
             case _:
-                said = self._reason(run, record)
-                summary.failed.append((run, said))
-                self.progress.say(f"failed: {self.label(run)}: {said}")
-        self.progress.finished()
+                self.tally.failed(run, self._reason(run, record))
 
     def _before(self, run: FrozenRun) -> int:
         """Attempts that the run had when it was submitted."""

@@ -1,50 +1,62 @@
-"""The engine interrupted, and the engine with everything real."""
+"""Runs on this machine: Ctrl-C, once and twice, and everything real."""
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
-from engine_support import engine_of, fake, freeze, newest  # noqa: F401 - fake is a fixture
-from retable.launch import dispatch
+from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
+from job_support import LAUNCHED
+from retable.launch import local
 from retable.launch.dispatch import launch
 from retable.launch.forkserver_client import Ended
+from retable.launch.progress import Progress
+from retable.launch.summary import Summary, Tally
 from retable.launch.worker import perform
 from retable.runs import records
+from retable.runs.attempts import Launched
 from retable.runs.records import Status
+from retable.tracking.wandb_mode import Followed
 
 
-def test_interrupts_stop_starting_then_end(fake, monkeypatch):
-    import signal
-
+def stopped(fake, monkeypatch, *seconds):
+    """Summary of two runs, one at a time; Ctrl-C comes after each of these seconds."""
     run = freeze("launcher.grace_s=5.0")
-    made = engine_of(fake, run, run.with_seed(1))
-    now = [100.0]
-    monkeypatch.setattr(dispatch.time, "monotonic", lambda: now[0])
-    made._heed_interrupts()
-    assert fake.log == []
-    made._interrupt()
-    made._heed_interrupts()
-    made._heed_interrupts()
-    assert fake.log == [signal.SIGTERM], "told once"
-    assert made.summary.stopped
-    assert not made.summary.ok
-    now[0] += 5.1
-    made._heed_interrupts()
-    assert fake.log == [signal.SIGTERM, signal.SIGKILL]
-    # What is killed while we stop was interrupted, not failed.
-    made._settle(Ended(run, 1, -9))
-    assert made.summary.interrupted == 1
-    assert not made.summary.failed
-    # Nothing more is started.
-    made._loop(None)
-    assert run not in fake.log
+    tally = Tally(Summary(), Progress(2, shown=False), lambda run: run.label)
+    runs, now = [run, run.with_seed(1)], [100.0]
+    monkeypatch.setattr(local.time, "monotonic", lambda: now[0])
 
-    second = engine_of(fake, run)
-    fake.log.clear()
-    second._interrupt()
-    second._interrupt()
-    second._heed_interrupts()
-    assert fake.log == [signal.SIGTERM, signal.SIGKILL], "a second one does not wait"
+    def wait(self, timeout):
+        if signal.SIGKILL in fake.log:
+            pid, one = self.running.popitem()
+            return [Ended(one, pid, -signal.SIGKILL)]
+        now[0] += 1
+        if now[0] - 100 in seconds:
+            signal.raise_signal(signal.SIGINT)
+        fake.log.append(f"{now[0] - 100:g} s")
+        return []
+
+    monkeypatch.setattr(fake, "wait", wait)
+    local.Local(runs, replace(LAUNCHED, workers=1), tally, Followed(runs)).go(fake([]))
+    assert fake.log[0] is run
+    assert runs[1] not in fake.log, "nothing more is started"
+    return tally.summary
+
+
+def test_ctrl_c_ends_runs_at_the_end_of_their_epoch_or_of_their_grace(fake, monkeypatch):
+    summary = stopped(fake, monkeypatch, 2)
+    seconds = [f"{second} s" for second in range(1, 9)]
+    order = [*seconds[:2], signal.SIGTERM, *seconds[2:], signal.SIGKILL]
+    assert fake.log[1:11] == order, "told once"
+    # What is killed while we stop was interrupted, not failed.
+    assert summary == Summary(interrupted=1, stopped=True)
+    assert not summary.ok
+
+
+def test_a_second_ctrl_c_does_not_wait(fake, monkeypatch):
+    summary = stopped(fake, monkeypatch, 2, 3)
+    assert fake.log[1:6] == ["1 s", "2 s", signal.SIGTERM, "3 s", signal.SIGKILL]
+    assert summary == Summary(interrupted=1, stopped=True)
 
 
 def test_for_real(monkeypatch, capfd, runs):
@@ -83,7 +95,7 @@ def test_for_real(monkeypatch, capfd, runs):
     folder = good[1].folder
     (folder / "record.json").rename(folder / "kept.json")
     (folder / "attempts").rename(folder / "kept")
-    perform(folder, replace(dispatch.Launched(first.provenance), workers=1))
+    perform(folder, Launched(first.provenance))
     assert newest(good[1]).substance() == (
         records.parse((folder / "kept.json").read_text(), "kept").substance()
     )

@@ -1,0 +1,140 @@
+"""Runs of a launch, done on this machine."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from retable.launch.checks import workers_of, written_into
+from retable.launch.error_messages import line_of
+from retable.launch.forkserver_client import Ended, Forkserver
+from retable.launch.pool import Pool
+from retable.launch.postmortem import failure
+from retable.launch.progress import Progress
+from retable.launch.summary import Summary, Tally, is_settled
+from retable.runs import frozen, provenance, records, snapshot
+from retable.runs.attempts import Launched
+from retable.runs.frozen import FrozenRun
+from retable.runs.records import Record
+from retable.tracking.wandb_mode import Followed
+from retable.util.errors import UserError
+
+
+def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenRun], str]) -> None:
+    """Do runs here, each in a process of its own.
+
+    Args:
+        runs: of one launch; at least one.
+        summary: told what has become of them.
+        label: what a run is called.
+
+    Raises:
+        UserError: before anything is started, where that is refused.
+    """
+    config = runs[0].config
+    folder = Path(config.paths.runs)
+    targets = sorted({target for run in runs for target in run.targets})
+    followed = Followed(runs)
+    with ExitStack() as stack:
+        source = None
+        if config.launcher.snapshot:
+            with written_into(folder):
+                source = snapshot.make(folder, targets)
+        progress = stack.enter_context(Progress(len(runs), shown=config.progress))
+        # Ctrl-C before a run has started: leave.
+        server = stack.enter_context(Forkserver(targets, source))
+        if refused := server.refusal(runs):
+            raise UserError(f"{label(refused[0])}: {refused[1]}")
+        with written_into(folder):
+            workers = min(workers_of(runs[0]), len(runs))
+            launched = Launched(provenance.collect(folder), workers)
+        followed.settle(progress.say)
+        Local(runs, launched, Tally(summary, progress, label), followed).go(server)
+        followed.report(progress.say)
+
+
+class Local(Pool):
+    """The runs of a launch; Ctrl-C stops it, and a second one ends its runs at once.
+
+    Args:
+        runs: to be done.
+        launched: provenance, and runs at once.
+        tally: told how they have ended.
+        followed: those of them that W&B follows.
+    """
+
+    def __init__(
+        self, runs: Sequence[FrozenRun], launched: Launched, tally: Tally, followed: Followed
+    ) -> None:
+        super().__init__(runs, launched)
+        self.tally, self.followed = tally, followed
+        self.interrupts = 0
+        self._stop_at = 0.0
+        self._said: dict[str, str] = {}
+
+    def go(self, server: Forkserver) -> None:
+        """Do the runs."""
+        previous = signal.signal(signal.SIGINT, self.interrupt)
+        try:
+            self.keep_going(server)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def interrupt(self, *_: object) -> None:
+        """Handle Ctrl-C."""
+        self.interrupts += 1
+
+    def _heed(self) -> None:
+        if not self.interrupts:
+            return
+        if not self.stopping:
+            self.tally.summary.stopped = True
+            grace = self.launcher.grace_s
+            self.tally.progress.say(
+                f"stopping: runs may finish their epoch for {grace:g} s; Ctrl-C again ends them now"
+            )
+            self._stop_at = time.monotonic() + grace
+        patient = self.interrupts == 1 and time.monotonic() <= self._stop_at
+        self.stop(signal.SIGTERM, patient=patient)
+
+    def _may_start(self, run: FrozenRun) -> bool:
+        try:
+            frozen.write(self.followed.frozen(run))
+        except OSError as error:
+            self._fail(run, f"{run.folder}: cannot be written ({error.strerror})")
+            return False
+        return True
+
+    def _is_over(self, run: FrozenRun) -> bool:
+        return is_settled(records.read_run(run.folder, lambda _: None))
+
+    def _unreadable(self, run: FrozenRun, error: OSError) -> None:
+        self._fail(run, line_of(error, run.folder))
+
+    def _done(self, run: FrozenRun, *, elsewhere: bool) -> None:
+        self.tally.done(elsewhere=elsewhere)
+
+    def _interrupted(self, ended: Ended, record: Record) -> None:
+        self.tally.summary.interrupted += 1
+
+    def _diverged(self, run: FrozenRun, record: Record) -> None:
+        self.tally.diverged(run, record)
+
+    def _died(self, ended: Ended) -> None:
+        if self.stopping and ended.code < 0:
+            self.tally.summary.interrupted += 1
+        else:
+            self._fail(ended.run, failure(ended, self.launched))
+
+    def _fail(self, run: FrozenRun, message: str) -> None:
+        name, reason = self.tally.label(run), message.partition(f" ({run.folder}")[0]
+        # What holds for every run of a table, such as a file that is not there, is said once.
+        first = self._said.setdefault(reason, name)
+        self.tally.failed(run, message, said=None if first == name else f"as {first}")
+
+    def _show(self) -> None:
+        running = [self.tally.label(run) for run in self.server.running.values()]
+        self.tally.progress.update(self.tally.summary, running, len(self.waiting))

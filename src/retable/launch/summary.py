@@ -1,0 +1,97 @@
+"""How the runs of a launch have ended: counted, and said where they did not end well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from retable.launch.postmortem import first_line
+from retable.runs.frozen import FrozenRun
+from retable.runs.records import Record, Status
+
+if TYPE_CHECKING:
+    from retable.launch.progress import Progress
+
+
+@dataclass
+class Summary:
+    """Outcome of a launch. ``failed`` holds each failed run with the first line of its error.
+
+    On a cluster, ``queued`` were submitted now and ``already`` are being seen to by others.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    diverged: int = 0
+    failed: list[tuple[FrozenRun, str]] = field(default_factory=list[tuple[FrozenRun, str]])
+    interrupted: int = 0
+    elsewhere: int = 0
+    stopped: bool = False
+    queued: int = 0
+    already: int = 0
+
+    @classmethod
+    def of(cls, parts: Sequence[Summary]) -> Summary:
+        """One summary of several launches."""
+        return cls(
+            done=sum(p.done for p in parts),
+            skipped=sum(p.skipped for p in parts),
+            diverged=sum(p.diverged for p in parts),
+            failed=[f for p in parts for f in p.failed],
+            interrupted=sum(p.interrupted for p in parts),
+            elsewhere=sum(p.elsewhere for p in parts),
+            stopped=any(p.stopped for p in parts),
+            queued=sum(p.queued for p in parts),
+            already=sum(p.already for p in parts),
+        )
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has gone wrong so far."""
+        return not (self.failed or self.diverged or self.interrupted or self.stopped)
+
+    @property
+    def pending(self) -> bool:
+        """Whether runs are left to a cluster, so that there are no results yet."""
+        return bool(self.queued or self.already)
+
+
+def is_settled(record: Record | None, *, retry_diverged: bool = False) -> bool:
+    """Whether a run needs no further attempt: done, or diverged unless that is retried."""
+    if record is None:
+        return False
+    return record.status is Status.DONE or (record.status is Status.DIVERGED and not retry_diverged)
+
+
+@dataclass
+class Tally:
+    """Counts each run that has ended in a launch's summary and in its display."""
+
+    summary: Summary
+    progress: Progress
+    label: Callable[[FrozenRun], str]
+
+    def done(self, *, elsewhere: bool) -> None:
+        """A run has its record; elsewhere: another runner has done it."""
+        self.summary.done += not elsewhere
+        self.summary.elsewhere += elsewhere
+        self.progress.finished()
+
+    def diverged(self, run: FrozenRun, record: Record) -> None:
+        """A run has diverged."""
+        self.summary.diverged += 1
+        self.progress.say(f"diverged: {self.label(run)}: {first_line(run, record)}")
+        self.progress.finished()
+
+    def failed(self, run: FrozenRun, message: str, said: str | None = None) -> None:
+        """A run has failed.
+
+        Args:
+            run: the run.
+            message: why.
+            said: said in its place, where that has been said before.
+        """
+        self.summary.failed.append((run, message))
+        self.progress.say(f"failed: {self.label(run)}: {said or message}")
+        self.progress.finished()
