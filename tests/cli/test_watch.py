@@ -309,16 +309,16 @@ def test_a_choice_that_is_made_in_the_end_is_not_the_end(follow, monkeypatch, ru
     first, second = grid.tuning_runs()
     hold(begun(first).parents[1])
 
-    survey, count = view.survey, itertools.count(1)
+    see, count = view.statuses_of, itertools.count(1)
 
-    def surveyed(*arguments):
+    def seen(*arguments):
         if next(count) == 2:  # between what the choice is made by and what is then looked at
             (first.folder / "lease.json").unlink()
             for value, run in enumerate((first, second)):
                 ended(run, validation={"val/accuracy": value / 2})
-        return survey(*arguments)
+        return see(*arguments)
 
-    monkeypatch.setattr(view, "survey", surveyed)
+    monkeypatch.setattr(view, "statuses_of", seen)
     last, _ = follow()
     assert "0/2" in last
     assert "runs are left to do" in last

@@ -286,7 +286,7 @@ def test_a_large_table_that_was_planned_before_needs_no_hydra(conf, tmp_path, ro
     file.write_text("\n".join([f"{head}rows:", *lines]) + "\n", encoding="utf-8")
     code = (
         "import sys\nfrom retable.monitor import table_progress\nfrom retable.tables import grid\n"
-        "print(table_progress.survey(grid.plan('digits/accuracy')).as_text())\n"
+        "print(table_progress.progress_of(grid.plan('digits/accuracy')).as_text())\n"
         "print(sorted({'hydra', 'omegaconf', 'torch', 'polars'} & set(sys.modules)))\n"
     )
     for expected in (["hydra", "omegaconf"], loaded):

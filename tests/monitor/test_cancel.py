@@ -27,17 +27,17 @@ from retable.runs.records import Status
 from retable.util.errors import UserError
 
 
-def survey(runs, some):
+def cancellation_of(runs, some):
     folders = [folder_of(run) for run in some]
-    view = run_states.look(runs, folders, lambda: Known({}, lambda _: None), Accounting())
-    return cancel.survey(runs, view.runs, view.queue)
+    view = run_states.states_of(runs, folders, lambda: Known({}, lambda _: None), Accounting())
+    return cancel.cancellation_of(runs, view.runs, view.queue)
 
 
 def test_tasks_of_the_named_runs_only(runs, grid, slurm):
     six = list(grid.runs())
     submission = submit(runs, *([run] for run in six))
     queue(slurm, "12_0 RUNNING n1", *(f"12_{n} PENDING Priority" for n in range(1, 6)))
-    found = survey(runs, six[:3])
+    found = cancellation_of(runs, six[:3])
     assert found.text() == "3 runs in 3 tasks of job 12"
     assert (found.others, found.local) == ([], {})
     cancel.carry_out(found)
@@ -49,7 +49,7 @@ def test_a_whole_array_goes_by_its_id(runs, grid, slurm):
     six = list(grid.runs())
     submit(runs, *([run] for run in six))
     queue(slurm, *(f"12_{n} PENDING Priority" for n in (1, 3, 4)))
-    cancel.carry_out(survey(runs, six))
+    cancel.carry_out(cancellation_of(runs, six))
     assert slurm.calls("scancel") == [["12"]]
 
 
@@ -59,7 +59,7 @@ def test_runs_of_others_in_the_same_tasks_are_said(runs, grid, slurm):
     queue(slurm, "12_0 RUNNING n1", "12_1 PENDING Priority")
     ended(six[1])
     ended(six[2], Status.FAILED)
-    found = survey(runs, six[:1])
+    found = cancellation_of(runs, six[:1])
     assert found.others == [folder_of(six[3])]
     assert f"would do 1 other run: digits/{six[3].key[:8]}" in found.text()
     cancel.carry_out(found)
@@ -72,7 +72,7 @@ def test_runs_that_are_done_here_are_left_alone(runs, grid, slurm):
     queue(slurm, "12_0 PENDING Priority")
     six[0].folder.mkdir(parents=True)
     hold(six[0].folder)
-    found = survey(runs, six[:2])
+    found = cancellation_of(runs, six[:2])
     assert list(found.local) == [folder_of(six[0])]
     assert f"left alone: {six[0].key[:8]} is being done on " in found.text()
     assert len(found.tasks) == 1
@@ -80,7 +80,7 @@ def test_runs_that_are_done_here_are_left_alone(runs, grid, slurm):
 
 def test_nothing_in_the_queue_is_nothing_to_cancel(runs, grid, slurm):
     submit(runs, list(grid.runs()))
-    found = survey(runs, list(grid.runs()))
+    found = cancellation_of(runs, list(grid.runs()))
     assert (found.tasks, found.text()) == ({}, "")
 
 
@@ -93,8 +93,8 @@ def test_chores_that_would_be_left_alone_go_too(runs, grid, slurm):
     lines = [f"12|{n}|PENDING||30:00|Priority|retable {name} 0\n" for n in (0, 1)]
     lines.append(f"20|N/A|PENDING||30:00|Dependency|retable {name} publish\n")
     slurm.answer("squeue", "".join(lines))
-    assert survey(runs, six[:1]).chores == {}
-    found = survey(runs, six[:2])
+    assert cancellation_of(runs, six[:1]).chores == {}
+    found = cancellation_of(runs, six[:2])
     assert "nothing is left for publish (job 20), which goes too" in found.text()
     cancel.carry_out(found)
     assert slurm.calls("scancel") == [["12", "20"]]
@@ -106,7 +106,7 @@ def test_what_slurm_refuses_is_not_noted_as_cancelled(runs, grid, slurm):
     queue(slurm, "12_0 RUNNING n1")
     slurm.answer("scancel", error="scancel: error: Access/permission denied", code=1)
     with pytest.raises(UserError, match="denied"):
-        cancel.carry_out(survey(runs, six))
+        cancel.carry_out(cancellation_of(runs, six))
     assert Submission(submission.folder).cancelled() == set()
 
 

@@ -24,12 +24,12 @@ from retable.runs import frozen
 from retable.runs.records import Status
 
 
-def survey(runs):
-    return overview.survey(runs, Accounting())
+def overview_of(runs):
+    return overview.overview_of(runs, Accounting())
 
 
 def test_nothing_at_all(runs, slurm):
-    found = survey(runs)
+    found = overview_of(runs)
     assert overview_text(found) == f"nothing is submitted and nothing runs below {runs}"
     assert not found.goes_on
     assert slurm.calls() == []
@@ -47,7 +47,7 @@ def test_a_line_per_submission_and_per_run_without_a_job(runs, grid, slurm):
     frozen.write(six[5])
     begun(six[5], {"epoch": 0, "val/loss": 0.5})
     hold(six[5].folder)
-    found = survey(runs)
+    found = overview_of(runs)
     lines = overview_text(found).splitlines()
     assert lines[0] == (
         "open  digits/fates  2026-01-01 00:00 by ada on login, cluster dev: 3 runs, 1 running,"
@@ -79,9 +79,9 @@ def test_old_submissions_are_not_shown(runs, grid, slurm, monkeypatch):
     long_ago = time.time() - overview.RECENT_S - 60
     os.utime(submission.folder / "closed", (long_ago, long_ago))
     ended(run)
-    assert len(survey(runs).submitted) == 3
+    assert len(overview_of(runs).submitted) == 3
     monkeypatch.setattr(overview, "RECENT", 2)
-    assert [one.submission.folder.name[:8] for one in survey(runs).submitted] == ["20250102"]
+    assert [one.submission.folder.name[:8] for one in overview_of(runs).submitted] == ["20250102"]
 
 
 def test_a_run_that_is_done_again_counts_by_what_is_done_again(runs, grid, slurm):
@@ -89,7 +89,7 @@ def test_a_run_that_is_done_again_counts_by_what_is_done_again(runs, grid, slurm
     ended(run, fingerprint="f" * 64)
     submit(runs, [Entry(folder=f"_again/{'a' * 16}/{folder_of(run)}", home=folder_of(run))])
     queue(slurm, "12_0 PENDING Priority")
-    (one,) = survey(runs).submitted
+    (one,) = overview_of(runs).submitted
     assert {state.value: count for state, count in one.counts.items()} == {"queued": 1}
 
 
@@ -104,7 +104,7 @@ def test_jobs_before_and_after_are_told(runs, grid, slurm):
         f"12|0|PENDING||30:00|Priority|retable {name} 0\n"
         f"20|N/A|PENDING||30:00|Dependency|retable {name} publish\n",
     )
-    assert overview_text(survey(runs)).endswith(
+    assert overview_text(overview_of(runs)).endswith(
         "job 12; prepare: job 11 over; publish: job 20 PENDING"
     )
 
@@ -116,7 +116,7 @@ def test_a_broken_submission_is_named_beside_the_others(runs, grid, slurm):
     broken = submit(runs, six[1:2], job="5", name="20250101T000000-aaaaaa")
     broken.close()
     (broken.folder / "array-0.json").write_text("{")
-    found = survey(runs)
+    found = overview_of(runs)
     assert len(found.submitted) == 1
     assert "array-0.json: broken" in overview_text(found).splitlines()[-1]
 
@@ -126,5 +126,5 @@ def test_only_some_configs_are_read(runs, grid, slurm, monkeypatch):
     for run in list(grid.runs())[:3]:
         frozen.write(run)
         hold(run.folder)
-    found = survey(runs).local
+    found = overview_of(runs).local
     assert [one.epoch is not None for one in found] == [True, False, False]

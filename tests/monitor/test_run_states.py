@@ -44,8 +44,9 @@ def look(runs, some, accounting=None):
         }
         return Known(states, found.get)
 
-    view = run_states.look(runs, [folder_of(r) for r in some], known, accounting or Accounting())
-    return view, [view.runs[folder_of(r)] for r in some]
+    folders = [folder_of(r) for r in some]
+    view = run_states.states_of(runs, folders, known, accounting or Accounting())
+    return view, [view.runs[folder] for folder in folders]
 
 
 def states(seen):
@@ -226,5 +227,5 @@ def test_queue_and_leases_are_looked_at_before_records(runs, six, slurm):
         ended(six[0])
         return Known({folder_of(six[0]): (Status.DONE, True)}, lambda _: None)
 
-    view = run_states.look(runs, [folder_of(six[0])], known, Accounting())
+    view = run_states.states_of(runs, [folder_of(six[0])], known, Accounting())
     assert states(view.runs.values()) == ["done"]

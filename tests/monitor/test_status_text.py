@@ -18,12 +18,12 @@ from follow_support import (
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor import status_text
 from retable.monitor.status_text import table_json, table_text
-from retable.monitor.table_status import survey
+from retable.monitor.table_status import statuses_of
 from retable.runs.records import Status
 
 
 def look(grid):
-    (found,) = survey([grid], Accounting(), pytest.fail)
+    (found,) = statuses_of([grid], Accounting(), pytest.fail)
     return found
 
 

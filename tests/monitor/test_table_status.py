@@ -24,14 +24,14 @@ from retable.launch.slurm.open_jobs import Queue
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor.run_states import Seen
 from retable.monitor.state import State
-from retable.monitor.table_status import TableStatus, runs_of, survey
+from retable.monitor.table_status import TableStatus, runs_of, statuses_of
 from retable.runs.records import Status
 from retable.tables import collect
 from retable.tables.grid import plan
 
 
 def look(grid):
-    (found,) = survey([grid], Accounting(), pytest.fail)
+    (found,) = statuses_of([grid], Accounting(), pytest.fail)
     return found
 
 
@@ -113,7 +113,7 @@ def test_several_tables_are_one_look(runs, grid, slurm):
     other = plan("digits/accuracy")
     submit(runs, *([run] for run in grid.runs()))
     queue(slurm, "12_0 RUNNING n1")
-    found = survey([grid, other], Accounting(), pytest.fail)
+    found = statuses_of([grid, other], Accounting(), pytest.fail)
     # The same runs fill both, so both say the same of them.
     assert [table.counts()[State.RUNNING] for table in found] == [1, 1]
     assert [call[0] for call in slurm.calls()] == ["squeue", "sacct"]

@@ -18,7 +18,10 @@ def written(folder, text):
 def test_what_is_written_is_read(tmp_path):
     file = written(tmp_path, history.history_text(ROWS))
     assert (
-        history.read(tmp_path) == history.read_or_empty(tmp_path) == history.readable_rows(file) == ROWS
+        history.read(tmp_path)
+        == history.read_or_empty(tmp_path)
+        == history.readable_rows(file)
+        == ROWS
     )
     assert history.last_row(file) == ROWS[-1]
     assert history.read(tmp_path / "none") == []

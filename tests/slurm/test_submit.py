@@ -202,7 +202,7 @@ def test_who_is_killed_between_sbatch_and_its_id_loses_no_job(cluster, runs, ord
     assert (summary.queued, summary.already) == (0, 4)
     [made] = all_of(runs)
     assert all(array.job for array in made.header.arrays)
-    assert len(open_jobs.look(runs).tasks) == 4
+    assert len(open_jobs.queue_of(runs).tasks) == 4
 
 
 @pytest.mark.slow
@@ -212,7 +212,7 @@ def test_a_thousand_runs_are_submitted_within_seconds(cluster, retable, runs):
     assert time.monotonic() - begin < 20
     assert "1000 submitted" in done.stderr
     assert set(submitted(runs).values()) == {1}
-    assert len(open_jobs.look(runs).tasks) == 1000
+    assert len(open_jobs.queue_of(runs).tasks) == 1000
 
 
 @pytest.mark.slow
@@ -279,7 +279,7 @@ def test_where_preparing_fails_the_arrays_do_not_wait_for_ever(cluster, retable,
     cluster.slurm("scancel", prepare)
     cluster.slurm("scontrol", "release", array)
     until(lambda: set(cluster.state(array).split()) == {"CANCELLED"}, 60, "they are cancelled")
-    assert open_jobs.look(runs).tasks == {}
+    assert open_jobs.queue_of(runs).tasks == {}
     assert made.closed
 
 

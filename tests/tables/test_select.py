@@ -14,7 +14,7 @@ from msgspec import structs
 
 from engine_support import fake  # noqa: F401 - a fixture
 from retable.launch.dispatch import launch
-from retable.monitor.table_progress import survey
+from retable.monitor.table_progress import progress_of
 from retable.report import json_csv, markdown
 from retable.report.publish import publish, render_published
 from retable.runs.records import Record, ResultRow, Status
@@ -270,12 +270,12 @@ def test_values_are_set_as_they_stand_in_the_file(value):
 def test_from_file_to_published_table(table, fake, tmp_path):
     """Real trainings: 0.0001 learns nothing in an epoch, 0.1 does."""
     grid = planned()
-    assert survey(grid).runs["to do"] == 8
-    assert "chosen after the tuning runs" in survey(grid).as_text()
+    assert progress_of(grid).runs["to do"] == 8
+    assert "chosen after the tuning runs" in progress_of(grid).as_text()
     launch(list(grid.runs()))
     decided = collect.decided_by_runs(grid)
     assert [choice(decided, row) for row in ("narrow", "wide")] == [0.1, 0.1]
-    assert survey(decided).runs["to do"] == 4
+    assert progress_of(decided).runs["to do"] == 4
     launch(list(decided.runs()))
     assert len(fake.log) == 12
     text = markdown.render(judge(build(decided, collect.from_runs(decided, pytest.fail))))

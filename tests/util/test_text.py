@@ -1,10 +1,12 @@
-"""Durations and counts in words."""
+"""Durations, counts and runs in words."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from retable.util.text import counted, duration
+from retable.util.text import counted, duration, folder_name, run_name
 
 
 @pytest.mark.parametrize(
@@ -17,3 +19,9 @@ def test_durations(seconds, said):
 
 def test_counts():
     assert [counted(n, "run") for n in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
+def test_names_of_runs():
+    assert run_name("digits/base", 3, "0123456789abcdef") == "digits/base s3 01234567"
+    assert folder_name("digits/0123456789abcdef") == "digits/01234567"
+    assert folder_name(Path("/runs/digits/0123456789abcdef")) == "digits/01234567"

@@ -24,6 +24,7 @@ from retable.cli.runs import Run
 from retable.cli.slurm_options import Wait
 from retable.util import paths
 from retable.util.errors import UserError
+from retable.util.text import folder_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ def look_at_all(accounting: Accounting) -> Look:
     """How all that goes on is doing, tables or not."""
     from retable.monitor import overview, overview_text
 
-    found = overview.survey(paths.runs_folder(), accounting)
+    found = overview.overview_of(paths.runs_folder(), accounting)
     return (
         overview_text.overview_text(found),
         found.goes_on,
@@ -85,7 +86,7 @@ def look_at_all(accounting: Accounting) -> Look:
 
 def _look_at_tables(name: str, protocol: str) -> Callable[[Accounting], Look]:
     from retable.monitor.status_text import table_json, table_text
-    from retable.monitor.table_status import survey
+    from retable.monitor.table_status import statuses_of
 
     grids = workflow.plan(name, protocol)
     warned: set[str] = set()
@@ -96,7 +97,7 @@ def _look_at_tables(name: str, protocol: str) -> Callable[[Accounting], Look]:
             warn(text)
 
     def look(accounting: Accounting) -> Look:
-        tables = survey(grids, accounting, warn_once)
+        tables = statuses_of(grids, accounting, warn_once)
         return (
             "\n\n".join(table_text(table) for table in tables),
             any(table.goes_on for table in tables),
@@ -121,11 +122,11 @@ def cancel(
     Example: retable cancel risk_parity/iterations --row newton
     """
     from retable.monitor import cancel as cancelling
-    from retable.monitor.table_status import survey
+    from retable.monitor.table_status import statuses_of
 
-    tables = survey(workflow.plan(name, protocol, rows=row, columns=column), None, warn)
+    tables = statuses_of(workflow.plan(name, protocol, rows=row, columns=column), None, warn)
     named = {run.folder: t.seen[key] for t in tables for key, run in t.runs.items()}
-    found = cancelling.survey(_runs_of(tables), named, tables[0].queue)
+    found = cancelling.cancellation_of(_runs_of(tables), named, tables[0].queue)
     if found.tasks or found.local:
         typer.echo(found.text())
     if not found.tasks:
@@ -156,7 +157,7 @@ def logs(
 
     folder = find_folder(run)
     found = found_logs.Logs.of(folder)
-    say(f"{folder.parent.name}/{folder.name[:8]}: {found_logs.state_text(folder)}")
+    say(f"{folder_name(folder)}: {found_logs.state_text(folder)}")
     for what, path in (
         ("log", found.log),
         ("traceback", found.traceback),

@@ -152,7 +152,7 @@ def _of_run(name: str, names: list[str]) -> Runs:
             f" retable restore {found.record.paper}"
         )
     run = _present(found.record, found.folder.parents[1].absolute().as_posix())
-    return [run], lambda _: found.name
+    return [run], lambda _: found.label
 
 
 def _all_present(found: Iterable[Record]) -> list[FrozenRun]:

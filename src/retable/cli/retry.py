@@ -40,7 +40,7 @@ def retry_tables(
     from retable.launch.dispatch import launch
     from retable.launch.slurm.sacct import Accounting
     from retable.launch.summary import Summary
-    from retable.monitor.table_status import survey
+    from retable.monitor.table_status import statuses_of
     from retable.report import listing
     from retable.wandb_tools.table_tags import write_tags
 
@@ -50,7 +50,7 @@ def retry_tables(
         )
 
     grids = planned(overrides)
-    tables = survey(grids, Accounting(), warn)
+    tables = statuses_of(grids, Accounting(), warn)
     for note in tables[0].notes:
         say(note)
     chosen = {

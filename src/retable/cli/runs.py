@@ -47,7 +47,7 @@ def verify(
             }
         )
     else:
-        typer.echo(f"{found.name}: {comparison.text()}")
+        typer.echo(f"{found.label}: {comparison.text()}")
         if done.replaced:
             typer.echo("the new record stands in the place of the old one")
     raise typer.Exit(STOPPED if done.stopped else 1 if comparison.kind == "different" else 0)

@@ -82,7 +82,7 @@ def plan(
     from retable.monitor import table_progress
 
     grids = workflow.plan(name, protocol, rows=row, columns=column, seeds=seeds)
-    plans = [table_progress.survey(g) for g in grids]
+    plans = [table_progress.progress_of(g) for g in grids]
     if as_json:
         print_json(one_or_all([p.as_json() for p in plans]))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from retable.launch import local
@@ -16,6 +15,7 @@ from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.runs.records import Status
 from retable.tracking.wandb_mode import Followed
+from retable.util import eta
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def launch(
     check_together(unique)
     summary = Summary()
     todo: list[FrozenRun] = []
-    took: list[tuple[FrozenRun, float]] = []
+    took: dict[str, list[float]] = {}
     for run in unique:
         record, broken = None, list[str]()
         with suppress(OSError):  # what cannot be read will not be written either, and then fails
@@ -74,7 +74,7 @@ def launch(
         summary.skipped += 1
         assert record is not None
         if record.status is Status.DONE:
-            took.append((run, record.wall_s))
+            took.setdefault(run.setting_key, []).append(record.wall_s)
         lost = broken or not (run.folder / records.RUN_RECORD).exists()
         if record.status is Status.DONE and lost:
             with suppress(OSError, UserError):  # what was found there has been said
@@ -85,17 +85,14 @@ def launch(
         from retable.launch.slurm import submit
 
         Followed(todo).settle(_say, on_nodes=True)
-        submit.launch(todo, summary, _expected(took), label, orders or submit.Orders())
+        seconds = eta.expected(took)
+        submit.launch(
+            todo,
+            summary,
+            lambda run: seconds(run.setting_key),
+            label,
+            orders or submit.Orders(),
+        )
     elif todo:
         local.launch(todo, summary, label)
     return summary
-
-
-def _expected(took: Sequence[tuple[FrozenRun, float]]) -> Callable[[FrozenRun], float | None]:
-    """Seconds that a run takes, by those of its setting, else of the launch, that are done."""
-    known: dict[str, list[float]] = {}
-    for run, seconds in took:
-        known.setdefault(run.keys([0])[0], []).append(seconds)
-    means = {setting: fmean(seconds) for setting, seconds in known.items()}
-    rest = fmean(seconds for _, seconds in took) if took else None
-    return lambda run: means.get(run.keys([0])[0], rest)

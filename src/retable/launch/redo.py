@@ -65,7 +65,7 @@ def verify(recorded: Recorded, *, replace: bool = False) -> Verified:
     side = home / VERIFY / secrets.token_hex(6)
     run = refreeze(old, side)
     try:
-        summary = launch([run], label=lambda _: f"verify {recorded.name}")
+        summary = launch([run], label=lambda _: f"verify {recorded.label}")
         new = records.read_run(run.folder, lambda _: None)
         if summary.stopped:
             return Verified(recorded, _not_ended("stopped"), new, replaced=False, stopped=True)

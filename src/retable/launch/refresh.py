@@ -9,7 +9,7 @@ confirmed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from retable.runs import frozen, provenance, records
 from retable.runs.equality import compare
 from retable.runs.frozen import FrozenRun
 from retable.runs.records import Blessing, Record, RecordError, Status
+from retable.util import eta
 from retable.util.errors import UserError
 from retable.util.text import counted, duration
 
@@ -108,10 +109,16 @@ def plan_text(found: RefreshPlan) -> str:
     for reason, n in Counter(group.reason for group in groups if not group.commit).items():
         lines.append(f"    by the present code, beside the record's bits: {n}, because {reason}")
     workers = workers_of(groups[0].probe)
-    seconds = sum(group.record.wall_s * (2 if group.commit else 1) for group in groups) / workers
-    seconds += _START_S * (len(commits) + 1)
+    launches = [[g for g in groups if g.commit == commit] for commit in commits]
+    seconds = sum(_launch_s([g.record for g in own], workers) for own in [*launches, groups])
     lines.append(f"    about {duration(seconds)} by the records' times, {workers} at once")
     return "\n".join(lines)
+
+
+def _launch_s(done: Iterable[Record], workers: int) -> float:
+    """Seconds of a launch that does recorded runs again."""
+    took = {record.key: [record.wall_s] for record in done}
+    return _START_S + (eta.left(took, dict.fromkeys(took, 1), workers) or 0.0)
 
 
 def refresh(
@@ -227,10 +234,10 @@ class _Refresh:
         runs = [record for group in self.differing for _, record in group.runs]
         if not runs:
             return ""
-        seconds = sum(record.wall_s for record in runs) / workers_of(self.differing[0].probe)
+        seconds = _launch_s(runs, workers_of(self.differing[0].probe))
         return (
             f"keep those records by taking the edit back, or compute {counted(len(runs), 'run')}"
-            f" anew with --again, in about {duration(_START_S + seconds)}"
+            f" anew with --again, in about {duration(seconds)}"
         )
 
     def _confirm(self, group: Stale, old: Record, new: Record) -> None:

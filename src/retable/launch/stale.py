@@ -63,7 +63,7 @@ def find(runs: Iterable[FrozenRun]) -> RefreshPlan:
         if run.fingerprint in {code for b in record.blessings for code in (b.was, b.now)}:
             back.append((run, record))
         else:
-            groups.setdefault((run.keys([0])[0], record.computed_by), []).append((run, record))
+            groups.setdefault((run.setting_key, record.computed_by), []).append((run, record))
     return RefreshPlan([_of(group) for group in groups.values()], back, recorded)
 
 

@@ -15,7 +15,7 @@ from retable.monitor.run_states import Seen, name_of
 from retable.monitor.state import OPEN, State
 from retable.runs import records
 from retable.runs.records import Status
-from retable.util.text import counted
+from retable.util.text import counted, folder_name, short_key
 
 _Place = tuple[str, int, int]
 
@@ -49,9 +49,7 @@ class Cancellation:
                 f"{_count(self.runs, 'run')} in {_count(self.tasks, 'task')} of job {jobs}"
             )
         if self.others:
-            some = ", ".join(
-                f"{n.rpartition('/')[0]}/{n.rpartition('/')[2][:8]}" for n in self.others[:5]
-            )
+            some = ", ".join(folder_name(name) for name in self.others[:5])
             more = f" and {len(self.others) - 5} more" if len(self.others) > 5 else ""
             lines.append(
                 f"the same tasks would do {_count(self.others, 'other run')}: {some}{more}"
@@ -61,9 +59,8 @@ class Cancellation:
             lines.append(f"nothing is left for {named}, which goes too")
         for name, seen in self.local.items():
             where = f" on {seen.host}" if seen.host else ""
-            lines.append(
-                f"left alone: {name.rpartition('/')[2][:8]} is being done{where}, in no job"
-            )
+            key = short_key(name.rpartition("/")[2])
+            lines.append(f"left alone: {key} is being done{where}, in no job")
         return "\n".join(lines)
 
 
@@ -71,7 +68,7 @@ def _count(what: Iterable[object], word: str) -> str:
     return counted(len(list(what)), word)
 
 
-def survey(runs: Path, named: Mapping[str, Seen], queue: Queue) -> Cancellation:
+def cancellation_of(runs: Path, named: Mapping[str, Seen], queue: Queue) -> Cancellation:
     """Find what would have to be cancelled for some runs not to be done.
 
     Args:

@@ -78,7 +78,7 @@ def see(folder: Path) -> Seen:
         record = records.read_run(folder, lambda _: None)
         return Known({name: (record.status, True)} if record else {}, lambda _: record)
 
-    return run_states.look(runs, [name], known, Accounting()).runs[name]
+    return run_states.states_of(runs, [name], known, Accounting()).runs[name]
 
 
 def state_text(folder: Path) -> str:

@@ -15,7 +15,7 @@ from retable.launch.slurm.submission import Entry, Submission, all_of
 from retable.monitor import run_progress as epochs
 from retable.monitor import run_states
 from retable.monitor.run_progress import Epoch
-from retable.monitor.run_states import Known, Seen, View, name_of
+from retable.monitor.run_states import Known, RunStates, Seen, name_of
 from retable.monitor.state import OPEN, State
 from retable.runs import frozen, records, scan
 from retable.runs.columns import STATUSES
@@ -24,6 +24,7 @@ from retable.runs.lease import is_busy, read_holder
 from retable.runs.records import Status
 from retable.util import paths
 from retable.util.errors import UserError
+from retable.util.text import folder_name
 
 RECENT_S = 7 * 86_400.0
 RECENT = 10
@@ -90,8 +91,8 @@ class Overview:
         return bool(self.local) or any(state in OPEN for count in counts for state in count)
 
 
-def survey(runs: Path, accounting: Accounting) -> Overview:
-    """Look at all that is submitted, or was lately; see :func:`retable.monitor.run_states.look`.
+def overview_of(runs: Path, accounting: Accounting) -> Overview:
+    """All that is submitted, or was lately; see :func:`retable.monitor.run_states.states_of`.
 
     Args:
         runs: folder of all runs.
@@ -109,7 +110,7 @@ def survey(runs: Path, accounting: Accounting) -> Overview:
         entries[submission.folder] = [e for array in arrays for task in array.tasks for e in task]
     all_entries = [entry for some in entries.values() for entry in some]
     folders = [name_of(entry) for entry in all_entries]
-    view = run_states.look(runs, folders, lambda: _known(runs, all_entries), accounting)
+    view = run_states.states_of(runs, folders, lambda: _known(runs, all_entries), accounting)
     open_ = {submission.folder for submission in view.queue.submissions}
     submitted = [
         Submitted(
@@ -161,7 +162,7 @@ def _known(runs: Path, entries: Iterable[Entry]) -> Known:
     return Known(states, lambda folder: records.read_run(runs / folder, lambda _: None))
 
 
-def _local(runs: Path, view: View) -> list[Local]:
+def _local(runs: Path, view: RunStates) -> list[Local]:
     found: list[Local] = []
     for folder in paths.run_folders(runs):
         if not (folder / LEASE).exists() or (holder := read_holder(folder)) is None:
@@ -171,7 +172,7 @@ def _local(runs: Path, view: View) -> list[Local]:
             continue
         if seen is None and not is_busy(folder):
             continue
-        name, epoch = f"{folder.parent.name}/{folder.name[:8]}", None
+        name, epoch = folder_name(folder), None
         if len(found) < DESCRIBED:
             with suppress(UserError):
                 run = frozen.read(folder)

@@ -6,8 +6,9 @@ from typing import Any
 
 from retable.launch.slurm.client import Queued
 from retable.monitor.overview import Local, Overview, Submitted
-from retable.monitor.state import State
-from retable.monitor.status_text import open_text, states_text, trouble
+from retable.monitor.state import TROUBLE, State, states_json, states_text
+from retable.monitor.status_text import open_text, trouble
+from retable.util.text import short_key
 
 LISTED = 5
 """Runs of a submission and state that are named."""
@@ -27,11 +28,11 @@ def overview_text(found: Overview) -> str:
 def _runs(one: Submitted) -> list[str]:
     """Lines on runs that are running or have gone wrong, by the keys that other commands take."""
     lines: list[str] = []
-    for state in (State.RUNNING, State.FAILED, State.LOST, State.DIVERGED):
+    for state in (State.RUNNING, *TROUBLE):
         found = [seen for seen in one.seen if seen.state is state]
         for seen in found[:LISTED]:
             about = open_text(seen, None) if state is State.RUNNING else trouble(seen)
-            lines.append(f"    {state}: {seen.folder.name[:8]}: {about}")
+            lines.append(f"    {state}: {short_key(seen.folder.name)}: {about}")
         if len(found) > LISTED:
             lines.append(f"    {state}: {len(found) - LISTED} more")
     return lines
@@ -69,7 +70,7 @@ def overview_json(found: Overview) -> dict[str, Any]:
                 **one.submission.header.model_dump(include={"label", "created", "user", "host"}),
                 "cluster": one.submission.header.cluster,
                 "open": one.open,
-                "runs": {state.value: one.counts[state] for state in State},
+                "runs": states_json(one.counts),
                 "jobs": [array.job for array in one.submission.header.arrays if array.job],
                 "chores": {
                     name: {"job": job, "state": queued.state if queued else None}

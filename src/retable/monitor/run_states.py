@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from retable.launch.slurm import open_jobs as queues
-from retable.launch.slurm.open_jobs import Queue
+from retable.launch.slurm.open_jobs import Queue, queue_of
 from retable.launch.slurm.sacct import Accounting, Task
 from retable.launch.slurm.submission import Entry, Submission, Tasks, all_of
+from retable.monitor.recorded import Ending
 from retable.monitor.state import Facts, Holder, State, Submitted, judge
 from retable.runs import records
 from retable.runs.lease import FILE as LEASE
@@ -28,11 +28,11 @@ class Known:
     """Facts that the records hold of some runs, by their folders ``<paper>/<key>``.
 
     Attributes:
-        states: status, and whether it is of the present code; a run without a record is absent.
+        endings: how each ended, and whether by the present code; one without a record is absent.
         record: the whole record of one of them.
     """
 
-    states: Mapping[str, tuple[Status, bool]]
+    endings: Mapping[str, Ending]
     record: Callable[[str], Record | None]
 
 
@@ -81,7 +81,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class View:
+class RunStates:
     """Snapshot of some runs and the queue; ``notes`` say what could not be asked or read."""
 
     runs: dict[str, Seen]
@@ -89,10 +89,10 @@ class View:
     notes: list[str] = field(default_factory=list[str])
 
 
-def look(
+def states_of(
     runs: Path, folders: Iterable[str], known: Callable[[], Known], accounting: Accounting | None
-) -> View:
-    """See how some runs are doing; at most one call of squeue and one of sacct.
+) -> RunStates:
+    """States of some runs; at most one call of squeue and one of sacct.
 
     Args:
         runs: folder of all runs.
@@ -105,13 +105,13 @@ def look(
     """
     wanted = list(dict.fromkeys(folders))
     files = _Files(runs)
-    queue = queues.look(runs)
+    queue = queue_of(runs)
     assigned = files.living(queue, set(wanted))
     places = {*wanted, *(a.entry.folder for a in assigned.values())}
     leased = [place for place in places if (runs / place / LEASE).exists()]
     holders = {place: holder for place in leased if (holder := read_holder(runs / place))}
     found = known()
-    settled = {f for f in wanted if found.states.get(f) == (Status.DONE, True)}
+    settled = {f for f in wanted if found.endings.get(f) == (Status.DONE, True)}
     assigned |= files.gone({f for f in wanted if f not in settled and f not in assigned})
     seen: dict[str, Seen] = {}
     unexplained: dict[str, Task] = {}
@@ -129,7 +129,7 @@ def look(
     for folder, task in unexplained.items() if accounting else ():
         told = {"account": accounts.get(task), "accounted": task[0] in jobs}
         seen[folder] = _told(seen[folder], asked=missing is None, **told)
-    return View(seen, queue, [*files.broken, *([missing] if missing else [])])
+    return RunStates(seen, queue, [*files.broken, *([missing] if missing else [])])
 
 
 def assigned_to(runs: Path, folder: str) -> Assigned | None:
@@ -215,7 +215,7 @@ def _see(
     place = at.entry.folder if at else folder
     if at is not None and at.entry.home and folder in holders:
         place = folder  # whoever does the run itself is further than who does it aside
-    status, fresh = known.states.get(folder, (None, True))
+    status, fresh = known.endings.get(folder, (None, True))
     record = None if status in {None, Status.DONE} else known.record(folder)
     submitted = None if at is None else _submitted(files, queue, known, folder, at)
     holder = Holder.NOBODY
@@ -235,7 +235,7 @@ def _submitted(files: _Files, queue: Queue, known: Known, folder: str, at: Assig
     entry = at.entry
     queued = queue.tasks.get((at.submission.folder.name, at.array, at.task))
     if entry.home is None:
-        record = known.record(folder) if folder in known.states else None
+        record = known.record(folder) if folder in known.endings else None
     else:
         record = records.read_run(files.runs / entry.folder, lambda _: None)
     events = files.events(at)

@@ -6,6 +6,7 @@ meanwhile is then seen as queued or running and done, which is done, and never a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,6 +31,12 @@ class State(StrEnum):
 
 OPEN = frozenset({State.RUNNING, State.QUEUED})
 """States that change by themselves."""
+
+TROUBLE = (State.FAILED, State.LOST, State.DIVERGED)
+"""States of runs that have ended and are not done, which are named one by one."""
+
+RECORDED = (State.DONE, State.STALE, State.DIVERGED, State.FAILED, State.TODO)
+"""States that records alone can tell."""
 
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
 _GOES_ON = frozenset({Status.INTERRUPTED, Status.TIMEOUT})
@@ -105,6 +112,16 @@ class Facts:
     error: str = ""
     holder: Holder = Holder.NOBODY
     submitted: Submitted | None = None
+
+
+def states_text(counts: Mapping[State, int]) -> str:
+    """``3 done, 1 queued``."""
+    return ", ".join(f"{counts[s]} {s}" for s in State if counts.get(s)) or "no runs"
+
+
+def states_json(counts: Mapping[State, int], states: Iterable[State] = State) -> dict[str, int]:
+    """Plain values: the number of runs in each state."""
+    return {state.value: counts.get(state, 0) for state in states}
 
 
 def judge(facts: Facts) -> tuple[State, str]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from retable.monitor.run_progress import Epoch
 from retable.monitor.run_states import Seen
-from retable.monitor.state import OPEN, State
+from retable.monitor.state import OPEN, TROUBLE, State, states_json, states_text
 from retable.monitor.table_status import Run, TableStatus
+from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util.errors import brief
+from retable.util.text import short_key
 
 LISTED = 20
 """Runs that are named one by one of each state; --json names all."""
-
-_LISTED = (State.FAILED, State.LOST, State.DIVERGED)
 
 
 def table_text(table: TableStatus) -> str:
@@ -31,16 +29,15 @@ def table_text(table: TableStatus) -> str:
         telling = table.telling(keys)
         more = telling and _details(table, telling)
         lines.append(f"    {_cells_text(places)}: {counts}{f'; {more}' if more else ''}")
-    for state in _LISTED:
+    for state in TROUBLE:
         found = table.in_state(state)
-        lines += [f"{state}: {run.label}: {_trouble(table, run)}" for run in found[:LISTED]]
+        lines += [f"{state}: {run.label}: {trouble(table.seen[run.key])}" for run in found[:LISTED]]
         if len(found) > LISTED:
             lines.append(f"{state}: {len(found) - LISTED} more; --json names all")
     again = len(table.in_state(State.FAILED, State.LOST))
     if again:
-        option = "" if protocol == "paper" else f" --protocol {protocol}"
         what = f"the {again} failed or lost runs" if again > 1 else "the failed or lost run"
-        lines.append(f"retable retry {name}{option} does {what} again")
+        lines.append(f"{retry_command(table.grid)} does {what} again")
     return "\n".join([*lines, *table.notes])
 
 
@@ -51,16 +48,23 @@ def _details(table: TableStatus, key: str) -> str:
     return f"s{run.seed} {seen.state}: {brief(seen.why)}" if seen.why else ""
 
 
-def _trouble(table: TableStatus, run: Run) -> str:
-    return trouble(table.seen[run.key])
+def retry_command(grid: Grid) -> str:
+    """Command that does again what has failed or was lost."""
+    option = "" if grid.protocol == "paper" else f" --protocol {grid.protocol}"
+    return f"retable retry {grid.name}{option}"
 
 
 def trouble(seen: Seen) -> str:
     """Cause of a run's trouble, and where to read more."""
     job = f"job {seen.assigned.id}; " if seen.assigned and seen.assigned.id else ""
     traced = traceback_of(seen)
-    where = f"traceback: {traced}" if traced else f"{job}retable logs {seen.folder.name[:8]}"
+    where = f"traceback: {traced}" if traced else f"{job}{logs_command(seen)}"
     return f"{brief(seen.why or seen.state)} ({where})"
+
+
+def logs_command(seen: Seen) -> str:
+    """Command that shows what a run has printed."""
+    return f"retable logs {short_key(seen.folder.name)}"
 
 
 def table_json(table: TableStatus) -> dict[str, Any]:
@@ -69,12 +73,12 @@ def table_json(table: TableStatus) -> dict[str, Any]:
     return {
         "table": table.grid.name,
         "protocol": table.grid.protocol,
-        "runs": _plain(table.counts()),
+        "runs": states_json(table.counts()),
         "cells": [
             {
                 "row": row,
                 "column": column,
-                **_plain(table.counts(keys)),
+                **states_json(table.counts(keys)),
                 "telling": table.telling(keys),
             }
             for places, keys in table.cells()
@@ -97,15 +101,6 @@ def _run_json(table: TableStatus, run: Run) -> dict[str, Any]:
     return {**about, **found, "traceback": str(traced) if traced else None}
 
 
-def _plain(counts: Counter[State]) -> dict[str, int]:
-    return {state.value: counts[state] for state in State}
-
-
-def states_text(counts: Mapping[State, int]) -> str:
-    """``3 done, 1 queued``."""
-    return ", ".join(f"{counts[s]} {s}" for s in State if counts.get(s)) or "no runs"
-
-
 def _cells_text(places: list[tuple[str, str]]) -> str:
     """Cells in few words: their rows where the column is one, and the other way round."""
     rows = list(dict.fromkeys(row for row, _ in places))
@@ -121,16 +116,22 @@ def _cells_text(places: list[tuple[str, str]]) -> str:
 
 def open_text(seen: Seen, epoch: Epoch | None) -> str:
     """Progress and place of a run that is queued or running, as text."""
-    queued, at = seen.facts.submitted and seen.facts.submitted.queued, seen.assigned
-    job = f"job {at.id}" if at and at.id and queued else ""
+    where, *about = place_of(seen)
+    job = about[-1] if about else ""
     if seen.state is State.QUEUED:
         return f"queued: {seen.why}" + (f" ({job})" if job and job not in seen.why else "")
     parts = [seen.why or (epoch.text() if epoch and (epoch.of or epoch.done) else "running")]
-    if seen.host or queued is None:
-        parts += [f"on {seen.host}" if seen.host else ""]
-    else:
-        parts += [f"on {queued.node}" if queued.node else "", f"{queued.left} left", job]
+    parts += [f"on {where}" if where else "", *about]
     return ", ".join(part for part in parts if part)
+
+
+def place_of(seen: Seen) -> list[str]:
+    """Where a run is done: the host of another runner, or the job's node, time left and id."""
+    submitted, at = seen.facts.submitted, seen.assigned
+    if seen.host or submitted is None or submitted.queued is None:
+        return [seen.host]
+    queued = submitted.queued
+    return [queued.node, f"{queued.left} left", f"job {at.id}" if at and at.id else ""]
 
 
 def traceback_of(seen: Seen) -> Path | None:

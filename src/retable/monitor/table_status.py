@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from retable.launch.slurm.open_jobs import Queue
 from retable.launch.slurm.sacct import Accounting
+from retable.monitor import recorded, run_states
 from retable.monitor import run_progress as epochs
-from retable.monitor import run_states
+from retable.monitor.recorded import Ending
 from retable.monitor.run_progress import Epoch
 from retable.monitor.run_states import Known, Seen
 from retable.monitor.state import OPEN, State
 from retable.runs import records
-from retable.runs.columns import STATUSES
 from retable.runs.frozen import FrozenRun
 from retable.runs.record_set import Found
-from retable.runs.records import Record, Status
+from retable.runs.records import Record
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util.errors import UserError
+from retable.util.text import short_key
 
 _TELLING = (
     State.RUNNING, State.QUEUED, State.LOST, State.FAILED, State.DIVERGED, State.CANCELLED,
@@ -37,14 +38,14 @@ class Run:
 
     Attributes:
         key: its key.
-        name: for people, without the key.
+        what: the cells that it fills, or the values that it is tried with, for people.
         setting: with any seed.
         seed: its own.
         metrics: of the table's cells that it fills.
     """
 
     key: str
-    name: str
+    what: str
     setting: FrozenRun
     seed: int
     metrics: tuple[str, ...]
@@ -55,9 +56,14 @@ class Run:
         return f"{self.setting.config.paper}/{self.key}"
 
     @property
+    def name(self) -> str:
+        """Name for people, without the key."""
+        return f"{self.what} s{self.seed}"
+
+    @property
     def label(self) -> str:
         """Name with the beginning of the key, by which other commands know it."""
-        return f"{self.name} ({self.key[:8]})"
+        return f"{self.name} ({short_key(self.key)})"
 
 
 def runs_of(grid: Grid) -> dict[str, Run]:
@@ -67,10 +73,10 @@ def runs_of(grid: Grid) -> dict[str, Run]:
     rows: dict[str, list[str]] = {}
     for cell in grid.cells.values():
         for candidate in cell.selection.candidates if cell.selection else ():
-            key = candidate.setting.with_seed(0).key
+            key = candidate.setting.setting_key
             names.setdefault(key, f"{candidate.text()}, {cell.column}")
         if not is_undecided(cell):
-            key = cell.setting.with_seed(0).key
+            key = cell.setting.setting_key
             metrics.setdefault(key, []).append(cell.address.metric)
             rows.setdefault(key, []).append(f"{cell.row}, {cell.column}")
     for key, places in rows.items():
@@ -78,10 +84,10 @@ def runs_of(grid: Grid) -> dict[str, Run]:
         names[key] = f"{places[0]}{more}"
     found: dict[str, Run] = {}
     for setting, seeds in grid.settings():
-        zero = setting.with_seed(0).key
+        zero = setting.setting_key
         name, own = names.get(zero, setting.config.experiment or ""), metrics.get(zero, [])
         for seed, key in zip(seeds, setting.keys(seeds), strict=True):
-            found.setdefault(key, Run(key, f"{name} s{seed}", setting, seed, tuple(own)))
+            found.setdefault(key, Run(key, name, setting, seed, tuple(own)))
     return found
 
 
@@ -149,10 +155,10 @@ class TableStatus:
         )
 
 
-def survey(
+def statuses_of(
     grids: Sequence[Grid], accounting: Accounting | None, warn: Callable[[str], None]
 ) -> list[TableStatus]:
-    """Look at the runs of some tables, all in one; see :func:`retable.monitor.run_states.look`.
+    """See how the runs of some tables are doing, all in one look; see :func:`run_states.states_of`.
 
     Args:
         grids: planned tables.
@@ -166,16 +172,17 @@ def survey(
 
     def known() -> Known:
         found = [from_runs(grid, warn) for grid in grids]
-        states: dict[str, tuple[Status, bool]] = {}
+        endings: dict[str, Ending] = {}
         where: dict[str, tuple[Found, Run]] = {}
-        for runs, part in zip(tables, found, strict=True):
-            states.update(_states(runs, part))
+        for grid, runs, part in zip(grids, tables, found, strict=True):
+            ended = recorded.endings(grid, part)
+            endings.update({runs[key].folder: ending for key, ending in ended.items()})
             where.update({run.folder: (part, run) for run in runs.values()})
-        return Known(states, lambda folder: _record(*where[folder]))
+        return Known(endings, lambda folder: _record(*where[folder]))
 
     runs_folder = Path(cells[0].setting.config.paths.runs)
     folders = [run.folder for runs in tables for run in runs.values()]
-    view = run_states.look(runs_folder, folders, known, accounting)
+    view = run_states.states_of(runs_folder, folders, known, accounting)
     return [
         TableStatus(
             grid,
@@ -186,22 +193,6 @@ def survey(
         )
         for grid, runs in zip(grids, tables, strict=True)
     ]
-
-
-def _states(runs: Mapping[str, Run], found: Found) -> dict[str, tuple[Status, bool]]:
-    """Status of the runs that have a record, and whether it is of the present code."""
-    columns = found.columns
-    numbers = found.numbers(runs).tolist()
-    statuses, abouts = columns.statuses.tolist(), columns.about.tolist()
-    fingerprints = [about.fingerprint for about in columns.abouts]
-    return {
-        run.folder: (
-            STATUSES[statuses[number]],
-            fingerprints[abouts[number]] == run.setting.fingerprint,
-        )
-        for run, number in zip(runs.values(), numbers, strict=True)
-        if number >= 0
-    }
 
 
 def _record(found: Found, run: Run) -> Record | None:

@@ -68,7 +68,7 @@ class Difference:
     def as_text(self) -> str:
         """A section each for config, code, circumstances and results."""
         a, b = self.a.record, self.b.record
-        lines = [f"a: {self.a.name}  {self.a.where}", f"b: {self.b.name}  {self.b.where}"]
+        lines = [f"a: {self.a.label}  {self.a.where}", f"b: {self.b.label}  {self.b.where}"]
         if a.key == b.key:
             lines.append("config: the same run")
         else:

@@ -18,6 +18,7 @@ from retable.runs.identity import canonical_json, fingerprint, run_key, targets_
 from retable.runs.records import run_folder
 from retable.util.atomic import write_atomic
 from retable.util.errors import UserError, brief
+from retable.util.text import run_name
 
 FILE = "config.yaml"
 VERSION = 1
@@ -48,8 +49,12 @@ class FrozenRun:
     @property
     def label(self) -> str:
         """Short name for people."""
-        name = self.config.experiment or self.config.paper
-        return f"{name} s{self.config.seed} {self.key[:8]}"
+        return run_name(self.config.experiment or self.config.paper, self.config.seed, self.key)
+
+    @property
+    def setting_key(self) -> str:
+        """Key of its setting, which all of its seeds have in common."""
+        return self.with_seed(0).key
 
     def below(self, runs: Path, *, logged: bool = True) -> FrozenRun:
         """The same run in another folder of all runs; the key knows of no folder.

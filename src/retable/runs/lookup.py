@@ -15,6 +15,7 @@ from retable.runs.identity import run_key
 from retable.runs.records import Record
 from retable.util import paths
 from retable.util.errors import UserError, brief
+from retable.util.text import run_name
 
 _MIN_PREFIX = 4
 
@@ -36,10 +37,10 @@ class Recorded:
     where: Path
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         """Short name for people."""
         record = self.record
-        return f"{record.experiment or record.paper} s{record.seed} {record.key[:8]}"
+        return run_name(record.experiment or record.paper, record.seed, record.key)
 
 
 def find(text: str) -> Recorded:

@@ -1,6 +1,8 @@
-"""Numbers of things and durations as people say them."""
+"""Numbers of things, durations and runs as people say them."""
 
 from __future__ import annotations
+
+from pathlib import PurePath
 
 
 def duration(seconds: float) -> str:
@@ -15,3 +17,19 @@ def duration(seconds: float) -> str:
 def counted(count: int, word: str) -> str:
     """A number of things: ``1 run``, ``3 runs``."""
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def short_key(key: str) -> str:
+    """The beginning of a run's key, by which commands know it: ``3f2a91c0``."""
+    return key[:8]
+
+
+def run_name(what: str, seed: int, key: str) -> str:
+    """Name of a run by what it is a seed of: ``digits/base s3 3f2a91c0``."""
+    return f"{what} s{seed} {short_key(key)}"
+
+
+def folder_name(folder: PurePath | str) -> str:
+    """Name of a run of which only the folder is known: ``digits/3f2a91c0``."""
+    path = PurePath(folder)
+    return f"{path.parent.name}/{short_key(path.name)}"

@@ -99,19 +99,19 @@ def killed(monkeypatch):
 
 def test_what_is_announced_is_followed_once(follower):
     server, (first, second) = follower.server, follower.runs
-    follower.look()
+    follower.step()
     announce(second, 1, nonce="7-1")
     (first.folder / "attempts" / "1").mkdir(parents=True)
-    follower.look()
+    follower.step()
     assert server.told == [], "an old announcement, and an attempt without one"
     attempt = announce(second, 2)
     for _ in range(3):
-        follower.look()
+        follower.step()
     part = {"attempt": str(attempt), "rank": 1, "nonce": "7-0", "index": 3}
     assert server.told == [(second, part)]
     server.end(Exit.DONE)
     for _ in range(2):
-        follower.look()
+        follower.step()
     assert len(server.told) == 1
     assert not list(attempt.glob("*.error"))
 
@@ -119,14 +119,14 @@ def test_what_is_announced_is_followed_once(follower):
 def test_a_new_attempt_is_followed_when_the_part_in_the_old_one_is_gone(follower, killed):
     server, (run, _) = follower.server, follower.runs
     announce(run, 1)
-    follower.look()
+    follower.step()
     announce(run, 2)
-    follower.look()
+    follower.step()
     assert killed == [(900_000_001, signal.SIGKILL)]
     assert len(server.told) == 1
     server.end(-signal.SIGKILL)
-    follower.look()
-    follower.look()
+    follower.step()
+    follower.step()
     assert [part["attempt"][-1] for _, part in server.told] == ["1", "2"]
 
 
@@ -142,9 +142,9 @@ def test_a_new_attempt_is_followed_when_the_part_in_the_old_one_is_gone(follower
 )
 def test_why_a_part_ended_is_left_for_the_first_process(follower, code, error, reason):
     attempt = announce(follower.runs[0], 1)
-    follower.look()
+    follower.step()
     follower.server.end(code, error)
-    follower.look()
+    follower.step()
     path = attempt / "rank-1.error"
     assert (path.read_text() if path.exists() else None) == reason
 
@@ -152,13 +152,13 @@ def test_why_a_part_ended_is_left_for_the_first_process(follower, code, error, r
 def test_what_outlives_the_record_of_its_attempt_is_killed(follower, killed, monkeypatch):
     monkeypatch.setattr(follower_ranks, "END_S", 0.0)
     attempt = announce(follower.runs[0], 1)
-    follower.look()
-    follower.look()
+    follower.step()
+    follower.step()
     assert killed == []
     (attempt / "record.json").write_text("{}")
-    follower.look()
-    follower.look()
+    follower.step()
+    follower.step()
     assert killed[0] == (900_000_001, signal.SIGKILL)
     follower.server.end(-signal.SIGKILL)
-    follower.look()
+    follower.step()
     assert not list(attempt.glob("*.error")), "nobody has to be told"

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
-from retable.launch.slurm.open_jobs import LEASE_S, comment, look
+from retable.launch.slurm.open_jobs import LEASE_S, comment, queue_of
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
 from retable.runs.lease import Lease
 from retable.util.errors import UserError
@@ -42,9 +42,9 @@ def line(job, task, state="PENDING", said=""):
 
 
 def test_where_nothing_is_open_squeue_is_not_asked(fake_slurm, runs):
-    assert look(runs).submissions == []
+    assert queue_of(runs).submissions == []
     submission(runs, "a", ["p/x"]).close()
-    queue = look(runs)
+    queue = queue_of(runs)
     assert (queue.submissions, queue.tasks, queue.where("p/x0")) == ([], {}, None)
     assert fake_slurm.calls() == []
 
@@ -60,7 +60,7 @@ def test_one_call_tells_where_the_runs_of_all_submissions_are(fake_slurm, runs):
         + line(13, 0, "COMPLETING", comment("b", 0))
         + line(14, "N/A", "PENDING", comment("b", "publish")),
     )
-    queue = look(runs)
+    queue = queue_of(runs)
     assert [s.folder for s in queue.submissions] == [second.folder, first.folder]
     assert {place: q.state for place, q in queue.tasks.items()} == {
         ("a", 0, 0): "RUNNING",
@@ -86,7 +86,7 @@ def test_what_has_no_job_in_the_queue_any_more_is_closed(fake_slurm, runs, state
     fake_slurm.answer(
         "squeue", line(12, 0, state, comment("b", 0)) + line(13, 0, said=comment("c", 0))
     )
-    assert [s.folder for s in look(runs).submissions] == [waiting.folder]
+    assert [s.folder for s in queue_of(runs).submissions] == [waiting.folder]
     assert (gone.closed, ended.closed, waiting.closed) == (True, True, False)
 
 
@@ -94,7 +94,7 @@ def test_a_controller_that_does_not_answer_closes_nothing(fake_slurm, runs):
     found = submission(runs, "a", ["p/x"])
     fake_slurm.answer("squeue", error="slurm_load_jobs error: Unable to contact\n", code=1)
     with pytest.raises(UserError, match="does not answer"):
-        look(runs)
+        queue_of(runs)
     assert not found.closed
 
 
@@ -108,12 +108,12 @@ def test_an_id_that_was_never_written_down_is_found_by_the_jobs_comment(fake_slu
         + line(13, 0, said="something else")
         + line(15, 0, said=comment("b", 0)),
     )
-    queue = look(runs)
+    queue = queue_of(runs)
     assert queue.where("p/x1").queued.job == "12"
     assert [array.job for array in Submission(found.folder).header.arrays] == ["11", "12"]
     [asked] = fake_slurm.calls("squeue")
     assert "--user=me,you" in asked  # one call for all, whoever they are of
-    look(runs)
+    queue_of(runs)
     assert any(text.startswith("--jobs=") for text in fake_slurm.calls("squeue")[1])
     assert not other.closed
 
@@ -121,13 +121,13 @@ def test_an_id_that_was_never_written_down_is_found_by_the_jobs_comment(fake_slu
 def test_while_somebody_is_submitting_nothing_is_taken_for_ended(fake_slurm, runs):
     found = submission(runs, "a", ["p/x"], jobs=(None,))
     lease = Lease.acquire(runs / "_slurm", LEASE_S)
-    assert [s.folder for s in look(runs).submissions] == [found.folder]
+    assert [s.folder for s in queue_of(runs).submissions] == [found.folder]
     lease.release()
     # Just after it was killed too: its last sbatch may still be on its way.
     os.utime(found.folder / "submission.json")
-    assert not look(runs).submissions[0].closed
+    assert not queue_of(runs).submissions[0].closed
     old(found)
-    assert look(runs).submissions == []
+    assert queue_of(runs).submissions == []
     assert found.closed
 
 
@@ -135,14 +135,14 @@ def test_while_somebody_is_submitting_nothing_is_taken_for_ended(fake_slurm, run
 def test_a_job_that_has_only_got_the_same_id_is_not_ours(fake_slurm, runs, said):
     found = submission(runs, "a", ["p/x"])
     fake_slurm.answer("squeue", line(11, 0, "RUNNING", said))
-    assert look(runs).where("p/x0") is None
+    assert queue_of(runs).where("p/x0") is None
     assert found.closed
 
 
 def test_a_comment_of_the_site_does_not_make_a_job_a_strangers(fake_slurm, runs):
     submission(runs, "a", ["p/x"])
     fake_slurm.answer("squeue", line(11, 0, "RUNNING", "checked by the prolog"))
-    assert look(runs).where("p/x0") is not None
+    assert queue_of(runs).where("p/x0") is not None
 
 
 def test_a_submission_that_is_taken_back_meanwhile_is_none(fake_slurm, runs, monkeypatch):
@@ -154,11 +154,11 @@ def test_a_submission_that_is_taken_back_meanwhile_is_none(fake_slurm, runs, mon
         return kept(self)
 
     monkeypatch.setattr(Submission, "header", property(late))
-    assert look(runs).submissions == []
+    assert queue_of(runs).submissions == []
 
 
 def test_a_broken_file_is_named(fake_slurm, runs):
     found = submission(runs, "a", ["p/x"])
     (found.folder / "submission.json").write_text("{}")
     with pytest.raises(UserError, match=r"submission\.json: broken"):
-        look(runs)
+        queue_of(runs)

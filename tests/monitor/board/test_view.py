@@ -7,8 +7,6 @@ import os
 import shutil
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from follow_support import (
     begun,
@@ -20,7 +18,6 @@ from follow_support import (
     slurm,  # noqa: F401 - a fixture
     submit,
 )
-from retable.monitor import eta
 from retable.monitor.board import active_tables
 from retable.monitor.board.view import Looker
 from retable.monitor.curves import Curves
@@ -32,40 +29,6 @@ from retable.tables import collect
 from retable.tables.grid import plan
 from retable.tables.verdicts import sequential
 from retable.util.errors import UserError
-
-
-def test_a_sweep_goes_back_to_the_last_long_pause():
-    assert eta.since([]) is None
-    assert eta.since([(0, 100), (90, 200), (1000, 1100), (1050, 1400)]) == (1000, 1400)
-    assert eta.since([(0, 900), (90, 200), (1000, 1100)]) == (0, 1100)
-    assert eta.since([(0, 10), (10 + eta.GAP_S, 200)]) == (0, 200)
-
-
-@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000)).map(sorted), min_size=1))
-def test_a_sweep_holds_the_last_run_and_no_gap(spans):
-    begin, end = eta.since([tuple(span) for span in spans])
-    assert end == max(last for _, last in spans)
-    inside = sorted(span for span in spans if span[1] >= begin)
-    reached = inside[0][1]
-    for first, last in inside:
-        assert first <= reached + eta.GAP_S
-        reached = max(reached, last)
-
-
-def test_the_time_left_goes_by_what_the_same_setting_took():
-    going = [eta.Going("a", 0.5, 30.0), eta.Going("b", 0.0, 4.0)]
-    took = {"a": [50.0, 70.0], "b": [10.0]}
-    assert eta.left(going, {"a": 2, "b": 1}, took) == (30 + 6 + 120 + 10) / 2
-
-
-def test_the_time_left_of_a_new_setting_goes_by_its_epochs():
-    going = [eta.Going("a", 0.25, 30.0), eta.Going("a", 0.5, 70.0)]
-    assert eta.left(going, {"a": 1, "new": 1}, {}) == (130 * 0.75 + 130 * 0.5 + 2 * 130) / 2
-
-
-def test_nothing_is_known_of_the_time_left():
-    assert eta.left([eta.Going("a", 0.0, 9.0)], {"a": 3}, {}) is None
-    assert eta.left([], {"a": 3}, {"a": [1.0]}) is None
 
 
 def _rows(*values, name="val/accuracy"):

@@ -53,7 +53,7 @@ def follow_task(submission: Submission, array: int, number: int) -> int:
     with Forkserver(sorted(targets), Path(source) if source else None, supervised=True) as server:
         follower = _Follower(server, runs, rank, index, nonce_of(os.environ))
         while not is_over(submission.events(array, number), restart):
-            follower.look()
+            follower.step()
         follower.end()
     return 0
 
@@ -88,7 +88,7 @@ class _Follower:
         self._followed: set[Path] = set()
         self._parts: dict[str, _Part] = {}
 
-    def look(self) -> None:
+    def step(self) -> None:
         """Start what has been announced, and end what has no one to follow any more."""
         for run in self.runs:
             attempt = next(iter(records.attempts(run.folder)), None)

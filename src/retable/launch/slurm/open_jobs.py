@@ -74,7 +74,7 @@ class Queue:
         return found
 
 
-def look(runs: Path, *, alone: bool = False) -> Queue:
+def queue_of(runs: Path, *, alone: bool = False) -> Queue:
     """Find the open submissions below a folder of runs; asks squeue once, or not at all.
 
     Submissions that have no job in the queue any more are marked as closed. One whose submitter

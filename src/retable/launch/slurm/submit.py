@@ -12,7 +12,7 @@ from pathlib import Path
 from retable.launch.error_messages import line_of
 from retable.launch.slurm import client, job_arrays, sbatch
 from retable.launch.slurm.job_arrays import ArrayPlan, Seconds
-from retable.launch.slurm.open_jobs import LEASE_S, Queue, look
+from retable.launch.slurm.open_jobs import LEASE_S, Queue, queue_of
 from retable.launch.slurm.submission import FOLDER, Submission
 from retable.launch.slurm.task_history import Past
 from retable.launch.slurm.transaction import Filing, name_of, uninterrupted
@@ -93,7 +93,7 @@ def launch(
     try:
         base.mkdir(parents=True, exist_ok=True)
         with _alone(base, orders.say):
-            found = _sort(runs, look(folder, alone=True), summary, orders, folder)
+            found = _sort(runs, queue_of(folder, alone=True), summary, orders, folder)
             _say_rest(found, orders)
             if found.fresh:
                 _submit(found, job_arrays.arrange(found.fresh, seconds, size), orders, folder)

@@ -9,7 +9,8 @@ from time import sleep
 from retable.launch.postmortem import first_line
 from retable.launch.progress import Progress
 from retable.launch.slurm.client import Unreachable
-from retable.launch.slurm.open_jobs import Place, Queue, look
+from retable.launch.slurm.open_jobs import Place, Queue
+from retable.launch.slurm.open_jobs import queue_of as look
 from retable.launch.slurm.transaction import name_of
 from retable.launch.summary import Summary, Tally
 from retable.runs import records

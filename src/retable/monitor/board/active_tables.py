@@ -35,7 +35,7 @@ def tables(runs: Path, protocol: str | None) -> list[Grid]:
         NoTable: where runs go on that no table has.
         UserError: where there is nothing, which says what to do.
     """
-    found = overview.survey(runs, Accounting())
+    found = overview.overview_of(runs, Accounting())
     going = [local.folder for local in found.local]
     for submitted in found.submitted:
         going += [seen.folder for seen in submitted.seen if submitted.open and seen.state in OPEN]

@@ -10,12 +10,12 @@ from retable.monitor.board.cell_grid import fit, grid_lines
 from retable.monitor.board.sparkline import sparkline
 from retable.monitor.board.state_bar import bar, legend
 from retable.monitor.board.view import Going, View
-from retable.monitor.state import State
+from retable.monitor.state import TROUBLE, State
+from retable.monitor.status_text import logs_command, place_of, retry_command
 from retable.monitor.table_status import Run, TableStatus
 from retable.util.errors import brief
-from retable.util.text import duration
+from retable.util.text import duration, short_key
 
-_BAD = (State.FAILED, State.LOST, State.DIVERGED)
 _ALL = 20
 """Failures that are named where there is room for all lines."""
 
@@ -111,7 +111,7 @@ def _going(going: Sequence[tuple[View, Going]], width: int, height: int) -> list
     title = Text.assemble((f"running: {len(going)}{hidden}", "bold"), (about, "dim"))
     epochs = [_epoch(one) for one in shown]
     values = [_values(one, with_name=not metric) for one in shown]
-    places = [brief(_place(one), 40) for one in shown]
+    places = [brief(", ".join(filter(None, place_of(one.seen))), 40) for one in shown]
     name_w = min(max(map(len, names)), max(20, width // 3))
     epoch_w, value_w = max(map(len, epochs)), max(map(len, values))
     rest = width - name_w - epoch_w - value_w - 4 * 2
@@ -135,8 +135,7 @@ def _going(going: Sequence[tuple[View, Going]], width: int, height: int) -> list
 
 def _name(run: Run) -> str:
     """Name of a run, the seed first: what is cut off is what several have in common."""
-    seed = f"s{run.seed}"
-    return f"{seed} {brief(run.name, 80).removesuffix(f' {seed}')}"
+    return f"s{run.seed} {brief(run.what, 80)}"
 
 
 def _epoch(one: Going) -> str:
@@ -154,26 +153,17 @@ def _values(one: Going, *, with_name: bool) -> str:
     return f"{name}{values[-1]:.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
-def _place(one: Going) -> str:
-    """Where a run is done: the host of another runner, or the job's node and the time it has."""
-    submitted, at = one.seen.facts.submitted, one.seen.assigned
-    queued = submitted.queued if submitted else None
-    if one.seen.host or queued is None:
-        return one.seen.host
-    job = f"job {at.id}" if at and at.id else ""
-    return ", ".join(part for part in (queued.node, f"{queued.left} left", job) if part)
-
-
 def _failures(views: Sequence[View], width: int) -> list[Text]:
     """Lines on failures, the latest first, and then how to see more; none where nothing failed."""
-    found = [(view.status, run) for view in views for run in view.status.in_state(*_BAD)]
+    found = [(view.status, run) for view in views for run in view.status.in_state(*TROUBLE)]
     if not found:
         return []
     found.sort(key=_ended, reverse=True)
     lines = [_failure(status, run, width) for status, run in found[:_ALL]]
     status, run = found[0]
-    again = _retry(status) if status.in_state(State.FAILED, State.LOST) else ""
-    hint = f"more: retable logs {status.seen[run.key].folder.name[:8]}{again}"
+    failed = status.in_state(State.FAILED, State.LOST)
+    again = f"; again: {retry_command(status.grid)}" if failed else ""
+    hint = f"more: {logs_command(status.seen[run.key])}{again}"
     more = f"{len(found)} in all; " if len(found) > 1 else ""
     return [*lines, fit(f"{more}{hint}", width, "dim")]
 
@@ -183,7 +173,7 @@ def _failure(status: TableStatus, run: Run, width: int) -> Text:
     return fit(
         Text.assemble(
             (f"{seen.state}", "bold red"),
-            f" {_name(run)} ({seen.folder.name[:8]}): ",
+            f" {_name(run)} ({short_key(seen.folder.name)}): ",
             brief(seen.why, 300) if seen.why else "no message",
         ),
         width,
@@ -194,9 +184,3 @@ def _ended(found: tuple[TableStatus, Run]) -> str:
     """When a run began that has failed; in a form that sorts, what never began last."""
     record = found[0].seen[found[1].key].record
     return record.started if record else ""
-
-
-def _retry(status: TableStatus) -> str:
-    grid = status.grid
-    option = "" if grid.protocol == "paper" else f" --protocol {grid.protocol}"
-    return f"; again: retable retry {grid.name}{option}"

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retable.launch.slurm.sacct import Accounting
-from retable.monitor import eta
+from retable.monitor import recorded
 from retable.monitor.curves import Curve, Curves
-from retable.monitor.eta import Span
 from retable.monitor.run_states import Seen
 from retable.monitor.state import State
-from retable.monitor.table_status import Run, TableStatus, survey
+from retable.monitor.table_status import Run, TableStatus, statuses_of
 from retable.runs import records
 from retable.runs.record_set import Found
 from retable.runs.records import Record, RecordError
@@ -23,8 +22,10 @@ from retable.tables import collect
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, places_of
 from retable.tables.select import is_undecided
+from retable.util import eta
+from retable.util.eta import Span
 
-_OPENED = frozenset({State.QUEUED, State.TODO})
+_OPENED = (State.QUEUED, State.TODO)
 _Stamp = tuple[int, int, int]
 Place = tuple[str, str]
 """Row and column."""
@@ -98,7 +99,7 @@ class Looker:
             UserError: where the controller does not answer, or a file is broken.
         """
         self._grids = [_replanned(grid) for grid in self._grids]
-        tables = survey(self._grids, self._accounting, self._warn)
+        tables = statuses_of(self._grids, self._accounting, self._warn)
         self._looked = [self._of(status) for status in tables]
 
     @property
@@ -135,14 +136,8 @@ class Looker:
     def _of(self, status: TableStatus) -> _Looked:
         grid = status.grid
         records_, spans = self._reader.of(grid)
-        took: dict[str, list[float]] = {}
-        for setting, seeds in grid.settings():
-            numbers = records_.numbers(setting.keys(seeds))
-            done = numbers[records_.done(numbers)]
-            took.setdefault(setting.key, []).extend(records_.columns.wall_s[done].tolist())
-        waiting = Counter(
-            run.setting.key for key, run in status.runs.items() if status.seen[key].state in _OPENED
-        )
+        took = recorded.seconds(grid, records_)
+        waiting = Counter(run.setting.setting_key for run in status.in_state(*_OPENED))
         counts = {
             place: count
             for places, keys in status.cells()
@@ -153,10 +148,13 @@ class Looker:
 
     def _view(self, looked: _Looked, now: float) -> View:
         status = looked.status
-        going = [self._going(run, status.seen[run.key], now) for run in _running(status)]
+        going = [
+            self._going(run, status.seen[run.key], now) for run in status.in_state(State.RUNNING)
+        ]
         spans = [*looked.spans, *((now - one.spent, now) for one in going if one.spent)]
         span = eta.since(spans)
-        rest = eta.left([_part(one) for one in going], looked.waiting, looked.took)
+        parts = [_part(one) for one in going]
+        rest = eta.left(looked.took, looked.waiting, len(going), parts)
         elapsed = span and span[1] - span[0]
         return View(status, looked.table, looked.counts, going, elapsed, rest)
 
@@ -165,14 +163,10 @@ class Looker:
         return Going(run, seen, curve, max(now - _begin(seen.folder, now), 0.0))
 
 
-def _running(status: TableStatus) -> list[Run]:
-    return status.in_state(State.RUNNING)
-
-
 def _part(going: Going) -> eta.Going:
     curve = going.curve
     done = curve.done / curve.of if curve.of else 0.0
-    return eta.Going(going.run.setting.key, min(done, 1.0), going.spent)
+    return eta.Going(going.run.setting.setting_key, min(done, 1.0), going.spent)
 
 
 def _begin(folder: Path, now: float) -> float:

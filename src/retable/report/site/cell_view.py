@@ -133,7 +133,7 @@ def setting_of(source: ShownTable, place: CellId) -> str | None:
     cell = source.table.cells.get(place)
     if plan is None or cell is None or not cell.run_keys:
         return None
-    return plan.setting.with_seed(0).key[:16]
+    return plan.setting.setting_key[:16]
 
 
 def settings(source: ShownTable, known: Mapping[CellId, CellView]) -> dict[str, list[CellId]]:

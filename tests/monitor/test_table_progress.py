@@ -1,0 +1,88 @@
+"""What `plan` says of a table: states by records alone, and the time that the rest will take."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from follow_support import (
+    ended,
+    fake_slurm,  # noqa: F401 - a fixture
+    grid,  # noqa: F401 - a fixture
+    slurm,  # noqa: F401 - a fixture
+)
+from index_support import table
+from retable.launch.slurm.sacct import Accounting
+from retable.monitor import recorded, table_progress
+from retable.monitor.state import RECORDED, State
+from retable.monitor.table_progress import progress_of
+from retable.monitor.table_status import statuses_of
+from retable.runs.records import Status
+from retable.tables import collect
+
+
+@pytest.fixture(autouse=True)
+def two_workers(monkeypatch):
+    monkeypatch.setattr(table_progress, "workers_of", lambda run: 2)
+
+
+def test_nothing_is_known_before_the_first_record(grid):
+    assert progress_of(grid).as_text() == (
+        "digits/fates, protocol paper: 6 runs, 6 to do\n"
+        "expected time: unknown (no record yet)\n"
+        "    accuracy [slow, fast]: 3 to do"
+    )
+
+
+def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):
+    slow, fast = (grid.cell_runs(grid.cells[row, "accuracy"]) for row in ("slow", "fast"))
+    ended(slow[0], wall_s=100.0)
+    ended(slow[1], wall_s=200.0, fingerprint="f" * 64)
+    ended(fast[0], Status.FAILED, error="no", wall_s=1.0)
+    ended(fast[1], Status.DIVERGED, error="nan", wall_s=1.0)
+    found = progress_of(grid)
+    assert found.as_text() == (
+        "digits/fates, protocol paper: 6 runs, 1 done, 1 stale, 1 diverged, 1 failed, 2 to do\n"
+        "expected time: about 4 min with 2 at once\n"
+        "stale: retable refresh digits/fates tells whether the edits matter\n"
+        "    accuracy [slow]: 1 done, 1 stale, 1 to do\n"
+        "    accuracy [fast]: 1 diverged, 1 failed, 1 to do"
+    )
+    cells = [
+        {"row": "slow", "column": "accuracy", "done": 1, "stale": 1, "diverged": 0, "failed": 0,
+         "to do": 1},
+        {"row": "fast", "column": "accuracy", "done": 0, "stale": 0, "diverged": 1, "failed": 1,
+         "to do": 1},
+    ]  # fmt: skip
+    assert found.as_json() == {
+        "table": "digits/fates",
+        "protocol": "paper",
+        "runs": {"done": 1, "stale": 1, "diverged": 1, "failed": 1, "to do": 2},
+        "expected_s": 3 * 150.0 / 2,
+        "workers": 2,
+        "cells": cells,
+    }
+
+
+def test_a_table_that_is_done_has_nothing_to_do(grid):
+    for run in grid.runs():
+        ended(run)
+    assert progress_of(grid).as_text() == (
+        "digits/fates, protocol paper: 6 runs, 6 done\n"
+        "expected time: nothing to do\n"
+        "    accuracy [slow, fast]: 3 done"
+    )
+
+
+@pytest.mark.parametrize("many", [collect.MANY, 1])
+def test_plan_and_status_say_the_same_of_runs_that_were_never_submitted(slurm, monkeypatch, many):
+    monkeypatch.setattr(collect, "MANY", many)
+    grid = table(len(Status) + 1)
+    code = itertools.cycle(({}, {"fingerprint": "f" * 64}))
+    for status, run in zip((*Status, *Status), grid.runs(), strict=False):
+        ended(run, status, **next(code))
+    states = recorded.states(grid, collect.from_runs(grid, pytest.fail))
+    (seen,) = statuses_of([grid], Accounting(), pytest.fail)
+    assert states == {key: one.state for key, one in seen.seen.items()}
+    assert set(states.values()) == set(RECORDED) < set(State)
