@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from retable.monitor.board.layout import board
-from retable.monitor.board.view import Looker
+from retable.monitor.board.view import Watcher
 from retable.tables import collect
 from retable.tables.grid import plan
 
@@ -40,11 +40,11 @@ def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit("give a table, and a protocol where it is not paper")
     name, protocol = sys.argv[1], (*sys.argv[2:], "paper")[0]
-    looker = Looker([collect.decided_by_runs(plan(name, protocol))])
-    looker.look()
+    watcher = Watcher([collect.decided_by_runs(plan(name, protocol))])
+    watcher.update()
     with tempfile.TemporaryDirectory() as folder, Path(folder, "null").open("w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True)
-        for line in board(looker.views(), WIDTH):
+        for line in board(watcher.views(), WIDTH):
             console.print(line, no_wrap=True)
         console.print()  # the last line would be cut a little
         page_file = Path(folder, "board.html")

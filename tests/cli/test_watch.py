@@ -31,7 +31,7 @@ from follow_support import (
     table_file,
 )
 from retable.monitor.board import screen, view
-from retable.monitor.board.view import Looker
+from retable.monitor.board.view import Watcher
 from retable.runs import frozen
 from retable.tables.grid import plan
 from retable.util.errors import UserError
@@ -219,7 +219,7 @@ def follow(monkeypatch, grid):
         }))  # fmt: skip
         console = Console(force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
         with console.capture() as capture:
-            screen.follow(Looker([followed.grid]), console)
+            screen.follow(Watcher([followed.grid]), console)
         return capture.get().partition(LEFT)[2], clock
 
     followed.grid = grid

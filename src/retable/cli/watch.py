@@ -36,7 +36,7 @@ def watch(
     from rich.console import Console
 
     from retable.monitor.board import active_tables, screen
-    from retable.monitor.board.view import Looker
+    from retable.monitor.board.view import Watcher
 
     console = Console(soft_wrap=False)
     once = once or not console.is_terminal or console.is_dumb_terminal
@@ -50,11 +50,11 @@ def watch(
             return
     else:
         grids = workflow.plan(name, protocol or "paper")
-    looker = Looker(grids)
+    watcher = Watcher(grids)
     if once:
-        screen.once(looker, console)
+        screen.once(watcher, console)
     else:
-        screen.follow(looker, console)
+        screen.follow(watcher, console)
 
 
 def _watch_sweep(*, once: bool) -> None:

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from retable.util import eta
 from retable.util.text import duration
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ class Progress:
             parts.insert(1, f"{summary.diverged} diverged")
         if waiting:
             parts.append(f"{waiting} held by another runner")
-        if self.ended and left:
-            spent = time.monotonic() - self.begin
-            parts.append(f"about {duration(spent / self.ended * left)} left")
+        # It is told of no settings: all runs are of one, and one of them ends every so often.
+        every = [(time.monotonic() - self.begin) / self.ended] if self.ended else []
+        if rest := eta.left({"": every}, {"": left}, at_once=1):
+            parts.append(f"about {duration(rest)} left")
         return " · ".join(parts)
 
     def update(self, summary: Summary, running: list[str], waiting: int) -> None:

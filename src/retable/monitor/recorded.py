@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from retable.monitor.state import Facts, State, judge
 from retable.runs.index import STATUSES
 from retable.runs.record_set import Found
@@ -11,26 +15,31 @@ from retable.tables.grid import Grid
 Ending = tuple[Status, bool]
 """How a run ended, and whether by the present code."""
 
+_ENDINGS: list[Ending] = [(status, fresh) for status in STATUSES for fresh in (False, True)]
+_STATES = [*(judge(Facts(*ending))[0] for ending in _ENDINGS), State.TODO]
+
 
 def endings(grid: Grid, found: Found) -> dict[str, Ending]:
     """How every run of a table ended that has a record, by key."""
-    columns = found.columns
-    statuses, abouts = columns.statuses.tolist(), columns.about.tolist()
-    ended: dict[str, Ending] = {}
-    for setting, seeds in grid.settings():
-        fresh = [about.fingerprint == setting.fingerprint for about in columns.abouts]
-        keys = setting.keys(seeds)
-        for key, number in zip(keys, found.numbers(keys).tolist(), strict=True):
-            if number >= 0:
-                ended[key] = STATUSES[statuses[number]], fresh[abouts[number]]
-    return ended
+    return {key: _ENDINGS[position] for key, position in _positions(grid, found) if position >= 0}
 
 
 def states(grid: Grid, found: Found) -> dict[str, State]:
     """The state of every run of a table as far as records tell, by key."""
-    ended = endings(grid, found)
-    state_of = {ending: judge(Facts(*ending))[0] for ending in set(ended.values())}
-    return {key: state_of[ended[key]] if key in ended else State.TODO for key in grid.run_folders()}
+    return {key: _STATES[position] for key, position in _positions(grid, found)}
+
+
+def _positions(grid: Grid, found: Found) -> Iterator[tuple[str, int]]:
+    """Every run's key and its place among the endings, -1 for a run that has no record."""
+    columns = found.columns
+    for setting, seeds in grid.settings():
+        keys = setting.keys(seeds)
+        numbers = found.numbers(keys)
+        known = numbers[numbers >= 0]
+        fresh = np.array([about.fingerprint == setting.fingerprint for about in columns.abouts])
+        positions = np.full(len(keys), -1)
+        positions[numbers >= 0] = 2 * columns.statuses[known] + fresh[columns.about[known]]
+        yield from zip(keys, positions.tolist(), strict=True)
 
 
 def seconds(grid: Grid, found: Found) -> dict[str, list[float]]:

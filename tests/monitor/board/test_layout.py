@@ -19,7 +19,7 @@ from follow_support import (
     submit,
 )
 from retable.monitor.board.layout import board, plain
-from retable.monitor.board.view import Looker
+from retable.monitor.board.view import Watcher
 from retable.runs import frozen
 from retable.runs.lease import Holder
 from retable.runs.records import Status
@@ -66,12 +66,12 @@ def long_table(rows=40, columns=6, **about):
         file.unlink()
 
 
-def shown(grid, width=80, height=None, looker=None, **said):
+def shown(grid, width=80, height=None, watcher=None, **said):
     """The board's text; that it fits is checked for every one."""
-    if looker is None:
-        looker = Looker([grid])
-        looker.look()
-    lines = board(looker.views(), width, height, notes=looker.notes, **said)
+    if watcher is None:
+        watcher = Watcher([grid])
+        watcher.update()
+    lines = board(watcher.views(), width, height, notes=watcher.notes, **said)
     assert max(line.cell_len for line in lines) <= width
     assert height is None or len(lines) <= height
     return plain(lines)
@@ -149,10 +149,10 @@ def test_a_long_table_shows_first_where_something_goes_on():
         hold(run.folder)
     for run in grid.cell_runs(grid.cells["r00", "c0"]):
         ended(run, value=0.5 + run.config.seed / 10)
-    looker = Looker([grid])
-    looker.look()
+    watcher = Watcher([grid])
+    watcher.update()
     for width, height in SIZES:
-        text = shown(grid, width, height, looker)
+        text = shown(grid, width, height, watcher)
         top, first, second, *_ = text[text.index("Condition") :].splitlines()
         assert "Condition 5" in top
         assert (first.split("  ")[0], second.split("  ")[0]) == ("Setting 7", "Setting 8")
@@ -194,9 +194,9 @@ def test_many_running_and_failed_runs_leave_room_for_the_table():
 
 
 def test_several_tables_share_the_terminal(grid):
-    looker = Looker([grid, long_table()])
-    looker.look()
-    text = shown(None, 80, 24, looker)
+    watcher = Watcher([grid, long_table()])
+    watcher.update()
+    text = shown(None, 80, 24, watcher)
     assert "digits/fates, protocol paper" in text
     assert "digits/long, protocol paper" in text
     assert "more rows" in text
@@ -206,9 +206,9 @@ def test_a_run_that_two_tables_need_is_running_once(grid):
     run = next(grid.runs())
     begun(run, *rows(0.5))
     hold(run.folder)
-    looker = Looker([grid, grid])
-    looker.look()
-    assert "running: 1  val/accuracy" in shown(None, 80, None, looker)
+    watcher = Watcher([grid, grid])
+    watcher.update()
+    assert "running: 1  val/accuracy" in shown(None, 80, None, watcher)
 
 
 @pytest.mark.parametrize("size", [(20, 5), (10, 2), (1, 1)])
@@ -228,9 +228,9 @@ def test_what_files_say_does_not_steer_the_terminal(grid):
 
 def test_without_colours_nothing_is_lost(grid, slurm, monkeypatch):
     ended(next(grid.runs()))
-    looker = Looker([grid])
-    looker.look()
-    lines = board(looker.views(), 80)
+    watcher = Watcher([grid])
+    watcher.update()
+    lines = board(watcher.views(), 80)
     printed = []
     for environment in ({"TERM": "xterm"}, {"TERM": "xterm", "NO_COLOR": "1"}):
         console = Console(force_terminal=True, width=80, _environ=environment)

@@ -19,7 +19,7 @@ from follow_support import (
     submit,
 )
 from retable.monitor.board import active_tables
-from retable.monitor.board.view import Looker
+from retable.monitor.board.view import Watcher
 from retable.monitor.curves import Curves
 from retable.monitor.state import State
 from retable.runs import frozen, records
@@ -72,27 +72,27 @@ def test_a_curve_is_read_again_only_where_its_file_has_changed(grid, monkeypatch
 
 def test_cells_fill_in_from_look_to_look(grid, slurm):
     slow = grid.cell_runs(grid.cells["slow", "accuracy"])
-    looker = Looker([grid])
-    looker.look()
-    (view,) = looker.views()
+    watcher = Watcher([grid])
+    watcher.update()
+    (view,) = watcher.views()
     assert view.table.cells["slow", "accuracy"].mean is None
     assert (view.elapsed, view.left, view.going) == (None, None, [])
-    assert looker.unfinished
-    assert not looker.goes_on
+    assert watcher.unfinished
+    assert not watcher.goes_on
     ended(slow[0], value=0.5)
     begun(slow[1], *_rows(0.25, 0.5))
     hold(slow[1].folder)
-    looker.look()
-    (view,) = looker.views()
+    watcher.update()
+    (view,) = watcher.views()
     assert view.table.cells["slow", "accuracy"].mean == 50.0
     assert view.counts["slow", "accuracy"] == {State.DONE: 1, State.RUNNING: 1, State.TODO: 1}
     (going,) = view.going
     assert (going.run.key, going.curve.values) == (slow[1].key, [0.25, 0.5])
     assert view.left == pytest.approx(0.5 * 1.0 + 4 * 1.0)  # by the one second that a run took
-    assert looker.goes_on
+    assert watcher.goes_on
     ended(slow[2], value=0.75)
-    looker.look()
-    cell = looker.views()[0].table.cells["slow", "accuracy"]
+    watcher.update()
+    cell = watcher.views()[0].table.cells["slow", "accuracy"]
     assert (cell.mean, cell.n) == (62.5, 2)
     assert slurm.calls() == []
 
@@ -100,13 +100,13 @@ def test_cells_fill_in_from_look_to_look(grid, slurm):
 def test_a_record_is_read_again_only_where_its_file_has_changed(grid, monkeypatch):
     run = grid.cell_runs(grid.cells["slow", "accuracy"])[0]
     ended(run, value=0.5)
-    looker = Looker([grid])
-    looker.look()
+    watcher = Watcher([grid])
+    watcher.update()
     read = []
     monkeypatch.setattr(
         records, "read", lambda path, known=records.read: read.append(path) or known(path)
     )
-    reader = looker._reader
+    reader = watcher._reader
     reader.of(grid)
     assert read == []
     shutil.rmtree(run.folder)
@@ -122,9 +122,9 @@ def test_very_many_runs_give_the_same_view(grid, monkeypatch):
     views = []
     for many in (collect.MANY, 1):
         monkeypatch.setattr(collect, "MANY", many)
-        looker = Looker([grid])
-        looker.look()
-        views += looker.views()
+        watcher = Watcher([grid])
+        watcher.update()
+        views += watcher.views()
     few, many = views
     assert {p: c.mean for p, c in few.table.cells.items()} == {
         p: c.mean for p, c in many.table.cells.items()
@@ -138,12 +138,12 @@ def test_a_table_run_until_decided_has_the_seeds_that_its_next_look_needs(runs):
     sequential.fix(collect.looks_of(grid), 5, "2026-01-01", started=False)
     for run in grid.runs():
         ended(run, value=(0.85, 0.93, 0.97)[run.config.seed])
-    looker = Looker([grid])
-    looker.look()
-    (view,) = looker.views()
+    watcher = Watcher([grid])
+    watcher.update()
+    (view,) = watcher.views()
     assert view.counts["slow", "accuracy"] == {State.DONE: 3, State.TODO: 2}
     assert view.table.cells["slow", "accuracy"].n == 3
-    assert looker.unfinished
+    assert watcher.unfinished
 
 
 def test_a_broken_record_is_a_note_and_not_the_end(grid):
@@ -151,22 +151,22 @@ def test_a_broken_record_is_a_note_and_not_the_end(grid):
     file = ended(run, value=0.5) / "record.json"
     file.unlink()
     file.write_text("{")
-    looker = Looker([grid])
-    looker.look()
-    looker.look()
-    (note,) = looker.notes
+    watcher = Watcher([grid])
+    watcher.update()
+    watcher.update()
+    (note,) = watcher.notes
     assert f"{file}: broken record" in note
-    assert looker.views()[0].table.cells["slow", "accuracy"].mean == 50.0  # by the attempt's own
+    assert watcher.views()[0].table.cells["slow", "accuracy"].mean == 50.0  # by the attempt's own
 
 
 def test_a_cluster_is_asked_once_a_look(runs, grid, slurm):
     submit(runs, *([run] for run in grid.runs()))
     queue(slurm, "12_0 RUNNING n1", *(f"12_{n} PENDING Resources" for n in range(1, 6)))
-    looker = Looker([grid])
-    looker.look()
-    looker.views()
+    watcher = Watcher([grid])
+    watcher.update()
+    watcher.views()
     assert [call[0] for call in slurm.calls()] == ["squeue"]
-    assert looker.asks
+    assert watcher.asks
 
 
 def test_without_a_name_it_is_what_goes_on(runs, grid, slurm):
@@ -196,7 +196,7 @@ def test_without_a_name_what_is_queued_counts_too(runs, grid, slurm):
 def test_failed_runs_are_no_reason_to_wait(grid):
     for run in grid.runs():
         ended(run, Status.FAILED, error="RuntimeError: no")
-    looker = Looker([grid])
-    looker.look()
-    assert not looker.unfinished
-    assert not looker.goes_on
+    watcher = Watcher([grid])
+    watcher.update()
+    assert not watcher.unfinished
+    assert not watcher.goes_on

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from retable.monitor.board.layout import board
-from retable.monitor.board.view import Looker
+from retable.monitor.board.view import Watcher
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ QUIET_S = 15.0
 WAITING = "nothing runs; waiting for a launch (Ctrl-C leaves)"
 
 
-def once(looker: Looker, console: Console) -> None:
+def once(watcher: Watcher, console: Console) -> None:
     """Print the board as it is now."""
-    looker.look()
-    _print(console, _whole(looker, console, ""))
+    watcher.update()
+    _print(console, _whole(watcher, console, ""))
 
 
-def follow(looker: Looker, console: Console) -> None:
+def follow(watcher: Watcher, console: Console) -> None:
     """Show the board until nothing goes on any more, and leave the last one behind.
 
     Where nothing has begun and something is to do, it waits for that.
@@ -48,18 +48,18 @@ def follow(looker: Looker, console: Console) -> None:
     """
     from rich.live import Live
 
-    last = _Last(looker)
+    last = _Last(watcher)
     try:
         with Live(
             console=console, screen=True, auto_refresh=False, vertical_overflow="crop"
         ) as live:
             while not last.over():
-                live.update(_group(_fitting(looker, console, last.message)), refresh=True)
+                live.update(_group(_fitting(watcher, console, last.message)), refresh=True)
                 time.sleep(TICK_S)
-                last.look_if_due()
+                last.update_if_due()
     finally:
         said = "" if last.message == WAITING else last.message
-        _print(console, _whole(looker, console, said))
+        _print(console, _whole(watcher, console, said))
 
 
 class _Last:
@@ -68,20 +68,20 @@ class _Last:
     Looking takes a share of the time only, however long a look takes.
     """
 
-    def __init__(self, looker: Looker) -> None:
-        self.looker = looker
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher = watcher
         self.message = ""
         self.begun = False
         self.next = 0.0
         self.quiet: float | None = None
         self.still = 0
-        self.look()
+        self.update()
 
     def over(self) -> bool:
         """Whether nothing goes on and nothing will by itself."""
-        if self.looker.goes_on:
+        if self.watcher.goes_on:
             return False
-        if not self.looker.unfinished:
+        if not self.watcher.unfinished:
             self.message = ""
             return self.still > 1  # the first may have made a choice, and with it more to do
         if not self.begun or self.quiet is None or time.monotonic() - self.quiet < QUIET_S:
@@ -89,40 +89,40 @@ class _Last:
         self.message = f"nothing has run for {QUIET_S:.0f} s, and runs are left to do"
         return True
 
-    def look_if_due(self) -> None:
+    def update_if_due(self) -> None:
         """Look again where that is due; what cannot be asked now is asked again the next time."""
         if time.monotonic() >= self.next:
             try:
-                self.look()
+                self.update()
             except UserError as error:
                 self.message = f"{error}; looking again"
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Look, see whether anything goes on, and set when to look again."""
         begin, spent = time.monotonic(), time.process_time()
         try:
-            self.looker.look()
+            self.watcher.update()
         finally:
             end = time.monotonic()
             pause = SHARE * (time.process_time() - spent)
-            if self.looker.asks:
+            if self.watcher.asks:
                 pause = max(pause, ASKING_S, _ASKING_SHARE * (end - begin))
             self.next = end + pause
-        self.still = 0 if self.looker.goes_on else self.still + 1
-        if self.looker.goes_on:
+        self.still = 0 if self.watcher.goes_on else self.still + 1
+        if self.watcher.goes_on:
             self.begun, self.quiet = True, None
         elif self.quiet is None:
             self.quiet = begin
         self.message = "" if self.begun else WAITING
 
 
-def _whole(looker: Looker, console: Console, message: str) -> list[Text]:
-    return board(looker.views(), console.width, message=message, notes=looker.notes)
+def _whole(watcher: Watcher, console: Console, message: str) -> list[Text]:
+    return board(watcher.views(), console.width, message=message, notes=watcher.notes)
 
 
-def _fitting(looker: Looker, console: Console, message: str) -> list[Text]:
+def _fitting(watcher: Watcher, console: Console, message: str) -> list[Text]:
     width, height = console.size
-    return board(looker.views(), width, height, message=message, notes=looker.notes)
+    return board(watcher.views(), width, height, message=message, notes=watcher.notes)
 
 
 def _group(lines: Sequence[Text]) -> Text:

@@ -64,7 +64,7 @@ class View:
 
 
 @dataclass
-class _Looked:
+class _Snapshot:
     """Snapshot of a table at a look, from which the views until the next look are made."""
 
     status: TableStatus
@@ -75,7 +75,7 @@ class _Looked:
     waiting: Counter[str]
 
 
-class Looker:
+class Watcher:
     """Looks at tables again and again.
 
     Attributes:
@@ -90,9 +90,9 @@ class Looker:
         self._accounting = Accounting()
         self._reader = _Reader(self._warn)
         self._curves = Curves()
-        self._looked: list[_Looked] = []
+        self._snapshots: list[_Snapshot] = []
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Look at files and queue; at most one call of squeue and one of sacct.
 
         Raises:
@@ -100,40 +100,40 @@ class Looker:
         """
         self._grids = [_replanned(grid) for grid in self._grids]
         tables = statuses_of(self._grids, self._accounting, self._warn)
-        self._looked = [self._of(status) for status in tables]
+        self._snapshots = [self._of(status) for status in tables]
 
     @property
     def goes_on(self) -> bool:
         """Whether anything was queued or running."""
-        return any(looked.status.goes_on for looked in self._looked)
+        return any(snapshot.status.goes_on for snapshot in self._snapshots)
 
     @property
     def asks(self) -> bool:
         """Whether a look asks a cluster."""
-        return any(looked.status.queue.submissions for looked in self._looked)
+        return any(snapshot.status.queue.submissions for snapshot in self._snapshots)
 
     @property
     def unfinished(self) -> bool:
         """Whether runs are left that a launch would do and none has failed to do."""
-        return any(looked.status.in_state(State.TODO) for looked in self._looked)
+        return any(snapshot.status.in_state(State.TODO) for snapshot in self._snapshots)
 
     @property
     def notes(self) -> list[str]:
         """Notes on what could not be read or asked."""
-        asked = [note for looked in self._looked for note in looked.status.notes]
+        asked = [note for snapshot in self._snapshots for note in snapshot.status.notes]
         return [*self.warnings, *dict.fromkeys(asked)]
 
     def views(self) -> list[View]:
         """The tables as the last look has found them, with curves and times as they are now."""
         now = self._clock()
-        found = [self._view(looked, now) for looked in self._looked]
+        found = [self._view(snapshot, now) for snapshot in self._snapshots]
         self._curves.keep([going.seen.folder for view in found for going in view.going])
         return found
 
     def _warn(self, text: str) -> None:
         self.warnings[text] = None
 
-    def _of(self, status: TableStatus) -> _Looked:
+    def _of(self, status: TableStatus) -> _Snapshot:
         grid = status.grid
         records_, spans = self._reader.of(grid)
         took = recorded.seconds(grid, records_)
@@ -144,19 +144,19 @@ class Looker:
             for count in (status.counts(keys),)
             for place in places
         }
-        return _Looked(status, build(grid, records_), counts, spans, took, waiting)
+        return _Snapshot(status, build(grid, records_), counts, spans, took, waiting)
 
-    def _view(self, looked: _Looked, now: float) -> View:
-        status = looked.status
+    def _view(self, snapshot: _Snapshot, now: float) -> View:
+        status = snapshot.status
         going = [
             self._going(run, status.seen[run.key], now) for run in status.in_state(State.RUNNING)
         ]
-        spans = [*looked.spans, *((now - one.spent, now) for one in going if one.spent)]
+        spans = [*snapshot.spans, *((now - one.spent, now) for one in going if one.spent)]
         span = eta.since(spans)
         parts = [_part(one) for one in going]
-        rest = eta.left(looked.took, looked.waiting, len(going), parts)
+        rest = eta.left(snapshot.took, snapshot.waiting, len(going), parts)
         elapsed = span and span[1] - span[0]
-        return View(status, looked.table, looked.counts, going, elapsed, rest)
+        return View(status, snapshot.table, snapshot.counts, going, elapsed, rest)
 
     def _going(self, run: Run, seen: Seen, now: float) -> Going:
         curve = self._curves.of(seen.folder, run.setting.config, run.metrics)

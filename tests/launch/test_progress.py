@@ -1,0 +1,25 @@
+"""The line of a launch: how many have ended how, and the time left."""
+
+from __future__ import annotations
+
+from retable.launch import progress
+from retable.launch.dispatch import Summary
+from retable.launch.progress import Progress
+
+
+def test_the_line_counts_and_tells_the_time_left(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown, summary = Progress(6, shown=False), Summary()
+    assert shown.line(summary) == "0 done · 6 to do"
+    now[0] += 60.0
+    for _ in range(4):
+        shown.finished()
+    summary.done, summary.elsewhere, summary.diverged = 1, 1, 1
+    summary.failed = [(None, "no")]
+    assert shown.line(summary, 1) == (
+        "2 done · 1 diverged · 1 failed · 2 to do · 1 held by another runner · about 30 s left"
+    )
+    shown.finished()
+    shown.finished()
+    assert shown.line(Summary(done=6)) == "6 done · 0 to do"
