@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from retable.monitor.state import Facts, State, judge
-from retable.runs.index import STATUSES
+from retable.runs.columns import STATUSES
 from retable.runs.record_set import Found
 from retable.runs.records import Status
 from retable.tables.grid import Grid
