@@ -57,7 +57,7 @@ def verify(recorded: Recorded, *, replace: bool = False) -> Verified:
         UserError: where there is nothing to compare or nothing that could be replaced.
     """
     old = recorded.record
-    if old.status not in {Status.DONE, Status.DIVERGED}:
+    if not old.status.has_result:
         raise UserError(f"{recorded.where}: is {old.status.value}; only an ended run has a result")
     if replace and recorded.folder is None:
         raise UserError(f"run {old.key[:12]}: is published only; --replace needs it among the runs")
@@ -88,7 +88,7 @@ def _not_ended(reason: str) -> Comparison:
 def _compare(recorded: Recorded, run: FrozenRun, new: Record | None) -> Comparison:
     if new is None:
         return _not_ended("it left no record")
-    if new.status in {Status.FAILED, Status.INTERRUPTED, Status.TIMEOUT}:
+    if not new.status.has_result:
         lines = (new.error or "").splitlines()
         return _not_ended(f"{new.status.value}{': ' + lines[0] if lines else ''}")
     return compare(recorded.record, new, (recorded.history, history_of(run.folder, new)))

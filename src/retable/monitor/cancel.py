@@ -14,7 +14,6 @@ from retable.launch.slurm.submission import Submission
 from retable.monitor.run_states import Seen, name_of
 from retable.monitor.state import OPEN, State
 from retable.runs import records
-from retable.runs.records import Status
 from retable.util.text import counted, folder_name, short_key
 
 _Place = tuple[str, int, int]
@@ -102,7 +101,7 @@ def cancellation_of(runs: Path, named: Mapping[str, Seen], queue: Queue) -> Canc
 
 def _is_open(folder: Path) -> bool:
     record = records.read_run(folder, lambda _: None)
-    return record is None or record.status in {Status.INTERRUPTED, Status.TIMEOUT}
+    return record is None or record.status.resumable
 
 
 def carry_out(found: Cancellation) -> None:

@@ -13,15 +13,13 @@ from retable.monitor.run_states import Known, Seen
 from retable.monitor.state import OPEN
 from retable.runs import records
 from retable.runs.lease import FILE as LEASE
-from retable.runs.records import RecordError, Status
+from retable.runs.records import RecordError
 from retable.util.errors import UserError
 
 LOG = "log.txt"
 _READ_EVERY_S = 0.5
 _LOOK_EVERY_S = 15.0
 """Seconds between queries of the cluster on a run that is followed and that nobody is doing."""
-
-_ENDED = (Status.DONE, Status.DIVERGED, Status.FAILED)
 
 
 @dataclass(frozen=True)
@@ -138,6 +136,6 @@ def _has_ended(folder: Path) -> bool:
             record = records.read(place / records.RUN_RECORD)
         except RecordError:
             continue
-        if record is not None and record.status in _ENDED:
+        if record is not None and not record.status.resumable:
             return not (folder / LEASE).exists()
     return False

@@ -19,7 +19,7 @@ from retable.runs.lease import is_busy, read_holder
 from retable.runs.records import Record, Status
 from retable.util.errors import UserError
 
-_GOES_ON = ("interrupted", "timeout")
+_GOES_ON = {status for status in Status if status.resumable}
 _REFUSALS = ("gave up", "refused")
 
 

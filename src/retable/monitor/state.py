@@ -39,7 +39,6 @@ RECORDED = (State.DONE, State.STALE, State.DIVERGED, State.FAILED, State.TODO)
 """States that records alone can tell."""
 
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
-_GOES_ON = frozenset({Status.INTERRUPTED, Status.TIMEOUT})
 
 
 class Holder(StrEnum):
@@ -84,13 +83,13 @@ class Submitted:
     @property
     def over(self) -> bool:
         """Whether nothing will be done about the run in this submission any more."""
-        end = self.ended is not None and self.ended not in _GOES_ON
+        end = self.ended is not None and not self.ended.resumable
         return end or self.refused is not None or self.queued is None
 
     @property
     def unexplained(self) -> bool:
         """Whether only the accounting can tell why nothing came of it."""
-        told = self.ended is not None and self.ended not in _GOES_ON
+        told = self.ended is not None and not self.ended.resumable
         ended = told or self.refused is not None or self.cancelled or self.account is not None
         return self.queued is None and self.has_id and not ended
 

@@ -15,7 +15,7 @@ from retable.runs.lease import Lease
 from retable.runs.lookup import refreeze
 from retable.runs.records import Record, RecordError, Status
 
-GOOD = (Status.DONE, Status.DIVERGED)
+GOOD = {status for status in Status if status.has_result}
 
 
 def is_here(folder: Path) -> bool:

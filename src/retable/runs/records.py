@@ -36,6 +36,16 @@ class Status(StrEnum):
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
 
+    @property
+    def resumable(self) -> bool:
+        """Whether the attempt was told to stop: the run has not ended, and goes on from there."""
+        return self in {Status.INTERRUPTED, Status.TIMEOUT}
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the run has come to a result: done, or diverged."""
+        return self in {Status.DONE, Status.DIVERGED}
+
 
 class RecordError(Exception):
     """A record that cannot be used; the message names the file."""

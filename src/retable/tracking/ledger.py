@@ -15,7 +15,7 @@ from retable.util.atomic import write_atomic
 
 FILE = "wandb.json"
 
-_ENDS = {Status.DONE, Status.DIVERGED, Status.FAILED}
+_ENDS = {status for status in Status if not status.resumable}
 
 
 @dataclass(frozen=True)

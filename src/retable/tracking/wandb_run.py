@@ -18,7 +18,7 @@ from retable.tracking import run_payload
 
 TAGGED = {Status.FAILED, Status.DIVERGED}
 """Ways to end that a run is tagged with."""
-PREEMPTED = {Status.INTERRUPTED, Status.TIMEOUT}
+PREEMPTED = {status for status in Status if status.resumable}
 """Ways to end after which a run will go on."""
 
 GOES_ON = "resumed"
