@@ -1,7 +1,8 @@
 """A paper's claims, tested on the cells of a table.
 
 Every claim becomes weighted sums of cells (`parts`), each of which has to be positive. Which sums,
-by kind, is in :func:`_sums`; how a sum is tested in :mod:`retable.tables.verdicts.contrast`.
+by kind, is in :mod:`retable.tables.verdicts.claim_contrasts`; how a sum is tested in
+:mod:`retable.tables.verdicts.contrast`.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         elsewhere = "protocol smoke runs on generated data"
     sums = sums_of(table, claim)
     cells = _cells(table, claim, sums)
-    rule = "; ".join(s.text(table) for s in sums) if sums else _rule_withoutsums_of(claim)
+    rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(claim)
     unit = _unit(table, cells)
     base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None)
     waiting = _waiting(table, sums, cells)
@@ -282,7 +283,7 @@ def _unit(table: Table, cells: Sequence[Cell]) -> str:
     return units.pop() if len(units) == 1 else ""
 
 
-def _rule_withoutsums_of(claim: Claim) -> str:
+def _rule_without_sums(claim: Claim) -> str:
     if claim.kind == "function":
         return f"the paper's own test {claim.function}: its mean over the seeds > 0"
     if claim.kind == "spread":
