@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -27,7 +26,7 @@ import numpy as np
 from retable.runs import columns as columns_module
 from retable.runs import record_parts, records, scan
 from retable.runs.columns import Columns, Ints, Place
-from retable.util.atomic import write_atomic
+from retable.util.atomic import beside, write_atomic
 
 FOLDER = "_index"
 """Below the folder of all runs; no paper can have this name."""
@@ -97,10 +96,9 @@ def clock(file: Path) -> int | None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        probe = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
-        probe.touch()
-        now = probe.stat().st_mtime_ns
-        probe.unlink()
+        with beside(file) as probe:
+            probe.touch()
+            now = probe.stat().st_mtime_ns
         for left in file.parent.glob(f".{file.name}.*.tmp"):
             if now / 1e9 - left.stat().st_mtime > _HOUR:
                 left.unlink(missing_ok=True)

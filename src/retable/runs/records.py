@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +15,7 @@ from msgspec import Meta
 from msgspec.structs import asdict
 
 from retable.runs.record_parts import Blessing, Count, Provenance, ResultRow
-from retable.util.atomic import write_atomic
+from retable.util.atomic import beside, write_atomic
 from retable.util.errors import brief, one_line
 
 VERSION = 1
@@ -250,13 +249,10 @@ def publish(attempt_record: Path, run_folder: Path) -> bool:
 
 def replace_published(attempt_record: Path, run_folder: Path) -> None:
     """Put an attempt's record in the place of the run's, whatever is there; under the lease."""
-    temporary = run_folder / f".{RUN_RECORD}.{secrets.token_hex(6)}.tmp"
-    temporary.hardlink_to(attempt_record)
-    try:
+    # Renaming one link of a file onto another does nothing and leaves it there, to be removed.
+    with beside(run_folder / RUN_RECORD) as temporary:
+        temporary.hardlink_to(attempt_record)
         temporary.replace(run_folder / RUN_RECORD)
-    finally:
-        # Renaming one link of a file onto another does nothing and leaves it there.
-        temporary.unlink(missing_ok=True)
 
 
 def attempts(run_folder: Path) -> list[Path]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from rich.text import Text
 
 from retable.monitor.board.state_bar import bar
-from retable.monitor.board.view import Place, View
+from retable.monitor.board.view import View
 from retable.monitor.state import OPEN, State
 from retable.report import formatting as words
 from retable.tables.aggregate import Cell
+from retable.tables.results import CellId
 from retable.tables.select import is_undecided
 from retable.util.errors import brief
 
@@ -203,11 +204,11 @@ def _fitting(widths: Mapping[str, _Widths], busy: set[str], room: int) -> list[s
     return [a for a in widths if a in chosen]
 
 
-def _is_busy(view: View, place: Place) -> bool:
+def _is_busy(view: View, place: CellId) -> bool:
     return any(view.counts.get(place, {}).get(state) for state in OPEN)
 
 
-def _content(view: View, place: Place) -> _Content | None:
+def _content(view: View, place: CellId) -> _Content | None:
     cell, plan = view.table.cells.get(place), view.status.grid.cells.get(place)
     if cell is None:
         return None

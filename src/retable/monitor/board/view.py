@@ -21,14 +21,13 @@ from retable.runs.records import Record, RecordError
 from retable.tables import collect
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, places_of
+from retable.tables.results import CellId
 from retable.tables.select import is_undecided
 from retable.util import eta
 from retable.util.eta import Span
 
 _OPENED = (State.QUEUED, State.TODO)
 _Stamp = tuple[int, int, int]
-Place = tuple[str, str]
-"""Row and column."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class View:
 
     status: TableStatus
     table: Table
-    counts: dict[Place, Counter[State]]
+    counts: dict[CellId, Counter[State]]
     going: list[Going]
     elapsed: float | None
     left: float | None
@@ -69,7 +68,7 @@ class _Snapshot:
 
     status: TableStatus
     table: Table
-    counts: dict[Place, Counter[State]]
+    counts: dict[CellId, Counter[State]]
     spans: list[Span]
     took: dict[str, list[float]]
     waiting: Counter[str]
