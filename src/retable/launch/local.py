@@ -18,21 +18,16 @@ from retable.launch.summary import Summary, Tally, is_settled
 from retable.runs import frozen, provenance, records, snapshot
 from retable.runs.attempts import Launched
 from retable.runs.frozen import FrozenRun
-from retable.runs.records import Record
+from retable.runs.records import Record, Status
 from retable.tracking.wandb_mode import Followed
 from retable.util.errors import UserError
 
 
 def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenRun], str]) -> None:
-    """Do runs here, each in a process of its own.
-
-    Args:
-        runs: of one launch; at least one.
-        summary: told what has become of them.
-        label: what a run is called.
+    """Do runs of one launch here, each in a process of its own; the summary is told how they end.
 
     Raises:
-        UserError: before anything is started, where that is refused.
+        UserError: before any has started, where they are refused.
     """
     config = runs[0].config
     folder = Path(config.paths.runs)
@@ -57,14 +52,7 @@ def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenR
 
 
 class Local(Pool):
-    """The runs of a launch; Ctrl-C stops it, and a second one ends its runs at once.
-
-    Args:
-        runs: to be done.
-        launched: provenance, and runs at once.
-        tally: told how they have ended.
-        followed: those of them that W&B follows.
-    """
+    """The runs of a launch; Ctrl-C stops it, and a second one ends its runs at once."""
 
     def __init__(
         self, runs: Sequence[FrozenRun], launched: Launched, tally: Tally, followed: Followed
@@ -88,6 +76,8 @@ class Local(Pool):
         self.interrupts += 1
 
     def _heed(self) -> None:
+        running = [self.tally.label(run) for run in self.server.running.values()]
+        self.tally.progress.update(self.tally.summary, running, len(self.waiting))
         if not self.interrupts:
             return
         if not self.stopping:
@@ -117,14 +107,10 @@ class Local(Pool):
     def _done(self, run: FrozenRun, *, elsewhere: bool) -> None:
         self.tally.done(elsewhere=elsewhere)
 
-    def _interrupted(self, ended: Ended, record: Record) -> None:
-        self.tally.summary.interrupted += 1
-
-    def _diverged(self, run: FrozenRun, record: Record) -> None:
-        self.tally.diverged(run, record)
-
-    def _died(self, ended: Ended) -> None:
-        if self.stopping and ended.code < 0:
+    def _ended(self, ended: Ended, record: Record | None) -> None:
+        if record is not None and record.status is Status.DIVERGED:
+            self.tally.diverged(ended.run, record)
+        elif record is not None or (self.stopping and ended.code < 0):
             self.tally.summary.interrupted += 1
         else:
             self._fail(ended.run, failure(ended, self.launched))
@@ -134,7 +120,3 @@ class Local(Pool):
         # What holds for every run of a table, such as a file that is not there, is said once.
         first = self._said.setdefault(reason, name)
         self.tally.failed(run, message, said=None if first == name else f"as {first}")
-
-    def _show(self) -> None:
-        running = [self.tally.label(run) for run in self.server.running.values()]
-        self.tally.progress.update(self.tally.summary, running, len(self.waiting))

@@ -18,6 +18,11 @@ from retable.runs.lease import is_held
 from retable.runs.records import Record, Status
 
 _WAIT_FOR_OTHERS_S = 2.0
+_RECORDED: dict[int, tuple[Status, ...]] = {
+    Exit.INTERRUPTED: (Status.INTERRUPTED, Status.TIMEOUT),
+    Exit.DIVERGED: (Status.DIVERGED,),
+}
+"""Without such a record an exit code is not believed: any library may call ``_exit``."""
 
 
 class Pool(ABC):
@@ -64,10 +69,9 @@ class Pool(ABC):
                 return
             if server.busy:
                 for ended in server.wait(0.5):
-                    self.settle(ended)
+                    self._settle(ended)
             else:
                 time.sleep(0.2)
-            self._show()
 
     def stop(self, politely: signal.Signals, *, patient: bool) -> None:
         """Start nothing more; runs are told once, and killed when patience is over."""
@@ -77,22 +81,16 @@ class Pool(ABC):
         if not patient:
             self.server.signal_all(signal.SIGKILL)
 
-    def settle(self, ended: Ended) -> None:
+    def _settle(self, ended: Ended) -> None:
         """See to a run whose process has ended, by its exit code and what belongs to that."""
-        run = ended.run
-        match ended.code:
-            case Exit.DONE if (run.folder / records.RUN_RECORD).exists():
-                self._done(run, elsewhere=ended.elsewhere)
-            case Exit.INTERRUPTED if ended.elsewhere and not holds(ended):
-                self.waiting.append(run)
-            case Exit.LEASED if not holds(ended):
-                self.waiting.append(run)
-            case Exit.INTERRUPTED if record := newest(run, Status.INTERRUPTED, Status.TIMEOUT):
-                self._interrupted(ended, record)
-            case Exit.DIVERGED if record := newest(run, Status.DIVERGED):
-                self._diverged(run, record)
-            case _:
-                self._died(ended)
+        run, code = ended.run, ended.code
+        at_others = code == Exit.LEASED or (code == Exit.INTERRUPTED and ended.elsewhere)
+        if code == Exit.DONE and (run.folder / records.RUN_RECORD).exists():
+            self._done(run, elsewhere=ended.elsewhere)
+        elif at_others and not holds(ended):
+            self.waiting.append(run)
+        else:
+            self._ended(ended, newest(run, *_RECORDED.get(code, ())))
 
     def _look_at_others(self) -> None:
         """Runs held by another runner: done by now, free again, or still going."""
@@ -120,11 +118,7 @@ class Pool(ABC):
 
     @abstractmethod
     def _heed(self) -> None:
-        """Call :meth:`stop` where somebody has asked for it; at least every half a second."""
-
-    @abstractmethod
-    def _show(self) -> None:
-        """Show the present state; every half a second."""
+        """Call :meth:`stop` where somebody has asked for it; asked every half a second."""
 
     @abstractmethod
     def _may_start(self, run: FrozenRun) -> bool:
@@ -139,13 +133,10 @@ class Pool(ABC):
         """See to a run that has its record; elsewhere: another runner has done it."""
 
     @abstractmethod
-    def _interrupted(self, ended: Ended, record: Record) -> None:
-        """See to a run that has ended before its time, as its record says."""
+    def _ended(self, ended: Ended, record: Record | None) -> None:
+        """See to a run that has ended otherwise.
 
-    @abstractmethod
-    def _diverged(self, run: FrozenRun, record: Record) -> None:
-        """See to a run that has diverged."""
-
-    @abstractmethod
-    def _died(self, ended: Ended) -> None:
-        """See to a run that failed or was refused, or whose process left nothing to go by."""
+        Args:
+            ended: its process.
+            record: that it was interrupted or has diverged, where its exit code says so too.
+        """

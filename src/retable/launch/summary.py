@@ -85,13 +85,7 @@ class Tally:
         self.progress.finished()
 
     def failed(self, run: FrozenRun, message: str, said: str | None = None) -> None:
-        """A run has failed.
-
-        Args:
-            run: the run.
-            message: why.
-            said: said in its place, where that has been said before.
-        """
+        """A run has failed; what is said in place of the message has been said before."""
         self.summary.failed.append((run, message))
         self.progress.say(f"failed: {self.label(run)}: {said or message}")
         self.progress.finished()

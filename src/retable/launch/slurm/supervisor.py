@@ -104,22 +104,17 @@ class Supervisor(Pool):
             give_up(run, reason, self.launched)
         self._end(run, "gave up", ok=False, error=reason)
 
-    def _interrupted(self, ended: Ended, record: Record) -> None:
-        self._say_interrupted(ended.run, record.status, record.error)
-        self._suspect(ended)
-
-    def _diverged(self, run: FrozenRun, record: Record) -> None:
-        line = first_line(run, record)
-        self._end(run, "ended", ok=False, status=Status.DIVERGED, error=line)
-
-    def _died(self, ended: Ended) -> None:
-        if ended.code == Exit.REFUSED:
-            self._end(ended.run, "refused", ok=False, error=ended.error or "the reason is above")
+    def _ended(self, ended: Ended, record: Record | None) -> None:
+        run = ended.run
+        if record is not None and record.status is Status.DIVERGED:
+            line = first_line(run, record)
+            self._end(run, "ended", ok=False, status=Status.DIVERGED, error=line)
+        elif ended.code == Exit.REFUSED:
+            self._end(run, "refused", ok=False, error=ended.error or "the reason is above")
         else:
-            self._suspect(ended)
-
-    def _show(self) -> None:
-        """Nothing: what there is to see is written as events."""
+            if record is not None:
+                self._say_interrupted(run, record.status, record.error)
+            self._suspects.append((time.monotonic() + _SUSPENSE_S, ended))
 
     def _is_over(self, run: FrozenRun) -> bool:
         return self._standing(run) == "done"
@@ -160,9 +155,6 @@ class Supervisor(Pool):
             if holds(ended) and (lease := Lease.acquire(ended.run.folder, self.launcher.lease_s)):
                 lease.release()
         self._say_interrupted(ended.run, status, error)
-
-    def _suspect(self, ended: Ended) -> None:
-        self._suspects.append((time.monotonic() + _SUSPENSE_S, ended))
 
     def _judge(self) -> None:
         """Decide what becomes of runs that ended before their time, a moment later."""
