@@ -37,7 +37,12 @@ def stopped(fake, monkeypatch, *seconds):
         return []
 
     monkeypatch.setattr(fake, "wait", wait)
-    local.Local(runs, replace(LAUNCHED, workers=1), tally, Followed(runs)).go(fake([]))
+    pool = local.Local(runs, replace(LAUNCHED, workers=1), tally, Followed(runs))
+    previous = signal.signal(signal.SIGINT, pool.interrupt)
+    try:
+        pool.keep_going(fake([]))
+    finally:
+        signal.signal(signal.SIGINT, previous)
     assert fake.log[0] is run
     assert runs[1] not in fake.log, "nothing more is started"
     return tally.summary

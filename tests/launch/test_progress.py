@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from retable.launch import progress
-from retable.launch.dispatch import Summary
 from retable.launch.progress import Progress
+from retable.launch.summary import Summary
 
 
 def test_the_line_counts_and_tells_the_time_left(monkeypatch):

@@ -108,15 +108,14 @@ def test_every_kind_of_run_is_read_as_a_single_one_is(runs):
 def test_in_several_processes_as_in_one(runs, monkeypatch, cores):
     keys = many(runs)
     monkeypatch.setattr(scan, "PARALLEL", 10)
-    monkeypatch.setattr(scan, "_CHUNK", 25)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     asked: list[bool] = []
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda *a, **kw: asked.append(True) or run(*a, **kw))
     told: list[int] = []
     found = scan.read_all(str(runs / "digits"), keys, PLACES, told.append)
-    assert len(asked) == (3 if cores == 2 else 0)
-    assert told == [25, 50, 60]
+    assert len(asked) == (4 if cores == 2 else 0)
+    assert told == ([15, 30, 45, 60] if cores == 2 else [30, 60])
     compared(found, runs, keys)
     whole = scan.read(str(runs / "digits"), keys, PLACES)
     assert found.stamps.tolist() == whole.stamps.tolist()
@@ -127,7 +126,6 @@ def test_in_several_processes_as_in_one(runs, monkeypatch, cores):
 def test_processes_that_fail_cost_time_only(runs, monkeypatch, command):
     keys = many(runs)
     monkeypatch.setattr(scan, "PARALLEL", 10)
-    monkeypatch.setattr(scan, "_CHUNK", 25)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda _, **options: run([command], **options))

@@ -47,7 +47,12 @@ def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenR
             workers = min(workers_of(runs[0]), len(runs))
             launched = Launched(provenance.collect(folder), workers)
         followed.settle(progress.say)
-        Local(runs, launched, Tally(summary, progress, label), followed).go(server)
+        pool = Local(runs, launched, Tally(summary, progress, label), followed)
+        previous = signal.signal(signal.SIGINT, pool.interrupt)
+        try:
+            pool.keep_going(server)
+        finally:
+            signal.signal(signal.SIGINT, previous)
         followed.report(progress.say)
 
 
@@ -62,14 +67,6 @@ class Local(Pool):
         self.interrupts = 0
         self._stop_at = 0.0
         self._said: dict[str, str] = {}
-
-    def go(self, server: Forkserver) -> None:
-        """Do the runs."""
-        previous = signal.signal(signal.SIGINT, self.interrupt)
-        try:
-            self.keep_going(server)
-        finally:
-            signal.signal(signal.SIGINT, previous)
 
     def interrupt(self, *_: object) -> None:
         """Handle Ctrl-C."""

@@ -194,7 +194,7 @@ def parse(text: str | bytes, name: str) -> Record:
     try:
         record = _DECODER.decode(data)
         # Neither NaN nor infinity is a number to msgspec.
-        if not _deeper(record.config, _DEEP):
+        if not _is_deeper(record.config, _DEEP):
             return record
         what = f"config: nested deeper than {_DEEP} levels"
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -224,11 +224,15 @@ def _in_words(said: str) -> str:
     return f"{place or 'file'}: {text}"
 
 
-def _deeper(value: Any, levels: int) -> bool:
+def _is_deeper(value: Any, levels: int) -> bool:
     """Whether JSON is nested deeper than that."""
-    items: Any = value.values() if isinstance(value, dict) else value
-    inner = [item for item in items if isinstance(item, dict | list)]
-    return bool(inner) and (levels == 0 or any(_deeper(item, levels - 1) for item in inner))
+    level = [value]
+    for _ in range(levels):
+        items = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [v for some in items for v in some if isinstance(v, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def write_attempt(folder: Path, record: Record) -> Path:

@@ -22,7 +22,8 @@ MASK = 2**63 - 1
 PARALLEL = 8000
 """Records from which on processes of their own are worth their start."""
 
-_CHUNK = 5000
+_CHUNKS = 2
+"""Parts of the work for each core: so many are started one after another, and told of."""
 
 
 def stamp_of(stat: os.stat_result) -> Stamp:
@@ -116,13 +117,14 @@ def read_all(
     cores = len(os.sched_getaffinity(0))
     alone = cores == 1 or len(keys) < PARALLEL
     ask = partial(read if alone else _ask, base, places=places)
-    chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
+    size = -(-max(len(keys), 1) // (_CHUNKS * cores))
+    chunks = [keys[i : i + size] for i in range(0, len(keys), size)]
     parts = [Columns.of([], places)]
     with ThreadPoolExecutor(1 if alone else cores) as pool:
         try:
             for part in pool.map(ask, chunks):
                 parts.append(part)
-                tell(min(_CHUNK * len(parts[1:]), len(keys)))
+                tell(min(size * len(parts[1:]), len(keys)))
         finally:
             pool.shutdown(cancel_futures=True)
     return Columns.joined(parts)

@@ -164,16 +164,16 @@ def test_a_record_that_came_just_before_the_queue_was_asked_counts(
     fake_slurm, world, waiting, monkeypatch
 ):
     [run] = some(1)
-    look, looked = wait.look, []
+    queue_of, looked = wait.queue_of, []
 
     def late(folder):
-        found = look(folder)
+        found = queue_of(folder)
         if not looked:
             perform(run.folder, LAUNCHED)
         looked.append(found)
         return found
 
-    monkeypatch.setattr(wait, "look", late)
+    monkeypatch.setattr(wait, "queue_of", late)
     assert launch([run], orders=waiting).done == 1
     assert len(looked) == 1
     assert records.read(run.folder / "record.json") is not None

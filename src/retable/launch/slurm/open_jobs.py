@@ -31,7 +31,7 @@ def comment(submission: str, what: int | str) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuedTask:
     """Where a run is in the queue."""
 
     submission: Submission
@@ -56,13 +56,13 @@ class Queue:
     )
     chores: dict[tuple[str, str], Queued] = field(default_factory=dict[tuple[str, str], Queued])
 
-    def where(self, folder: str) -> Place | None:
+    def where(self, folder: str) -> QueuedTask | None:
         """Where a run is, by its folder ``<paper>/<key>``; None where no task is going to do it."""
         return self._places.get(folder)
 
     @cached_property
-    def _places(self) -> dict[str, Place]:
-        found: dict[str, Place] = {}
+    def _places(self) -> dict[str, QueuedTask]:
+        found: dict[str, QueuedTask] = {}
         for submission in self.submissions:
             numbers = {array for id, array, _ in self.tasks if id == submission.folder.name}
             for array in sorted(numbers):
@@ -70,7 +70,7 @@ class Queue:
                     queued = self.tasks.get((submission.folder.name, array, task))
                     for entry in entries if queued else ():
                         assert queued is not None
-                        found.setdefault(entry.folder, Place(submission, array, task, queued))
+                        found.setdefault(entry.folder, QueuedTask(submission, array, task, queued))
         return found
 
 

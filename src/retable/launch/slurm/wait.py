@@ -9,8 +9,7 @@ from time import sleep
 from retable.launch.postmortem import first_line
 from retable.launch.progress import Progress
 from retable.launch.slurm.client import Unreachable
-from retable.launch.slurm.open_jobs import Place, Queue
-from retable.launch.slurm.open_jobs import queue_of as look
+from retable.launch.slurm.open_jobs import Queue, QueuedTask, queue_of
 from retable.launch.slurm.transaction import name_of
 from retable.launch.summary import Summary, Tally
 from retable.runs import records
@@ -58,14 +57,14 @@ class _Wait:
     def __init__(self, own: set[str], folder: Path, tally: Tally) -> None:
         self.own, self.folder, self.tally = own, folder, tally
         self.progress = tally.progress
-        self.places: dict[str, Place] = {}  # where a run was seen last
+        self.places: dict[str, QueuedTask] = {}  # where a run was seen last
 
     def go(self, runs: Sequence[FrozenRun]) -> None:
         left = {run.key: run for run in runs}
         pause, silent = _FIRST_S, False
         while True:
             try:
-                queue = look(self.folder)
+                queue = queue_of(self.folder)
             except Unreachable as error:  # it is restarted now and then, and the jobs go on
                 if not silent:
                     self.progress.say(f"warning: {error}; waiting for it")
