@@ -17,7 +17,7 @@ from retable.launch.dispatch import launch
 from retable.monitor.table_progress import progress_of
 from retable.report import json_csv, markdown
 from retable.report.publish import publish, render_published
-from retable.runs.records import Record, ResultRow, Status
+from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables import collect, spec
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
@@ -74,8 +74,8 @@ def record(run, *, val, test, status=Status.DONE):
         attempt=1, started="2000-01-01T00:00:00+00:00", wall_s=1, cpu_s=1, peak_memory_mb=1,
         device="cpu", threads=1, workers=1, fingerprint=run.fingerprint,
         validation={"val/accuracy": val} if status is Status.DONE else {},
-        provenance={"commit": None, "dirty": None, "packages": "p", "python": "3", "torch": "2",
-                    "cpu": "c", "cores": 1},
+        provenance=Provenance(commit=None, dirty=None, packages="p", python="3", torch="2",
+                    cpu="c", cores=1),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from retable.runs.history import history_text
 from retable.wandb_tools.local_runs import Local
@@ -31,7 +32,7 @@ def test_it_is_remembered_for_this_place_and_content_alone(one):
         replace(one, id="another"),
         replace(one, tags=["a tag"]),
         replace(one, history=history_text(rows(4))),
-        replace(one, record=one.record.model_copy(update={"wall_s": 2.5})),
+        replace(one, record=structs.replace(one.record, wall_s=2.5)),
     ):
         assert not is_current(other, WHERE)
     remember(replace(one, history=history_text(rows(4))), WHERE)
