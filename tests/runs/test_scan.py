@@ -7,6 +7,7 @@ import math
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,16 @@ def test_processes_that_fail_cost_time_only(runs, monkeypatch, command):
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda _, **options: run([command], **options))
     compared(scan.read_all(str(runs / "digits"), keys, PLACES, lambda _: None), runs, keys)
+
+
+def test_ctrl_c_does_not_read_on(runs, monkeypatch):
+    keys = many(runs)
+    monkeypatch.setattr(scan, "PARALLEL", 10)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    run, command = subprocess.run, [sys.executable, "-c", "import os; os.kill(os.getpid(), 2)"]
+    monkeypatch.setattr(subprocess, "run", lambda _, **options: run(command, **options))
+    with pytest.raises(KeyboardInterrupt):
+        scan.read_all(str(runs / "digits"), keys, PLACES, lambda _: None)
 
 
 def test_a_file_that_grows_while_it_is_read_is_not_kept(runs, monkeypatch):

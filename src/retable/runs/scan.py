@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -140,8 +141,12 @@ def _ask(base: str, keys: Sequence[str], places: Sequence[Place]) -> Columns:
             command, input=question, capture_output=True, env=environment, check=True
         )
         return Columns.unpacked(answer.stdout)
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        return read(base, keys, places)
+    except subprocess.CalledProcessError as error:
+        if error.returncode == -signal.SIGINT:  # Ctrl-C reaches it too: nothing more is wanted
+            raise KeyboardInterrupt from None
+    except (OSError, ValueError):
+        pass
+    return read(base, keys, places)
 
 
 def main() -> None:
