@@ -43,6 +43,11 @@ def test_what_was_read_once_is_not_read_again(grid, runs, readings, file):
     assert file.stat().st_mtime_ns == written
 
 
+def test_where_nothing_has_run_nothing_is_read(grid, runs, readings):
+    assert len(same_as_the_files(grid)) == 0
+    assert readings.taken() == []
+
+
 def test_few_runs_have_no_index(grid, runs, file, monkeypatch):
     monkeypatch.setattr(collect, "MANY", 21)
     finish(grid, runs)

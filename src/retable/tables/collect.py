@@ -86,6 +86,8 @@ def _with_folder(base: str, keys: list[str]) -> list[str]:
         return keys
     try:
         there = {path.name for path in Path(base).iterdir()}
+    except FileNotFoundError:
+        return []
     except OSError:
         return keys
     return [key for key in keys if key in there]
