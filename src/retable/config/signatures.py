@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ast
 import copy
+import sys
 from dataclasses import dataclass
 from functools import cache
 
 from retable.config.source_files import absolute, module_tree, statements
+
+_NO_ALIASES = sys.stdlib_module_names | {"torch"}
+"""Packages in which no name stands for choices, and whose large files take long to parse."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,9 @@ def _spelt_out(module: str, annotation: ast.expr | None) -> ast.expr | None:
 @cache
 def _choices(module: str, name: str, seen: frozenset[str] = frozenset()) -> ast.expr | None:
     """The ``Literal[...]`` that a name stands for in a module; None where it is no such alias."""
-    if module in seen or not (tree := module_tree(module)):
+    if module in seen or module.partition(".")[0] in _NO_ALIASES:
+        return None
+    if not (tree := module_tree(module)):
         return None
     for node in reversed(statements(tree.body)):
         if isinstance(node, ast.Assign) and any(_is_name(t, name) for t in node.targets):

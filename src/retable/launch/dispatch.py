@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from retable.launch import local
 from retable.launch.checks import check_together
 from retable.launch.summary import Summary, is_settled
-from retable.launch.worker import republish
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.runs.records import Status
@@ -77,6 +75,8 @@ def launch(
             took.setdefault(run.setting_key, []).append(record.wall_s)
         lost = broken or not (run.folder / records.RUN_RECORD).exists()
         if record.status is Status.DONE and lost:
+            from retable.launch.worker import republish
+
             with suppress(OSError, UserError):  # what was found there has been said
                 republish(run)
     if todo:
@@ -94,5 +94,7 @@ def launch(
             orders or submit.Orders(),
         )
     elif todo:
+        from retable.launch import local  # imports much that a finished table does not need
+
         local.launch(todo, summary, label)
     return summary

@@ -31,6 +31,7 @@ TO_A_JOB = frozenset({TERMINATED, TIME_LIMIT})
 
 def preload(targets: list[str]) -> None:
     """Import what the runs will need and read its sources, so that a fork inherits both."""
+    from retable.config.signatures import signature
     from retable.config.targets import definition
     from retable.runs.identity import fingerprint, modules_of
 
@@ -42,7 +43,7 @@ def preload(targets: list[str]) -> None:
             print(f"preload of {module}: {error}", file=sys.stderr)
     fingerprint(targets)
     for target in targets:
-        definition(target, "_target_")
+        signature(definition(target, "_target_"))
 
 
 def serve(replies: int, *, supervised: bool = False) -> None:
