@@ -1,18 +1,19 @@
 # Each target does all of its own set-up: uv (in a venv of its own where it is not on the PATH), then
 # the environment from uv.lock. Needs git, make and Python >= 3.11 with venv and pip.
 UV := $(shell command -v uv || echo .uv/bin/uv)
-# The slow tests run in CI; `make test MARKS=` runs all of them here.
-MARKS ?= $(if $(CI),,not slow)
+# The slow tests run in CI; `make test MARKS="not nightly"` runs them here.
+MARKS ?= $(if $(CI),not nightly,not slow and not nightly)
 ARGS ?=
 WORKERS ?= 2
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
-.PHONY: help setup reproduce test mutants lint
+.PHONY: help setup reproduce test test-nightly mutants lint
 
 help:
 	@echo "make reproduce   run the quick tables and print them beside the reported numbers"
-	@echo "make test        run the tests (MARKS= for the slow ones too, ARGS='-k name' to choose)"
+	@echo "make test        run the tests (MARKS='not nightly' for the slow ones too, ARGS='-k name' to choose)"
+	@echo "make test-nightly   the long fuzz and the long chaos: before a change to launching, before a release"
 	@echo "make mutants     apply small deliberate faults; a named test has to catch each"
 	@echo "make lint        ruff and pyright"
 
@@ -28,6 +29,9 @@ reproduce: setup
 
 test: setup
 	$(UV) run --no-sync pytest -n $(WORKERS) $(if $(MARKS),-m "$(MARKS)") $(ARGS)
+
+test-nightly: setup
+	$(UV) run --no-sync pytest -n $(WORKERS) -m nightly $(ARGS)
 
 mutants: setup
 	$(UV) run --no-sync python scripts/mutants.py $(ARGS)

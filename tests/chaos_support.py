@@ -1,4 +1,4 @@
-"""What befalls a cluster in two minutes: a seeded list of events, each done to a real one."""
+"""What befalls a cluster: a seeded list of events, each done to a real one."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Chaos:
         self.kinds: list[str] = []
 
     def go_on(self, seconds: float) -> None:
-        """Events for so many seconds; in the end all nodes are up again."""
+        """Events for so many seconds, and until each has been; in the end all nodes are up again."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.kinds:
             self._bring_back()
             if not self.kinds:  # each kind as often as KINDS says, in an order of the seed
                 self.kinds = self.random.sample(KINDS, len(KINDS))

@@ -26,7 +26,8 @@ from retable.runs import frozen
 
 SEED = int(os.environ.get("RETABLE_FUZZ_SEED", "0"))
 # Ten times as many, other ones, where there are minutes.
-TIMES = pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
+_LONG = pytest.param(10, marks=(pytest.mark.slow, pytest.mark.nightly))
+TIMES = pytest.mark.parametrize("times", [1, _LONG])
 _TOO_SLOW_S = 60
 _MAX_MESSAGE = 600
 # What nothing that is read may lead to. Files opened for writing are watched too.

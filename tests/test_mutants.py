@@ -17,24 +17,31 @@ sys.modules["mutants"] = mutants
 SPEC.loader.exec_module(mutants)
 
 
-@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda m: m.name)
+@pytest.mark.parametrize("mutant", mutants.mutants(), ids=lambda m: m.name)
 def test_every_fault_can_be_made_and_its_test_exists(mutant, tmp_path):
-    target = tmp_path / mutant.file
-    target.parent.mkdir(parents=True)
-    text = (ROOT / mutant.file).read_text(encoding="utf-8")
-    target.write_text(text, encoding="utf-8")
-    mutants.apply(mutant, tmp_path)
-    assert ast.dump(ast.parse(target.read_text())) != ast.dump(ast.parse(text))
-    file, name = mutant.test.split("[")[0].split("::")
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    file = Path("src", "retable", mutant.file)
+    (tmp_path / file).parent.mkdir(parents=True)
+    text = (ROOT / file).read_text(encoding="utf-8")
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    mutant.make(tmp_path)
+    assert ast.dump(ast.parse((tmp_path / file).read_text())) != ast.dump(ast.parse(text))
+    test, name = mutant.test.split("[")[0].split("::")
+    tree = ast.parse((ROOT / "tests" / test).read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
+def test_no_two_faults_have_one_name():
+    names = [mutant.name for mutant in mutants.mutants()]
+    assert len(set(names)) == len(names)
+
+
 def test_a_fault_whose_place_is_gone_is_said_so(tmp_path):
-    (tmp_path / "a.py").write_text("x = 1\n")
-    lost = mutants.Mutant("lost", "a.py", (("x = 2", "x = 3"),), "tests/test_a.py::test_a")
+    file = tmp_path / "src" / "retable" / "a.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("x = 1\n")
+    lost = mutants.Mutant("lost", "a.py", (("x = 2", "x = 3"),), "test_a.py::test_a")
     with pytest.raises(ValueError, match="lost: stands 0 times"):
-        mutants.apply(lost, tmp_path)
+        lost.make(tmp_path)
 
 
 @pytest.mark.parametrize(
