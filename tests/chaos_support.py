@@ -39,7 +39,7 @@ class Chaos:
         self.kinds: list[str] = []
 
     def go_on(self, seconds: float) -> None:
-        """Events for so many seconds, and until each has been; in the end all nodes are up again."""
+        """Events for so many seconds, each at least once; in the end all nodes are up again."""
         end = time.monotonic() + seconds
         while time.monotonic() < end or self.kinds:
             self._bring_back()

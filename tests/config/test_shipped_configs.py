@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retable.config import signatures, targets
 from retable.config.compose import compose, hydra_ready
 from retable.data.arrays import checksum
 from retable.data.image_cache import cache_file, write_tensors
@@ -17,7 +16,6 @@ from retable.data.image_sets import SETS
 from retable.launch.dispatch import launch
 from retable.runs import records
 from retable.runs.frozen import freeze
-from retable.tables import grid, spec
 from retable.util import paths
 
 ROOT = Path(__file__).parents[2]
@@ -121,28 +119,6 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
         assert record.results
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_every_table_plans_in_every_protocol(name):
-    table = spec.load(name)
-    for protocol in table.protocols():
-        planned = grid.plan(name, protocol)
-        assert planned.cells or not any(row.run for row in table.rows.values())
-        for cell in planned.cells.values():
-            assert cell.setting.config.paper == table.paper
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_protocol_of_a_column_is_that_of_its_experiment(name):
-    table = spec.load(name)
-    with hydra_ready():
-        for column in table.columns:
-            for protocol in table.protocols():
-                experiment = table.experiment(column, protocol)
-                if experiment is not None:
-                    config = compose([f"experiment={experiment}", "seed=0"])
-                    assert config.protocol == protocol, f"{experiment} in column {column}"
-
-
 def test_every_table_file_is_found_by_name():
     assert set(TABLES) <= set(paths.config_names("table"))
 
@@ -150,17 +126,3 @@ def test_every_table_file_is_found_by_name():
 def test_quick_tables_say_so(retable):
     listed = json.loads(retable("list", "--json").stdout)["tables"]
     assert any(entry["quick"] for entry in listed)
-
-
-@pytest.mark.parametrize("name", OWN)
-def test_every_option_of_a_shipped_target_is_checked_before_a_launch(name):
-    """An alias in a signature is not resolved, so a wrong value would be found by the run only."""
-    with hydra_ready():
-        config = compose([f"experiment={name}", "seed=0"])
-    for node in (config.data, config.model):
-        found = targets.definition(node["_target_"], "here")
-        for parameter in signatures.signature(found).parameters.values():
-            if parameter.name in {"seed", "paths", "optimizer", "scheduler"}:
-                continue
-            assert parameter.annotation is not None, parameter.name
-            assert targets._type(parameter.annotation)[1], f"{node['_target_']}: {parameter.name}"

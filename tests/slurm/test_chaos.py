@@ -86,9 +86,10 @@ def test_every_run_ends_once_with_the_result_of_an_undisturbed_one(
     repeated = [epochs_repeated(folder) for folder in folders]
     attempts = sum(len(records.attempts(folder)) for folder in folders)
     with capsys.disabled():
-        about = ", ".join(f"{count} {what}" for what, count in sorted(chaos.counts.items()))
+        about = ", ".join(f"{often} {what}" for what, often in sorted(chaos.counts.items()))
         print(f"\nchaos with seed {SEED}: {about}")
-        print(f"{count} runs in {attempts} attempts; {requeues} requeues, {events['requeued']} own;")
+        own = events["requeued"]
+        print(f"{count} runs in {attempts} attempts; {requeues} requeues, {own} own;")
         print(f"{sum(lost for _, lost in repeated)} epochs in flight lost and repeated")
     assert settled(runs) == {"done": count}, unsettled(runs)
     assert len(folders) == count

@@ -10,14 +10,26 @@ import typer
 import typer.core
 
 from retable import __version__
-from retable.cli import clean, monitor, refresh, runs, site, sweeps, tables, verdicts, wandb, watch
+from retable.cli import (
+    check_paper,
+    clean,
+    monitor,
+    refresh,
+    runs,
+    site,
+    sweeps,
+    tables,
+    verdicts,
+    wandb,
+    watch,
+)
 from retable.util.errors import UserError, one_line
 
 GROUPS = {
     "Tables of a paper": (
         "list", "show", "plan", "prepare", "run", "table", "claims", "reproduce",
     ),
-    "Experiments and sweeps of your own": ("train", "summarize"),
+    "Experiments and papers of your own": ("train", "summarize", "check-paper"),
     "While runs go on": ("status", "watch", "logs", "cancel", "retry"),
     "Runs that are done": ("verify", "diff", "export", "refresh"),
     "Results for others": ("publish", "restore", "site", "wandb"),
@@ -53,6 +65,7 @@ app.add_typer(verdicts.app)
 app.add_typer(monitor.app)
 app.add_typer(runs.app)
 app.add_typer(sweeps.app)
+app.add_typer(check_paper.app)
 app.add_typer(clean.app)
 app.add_typer(site.app)
 app.add_typer(watch.app)

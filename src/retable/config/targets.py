@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cache
 from typing import Annotated, Any, Literal, Union, cast
 
@@ -120,6 +120,22 @@ def check(
         parameter = sig.parameters.get(name)
         out[name] = _argument(value, parameter and parameter.annotation, f"{where}.{name}")
     return {key: out[key] for key in node if key in out}
+
+
+def unchecked(node: dict[str, Any], given: Set[str]) -> list[str]:
+    """Options of a target of which no value can be checked, as their types are not known here.
+
+    Args:
+        node: mapping with a ``_target_`` that was checked.
+        given: arguments that need no check.
+    """
+    parameters = signatures.signature(definition(node["_target_"], "_target_")).parameters
+    return [
+        name
+        for name, parameter in parameters.items()
+        if name not in given
+        and (parameter.annotation is None or not _type(parameter.annotation)[1])
+    ]
 
 
 def check_devices(model: dict[str, Any], devices: int) -> None:

@@ -127,9 +127,15 @@ class Forkserver:
                     return found
         return None
 
-    def start(self, run: FrozenRun, launched: Launched) -> None:
-        """Fork a process that performs a frozen run already written to its folder."""
-        self._begin(run, {"launched": launched_json(launched)})
+    def start(self, run: FrozenRun, launched: Launched, *, leave: bool = False) -> None:
+        """Fork a process that performs a frozen run already written to its folder.
+
+        Args:
+            run: the run.
+            launched: provenance of the launch.
+            leave: told from the start to leave at the end of its epoch.
+        """
+        self._begin(run, {"launched": launched_json(launched), "leave": leave})
 
     def follow(self, run: FrozenRun, part: dict[str, Any]) -> None:
         """Fork a process that does a part of a run that another process performs.

@@ -97,8 +97,8 @@ def _command(command: dict[str, Any], replies: int, own: tuple[int, int], superv
             signal.pthread_sigmask(signal.SIG_UNBLOCK, TO_A_JOB)
         # Told to stop when the server dies, so that no orphan keeps a lease.
         end_with_parent(signal.SIGTERM)
-        if os.getppid() != server:
-            stop.set()  # it died just before
+        if os.getppid() != server or command.get("leave"):
+            stop.set()  # it died just before, or one epoch is all that is wanted
         end_children_with_me(TO_A_JOB if supervised else ())
         if "follow" in command:
             ending = worker.Ending(

@@ -1,0 +1,279 @@
+"""What every paper keeps to, in the repository or outside of it, tried on its smoke runs.
+
+A number can be trusted only if the run behind it gives the same bits again, in one piece or with
+stops in between, and if a table's cells ask for what the runs record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retable.config import targets
+from retable.config.compose import compose, hydra_ready
+from retable.config.schema import RunConfig
+from retable.launch.dispatch import launch
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Exit
+from retable.runs import frozen, provenance, records, scan
+from retable.runs.attempts import Launched
+from retable.runs.equality import compare
+from retable.runs.frozen import FrozenRun, freeze
+from retable.runs.lookup import history_of
+from retable.runs.records import Record
+from retable.tables import grid, spec
+from retable.tables.grid import CellPlan, Grid
+from retable.util import paths
+from retable.util.errors import UserError, nearest
+from retable.util.text import duration
+
+SMOKE = "smoke"
+"""Protocol of runs that need no data and end within a minute."""
+
+STOPS = 2
+"""Epochs after which a smoke run is stopped, one after the other, before it may end."""
+
+_GIVEN = {"seed", "paths", "optimizer", "scheduler"}
+"""Arguments that retable gives, or that are targets of their own."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried: of what, whether it is as it has to be, and what was found."""
+
+    what: str
+    ok: bool
+    said: str
+
+
+@dataclass
+class Smoke:
+    """A smoke run, and the cells of tables that are made of it.
+
+    Attributes:
+        run: with the first seed.
+        cells: each with its table.
+    """
+
+    run: FrozenRun
+    cells: list[tuple[Grid, CellPlan]] = field(default_factory=list[tuple[Grid, CellPlan]])
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return self.run.config.experiment or self.run.label
+
+
+def examine(paper: str, folder: Path) -> Iterator[Finding]:
+    """Try a paper; each finding as soon as it is there.
+
+    Args:
+        paper: its slug.
+        folder: empty, for the runs.
+
+    Raises:
+        UserError: where there is no such paper.
+    """
+    findings, smokes = planned(paper)
+    yield from findings
+    if smokes:
+        yield from tried(smokes, folder)
+
+
+def planned(paper: str) -> tuple[list[Finding], list[Smoke]]:
+    """Compose a paper's experiments and plan its tables; what there is to run for a trial.
+
+    Raises:
+        UserError: where there is no such paper.
+    """
+    experiments = _of(paper, "experiment")
+    if not experiments:
+        papers = {name.partition("/")[0] for name in paths.config_names("experiment")}
+        raise UserError(f"no paper '{paper}'{nearest(paper, papers)}")
+    findings: list[Finding] = []
+    configs: dict[str, RunConfig] = {}
+    with hydra_ready():
+        for name in experiments:
+            try:
+                configs[name] = compose([f"experiment={name}", "seed=0"])
+            except UserError as error:
+                findings.append(Finding(name, False, str(error)))
+    said = f"{_count(configs, 'experiment')} composed"
+    findings.append(Finding("experiments", bool(configs), said))
+    findings.append(_options(list(configs.values())))
+    grids: list[Grid] = []
+    for name in _of(paper, "table"):
+        try:
+            own = [grid.plan(name, protocol) for protocol in spec.load(name).protocols()]
+            findings.append(_table(own, configs))
+        except UserError as error:
+            findings.append(Finding(name, False, str(error)))
+        else:
+            grids += own
+    smokes = _smokes(list(configs.values()), grids)
+    if not smokes:
+        said = f"no experiment has protocol: {SMOKE}; it needs one, which is what is tried"
+        findings.append(Finding(SMOKE, False, said))
+    return findings, smokes
+
+
+def _table(grids: Sequence[Grid], configs: Mapping[str, RunConfig]) -> Finding:
+    """A table that could be planned, by protocol."""
+    first = grids[0]
+    for one in grids:
+        for column in one.spec.columns:
+            name = one.spec.experiment(column, one.protocol)
+            config = configs.get(name or "")
+            if config is not None and config.protocol != one.protocol:
+                where = f"columns.{column}.experiment.{one.protocol}"
+                said = f"{where}: {name} says protocol: {config.protocol}"
+                return Finding(first.name, False, said)
+    cells = (cell for row in first.spec.reported.values() for cell in row.values())
+    reported = Counter(cell.grade for cell in cells)
+    numbers = ", ".join(f"{n} {grade}" for grade, n in sorted(reported.items())) or "none"
+    settings = _count([s for one in grids for s in one.settings()], "setting")
+    protocols = ", ".join(one.protocol for one in grids)
+    return Finding(first.name, True, f"{settings} in {protocols}; reported numbers: {numbers}")
+
+
+def _of(paper: str, group: str) -> list[str]:
+    return [name for name in paths.config_names(group) if name.startswith(f"{paper}/")]
+
+
+def _count(several: Sized, what: str) -> str:
+    return f"{len(several):,} {what}{'' if len(several) == 1 else 's'}"
+
+
+def _options(configs: Sequence[RunConfig]) -> Finding:
+    """Whether every option of what is built can be checked before a launch."""
+    nodes = {c["_target_"]: c for config in configs for c in (config.data, config.model)}
+    free = [f"{n}.{option}" for n, c in nodes.items() for option in targets.unchecked(c, _GIVEN)]
+    if free:
+        some = ", ".join(free[:3]) + (" ..." if len(free) > 3 else "")
+        why = "has no type in its signature that a value could be checked against before a launch"
+        return Finding("options", False, f"{some}: {why}")
+    return Finding("options", True, f"all that {len(nodes)} classes take are checked")
+
+
+def _smokes(configs: Sequence[RunConfig], grids: Sequence[Grid]) -> list[Smoke]:
+    """A run of each smoke experiment: as the first table has it that does, else as it stands."""
+    found: dict[str | None, Smoke] = {}
+    for one in grids:
+        for cell in one.cells.values() if one.protocol == SMOKE else ():
+            smoke = found.setdefault(cell.setting.config.experiment, Smoke(cell.setting))
+            if smoke.run.key == cell.setting.key:
+                smoke.cells.append((one, cell))
+    for config in configs:
+        if config.protocol == SMOKE and config.experiment not in found:
+            found[config.experiment] = Smoke(freeze(config))
+    return list(found.values())
+
+
+def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
+    """Run once, once more, with stops, and with another seed; what that shows.
+
+    Args:
+        smokes: of :func:`planned`.
+        folder: empty, for the runs.
+    """
+    runs = [smoke.run for smoke in smokes]
+    others = [run.with_seed(run.config.seed + 1) for run in runs]
+    once = _done(runs, folder / "once")
+    done = [smoke for smoke in smokes if smoke.run.key in once]
+    again = _done([*(smoke.run for smoke in done), *others], folder / "again")
+    stopped = _stopped([smoke.run for smoke in done], folder / "stopped")
+    for smoke, other in zip(smokes, others, strict=True):
+        ended = once.get(smoke.run.key)
+        if ended is None:
+            yield Finding(smoke.name, False, _why_not(smoke.run, folder / "once"))
+            continue
+        took = duration(ended.wall_s)
+        yield Finding(smoke.name, True, f"{_count(ended.results, 'result')} in {took}")
+        yield from _asked_for(smoke, ended)
+        yield _same(smoke, "the same twice", folder, "again", again.get(smoke.run.key))
+        attempts = stopped.get(smoke.run.key, 1)
+        what = "stopped and resumed" if attempts > 1 else "has no epoch to be stopped after"
+        last = records.read_run(smoke.run.below(folder / "stopped").folder, lambda _: None)
+        yield _same(smoke, what, folder, "stopped", last)
+        yield from _seeded(smoke, ended, again.get(other.key))
+
+
+def _done(runs: Sequence[FrozenRun], home: Path) -> dict[str, Record]:
+    """Do runs below a folder; the records of those that are done, by key."""
+    placed = [run.below(home, logged=False) for run in runs]
+    launch(placed)
+    found = {run.key: records.read_run(run.folder, lambda _: None) for run in placed}
+    return {key: r for key, r in found.items() if r and r.status is records.Status.DONE}
+
+
+def _why_not(run: FrozenRun, home: Path) -> str:
+    record = records.read_run(run.below(home).folder, lambda _: None)
+    if record is None:
+        return "left no record"
+    lines = (record.error or "").splitlines()
+    return f"{record.status.value}{': ' + lines[0] if lines else ''}"
+
+
+def _stopped(runs: Sequence[FrozenRun], home: Path) -> dict[str, int]:
+    """Do runs that are told to leave in their first epoch, then in their second.
+
+    Returns:
+        How many attempts it took, by key.
+    """
+    placed = [run.below(home, logged=False) for run in runs]
+    attempts: dict[str, int] = {}
+    with Forkserver(sorted({target for run in placed for target in run.targets})) as server:
+        launched = Launched(provenance.collect(home))
+        for run in placed:
+            frozen.write(run)
+            for number in range(STOPS + 1):
+                server.start(run, launched, leave=number < STOPS)
+                attempts[run.key] = number + 1
+                while not (ended := server.wait(1)):
+                    pass
+                if ended[0].code != Exit.INTERRUPTED:
+                    break
+    return attempts
+
+
+def _same(smoke: Smoke, what: str, folder: Path, place: str, other: Record | None) -> Finding:
+    first, second = (smoke.run.below(folder / name).folder for name in ("once", place))
+    one = records.read_run(first, lambda _: None)
+    assert one is not None
+    if other is None or other.status is not records.Status.DONE:
+        return Finding(smoke.name, False, f"{what}: {_why_not(smoke.run, folder / place)}")
+    found = compare(one, other, (history_of(first, one), history_of(second, other)))
+    return Finding(smoke.name, found.kind == "bitwise equal", f"{what}: {found.text()}")
+
+
+def _asked_for(smoke: Smoke, record: Record) -> Iterator[Finding]:
+    """Whether the numbers that tables want of a run are in its record."""
+    if not smoke.cells:
+        return
+    missing = [
+        f"{one.name}, {cell.row}/{cell.column}: no {'/'.join(filter(None, cell.address.place[:2]))}"
+        for one, cell in smoke.cells
+        if math.isnan(scan.value_at(record, cell.address.place))
+    ]
+    if missing:
+        known = sorted({result.metric for result in record.results})
+        wanted = smoke.cells[0][1].address.metric
+        yield Finding(smoke.name, False, f"{missing[0]} in its record{nearest(wanted, known)}")
+    else:
+        cells = _count(smoke.cells, "cell")
+        yield Finding(smoke.name, True, f"has what {cells} of tables want")
+
+
+def _seeded(smoke: Smoke, one: Record, other: Record | None) -> Iterator[Finding]:
+    """Whether the seed changes what a table calls an estimate."""
+    metrics = [one.spec.metrics[one.spec.columns[c.column].metric] for one, c in smoke.cells]
+    if other is None or not metrics or all(metric.deterministic for metric in metrics):
+        return
+    if one.substance()["results"] == other.substance()["results"]:
+        said = "two seeds give the same numbers; use the seed, or say deterministic: true"
+        yield Finding(smoke.name, False, said)
+    else:
+        yield Finding(smoke.name, True, "another seed gives other numbers")
