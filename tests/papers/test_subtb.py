@@ -1,9 +1,6 @@
-"""The paper in the harness: a run by the command line, its tables, and a small training."""
+"""The paper in the harness: its tables, and a small training."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,23 +10,6 @@ from retable.papers.subtb.networks import MLP
 from retable.papers.subtb.objectives import Objective
 from retable.papers.subtb.rollout import GridPolicy
 from retable.tables.spec import load
-
-
-def records(runs: Path) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(runs.glob("subtb/*/record.json"))]
-
-
-def test_a_smoke_run_by_the_command_line_is_done_once(retable, runs):
-    command = (
-        *("train", "experiment=subtb/hypergrid_smoke", "seed=3", "model.objective=tb"),
-        *("data.updates=5", "trainer.max_epochs=2", "model.widths=[16]"),
-    )
-    assert "1 run" in retable(*command).stderr
-    assert "1 already done" in retable(*command).stderr
-    (record,) = records(runs)
-    assert record["status"] == "done"
-    found = {r["metric"] for r in record["results"]}
-    assert {"test/l1_exact", "test/log_l1_area", "curve/l1_exact"} <= found
 
 
 def trained(objective, updates, seed=0, **grid):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from retable.config.compose import compose, hydra_ready
+from retable.config.compose import compose
+from retable.config.compose_cache import planning
 from retable.config.schema import REQUIRED, RunConfig, is_keyed, neutral_of, sections
 from retable.runs import identity
 from retable.runs.identity import derive_seed, fingerprint, modules_of, run_key
@@ -43,7 +44,10 @@ def neutral_values() -> dict[str, object]:
 
 
 def shipped_keys() -> dict[str, str]:
-    """Key, at seed 0, of every cell of every table and of every experiment."""
+    """Key, at seed 0, of every cell of every table and of every experiment.
+
+    Composed as for planning, which gives what Hydra alone does: see test_compose_cache.
+    """
     keys: dict[str, str] = {}
     composed: dict[tuple[str, ...], str] = {}
 
@@ -52,7 +56,7 @@ def shipped_keys() -> dict[str, str]:
             composed[overrides] = run_key(compose([*overrides, "seed=0"]))
         return composed[overrides]
 
-    with hydra_ready():
+    with planning():
         for name in own("experiment"):
             keys[f"experiment:{name}"] = key_of(f"experiment={name}")
         for name in own("table"):
