@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from slurm_support import cluster, slurm_place  # noqa: F401 - fixtures
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 # Before anything of retable is imported: where its papers lie is read once.

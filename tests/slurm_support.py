@@ -155,6 +155,26 @@ def new_cluster() -> Iterator[Cluster]:
         shutil.rmtree(root)
 
 
+@pytest.fixture(scope="session")
+def slurm_place() -> Iterator[Cluster]:
+    """The cluster of all tests that need one."""
+    with new_cluster() as cluster:
+        cluster.script("up")
+        yield cluster
+
+
+@pytest.fixture
+def cluster(slurm_place: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Up, without jobs, and the one that is meant; made so again whatever a test does to it."""
+    for name in [n for n in os.environ if n.startswith(("SLURM", "SBATCH"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_CONF", str(slurm_place.root / "slurm.conf"))
+    yield slurm_place
+    slurm_place.script("up")
+    slurm_place.slurm("scancel", "--user", str(os.getuid()), "--quiet")
+    until(lambda: not slurm_place.slurm("squeue", "--noheader"), 60, "the queue is empty")
+
+
 def until(check: Callable[[], object], seconds: float, what: str) -> None:
     """Waits until something holds; fails with what it was."""
     end = time.monotonic() + seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import pytest
@@ -10,30 +9,9 @@ import pytest
 from engine_support import freeze
 from retable.launch.slurm.submission import all_of
 from retable.launch.slurm.submit import Orders
-from slurm_support import new_cluster, until
 
 ON = ("launcher=slurm", "cluster=dev")
 HELD = "cluster.options={hold: true}"  # such jobs stay in the queue
-
-
-@pytest.fixture(scope="module")
-def place():
-    """A cluster for the tests of a file."""
-    with new_cluster() as cluster:
-        cluster.script("up")
-        yield cluster
-
-
-@pytest.fixture
-def cluster(place, monkeypatch):
-    """Up, without jobs, and the one that is meant."""
-    place.script("up")
-    for name in [n for n in os.environ if n.startswith(("SLURM", "SBATCH"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SLURM_CONF", str(place.root / "slurm.conf"))
-    yield place
-    place.slurm("scancel", "--user", str(os.getuid()), "--quiet")
-    until(lambda: not place.slurm("squeue", "--noheader"), 30, "the queue is empty")
 
 
 @pytest.fixture

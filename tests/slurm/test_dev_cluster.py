@@ -17,21 +17,6 @@ from slurm_support import NODES, SAVED, Cluster, new_cluster, shared, until
 pytestmark = pytest.mark.slurm
 
 
-@pytest.fixture(scope="module")
-def place():
-    with new_cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(place):
-    """Up and empty, whatever the test before has done to it."""
-    place.script("up")
-    yield place
-    if "slurmctld" in " ".join(place.processes().values()):
-        place.slurm("scancel", "--user", str(os.getuid()), "--quiet")
-
-
 @pytest.fixture
 def elsewhere(tmp_path):
     """A cluster that is never to come up; its folder does not exist."""
@@ -188,13 +173,12 @@ def test_other_settings_than_the_running_clusters_are_refused(cluster):
     cluster.script("status")
 
 
-def test_remove_takes_the_folder_away(place):
-    place.script("up")
-    place.script("down", "--remove")
-    assert not place.root.exists()
-    assert "there is no cluster" in place.script("down").stderr
-    assert "there is no cluster" in place.script("status", code=1).stdout
-    place.root.mkdir()
+def test_remove_takes_the_folder_away(cluster):
+    cluster.script("down", "--remove")
+    assert not cluster.root.exists()
+    assert "there is no cluster" in cluster.script("down").stderr
+    assert "there is no cluster" in cluster.script("status", code=1).stdout
+    cluster.root.mkdir()
 
 
 @pytest.mark.parametrize("script", [("up",), ("node", "kill", "n1")])

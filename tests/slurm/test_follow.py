@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from retable.runs.lease import read_holder
-from slurm_support import new_cluster, until
+from slurm_support import until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -34,14 +34,12 @@ rows:
 ON = ("launcher=slurm", "cluster=dev")
 
 
-@pytest.fixture(scope="module")
-def place():
+@pytest.fixture(autouse=True, scope="module")
+def _table():
     file = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits" / "lives.yaml"
     file.write_text(TABLE, encoding="utf-8")
     try:
-        with new_cluster() as cluster:
-            cluster.script("up")
-            yield cluster
+        yield
     finally:
         file.unlink()
 
@@ -68,15 +66,10 @@ class Calls:
 
 
 @pytest.fixture
-def calls(place, tmp_path, monkeypatch):
+def calls(cluster, tmp_path, monkeypatch):
     calls = Calls(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{calls.folder}:{os.environ['PATH']}")
-    for name in [n for n in os.environ if n.startswith(("SLURM", "SBATCH"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("SLURM_CONF", str(place.root / "slurm.conf"))
-    yield calls
-    place.slurm("scancel", "--user", str(os.getuid()), "--quiet")
-    until(lambda: not place.slurm("squeue", "--noheader"), 60, "the queue is empty")
+    return calls
 
 
 @pytest.fixture
@@ -92,7 +85,7 @@ def status(retable, runs):
     return look
 
 
-def test_what_is_queued_and_cancelled(place, calls, retable, status, runs):
+def test_what_is_queued_and_cancelled(cluster, calls, retable, status, runs):
     retable("run", NAME, *ON, "cluster.options={hold: true}", RETABLE_RUNS=runs)
     calls.taken()
     found, cells = status()
@@ -106,7 +99,7 @@ def test_what_is_queued_and_cancelled(place, calls, retable, status, runs):
     said = retable("cancel", NAME, "--row", "quick", "--yes", RETABLE_RUNS=runs).stdout
     assert "2 runs in 2 tasks of job" in said
     # One that somebody cancels without us, while it waits, has no trace in the accounting.
-    place.slurm("scancel", next(d["job"] for d in found["details"] if "bad" in d["label"]))
+    cluster.slurm("scancel", next(d["job"] for d in found["details"] if "bad" in d["label"]))
     _, cells = status()
     assert cells["quick"] == {"cancelled": 2}
     assert cells["bad"]["queued"] == 1
@@ -117,7 +110,7 @@ def test_what_is_queued_and_cancelled(place, calls, retable, status, runs):
     assert calls.taken() == ["squeue", "scancel", "squeue", "sacct"]
 
 
-def test_the_lives_of_a_table(place, calls, retable, status, runs):
+def test_the_lives_of_a_table(cluster, calls, retable, status, runs):
     on = [*ON, "launcher.lease_s=6", "launcher.grace_s=5"]
     retable("run", NAME, *on, RETABLE_RUNS=runs)
 

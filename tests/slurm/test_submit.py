@@ -25,9 +25,7 @@ from slurm_support import until
 from submit_support import (  # noqa: F401 - fixtures
     HELD,
     ON,
-    cluster,
     orders,
-    place,
     queued,
     said,
     some,
