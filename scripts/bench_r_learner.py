@@ -2,7 +2,7 @@
 
     uv run --all-extras scripts/bench_r_learner.py [--setups a c e] [--sizes 250] [--seeds 1 2]
 
-Literal (`tests/rl_literal_support.py`): one `lightgbm.train` for each candidate and fold on a data
+Literal (`tests/support/rl_literal.py`): one `lightgbm.train` for each candidate and fold on a data
 set built anew, and one of scipy's tests for each candidate. Fast: the learner as it is shipped.
 Both do all that a run does: tune and cross-fit the nuisances, tune and fit all 14 rows, predict at
 10,000 test units. One thread, the two in turn on each seed, each first in its turn. Counted are CPU
@@ -34,7 +34,6 @@ import numba
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import rl_literal_support as literal
 from retable.papers.r_learner.crossfit import Units
 from retable.papers.r_learner.estimate import estimate
 from retable.papers.r_learner.learners import lightgbm as fast
@@ -44,6 +43,7 @@ from retable.papers.r_learner.learners.grid import Candidate, marginals
 from retable.papers.r_learner.rows import ROWS
 from retable.papers.r_learner.setups import draw
 from retable.runs.provenance import cpu_model
+from support import rl_literal as literal
 
 N_TEST = 10_000
 

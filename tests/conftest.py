@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from slurm_support import cluster, slurm_place  # noqa: F401 - fixtures
-
+# Fixtures that tests of several folders use; others are imported where they are used.
+pytest_plugins = [
+    f"support.{name}" for name in ("engine", "fake_slurm", "fault", "follow", "slurm", "task")
+]
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 # Before anything of retable is imported: where its papers lie is read once.

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from clean_support import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
-from job_support import LAUNCHED, StopAfter, record_of, written
 from retable.admin import clean
 from retable.admin.clean import CATEGORIES, remove, survey
 from retable.launch.dispatch import launch
@@ -17,6 +15,8 @@ from retable.runs import records
 from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.util import paths
+from support.clean import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
+from support.job import LAUNCHED, StopAfter, record_of, written
 
 BASE = {"experiment": "digits/base"}
 SMALL = ("data.train_size=200",)

@@ -14,9 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import records_support as made
-from clean_support import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
-from job_support import written
 from retable.admin import clean, clean_rules
 from retable.admin.clean import CATEGORIES, UNASKED, parse_only, remove, survey
 from retable.launch import redo
@@ -24,6 +21,9 @@ from retable.runs import lease, records
 from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.util.errors import UserError
+from support import records as made
+from support.clean import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
+from support.job import written
 
 
 def test_links_are_never_followed(runs, cache, tmp_path):

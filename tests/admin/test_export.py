@@ -9,13 +9,13 @@ import pytest
 import torch
 from retable.papers.digits.module import Perceptron
 
-from engine_support import freeze
 from retable.admin.export import export
 from retable.launch.dispatch import launch
 from retable.runs import records
 from retable.runs.lookup import find
 from retable.training.tested import weights_sha256
 from retable.util.errors import UserError
+from support.engine import freeze
 
 
 @pytest.fixture

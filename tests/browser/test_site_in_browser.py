@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from browser_support import ARGUMENTS, PHONE, WIDE, axe, chromium, opened, served
-from site_support import ACCURACY, HURT, HURT_STATEMENT, built, html
+from support.browser import ARGUMENTS, PHONE, WIDE, axe, chromium, opened, served
+from support.site import ACCURACY, HURT, HURT_STATEMENT, built, html
 
 pytestmark = pytest.mark.browser
 TABLE = "tables/digits/accuracy.html"

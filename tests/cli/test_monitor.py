@@ -8,24 +8,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from again_support import published
-from engine_support import fake  # noqa: F401 - a fixture
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    folder_of,
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.cli.main import main
 from retable.launch.slurm.submission import all_of
 from retable.monitor import watch
 from retable.runs import frozen
 from retable.runs.records import Status
+from support.again import published
+from support.follow import (
+    begun,
+    ended,
+    folder_of,
+    hold,
+    queue,
+    submit,
+)
 
 NAME = "digits/fates"
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from again_support import published, rewrite
-from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from retable.cli.main import app
 from retable.launch.dispatch import launch
 from retable.runs import frozen, published_records
@@ -17,6 +15,8 @@ from retable.tables import collect
 from retable.tables.grid import plan
 from retable.util import paths
 from retable.util.errors import UserError
+from support.again import published, rewrite
+from support.engine import freeze
 
 STALE = "f" * 64
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
 from retable.launch.slurm.submission import all_of
 
 RUN = ("run", "digits/accuracy", "--protocol", "smoke")

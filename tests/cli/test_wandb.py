@@ -9,7 +9,7 @@ import pytest
 from retable.runs import frozen
 from retable.tables.grid import plan
 from retable.tracking import naming
-from sync_support import attempt, server
+from support.sync import attempt, server
 
 __all__ = ["server"]
 TABLE = ["digits/accuracy", "--protocol", "smoke"]

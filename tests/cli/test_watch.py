@@ -19,22 +19,19 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-    table_file,
-)
 from retable.monitor.board import screen, view
 from retable.monitor.board.view import Watcher
 from retable.runs import frozen
 from retable.tables.grid import plan
 from retable.util.errors import UserError
+from support.follow import (
+    begun,
+    ended,
+    hold,
+    queue,
+    submit,
+    table_file,
+)
 
 TABLE = """\
 paper: digits

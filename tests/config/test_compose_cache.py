@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from composed_support import BASE, asked, cache, conf, planned  # noqa: F401 - fixtures
 from retable.config import compose_cache
 from retable.config.compose import compose, hydra_ready
 from retable.config.compose_cache import planning
@@ -20,6 +19,7 @@ from retable.runs.identity import run_key
 from retable.tables import spec
 from retable.util import paths
 from retable.util.errors import UserError
+from support.composed import BASE, asked, cache, conf, planned  # noqa: F401 - fixtures
 
 
 def outcome(overrides):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from composed_support import BASE, asked, cache, conf, only, planned  # noqa: F401 - fixtures
 from retable.config import compose_cache
 from retable.config.compose import compose
 from retable.config.compose_cache import planning
 from retable.tables import grid
 from retable.util.errors import UserError
+from support.composed import BASE, asked, cache, conf, only, planned  # noqa: F401 - fixtures
 
 
 def write(file: Path, entries: dict[str, str]) -> None:

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from images_support import columns, features, mirror, pictures, png, shard, shrink, small, write
 from retable.data import image_sets
 from retable.data.arrays import checksum
 from retable.data.fetch import DataUnavailable
 from retable.data.hub import _decoded, canonical_order, decode
 from retable.util.errors import UserError
+from support.images import columns, features, mirror, pictures, png, shard, shrink, small, write
 
 BOTH = {"train": 12, "test": 5}
 SINGLE = ["mnist", "fashion_mnist", "cifar10", "cifar100"]

@@ -14,7 +14,6 @@ import pytest
 import torch
 import yaml
 
-from images_support import columns, pictures, shard, small, write
 from retable.data import image_cache
 from retable.data.arrays import checksum
 from retable.data.base import DataPaths
@@ -22,6 +21,7 @@ from retable.data.fetch import DataUnavailable
 from retable.data.hub import decode
 from retable.data.image_cache import cache_file, load
 from retable.util.errors import UserError
+from support.images import columns, pictures, shard, small, write
 
 REAL = os.environ.get("RETABLE_MIRROR")
 BOTH = {"train": 12, "test": 5}
@@ -175,7 +175,7 @@ import os, sys
 from pathlib import Path
 import pytest
 sys.path.insert(0, {tests!r})
-from images_support import shrink
+from support.images import shrink
 from retable.data import image_cache
 from retable.data.base import DataPaths
 shrink(pytest.MonkeyPatch(), "cifar10", {sizes!r})

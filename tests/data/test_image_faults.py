@@ -12,7 +12,6 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
-from images_support import card, columns, pictures, png, shrink, small, write
 from retable.data.arrays import checksum
 from retable.data.base import DataPaths
 from retable.data.hub import decode
@@ -21,6 +20,7 @@ from retable.data.modules import GeneratedImages
 from retable.data.splits import split
 from retable.data.transforms import global_contrast_normalize, to_float
 from retable.util.errors import UserError
+from support.images import card, columns, pictures, png, shrink, small, write
 
 SVHN_LAYOUTS = {
     "as the hub": {"with_card": True},

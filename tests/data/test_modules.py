@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from images_support import small
 from retable.config.compose import compose, hydra_ready
 from retable.data.arrays import checksum
 from retable.data.base import DataPaths
@@ -17,6 +16,7 @@ from retable.data.modules import GeneratedImages, ImageData
 from retable.data.tensor_loader import TensorLoader
 from retable.data.transforms import Whitening, global_contrast_normalize, to_float
 from retable.util.errors import UserError
+from support.images import small
 
 N_POOL, N_TEST = 40, 20
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz_mutations import ODD, misspelt, odd_text
-from fuzz_support import SEED, TIMES, examples, fuzzed, house_in
+from support.fuzz import SEED, TIMES, examples, fuzzed, house_in
+from support.fuzz_mutations import ODD, misspelt, odd_text
 
 BASE = ["experiment=digits/base", "seed=0"]
 RIGHT = [

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
-from fuzz_mutations import BOMB
 from retable.util import paths
+from support.fuzz_mutations import BOMB
 
 HEAD = "# @package _global_\ndefaults: [/experiment/digits/base]\n"
 TRAIN = ["train", "experiment=digits/base", "seed=0"]

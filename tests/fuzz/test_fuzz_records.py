@@ -9,13 +9,13 @@ from statistics import fmean
 
 import pytest
 
-from fuzz_mutations import broken_yaml, structural, textual
-from fuzz_support import SEED, examples, house_in
 from retable.config.schema import keyed_part
 from retable.runs import frozen, records
 from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.grid import plan
 from retable.util.errors import UserError, one_line
+from support.fuzz import SEED, examples, house_in
+from support.fuzz_mutations import broken_yaml, structural, textual
 
 TABLE = """\
 paper: digits

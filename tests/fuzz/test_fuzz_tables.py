@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz_mutations import TREE, broken_yaml
-from fuzz_support import SEED, TIMES, examples, fuzzed, house_in
 from retable.util import paths
+from support.fuzz import SEED, TIMES, examples, fuzzed, house_in
+from support.fuzz_mutations import TREE, broken_yaml
 
 
 @pytest.fixture

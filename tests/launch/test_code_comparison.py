@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from again_support import published, rewrite, shifted
-from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from retable.config.compose import from_values
 from retable.launch import code_comparison, commit_code, stale
 from retable.launch.commit_code import Answer, Code, Unavailable
@@ -17,6 +15,8 @@ from retable.launch.dispatch import launch
 from retable.launch.refresh import refresh
 from retable.runs import frozen, provenance
 from retable.runs.records import Status
+from support.again import published, rewrite, shifted
+from support.engine import freeze
 
 COMMIT, FIRST = "c" * 40, "f" * 64
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from engine_support import dies, fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable.launch.checks import workers_of
 from retable.launch.dispatch import launch
 from retable.launch.summary import Summary
@@ -18,6 +17,7 @@ from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.tracking import ledger
 from retable.util.errors import UserError
+from support.engine import dies, freeze, newest
 
 
 def test_done_is_skipped_and_not_touched(fake):

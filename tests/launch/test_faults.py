@@ -10,22 +10,20 @@ import time
 
 import pytest
 
-from fault_support import (  # noqa: F401 - shell and disk are fixtures
+from retable.runs import records
+from retable.runs.records import Status
+from support.fault import (
     children,
     counts,
-    disk,
     failures,
     freeze,
     log_of,
     owner,
     record_of,
     saved,
-    shell,
     undisturbed,
     wait_for,
 )
-from retable.runs import records
-from retable.runs.records import Status
 
 TABLE = """\
 paper: digits

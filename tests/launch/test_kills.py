@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from kill_support import (
+from retable.runs import records
+from support.kill import (
     EARLY,
     EPOCHS,
     SETTINGS,
@@ -27,7 +28,6 @@ from kill_support import (
     loading_of,
     saved,
 )
-from retable.runs import records
 
 RANDOM_KILLS = 30
 FORCED = [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 
-from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
-from job_support import LAUNCHED
 from retable.launch import local
 from retable.launch.dispatch import launch
 from retable.launch.forkserver_client import Ended
@@ -17,6 +15,8 @@ from retable.runs import records
 from retable.runs.attempts import Launched
 from retable.runs.records import Status
 from retable.tracking.wandb_mode import Followed
+from support.engine import freeze, newest
+from support.job import LAUNCHED
 
 
 def stopped(fake, monkeypatch, *seconds):

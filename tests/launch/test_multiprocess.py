@@ -12,9 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from job_support import LAUNCHED, freeze, record_of
-from kill_support import ADAM, MOMENTUM
-from ranks_support import (
+from retable.config.compose import compose, hydra_ready
+from retable.launch import multiprocess
+from retable.launch.worker import Exit
+from retable.runs import frozen
+from retable.runs.lease import is_held
+from retable.runs.records import Status
+from retable.util.errors import UserError
+from support.job import LAUNCHED, freeze, record_of
+from support.kill import ADAM, MOMENTUM
+from support.ranks import (
     NUMBERS,
     WEIGHTS,
     begun,
@@ -26,13 +33,6 @@ from ranks_support import (
     log_of,
     wait_for,
 )
-from retable.config.compose import compose, hydra_ready
-from retable.launch import multiprocess
-from retable.launch.worker import Exit
-from retable.runs import frozen
-from retable.runs.lease import is_held
-from retable.runs.records import Status
-from retable.util.errors import UserError
 
 PLAIN = ["model.dropout=0.0", "model.norm=false", "data.train_size=600"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from engine_support import Bench, fake, freeze  # noqa: F401 - fake is a fixture
-from job_support import LAUNCHED
 from retable.launch import pool
 from retable.launch.dispatch import launch
 from retable.launch.forkserver_client import Ended
 from retable.launch.worker import Exit, perform
 from retable.runs import frozen
 from retable.runs.lease import Lease
+from support.engine import Bench, freeze
+from support.job import LAUNCHED
 
 
 @pytest.fixture(params=["here", "in a job"])

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from engine_support import freeze
 from retable.launch import preflight
 from retable.launch.dispatch import launch
 from retable.launch.forkserver_client import Forkserver
@@ -17,6 +16,7 @@ from retable.runs import frozen
 from retable.runs.identity import targets_of
 from retable.training.execute import build
 from retable.util.errors import UserError
+from support.engine import freeze
 
 ONE_CYCLE = "_target_: torch.optim.lr_scheduler.OneCycleLR, _partial_: true, max_lr: 1"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from engine_support import freeze
 from retable.launch.checks import check_together
 from retable.launch.prepare import prepare
 from retable.tables.grid import plan
 from retable.training import execute
 from retable.util.errors import UserError
+from support.engine import freeze
 
 
 def test_once_per_data_setting(monkeypatch):

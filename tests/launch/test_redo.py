@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from again_support import published, rewrite
-from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
-from kill_support import LAUNCHED
 from retable.launch.dispatch import launch
 from retable.launch.redo import REDO, redo, tidy
 from retable.launch.summary import Summary
 from retable.launch.worker import Exit, perform
+from support.again import published, rewrite
+from support.engine import freeze
+from support.kill import LAUNCHED
 
 
 @pytest.fixture

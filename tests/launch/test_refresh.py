@@ -7,8 +7,6 @@ import re
 import pytest
 from msgspec import structs
 
-from again_support import published, rewrite, shifted
-from engine_support import fake  # noqa: F401 - fake is a fixture
 from retable.launch import code_comparison
 from retable.launch.dispatch import launch
 from retable.launch.refresh import refresh
@@ -19,6 +17,7 @@ from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
 from retable.util.errors import UserError
+from support.again import published, rewrite, shifted
 
 
 @pytest.fixture

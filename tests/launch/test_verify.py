@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from again_support import published, rewrite, shifted
-from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable.launch import redo, worker
 from retable.launch.dispatch import launch
 from retable.runs import records
@@ -14,6 +12,8 @@ from retable.runs.lease import Lease
 from retable.runs.lookup import find, refreeze
 from retable.runs.records import Status
 from retable.util.errors import UserError
+from support.again import published, rewrite, shifted
+from support.engine import freeze, newest
 
 
 @pytest.fixture

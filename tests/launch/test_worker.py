@@ -10,12 +10,12 @@ import sys
 import threading
 from pathlib import Path
 
-from job_support import LAUNCHED, StopAfter, freeze, logged, record_of, written
 from retable.launch import worker
 from retable.launch.worker import Exit, perform
 from retable.runs import frozen, records
 from retable.runs.lease import FILE as LEASE
 from retable.runs.records import Status
+from support.job import LAUNCHED, StopAfter, freeze, logged, record_of, written
 
 
 def test_a_run_is_done_once():

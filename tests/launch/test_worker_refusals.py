@@ -7,7 +7,6 @@ import json
 import pytest
 import yaml
 
-from job_support import LAUNCHED, logged, record_of, written
 from retable.launch import worker
 from retable.launch.worker import Exit, perform
 from retable.runs import frozen, records
@@ -15,6 +14,7 @@ from retable.runs.lease import FILE as LEASE
 from retable.runs.lease import Lease, read_holder
 from retable.runs.records import Status
 from retable.util.errors import UserError
+from support.job import LAUNCHED, logged, record_of, written
 
 
 @pytest.mark.parametrize(

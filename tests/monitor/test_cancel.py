@@ -8,16 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from follow_support import (
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    folder_of,
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.launch.slurm.sacct import Accounting, parse
 from retable.launch.slurm.submission import Submission
 from retable.monitor import cancel, run_states
@@ -25,6 +15,13 @@ from retable.monitor.cancel import ranges
 from retable.monitor.run_states import Known
 from retable.runs.records import Status
 from retable.util.errors import UserError
+from support.follow import (
+    ended,
+    folder_of,
+    hold,
+    queue,
+    submit,
+)
 
 
 def cancellation_of(runs, some):

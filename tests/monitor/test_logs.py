@@ -7,20 +7,17 @@ import time
 
 import pytest
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.monitor import logs
 from retable.monitor.logs import Logs
 from retable.runs import frozen, records
 from retable.runs.records import Status
+from support.follow import (
+    begun,
+    ended,
+    hold,
+    queue,
+    submit,
+)
 
 
 @pytest.fixture

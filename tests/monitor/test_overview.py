@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import time
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    folder_of,
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.launch.slurm.sacct import Accounting
 from retable.launch.slurm.submission import Entry
 from retable.monitor import overview
 from retable.monitor.overview_text import overview_json, overview_text
 from retable.runs import frozen
 from retable.runs.records import Status
+from support.follow import (
+    begun,
+    ended,
+    folder_of,
+    hold,
+    queue,
+    submit,
+)
 
 
 def overview_of(runs):

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from engine_support import freeze
 from retable.monitor import run_progress
 from retable.monitor.run_progress import Epoch
+from support.engine import freeze
 
 
 def history(folder, attempt, *rows):

@@ -7,23 +7,20 @@ import shutil
 import pytest
 from msgspec import structs
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    folder_of,
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.launch.slurm.sacct import Accounting
 from retable.launch.slurm.submission import Entry
 from retable.monitor import run_states
 from retable.monitor.run_states import Known
 from retable.runs import records
 from retable.runs.records import Status
+from support.follow import (
+    begun,
+    ended,
+    folder_of,
+    hold,
+    queue,
+    submit,
+)
 
 
 @pytest.fixture

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    folder_of,
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor import status_text
 from retable.monitor.status_text import table_json, table_text
 from retable.monitor.table_status import statuses_of
 from retable.runs.records import Status
+from support.follow import (
+    begun,
+    ended,
+    folder_of,
+    hold,
+    queue,
+    submit,
+)
 
 
 def look(grid):

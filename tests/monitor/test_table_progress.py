@@ -6,13 +6,6 @@ import itertools
 
 import pytest
 
-from follow_support import (
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    grid,  # noqa: F401 - a fixture
-    slurm,  # noqa: F401 - a fixture
-)
-from index_support import table
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor import recorded, table_progress
 from retable.monitor.state import RECORDED, State
@@ -20,6 +13,10 @@ from retable.monitor.table_progress import progress_of
 from retable.monitor.table_status import statuses_of
 from retable.runs.records import Status
 from retable.tables import collect
+from support.follow import (
+    ended,
+)
+from support.index import table
 
 
 @pytest.fixture(autouse=True)

@@ -9,17 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
-from index_support import table
 from retable.launch.slurm.open_jobs import Queue
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor.run_states import Seen
@@ -28,6 +17,14 @@ from retable.monitor.table_status import TableStatus, runs_of, statuses_of
 from retable.runs.records import Status
 from retable.tables import collect
 from retable.tables.grid import plan
+from support.follow import (
+    begun,
+    ended,
+    hold,
+    queue,
+    submit,
+)
+from support.index import table
 
 
 def look(grid):

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from retable.papers.base import PaperModule, StepOutput
 from retable.training.execute import Context, execute
 from retable.util.errors import UserError
-from training_support import attempt, config, stopped, substance
+from support.training import attempt, config, stopped, substance
 
 
 class Convolutions(PaperModule):

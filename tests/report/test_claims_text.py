@@ -7,12 +7,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from mini_support import extra_root, planned
 from retable.cli.main import app
 from retable.report import claims_text
 from retable.tables.aggregate import build
 from retable.tables.verdicts.judge import judge, judge_all
 from retable.util.errors import UserError
+from support.mini import extra_root, planned
 
 
 @pytest.fixture

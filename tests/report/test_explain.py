@@ -8,12 +8,12 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from mini_support import extra_root, planned
 from retable.cli.main import app
 from retable.report import explain
 from retable.tables.aggregate import build
 from retable.tables.verdicts.judge import judge
 from retable.util.errors import UserError
+from support.mini import extra_root, planned
 
 
 @pytest.fixture

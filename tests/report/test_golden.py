@@ -11,9 +11,9 @@ from typing import get_args
 
 import pytest
 
-from mini_support import GOLDEN, extra_root, outputs, tables
 from retable.report import footnotes, formatting, json_csv
 from retable.tables.results import ClaimVerdict, VerdictKind
+from support.mini import GOLDEN, extra_root, outputs, tables
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_outputs_are_the_golden_ones(made):
     assert {p.name for p in GOLDEN.iterdir()} == set(found)
     for name, content in found.items():
         golden = (GOLDEN / name).read_text(encoding="utf-8")
-        assert content == golden, f"{name}; if that is meant: python tests/mini_support.py --write"
+        assert content == golden, f"{name}; if that is meant: see support/mini.py"
 
 
 def test_every_verdict_and_every_mark_occurs(made):

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mini_support import extra_root, planned
 from retable.report import latex, publish
 from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Table, build
 from retable.tables.verdicts.judge import judge_all
 from retable.util import paths
+from support.mini import extra_root, planned
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs,graphicx,xcolor}

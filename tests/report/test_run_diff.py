@@ -7,12 +7,12 @@ import json
 import pytest
 from msgspec import structs
 
-from again_support import rewrite, shifted
-from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from retable.launch.dispatch import launch
 from retable.report.run_diff import difference
 from retable.runs import provenance
 from retable.runs.lookup import find
+from support.again import rewrite, shifted
+from support.engine import freeze
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from retable.runs.records import run_folder, write_attempt
 from retable.tables.grid import plan
 from retable.util import paths
 from retable.util.errors import UserError
-from site_support import (
+from support.site import (
     HURT,
     HURT_ERROR,
     HURT_STATEMENT,

@@ -12,7 +12,7 @@ import pytest
 from retable.report.site import cell_view, charts, labels, run_pages
 from retable.report.site.inputs import runs_of
 from retable.tables.results import Judged, JudgedClaim
-from site_support import (
+from support.site import (
     ACCURACY,
     HURT_STATEMENT,
     Page,

@@ -8,12 +8,12 @@ from msgspec import structs
 from retable.papers.digits.averaged import Averaged
 from safetensors.torch import load_file
 
-from job_support import StopAfter, logged, record_of, written
 from retable.launch.worker import Exit
 from retable.report.listing import run_text
 from retable.runs.equality import compare, first_difference
 from retable.runs.records import dump, parse
 from retable.training.tested import tensors_sha256
+from support.job import StopAfter, logged, record_of, written
 
 EMA = "model._target_=retable.papers.digits.averaged.Averaged"
 

@@ -7,9 +7,9 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from composed_support import planned
 from retable.runs.frozen import _keys_by_seed, freeze
 from retable.runs.identity import key_of, run_key
+from support.composed import planned
 
 SEEDS = st.integers(0, 2**63 - 1)
 VALUE = st.recursive(

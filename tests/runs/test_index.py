@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from records_support import config_of, leave, record_of
 from retable.runs import index, records, scan
 from retable.runs.columns import About, Columns, Entry, Place
 from retable.runs.records import Record, Status
+from support.records import config_of, leave, record_of
 
 PLACES: list[Place] = [("a", "", None), ("b", "row", 3), ("val/a", None, None)]
 

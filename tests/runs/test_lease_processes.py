@@ -11,7 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from fault_support import (  # noqa: F401 - shell is a fixture
+from retable.launch.forkserver_client import Forkserver
+from retable.launch.worker import Exit
+from retable.runs import frozen, records
+from retable.runs.identity import targets_of
+from retable.runs.lease import FILE, Holder, is_held, read_holder
+from retable.runs.records import Status
+from support.fault import (
     LAUNCHED,
     counts,
     done_attempts,
@@ -22,16 +28,9 @@ from fault_support import (  # noqa: F401 - shell is a fixture
     owner,
     record_of,
     saved,
-    shell,
     undisturbed,
     wait_for,
 )
-from retable.launch.forkserver_client import Forkserver
-from retable.launch.worker import Exit
-from retable.runs import frozen, records
-from retable.runs.identity import targets_of
-from retable.runs.lease import FILE, Holder, is_held, read_holder
-from retable.runs.records import Status
 
 SHORT = "launcher.lease_s=1.5"
 CLEAN = ["attempts", "config.yaml", "record.json"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from engine_support import fake, freeze, newest  # noqa: F401 - fake is a fixture
 from retable.launch.dispatch import launch
 from retable.report.publish import publish
 from retable.runs import records
@@ -14,6 +13,7 @@ from retable.runs.lookup import find, history_of, refreeze
 from retable.tables.grid import plan
 from retable.util import paths
 from retable.util.errors import UserError
+from support.engine import freeze, newest
 
 
 @pytest.fixture

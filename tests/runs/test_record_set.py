@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from index_support import finish, record_for, table
-from records_support import PROVENANCE, config_of, record_of
 from retable.runs import records
 from retable.runs.record_set import Found
 from retable.runs.records import Status
 from retable.tables import collect
 from retable.tables.aggregate import build, provenance_of
+from support.index import finish, record_for, table
+from support.records import PROVENANCE, config_of, record_of
 
 PLACE = ("a", "", None)
 

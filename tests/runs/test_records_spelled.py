@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from fuzz_mutations import odd_value, structural, textual
-from fuzz_support import SEED, examples
-from records_support import config_of, record_of
 from retable.runs import records
 from retable.runs.records import Blessing, Record, RecordError, ResultRow, Status
+from support.fuzz import SEED, examples
+from support.fuzz_mutations import odd_value, structural, textual
+from support.records import config_of, record_of
 
 BLESSING = Blessing(was="f", seed=3, commit=None, at="2026-01-01T00:00:00+00:00")
 REFUSED = [

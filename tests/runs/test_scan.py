@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz_mutations import structural, textual
-from records_support import config_of, leave, record_of
 from retable.runs import records, scan
 from retable.runs.columns import NO_STAMP, STATUSES, About, Columns, Place
 from retable.runs.records import Record, ResultRow, Status
 from retable.runs.scan import value_at
+from support.fuzz_mutations import structural, textual
+from support.records import config_of, leave, record_of
 
 PLACES: list[Place] = [
     ("a", "", None),

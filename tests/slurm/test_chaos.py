@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from chaos_support import Chaos, done_attempts, epochs_repeated, settled, unsettled
 from retable.runs import records
 from retable.util import paths
-from slurm_support import SAVED, new_cluster, until
+from support.chaos import Chaos, done_attempts, epochs_repeated, settled, unsettled
+from support.slurm import SAVED, new_cluster, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -28,7 +28,7 @@ SWEEP = [
     "model.sleep=0.4",  # long enough to be hit in an epoch, without a share of the cores
     "data.num_workers=0",
 ]
-# Each event of chaos_support once or twice, or some five times.
+# Each event of support/chaos.py once or twice, or some five times.
 LONG = pytest.param(60, 120, marks=pytest.mark.nightly)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_support import NODES, SAVED, Cluster, new_cluster, shared, until
+from support.slurm import NODES, SAVED, Cluster, new_cluster, shared, until
 
 pytestmark = pytest.mark.slurm
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from job_support import LAUNCHED
 from retable.config.compose import compose, hydra_ready
 from retable.launch.slurm.submission import Submission, all_of
 from retable.launch.worker import perform
 from retable.runs import frozen, records
 from retable.runs.records import Status
-from slurm_support import Cluster, until
-from task_support import checkpoints, holder_of, record_of
+from support.job import LAUNCHED
+from support.slurm import Cluster, until
+from support.task import checkpoints, holder_of, record_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

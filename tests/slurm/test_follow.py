@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from retable.runs.lease import read_holder
-from slurm_support import until
+from support.slurm import until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_support import new_cluster
+from support.slurm import new_cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -12,8 +12,6 @@ from contextlib import suppress
 
 import pytest
 
-from engine_support import freeze
-from fault_support import disk, let_permissions_hold, shell  # noqa: F401 - fixtures
 from retable.launch.dispatch import launch
 from retable.launch.slurm import open_jobs
 from retable.launch.slurm.submission import all_of
@@ -21,8 +19,10 @@ from retable.launch.slurm.submit import Orders
 from retable.launch.slurm.transaction import Filing
 from retable.runs import records
 from retable.runs.records import Status
-from slurm_support import until
-from submit_support import (  # noqa: F401 - fixtures
+from support.engine import freeze
+from support.fault import let_permissions_hold
+from support.slurm import until
+from support.submit import (  # noqa: F401 - fixtures
     HELD,
     ON,
     orders,

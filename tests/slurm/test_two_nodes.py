@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from ranks_support import NUMBERS
 from retable.config.compose import compose, hydra_ready
 from retable.launch.slurm.submission import Submission, all_of
 from retable.runs import frozen
 from retable.runs.records import Status
-from slurm_support import Cluster, until
-from task_support import checkpoints, record_of
+from support.ranks import NUMBERS
+from support.slurm import Cluster, until
+from support.task import checkpoints, record_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

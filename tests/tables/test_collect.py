@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from collect_support import (  # noqa: F401 - fixtures
+from retable.runs import index, records
+from retable.runs.records import Status
+from retable.tables import collect
+from retable.tables.aggregate import build
+from retable.tables.collect import from_runs
+from retable.tables.grid import plan
+from retable.util import paths
+from support.collect import (  # noqa: F401 - fixtures
     Readings,
     _few_are_many,
     file,
@@ -21,15 +28,8 @@ from collect_support import (  # noqa: F401 - fixtures
     same_as_the_files,
     tick,
 )
-from index_support import changed, finish, overwrite, record_for, table
-from records_support import leave
-from retable.runs import index, records
-from retable.runs.records import Status
-from retable.tables import collect
-from retable.tables.aggregate import build
-from retable.tables.collect import from_runs
-from retable.tables.grid import plan
-from retable.util import paths
+from support.index import changed, finish, overwrite, record_for, table
+from support.records import leave
 
 
 def test_what_was_read_once_is_not_read_again(grid, runs, readings, file):

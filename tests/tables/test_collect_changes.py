@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from collect_support import (  # noqa: F401 - fixtures
+from retable.runs import index, records
+from retable.runs.records import Status
+from retable.tables.aggregate import build
+from retable.tables.collect import from_runs
+from retable.tables.grid import Grid
+from retable.util.errors import UserError
+from support.collect import (  # noqa: F401 - fixtures
     Readings,
     _few_are_many,
     file,
@@ -22,14 +28,8 @@ from collect_support import (  # noqa: F401 - fixtures
     same_as_the_files,
     tick,
 )
-from index_support import TABLE, changed, finish, overwrite, record_for, table
-from records_support import leave
-from retable.runs import index, records
-from retable.runs.records import Status
-from retable.tables.aggregate import build
-from retable.tables.collect import from_runs
-from retable.tables.grid import Grid
-from retable.util.errors import UserError
+from support.index import TABLE, changed, finish, overwrite, record_for, table
+from support.records import leave
 
 
 def test_a_file_that_changes_while_it_is_collected(grid, runs, monkeypatch):

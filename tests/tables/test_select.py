@@ -12,7 +12,6 @@ import pytest
 import yaml
 from msgspec import structs
 
-from engine_support import fake  # noqa: F401 - a fixture
 from retable.launch.dispatch import launch
 from retable.monitor.table_progress import progress_of
 from retable.report import json_csv, markdown

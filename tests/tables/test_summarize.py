@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from records_support import PROVENANCE, config_of, leave, record_of
 from retable.config.schema import RunConfig
 from retable.report.sweep_summary import as_json, as_text, short_names, statistic_text
 from retable.runs.config_keys import flatten
 from retable.runs.records import Status
 from retable.tables.summarize import Address, Statistic, code_of, summarize
 from retable.util.errors import UserError
+from support.records import PROVENANCE, config_of, leave, record_of
 
 LOSS = Address("test/loss")
 

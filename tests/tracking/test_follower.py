@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import pytest
 from retable.papers.digits.module import Perceptron
 
-from fault_support import wait_for
 from retable.launch.worker import Exit, perform
 from retable.runs import frozen, records
 from retable.runs.attempts import new_attempt
 from retable.runs.records import Status
 from retable.tracking import follower, ledger, naming, tags
 from retable.tracking.ledger import Ledger
-from tracking_support import (
+from support.fault import wait_for
+from support.tracking import (
     EPOCHS,
     LAUNCHED,
     attempt_of,
@@ -37,7 +37,7 @@ from tracking_support import (
     slow,
     start,
 )
-from wandb_stand_in import running
+from support.wandb_stand_in import running
 
 
 def test_a_followed_run_is_in_w_and_b_s_file_as_it_is_in_ours(runs):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from engine_support import fake, freeze  # noqa: F401 - fake is a fixture
 from retable.launch.dispatch import launch
 from retable.runs import records
 from retable.runs.records import Status
 from retable.tracking import ledger
 from retable.tracking.ledger import Ledger
+from support.engine import freeze
 
 KEY, CODE = "0123456789ab" + "c" * 52, "fedcba" + "9" * 58
 ID = "0123456789abfedcba"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retable.tracking import naming
-from tracking_support import followed
+from support.tracking import followed
 
 KEY, CODE = "0123456789ab" + "c" * 52, "fedcba" + "9" * 58
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fault_support import disk, wait_for  # noqa: F401 - disk is a fixture
-from job_support import logged
 from retable.launch.worker import Exit, perform
-from tracking_support import (
+from support.fault import wait_for
+from support.job import logged
+from support.tracking import (
     EPOCHS,
     LAUNCHED,
     attempt_of,

@@ -13,7 +13,7 @@ from retable.runs.identity import run_key
 from retable.runs.lookup import refreeze
 from retable.runs.records import Record, ResultRow, Status
 from retable.tracking import run_payload
-from tracking_support import LAUNCHED, followed
+from support.tracking import LAUNCHED, followed
 
 
 def record_of(run, **values):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from fault_support import wait_for
 from retable.launch.worker import Exit, perform
 from retable.runs.attempts import Attempt, new_attempt
 from retable.tracking import follower, tracker
 from retable.tracking.tracker import HURRY_S, Tracker
-from tracking_support import LAUNCHED, attempt_of, files_of, followed, is_alive, without
+from support.fault import wait_for
+from support.tracking import LAUNCHED, attempt_of, files_of, followed, is_alive, without
 
 
 def attempt_at(run):

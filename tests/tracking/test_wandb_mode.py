@@ -6,14 +6,13 @@ import socket
 
 import pytest
 
-from engine_support import fake  # noqa: F401 - a fixture
 from retable.launch.dispatch import launch
 from retable.runs import frozen
 from retable.tracking import wandb_mode
 from retable.tracking.wandb_mode import Inquiry, WandbState, decide
 from retable.util.errors import UserError
-from tracking_support import followed, without
-from wandb_stand_in import ENTITY, KEY, running
+from support.tracking import followed, without
+from support.wandb_stand_in import ENTITY, KEY, running
 
 HERE = WandbState(login=True, reachable=True, host="h", app="https://a", entity="me")
 

@@ -11,7 +11,7 @@ import torch
 
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, execute
-from training_support import IDENTITY, attempt, config, scheduler, stopped, substance
+from support.training import IDENTITY, attempt, config, scheduler, stopped, substance
 
 MOMENTUM = "model.optimizer={_target_: torch.optim.SGD,_partial_: true,lr: 0.05,momentum: 0.9}"
 ADAM = "model.optimizer={_target_: torch.optim.Adam,_partial_: true,lr: 0.01}"

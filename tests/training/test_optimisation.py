@@ -16,7 +16,7 @@ from retable.training.data_parallel import epoch_seed
 from retable.training.execute import Context, build, execute, seed_everything
 from retable.training.schedules import Schedule
 from retable.util.errors import UserError
-from training_support import attempt, scheduler, stopped, substance
+from support.training import attempt, scheduler, stopped, substance
 
 INNER = "base_optimizer: {_target_: torch.optim.SGD,_partial_: true,lr: 0.1,momentum: 0.9}"
 SAM_AROUND = f"model.optimizer={{_target_: retable.papers.digits.sam.SAM,_partial_: true,{INNER}}}"

@@ -12,7 +12,7 @@ from retable.papers.base import PaperModule, Start
 from retable.training.execute import Context, Interrupted, build, execute
 from retable.training.tested import tensors_sha256, weights_sha256
 from retable.util.errors import UserError
-from training_support import IDENTITY, attempt, config, stopped, substance
+from support.training import IDENTITY, attempt, config, stopped, substance
 
 EMA = "model._target_=retable.papers.digits.averaged.Averaged"
 BEST = "best_epoch={monitor: val/loss,mode: max}"  # an early one, so that it is not the last

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from dashboard_support import Views, filters, metrics, sources, written
-from mini_support import extra_root, planned
 from retable.cli import workflow
 from retable.cli.wandb_dashboard import dashboard as command
 from retable.tables import spec as specs
@@ -17,6 +15,8 @@ from retable.tables.verdicts.judge import judge_all
 from retable.util.errors import UserError
 from retable.wandb_tools.dashboard import build as dashboard
 from retable.wandb_tools.table_tags import tags_of
+from support.dashboard import Views, filters, metrics, sources, written
+from support.mini import extra_root, planned
 
 FILES = Path(__file__).parents[2] / "conf" / "table"
 TABLES = sorted(p.relative_to(FILES).with_suffix("").as_posix() for p in FILES.rglob("*.yaml"))
@@ -244,7 +244,7 @@ def test_without_a_login_it_is_a_file(retable, runs, tmp_path):
 @pytest.fixture
 def server(monkeypatch):
     """The stand-in of W&B's server, that also keeps workspaces and reports."""
-    import wandb_stand_in
+    from support import wandb_stand_in
 
     with wandb_stand_in.running() as running:
         running.views = Views()

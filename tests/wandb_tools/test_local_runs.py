@@ -13,8 +13,8 @@ from retable.tracking import ledger, naming
 from retable.tracking.ledger import Ledger
 from retable.wandb_tools import local_runs
 from retable.wandb_tools.local_runs import Local
-from sync_support import attempt, followed, rows
-from sync_support import locals_of as found
+from support.sync import attempt, followed, rows
+from support.sync import locals_of as found
 
 
 @pytest.fixture(autouse=True)
@@ -22,14 +22,14 @@ def _no_files(monkeypatch):
     """Ledgers alone: these tests do not look into W&B's files."""
 
     def instead(given):
-        base = sync_support.Path(given["folder"]) / "wandb"
+        base = sync.Path(given["folder"]) / "wandb"
         number = len(list(base.glob("*")))
         (base / f"offline-run-{number}-{given['opening']['id']}").mkdir(parents=True)
 
-    import sync_support
+    from support import sync
 
-    monkeypatch.setattr(sync_support, "_closed", instead)
-    monkeypatch.setattr(sync_support, "_killed", instead)
+    monkeypatch.setattr(sync, "_closed", instead)
+    monkeypatch.setattr(sync, "_killed", instead)
 
 
 def test_the_history_is_the_newest_and_the_record_that_of_the_newest_attempt_with_one():

@@ -15,7 +15,7 @@ from retable.runs.records import Status
 from retable.tracking import naming, run_payload
 from retable.util.errors import UserError
 from retable.wandb_tools import api, pull
-from sync_support import attempt, followed, moved, record, rows, server, synced
+from support.sync import attempt, followed, moved, record, rows, server, synced
 
 __all__ = ["server"]
 

@@ -13,8 +13,8 @@ from retable.runs import records
 from retable.runs.records import Status
 from retable.tracking import naming, run_payload, tags, wandb_run
 from retable.wandb_tools import rewrite
-from sync_support import attempt, followed, local_of, rows
-from tracking_support import files_of, inspected
+from support.sync import attempt, followed, local_of, rows
+from support.tracking import files_of, inspected
 
 
 def merged(one, folder, after=-1):

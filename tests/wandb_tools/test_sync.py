@@ -12,7 +12,6 @@ from contextlib import suppress
 
 import pytest
 
-from fault_support import wait_for
 from retable.runs import records
 from retable.runs.lease import Lease
 from retable.runs.records import Status
@@ -20,7 +19,8 @@ from retable.tracking import naming, run_payload, tags
 from retable.util import paths
 from retable.util.errors import UserError
 from retable.wandb_tools import api, sync
-from sync_support import attempt, followed, local_of, rows, server, synced, uploads
+from support.fault import wait_for
+from support.sync import attempt, followed, local_of, rows, server, synced, uploads
 
 __all__ = ["server"]
 

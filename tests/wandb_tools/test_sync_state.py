@@ -11,7 +11,7 @@ from msgspec import structs
 from retable.runs.history import history_text
 from retable.wandb_tools.local_runs import Local
 from retable.wandb_tools.sync_state import is_current, remember
-from sync_support import followed, record, rows
+from support.sync import followed, record, rows
 
 WHERE = "host/someone/retable"
 

@@ -6,14 +6,13 @@ import json
 
 import pytest
 
-from engine_support import fake  # noqa: F401
-from mini_support import NAME, extra_root
 from retable.cli import workflow
 from retable.runs import records
 from retable.runs.records import Status
 from retable.tables.grid import plan
 from retable.tracking import tags
 from retable.wandb_tools.table_tags import tags_of, write_tags
+from support.mini import NAME, extra_root
 
 
 def test_a_run_has_its_table_and_the_cells_that_it_stands_behind():
@@ -88,7 +87,7 @@ def test_starting_failed_runs_again_writes_them_too(fake, runs):
     for run in grid.runs():
         frozen.write(run)
         attempt = new_attempt(run.folder)
-        from mini_support import record
+        from support.mini import record
 
         failed = record(run, {}, status=Status.FAILED, error="broken")
         (attempt / "record.json").write_text(records.dump(failed))

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_slurm_support import DEAD, fake_slurm  # noqa: F401 - a fixture
 from retable.launch.slurm import client
 from retable.launch.slurm.client import Partition, Queued, Shape
 from retable.util.errors import UserError
+from support.fake_slurm import DEAD
 
 
 @pytest.fixture(autouse=True)

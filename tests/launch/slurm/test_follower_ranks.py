@@ -7,7 +7,6 @@ import signal
 
 import pytest
 
-from job_support import freeze
 from retable.launch import multiprocess
 from retable.launch.forkserver_client import Ended
 from retable.launch.multiprocess import Announcement
@@ -15,6 +14,7 @@ from retable.launch.slurm import follower_ranks
 from retable.launch.slurm.follower_ranks import _Follower, is_over, nonce_of
 from retable.launch.worker import Exit
 from retable.runs import frozen
+from support.job import freeze
 
 
 def started(restart):

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine_support import freeze
 from retable.config.schema import DeviceConfig, ResourcesConfig
 from retable.launch.slurm import job_arrays
 from retable.launch.slurm.client import Partition, Shape
 from retable.launch.slurm.job_arrays import Needs, arrange
 from retable.runs.frozen import FrozenRun
 from retable.util.errors import UserError
+from support.engine import freeze
 
 LOW = Partition("low", True, 1440, [Shape(2, 8000, {"": 2}), Shape(16, 64000, {})])
 GPU = Partition("gpu", False, None, [Shape(8, 32000, {"": 4, "a100": 4})])

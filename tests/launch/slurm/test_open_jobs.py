@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
 from retable.launch.slurm.open_jobs import LEASE_S, comment, queue_of
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
 from retable.runs.lease import Lease

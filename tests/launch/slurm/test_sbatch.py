@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from engine_support import freeze
 from retable.config.schema import ClusterConfig, PathsConfig
 from retable.launch.slurm import sbatch
 from retable.launch.slurm.job_arrays import ArrayPlan, Needs
@@ -20,6 +19,7 @@ from retable.launch.slurm.submission import Header, Submission
 from retable.runs.snapshot import EXTRA
 from retable.util import paths
 from retable.util.errors import UserError
+from support.engine import freeze
 
 CPU = Needs(devices=1, gpus=0, cpus=2, memory_mb=1500, minutes=30)
 PLAIN = ClusterConfig(name="mine", signal_s=60)

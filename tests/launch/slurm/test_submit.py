@@ -11,9 +11,6 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from engine_support import freeze
-from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
-from job_support import LAUNCHED
 from retable.launch import local
 from retable.launch.checks import check_together
 from retable.launch.dispatch import launch
@@ -26,6 +23,8 @@ from retable.runs.lease import Lease
 from retable.runs.snapshot import EXTRA
 from retable.util import paths
 from retable.util.errors import UserError
+from support.engine import freeze
+from support.job import LAUNCHED
 
 ON = ("launcher=slurm", "cluster=dev")
 

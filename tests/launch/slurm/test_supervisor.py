@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from engine_support import Bench, dies, fake  # noqa: F401 - fake is a fixture
-from job_support import LAUNCHED, record_of, written
 from retable.launch.forkserver_client import Ended
 from retable.launch.slurm import supervisor
 from retable.launch.worker import perform
 from retable.runs import records
 from retable.runs.records import Status
+from support.engine import Bench, dies
+from support.job import LAUNCHED, record_of, written
 
 
 def done(run, stop=None):

@@ -13,16 +13,14 @@ import pytest
 
 from retable.runs import records
 from retable.runs.records import Status
-from task_support import (  # noqa: F401 - job and undisturbed are fixtures
+from support.task import (
     SLOW,
     Job,
     checkpoints,
     finish,
     freeze,
     holder_of,
-    job,
     record_of,
-    undisturbed,
     wait_for,
 )
 

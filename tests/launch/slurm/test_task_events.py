@@ -11,21 +11,19 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from job_support import LAUNCHED
 from retable.launch.slurm.submission import Entry
 from retable.runs import frozen, records, snapshot
 from retable.runs.lease import Lease
 from retable.runs.records import Status
-from task_support import (  # noqa: F401 - job and undisturbed are fixtures
+from support.job import LAUNCHED
+from support.task import (
     SLOW,
     checkpoints,
     finish,
     freeze,
     holder_of,
-    job,
     name_of,
     record_of,
-    undisturbed,
     wait_for,
 )
 

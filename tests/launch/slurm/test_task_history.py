@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 from msgspec import structs
 
-from job_support import LAUNCHED
 from retable.launch.slurm.submission import Entry
 from retable.launch.slurm.task_history import Past, barren, put_in_place, standing
 from retable.runs import frozen, records
 from retable.runs.attempts import Attempt, new_attempt
 from retable.runs.records import ResultRow, Status
-from task_support import freeze, name_of
+from support.job import LAUNCHED
+from support.task import freeze, name_of
 
 NOTHING = Past.of([])
 

@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from engine_support import freeze
-from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
 from retable.launch.dispatch import launch
 from retable.launch.slurm import client
 from retable.launch.slurm.submission import Submission, all_of
 from retable.launch.slurm.submit import Orders
 from retable.runs import frozen
 from retable.util.errors import UserError
+from support.engine import freeze
 
 ON = ("launcher=slurm", "cluster=dev")
 

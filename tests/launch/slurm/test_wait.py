@@ -7,9 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from engine_support import freeze
-from fake_slurm_support import fake_slurm  # noqa: F401 - a fixture
-from job_support import LAUNCHED
 from retable.launch.dispatch import launch
 from retable.launch.slurm import wait
 from retable.launch.slurm.submission import all_of
@@ -18,6 +15,8 @@ from retable.launch.worker import perform
 from retable.report.listing import summary_text
 from retable.runs import records
 from retable.runs.lease import Lease
+from support.engine import freeze
+from support.job import LAUNCHED
 
 ON = ("launcher=slurm", "cluster=dev", "progress=false")
 

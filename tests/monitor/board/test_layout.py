@@ -8,22 +8,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.monitor.board.layout import board, plain
 from retable.monitor.board.view import Watcher
 from retable.runs import frozen
 from retable.runs.lease import Holder
 from retable.runs.records import Status
 from retable.tables.grid import plan
+from support.follow import (
+    begun,
+    ended,
+    hold,
+    queue,
+    submit,
+)
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 HOST = Holder.me().host

@@ -8,16 +8,6 @@ import shutil
 
 import pytest
 
-from follow_support import (
-    begun,
-    ended,
-    fake_slurm,  # noqa: F401 - a fixture
-    grid,  # noqa: F401 - a fixture
-    hold,
-    queue,
-    slurm,  # noqa: F401 - a fixture
-    submit,
-)
 from retable.monitor.board import active_tables
 from retable.monitor.board.view import Watcher
 from retable.monitor.curves import Curves
@@ -29,6 +19,13 @@ from retable.tables import collect
 from retable.tables.grid import plan
 from retable.tables.verdicts import sequential
 from retable.util.errors import UserError
+from support.follow import (
+    begun,
+    ended,
+    hold,
+    queue,
+    submit,
+)
 
 
 def _rows(*values, name="val/accuracy"):

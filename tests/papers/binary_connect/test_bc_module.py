@@ -13,7 +13,7 @@ from retable.papers.binary_connect.networks import binary_layers, norms
 from retable.papers.binary_connect.packed import load, pack
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, build, execute
-from training_support import IDENTITY, substance
+from support.training import IDENTITY, substance
 
 REGULARIZERS = ["none", "det", "stoch", "dropout"]
 LONG = ["trainer.max_epochs=4", "trainer.check_val_every_n_epoch=1"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from kill_support import MOMENTUM
-from ranks_support import engine, in_one_and_in_several, largest_difference
+from support.kill import MOMENTUM
+from support.ranks import engine, in_one_and_in_several, largest_difference
 
 EXPERIMENT = "binary_connect/mnist_smoke"
 
 WEIGHTS, NUMBERS = 1e-3, 1e-3
-"""As in `ranks_support`, wider: an activation near zero falls on the other side of it in another
+"""As in `support/ranks.py`, wider: an activation near zero falls on the other side of it in another
 order of the sum (1e-4 seen), and norms of each process's own part differ by 20."""
 
 

@@ -20,7 +20,7 @@ from retable.papers.r_learner.learners.lightgbm import (
     train_each,
 )
 from retable.papers.r_learner.setups import draw
-from rl_literal_support import Literal, metric, train
+from support.rl_literal import Literal, metric, train
 
 KINDS = ("mse", "weighted", "nll", "weighted_nll")
 

@@ -12,7 +12,7 @@ from retable.papers.r_learner.learners.base import Role, Task
 from retable.papers.r_learner.learners.grid import draw_grid
 from retable.papers.r_learner.learners.lightgbm import LightGBM
 from retable.papers.r_learner.learners.racing import draw_folds, race
-from rl_literal_support import metric, train
+from support.rl_literal import metric, train
 
 
 @given(st.integers(0, 10**6), st.integers(1, 8), st.integers(2, 6))

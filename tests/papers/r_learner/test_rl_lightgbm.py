@@ -6,7 +6,7 @@ import pytest
 from retable.papers.r_learner.learners.base import Role, Task
 from retable.papers.r_learner.learners.grid import Candidate
 from retable.papers.r_learner.learners.lightgbm import LightGBM, fit_trees
-from rl_literal_support import Literal, train
+from support.rl_literal import Literal, train
 
 KINDS = ("mse", "weighted", "nll", "weighted_nll")
 

@@ -13,7 +13,7 @@ from retable.papers.r_learner.learners.racing import (
     squared_loss,
     worse,
 )
-from rl_literal_support import literal_race
+from support.rl_literal import literal_race
 
 
 @given(st.integers(0, 10**6), st.integers(3, 10))

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import pytest
 
-from judge_support import table_of
 from retable.papers.r_learner.rows import ROWS
 from retable.tables import spec as specs
 from retable.tables.grid import plan
@@ -16,6 +15,7 @@ from retable.tables.verdicts.claim_contrasts import sums_of
 from retable.tables.verdicts.claims import judge_claim
 from retable.tables.verdicts.judge import margin_for
 from retable.tables.verdicts.reported import read
+from support.judge import table_of
 
 SETUPS, SIZES = "abcdef", (250, 500, 1000)
 COLUMNS = [f"{s}_n{n}" for s in SETUPS for n in SIZES]

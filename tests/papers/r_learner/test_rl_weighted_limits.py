@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judge_support import table_of
 from retable.papers.r_learner.learners.linear import Linear, basis
 from retable.papers.r_learner.por import (
     clip,
@@ -23,6 +22,7 @@ from retable.papers.r_learner.por import (
 from retable.papers.r_learner.rows import Weight
 from retable.tables import spec as specs
 from retable.tables.verdicts.judge import judge_cell
+from support.judge import table_of
 
 share = st.floats(0.05, 0.95)
 value = st.floats(-3, 3)

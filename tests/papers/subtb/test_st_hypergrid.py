@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from retable.papers.subtb.hypergrid import HyperGrid, l1, noise_floor
 from retable.papers.subtb.losses import subtb_loss
 from retable.papers.subtb.objectives import Objective
-from subtb_support import dense, policy, visited_of
+from support.subtb import dense, policy, visited_of
 
 CHECKS = [  # D, H, R0, R1, R2, mode cells, log Z, mass of the mode cells
     (2, 8, 1e-1, 0.5, 2.0, 4, 3.10906, 0.46429),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from subtb_support import dense, policy
+from support.subtb import dense, policy
 
 
 @pytest.mark.parametrize("widths", [(7,), (16, 8), (5, 6, 7)])

@@ -15,7 +15,7 @@ from retable.papers import subtb
 from retable.papers.subtb import rollout, rollout_cpu
 from retable.papers.subtb.hypergrid import l1, noise_floor
 from retable.papers.subtb.rollout import GridPolicy, trajectories, visits
-from subtb_support import dense, policy, visited_of
+from support.subtb import dense, policy, visited_of
 
 
 @pytest.fixture(params=["compiled", "tensors"])

@@ -6,10 +6,10 @@ from functools import cache
 
 import pytest
 
-from judge_support import table_of
 from retable.config.compose import compose, hydra_ready
 from retable.tables import spec as specs
 from retable.tables.verdicts.claims import judge_claim
+from support.judge import table_of
 
 QUOTED = """
 subtb  0.96 0.02 42.23 3.4  1.18 0.1  204.44 0.45

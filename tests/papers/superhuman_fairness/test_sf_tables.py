@@ -6,7 +6,6 @@ from functools import cache
 
 import pytest
 
-from judge_support import table_of
 from retable.papers.superhuman_fairness.losses import MEASURES
 from retable.papers.superhuman_fairness.references import MAKERS
 from retable.papers.superhuman_fairness.rows import (
@@ -18,6 +17,7 @@ from retable.papers.superhuman_fairness.rows import (
 from retable.tables import spec as specs
 from retable.tables.grid import plan
 from retable.tables.verdicts.claims import judge_claim
+from support.judge import table_of
 
 LOSSES = ("adult_eps0", "adult_eps02", "adult_eps02_table1", "compas_eps0", "compas_eps02",
           "compas_control")  # fmt: skip

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mini_support import extra_root, planned
 from retable.report.svg import curves
 from retable.report.svg.axes import axis, extent
 from retable.tables.aggregate import Table, build
 from retable.tables.figure_spec import Figure
+from support.mini import extra_root, planned
 
 NS = "{http://www.w3.org/2000/svg}"
 finite = st.floats(-1e6, 1e6, allow_nan=False)

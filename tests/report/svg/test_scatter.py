@@ -10,13 +10,13 @@ import pytest
 from msgspec import structs
 from pydantic import ValidationError
 
-from mini_support import extra_root, planned
 from retable.report.svg import curves, scatter
 from retable.runs.records import ResultRow
 from retable.tables.aggregate import Table, build
 from retable.tables.figure_spec import Figure, Pair, Scatter
 from retable.tables.spec import TableSpec
 from retable.tables.validate import problems
+from support.mini import extra_root, planned
 
 NS = "{http://www.w3.org/2000/svg}"
 PAIR = {"title": "One & two", "x": "accuracy", "y": "drift"}

@@ -13,7 +13,7 @@ from scipy import stats
 from retable.tables.spec_parts import Reported
 from retable.tables.verdicts.cell import difference, verdict
 from retable.tables.verdicts.reported import read
-from statistics_support import R129, R827, R9748, judged, near, reading
+from support.statistics import R129, R827, R9748, judged, near, reading
 
 # The specification's values
 

@@ -16,7 +16,7 @@ from retable.tables.verdicts.cell import (
 )
 from retable.tables.verdicts.derivation import steps
 from retable.util.errors import UserError
-from statistics_support import R129, R827, R9748, judged, near, reading
+from support.statistics import R129, R827, R9748, judged, near, reading
 
 # Verdicts
 

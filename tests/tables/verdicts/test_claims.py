@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from judge_support import reported, spec_of, table_of
 from retable.tables.verdicts.claims import judge_claim
 from retable.util.errors import UserError
+from support.judge import reported, spec_of, table_of
 
 LOW, HIGH = [1.0, 1.1, 0.9, 1.05], [2.0, 2.2, 2.1, 1.9]
 

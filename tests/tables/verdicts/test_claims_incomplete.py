@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from judge_support import cell_of, reported, spec_of, table_of
 from retable.tables.verdicts.claims import judge_claim
+from support.judge import cell_of, reported, spec_of, table_of
 
 LOW, HIGH = [1.0, 1.1, 0.9, 1.05], [2.0, 2.2, 2.1, 1.9]
 

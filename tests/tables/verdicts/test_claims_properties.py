@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge_support import spec_of, table_of
 from retable.tables.verdicts.claims import judge_claim
+from support.judge import spec_of, table_of
 
 ORDERING = {"id": "C1", "kind": "ordering", "better": "low", "than": "high"}
 

@@ -19,7 +19,7 @@ from retable.tables.verdicts.contrast import (
     trend_weights,
     wins,
 )
-from statistics_support import by_seed, near, reading, two
+from support.statistics import by_seed, near, reading, two
 
 A = by_seed(2.1, 1.9, 2.4)
 B = by_seed(1.5, 1.6, 1.7)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from retable.tables.verdicts.contrast import Arm, conclude, contrast, wins
-from statistics_support import by_seed, two
+from support.statistics import by_seed, two
 
 # Against scipy
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from retable.tables.results import Ratio
 from retable.tables.verdicts.contrast import Arm, contrast
 from retable.tables.verdicts.fieller import fieller
-from statistics_support import by_seed, near
+from support.statistics import by_seed, near
 
 A = by_seed(15, 16, 14, 17, 15)
 B = by_seed(9, 9.5, 8, 9, 8.5)

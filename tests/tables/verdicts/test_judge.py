@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from judge_support import cell_of, reported, spec_of, table_of
 from retable.tables.spec import TableSpec
 from retable.tables.verdicts.judge import add, judge, judge_all
 from retable.tables.verdicts.multiplicity import holm
 from retable.util.errors import UserError
+from support.judge import cell_of, reported, spec_of, table_of
 
 FIVE = [1.25, 1.28, 1.31, 1.34, 1.37]  # mean 1.31, standard deviation .047
 

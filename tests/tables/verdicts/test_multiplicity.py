@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from retable.tables.results import Effect
 from retable.tables.verdicts.contrast import Arm, contrast
 from retable.tables.verdicts.multiplicity import all_of, best, holm
-from statistics_support import by_seed
+from support.statistics import by_seed
 
 ps = st.lists(st.floats(0, 1), max_size=12)
 

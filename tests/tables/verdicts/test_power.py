@@ -26,7 +26,7 @@ from retable.tables.verdicts.power import (
     needed_tie,
     paper_uncertainty,
 )
-from statistics_support import R129, R827, R9748, near, reading
+from support.statistics import R129, R827, R9748, near, reading
 
 # The specification's values
 

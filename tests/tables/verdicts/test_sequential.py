@@ -8,11 +8,11 @@ import random
 import pytest
 from scipy import stats
 
-from judge_support import cell_of, reported, spec_of
 from retable.tables.aggregate import Table
 from retable.tables.verdicts.course import Looks
 from retable.tables.verdicts.sequential import decided, dump, extended, fix, follow, load
 from retable.util.errors import UserError
+from support.judge import cell_of, reported, spec_of
 
 LOOKS = Looks([3, 5, 10, 20], "2026-01-01")
 ORDERING = {"id": "C1", "kind": "ordering", "better": "a", "than": "b"}

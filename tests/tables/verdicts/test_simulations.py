@@ -16,7 +16,7 @@ from retable.tables.verdicts.cell import difference, verdict
 from retable.tables.verdicts.contrast import Arm, conclude, contrast
 from retable.tables.verdicts.multiplicity import all_of, holm
 from retable.tables.verdicts.power import HOPELESS, alphas, chance_settled_cell, looks
-from simulation_support import (
+from support.simulation import (
     KINDS,
     Sample,
     coverage,

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from fault_support import children, undisturbed, wait_for
 from retable.config.compose import compose, hydra_ready
 from retable.launch.forkserver_client import Forkserver
 from retable.launch.worker import Launched
@@ -21,6 +20,7 @@ from retable.runs import frozen, records
 from retable.runs.identity import targets_of
 from retable.runs.records import Provenance
 from retable.tracking import ledger, run_payload
+from support.fault import children, undisturbed, wait_for
 
 LAUNCHED = Launched(
     Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)

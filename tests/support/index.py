@@ -8,11 +8,11 @@ from typing import Any
 
 from msgspec import structs
 
-from records_support import PROVENANCE, leave
 from retable.runs import frozen, records
 from retable.runs.frozen import FrozenRun
 from retable.runs.records import Record, ResultRow, Status
 from retable.tables.grid import Grid, plan
+from support.records import PROVENANCE, leave
 
 TABLE = """\
 paper: digits

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import wandb_stand_in
-from fault_support import wait_for
-from job_support import LAUNCHED, freeze
 from retable.runs import frozen, records
 from retable.runs.frozen import recorded
 from retable.runs.history import history_text
@@ -23,7 +20,10 @@ from retable.tracking.ledger import Ledger
 from retable.util import paths
 from retable.wandb_tools import api, local_runs, rewrite, sync
 from retable.wandb_tools.local_runs import HISTORY, Local
-from tracking_support import inspected
+from support import wandb_stand_in
+from support.fault import wait_for
+from support.job import LAUNCHED, freeze
+from support.tracking import inspected
 
 HELD = """
 import json, sys

@@ -2,7 +2,7 @@
 
 It keeps runs as the service does: the lines of a run's history by their offset, so that lines which
 are sent twice replace each other, config, summary, tags and how the run ended. Faults can be asked
-for. By hand: python tests/wandb_stand_in.py 8080, then, in another terminal,
+for. By hand: PYTHONPATH=tests python -m support.wandb_stand_in 8080, then, in another terminal,
 
     export WANDB_BASE_URL=http://127.0.0.1:8080
     export WANDB_API_KEY=0123456789012345678901234567890123456789

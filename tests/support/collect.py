@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from index_support import table
 from retable.runs import index, records, scan
 from retable.runs.record_set import Found
 from retable.runs.records import Record
@@ -15,6 +14,7 @@ from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
+from support.index import table
 
 
 @pytest.fixture(autouse=True)

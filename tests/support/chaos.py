@@ -16,7 +16,7 @@ from pathlib import Path
 from retable.runs import records
 from retable.runs.records import RecordError, Status
 from retable.util import paths
-from slurm_support import NODES, SAVED, Cluster, until
+from support.slurm import NODES, SAVED, Cluster, until
 
 KINDS = ("node", "node", "preempt", "preempt", "time limit", "time limit", "kill", "controller")
 

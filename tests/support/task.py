@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from job_support import LAUNCHED
 from retable.config.compose import compose, hydra_ready
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
 from retable.launch.worker import perform
 from retable.runs import frozen, records
+from support.job import LAUNCHED
 
 TASK = ["-m", "retable.launch.slurm.task"]
 SETTING = ["experiment=digits/base", "trainer.max_epochs=6", "data.train_size=600"]

@@ -14,7 +14,7 @@ from retable.config.compose_cache import planning
 from retable.util import paths
 
 BASE = ["experiment=digits/base", "seed=0"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

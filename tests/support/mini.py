@@ -1,6 +1,8 @@
 """The mini-sweep whose outputs are the golden files: every verdict and every mark.
 
-After a change that is meant to change what is printed: python tests/mini_support.py --write
+After a change that is meant to change what is printed:
+
+    PYTHONPATH=tests python -m support.mini --write
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from retable.tables.select import decide
 from retable.tables.verdicts.judge import judge_all
 
 NAME = "digits/verdicts"
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 FILE = HERE / "report" / "mini" / "verdicts.yaml"
 GOLDEN = HERE / "report" / "golden"
 EXPLAINED = ("same,drift", "same,cost", "broken,accuracy", "unsure,accuracy", "quoted,accuracy")

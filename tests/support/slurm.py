@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parent.parent / "slurm" / "dev-cluster"
+SCRIPTS = Path(__file__).parents[2] / "slurm" / "dev-cluster"
 NODES = ("n1", "n2", "n3")
 SAVED = 6.0  # seconds after which the controller has saved a change: it does so every 5 s at most
 LOCK = Path(tempfile.gettempdir()) / f"retable-slurm-tests-{os.getuid()}.lock"

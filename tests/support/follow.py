@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from fake_slurm_support import COMMANDS, FakeSlurm, fake_slurm
-from index_support import record_for
-from records_support import leave
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
 from retable.runs import frozen
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import Holder
 from retable.runs.records import Status
 from retable.tables.grid import Grid, plan
-
-__all__ = ["fake_slurm", "slurm"]
+from support.fake_slurm import COMMANDS, FakeSlurm
+from support.index import record_for
+from support.records import leave
 
 TABLE = """\
 paper: digits

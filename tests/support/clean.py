@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-import records_support as made
 from retable.admin.clean import UNASKED, remove, survey
 from retable.runs import records
 from retable.runs.lease import Holder
 from retable.runs.records import Status
+from support import records as made
 
 
 @pytest.fixture

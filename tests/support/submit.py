@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from engine_support import freeze
 from retable.launch.slurm.submission import all_of
 from retable.launch.slurm.submit import Orders
+from support.engine import freeze
 
 ON = ("launcher=slurm", "cluster=dev")
 HELD = "cluster.options={hold: true}"  # such jobs stay in the queue
