@@ -16,7 +16,12 @@ from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.util import paths
 from support.clean import age, cache, cleaned, failed, finished, held, save, tree  # noqa: F401
-from support.job import LAUNCHED, StopAfter, record_of, written
+from support.job import (
+    LAUNCHED,
+    StopAfter,
+    written,
+)
+from support.runs import record_of
 
 BASE = {"experiment": "digits/base"}
 SMALL = ("data.train_size=200",)

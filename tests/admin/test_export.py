@@ -15,7 +15,7 @@ from retable.runs import records
 from retable.runs.lookup import find
 from retable.training.tested import weights_sha256
 from retable.util.errors import UserError
-from support.engine import freeze
+from support.runs import freeze
 
 
 @pytest.fixture

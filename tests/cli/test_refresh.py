@@ -16,7 +16,7 @@ from retable.tables.grid import plan
 from retable.util import paths
 from retable.util.errors import UserError
 from support.again import published, rewrite
-from support.engine import freeze
+from support.runs import freeze
 
 STALE = "f" * 64
 

@@ -16,7 +16,7 @@ from retable.launch.refresh import refresh
 from retable.runs import frozen, provenance
 from retable.runs.records import Status
 from support.again import published, rewrite, shifted
-from support.engine import freeze
+from support.runs import freeze
 
 COMMIT, FIRST = "c" * 40, "f" * 64
 

@@ -17,7 +17,10 @@ from retable.runs.lease import Lease
 from retable.runs.records import Status
 from retable.tracking import ledger
 from retable.util.errors import UserError
-from support.engine import dies, freeze, newest
+from support.engine import (
+    dies,
+)
+from support.runs import freeze, newest
 
 
 def test_done_is_skipped_and_not_touched(fake):

@@ -22,8 +22,8 @@ from support.fault import (
     record_of,
     saved,
     undisturbed,
-    wait_for,
 )
+from support.runs import wait_for
 
 TABLE = """\
 paper: digits

@@ -8,14 +8,10 @@ import pytest
 
 from retable.config.compose import compose, hydra_ready
 from retable.launch import hydra_sweep
-from retable.launch.worker import Launched, perform
+from retable.launch.worker import perform
 from retable.runs import frozen, records
-from retable.runs.records import Provenance
 from retable.util.errors import UserError
-
-LAUNCHED = Launched(
-    Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
-)
+from support.runs import LAUNCHED
 
 
 def all_records(runs):

@@ -15,8 +15,8 @@ from retable.runs import records
 from retable.runs.attempts import Launched
 from retable.runs.records import Status
 from retable.tracking.wandb_mode import Followed
-from support.engine import freeze, newest
 from support.job import LAUNCHED
+from support.runs import freeze, newest
 
 
 def stopped(fake, monkeypatch, *seconds):

@@ -19,7 +19,9 @@ from retable.runs import frozen
 from retable.runs.lease import is_held
 from retable.runs.records import Status
 from retable.util.errors import UserError
-from support.job import LAUNCHED, freeze, record_of
+from support.job import (
+    LAUNCHED,
+)
 from support.kill import ADAM, MOMENTUM
 from support.ranks import (
     NUMBERS,
@@ -33,6 +35,7 @@ from support.ranks import (
     log_of,
     wait_for,
 )
+from support.runs import freeze, record_of
 
 PLAIN = ["model.dropout=0.0", "model.norm=false", "data.train_size=600"]
 

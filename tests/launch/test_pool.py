@@ -10,8 +10,11 @@ from retable.launch.forkserver_client import Ended
 from retable.launch.worker import Exit, perform
 from retable.runs import frozen
 from retable.runs.lease import Lease
-from support.engine import Bench, freeze
+from support.engine import (
+    Bench,
+)
 from support.job import LAUNCHED
+from support.runs import freeze
 
 
 @pytest.fixture(params=["here", "in a job"])

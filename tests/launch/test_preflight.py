@@ -16,7 +16,7 @@ from retable.runs import frozen
 from retable.runs.identity import targets_of
 from retable.training.execute import build
 from retable.util.errors import UserError
-from support.engine import freeze
+from support.runs import freeze
 
 ONE_CYCLE = "_target_: torch.optim.lr_scheduler.OneCycleLR, _partial_: true, max_lr: 1"
 

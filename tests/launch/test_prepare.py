@@ -9,7 +9,7 @@ from retable.launch.prepare import prepare
 from retable.tables.grid import plan
 from retable.training import execute
 from retable.util.errors import UserError
-from support.engine import freeze
+from support.runs import freeze
 
 
 def test_once_per_data_setting(monkeypatch):

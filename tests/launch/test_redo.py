@@ -9,8 +9,7 @@ from retable.launch.redo import REDO, redo, tidy
 from retable.launch.summary import Summary
 from retable.launch.worker import Exit, perform
 from support.again import published, rewrite
-from support.engine import freeze
-from support.kill import LAUNCHED
+from support.runs import LAUNCHED, freeze
 
 
 @pytest.fixture

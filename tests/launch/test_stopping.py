@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 
 from retable.config.compose import compose, hydra_ready
-from retable.launch.worker import Launched, perform
+from retable.launch.worker import perform
 from retable.runs import frozen, records
 from retable.runs.lease import read_holder
-from retable.runs.records import Provenance, Status
+from retable.runs.records import Status
+from support.runs import LAUNCHED, checkpoints, newest, wait_for
 
-LAUNCHED = Launched(
-    Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
-)
 SETTING = ["experiment=digits/base", "seed=0", "trainer.max_epochs=20"]
 
 
@@ -67,22 +65,6 @@ def shell(tmp_path):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def wait_for(condition, limit=60.0):
-    deadline = time.monotonic() + limit
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-    return value
-
-
-def checkpoints(run, attempt=1):
-    return list((run.folder / "attempts" / str(attempt)).glob("checkpoints/epoch=*.ckpt"))
-
-
-def newest(run):
-    return records.read(records.attempts(run.folder)[0] / "record.json")
 
 
 def test_ctrl_c_is_clean_and_the_next_call_goes_on(shell, undisturbed):

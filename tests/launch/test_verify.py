@@ -13,7 +13,7 @@ from retable.runs.lookup import find, refreeze
 from retable.runs.records import Status
 from retable.util.errors import UserError
 from support.again import published, rewrite, shifted
-from support.engine import freeze, newest
+from support.runs import freeze, newest
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ from retable.launch.worker import Exit, perform
 from retable.runs import frozen, records
 from retable.runs.lease import FILE as LEASE
 from retable.runs.records import Status
-from support.job import LAUNCHED, StopAfter, freeze, logged, record_of, written
+from support.job import (
+    LAUNCHED,
+    StopAfter,
+    logged,
+    written,
+)
+from support.runs import freeze, record_of
 
 
 def test_a_run_is_done_once():

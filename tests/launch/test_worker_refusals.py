@@ -14,7 +14,12 @@ from retable.runs.lease import FILE as LEASE
 from retable.runs.lease import Lease, read_holder
 from retable.runs.records import Status
 from retable.util.errors import UserError
-from support.job import LAUNCHED, logged, record_of, written
+from support.job import (
+    LAUNCHED,
+    logged,
+    written,
+)
+from support.runs import record_of
 
 
 @pytest.mark.parametrize(

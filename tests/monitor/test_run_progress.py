@@ -8,7 +8,7 @@ import pytest
 
 from retable.monitor import run_progress
 from retable.monitor.run_progress import Epoch
-from support.engine import freeze
+from support.runs import freeze
 
 
 def history(folder, attempt, *rows):

@@ -12,7 +12,7 @@ from retable.report.run_diff import difference
 from retable.runs import provenance
 from retable.runs.lookup import find
 from support.again import rewrite, shifted
-from support.engine import freeze
+from support.runs import freeze
 
 
 @pytest.fixture

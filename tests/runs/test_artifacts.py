@@ -13,7 +13,12 @@ from retable.report.listing import run_text
 from retable.runs.equality import compare, first_difference
 from retable.runs.records import dump, parse
 from retable.training.tested import tensors_sha256
-from support.job import StopAfter, logged, record_of, written
+from support.job import (
+    StopAfter,
+    logged,
+    written,
+)
+from support.runs import record_of
 
 EMA = "model._target_=retable.papers.digits.averaged.Averaged"
 

@@ -18,7 +18,6 @@ from retable.runs.identity import targets_of
 from retable.runs.lease import FILE, Holder, is_held, read_holder
 from retable.runs.records import Status
 from support.fault import (
-    LAUNCHED,
     counts,
     done_attempts,
     failures,
@@ -29,8 +28,8 @@ from support.fault import (
     record_of,
     saved,
     undisturbed,
-    wait_for,
 )
+from support.runs import LAUNCHED, wait_for
 
 SHORT = "launcher.lease_s=1.5"
 CLEAN = ["attempts", "config.yaml", "record.json"]

@@ -13,7 +13,7 @@ from retable.runs.lookup import find, history_of, refreeze
 from retable.tables.grid import plan
 from retable.util import paths
 from retable.util.errors import UserError
-from support.engine import freeze, newest
+from support.runs import freeze, newest
 
 
 @pytest.fixture

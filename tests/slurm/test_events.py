@@ -17,8 +17,11 @@ from retable.launch.worker import perform
 from retable.runs import frozen, records
 from retable.runs.records import Status
 from support.job import LAUNCHED
+from support.runs import checkpoints, record_of
 from support.slurm import Cluster, until
-from support.task import checkpoints, holder_of, record_of
+from support.task import (
+    holder_of,
+)
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

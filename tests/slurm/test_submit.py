@@ -19,8 +19,8 @@ from retable.launch.slurm.submit import Orders
 from retable.launch.slurm.transaction import Filing
 from retable.runs import records
 from retable.runs.records import Status
-from support.engine import freeze
 from support.fault import let_permissions_hold
+from support.runs import freeze
 from support.slurm import until
 from support.submit import (  # noqa: F401 - fixtures
     HELD,

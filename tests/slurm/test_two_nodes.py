@@ -18,8 +18,8 @@ from retable.launch.slurm.submission import Submission, all_of
 from retable.runs import frozen
 from retable.runs.records import Status
 from support.ranks import NUMBERS
+from support.runs import checkpoints, record_of
 from support.slurm import Cluster, until
-from support.task import checkpoints, record_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -7,7 +7,6 @@ import math
 
 import pytest
 
-from retable.config.compose import compose, hydra_ready
 from retable.launch import local
 from retable.launch.forkserver_client import Ended
 from retable.launch.slurm import supervisor
@@ -16,18 +15,9 @@ from retable.launch.slurm.submission import Entry
 from retable.launch.slurm.supervisor import Supervisor
 from retable.launch.slurm.task_history import Past
 from retable.launch.worker import new_attempt, perform
-from retable.runs import frozen, provenance, records
+from retable.runs import provenance
 from retable.runs.attempts import Launched
 from retable.runs.lease import Holder
-
-
-def freeze(*overrides, experiment="digits/smoke", seed=0):
-    with hydra_ready():
-        return frozen.freeze(compose([f"experiment={experiment}", f"seed={seed}", *overrides]))
-
-
-def newest(run):
-    return records.read(records.attempts(run.folder)[0] / "record.json")
 
 
 class Fake:

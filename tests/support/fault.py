@@ -17,14 +17,11 @@ from pathlib import Path
 import pytest
 
 from retable.config.compose import compose, hydra_ready
-from retable.launch.worker import Launched, perform
+from retable.launch.worker import perform
 from retable.runs import frozen, records
 from retable.runs.lease import read_holder
-from retable.runs.records import Provenance, Status
-
-LAUNCHED = Launched(
-    Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
-)
+from retable.runs.records import Status
+from support.runs import LAUNCHED
 
 
 def freeze(*overrides, experiment="digits/base", seed=0):
@@ -47,14 +44,6 @@ def undisturbed(tmp_path, *runs):
             perform(quiet.folder, LAUNCHED)
             found.append(records.read(quiet.folder / "record.json").substance())
     return found
-
-
-def wait_for(condition, limit=120.0):
-    deadline = time.monotonic() + limit
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-    return value
 
 
 def saved(run, attempt=1):

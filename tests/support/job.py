@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from retable.config.compose import compose, hydra_ready
 from retable.launch.worker import Launched, perform
-from retable.runs import frozen, records
+from retable.runs import frozen
 from retable.runs.records import Provenance
+from support.runs import freeze
 
 LAUNCHED = Launched(
     Provenance(commit="c" * 40, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2),
@@ -18,20 +18,10 @@ LAUNCHED = Launched(
 )
 
 
-def freeze(*overrides, experiment="digits/smoke", seed=0):
-    with hydra_ready():
-        return frozen.freeze(compose([f"experiment={experiment}", f"seed={seed}", *overrides]))
-
-
 def written(*overrides, **more):
     run = freeze(*overrides, **more)
     frozen.write(run)
     return run
-
-
-def record_of(run, attempt=None):
-    folder = run.folder if attempt is None else run.folder / "attempts" / str(attempt)
-    return records.read(folder / "record.json")
 
 
 def logged(run, number, stop=None):

@@ -14,17 +14,15 @@ import pytest
 
 from retable.config.compose import compose, hydra_ready
 from retable.launch.forkserver_client import Forkserver
-from retable.launch.worker import Exit, Launched
+from retable.launch.worker import Exit
 from retable.runs import frozen, records
 from retable.runs.identity import targets_of
 from retable.runs.lease import is_held
-from retable.runs.records import Provenance, Status
+from retable.runs.records import Status
 from retable.training.checkpointing import find_resume
+from support.runs import LAUNCHED
 
 FAULTS = "RETABLE_TEST_FAULTS"
-LAUNCHED = Launched(
-    Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
-)
 EPOCHS = 6
 
 

@@ -13,7 +13,10 @@ from retable.runs import frozen, records
 from retable.runs.attempts import identity_of
 from retable.runs.identity import targets_of
 from retable.training.checkpointing import find_resume
-from support.job import LAUNCHED, freeze, record_of
+from support.job import (
+    LAUNCHED,
+)
+from support.runs import freeze, record_of
 
 WEIGHTS, NUMBERS = 2e-5, 1e-5
 """Largest differences, in weights and relative ones of numbers, to the run of one process."""

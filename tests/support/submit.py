@@ -8,7 +8,7 @@ import pytest
 
 from retable.launch.slurm.submission import all_of
 from retable.launch.slurm.submit import Orders
-from support.engine import freeze
+from support.runs import freeze
 
 ON = ("launcher=slurm", "cluster=dev")
 HELD = "cluster.options={hold: true}"  # such jobs stay in the queue

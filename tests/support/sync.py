@@ -21,8 +21,10 @@ from retable.util import paths
 from retable.wandb_tools import api, local_runs, rewrite, sync
 from retable.wandb_tools.local_runs import HISTORY, Local
 from support import wandb_stand_in
-from support.fault import wait_for
-from support.job import LAUNCHED, freeze
+from support.job import (
+    LAUNCHED,
+)
+from support.runs import freeze, wait_for
 from support.tracking import inspected
 
 HELD = """

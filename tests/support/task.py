@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +16,9 @@ import pytest
 from retable.config.compose import compose, hydra_ready
 from retable.launch.slurm.submission import Array, Entry, Header, Submission, Tasks
 from retable.launch.worker import perform
-from retable.runs import frozen, records
+from retable.runs import frozen
 from support.job import LAUNCHED
+from support.runs import record_of
 
 TASK = ["-m", "retable.launch.slurm.task"]
 SETTING = ["experiment=digits/base", "trainer.max_epochs=6", "data.train_size=600"]
@@ -148,23 +148,6 @@ class Job:
     def requeued(self):
         """What the controller was asked."""
         return self.calls.read_text().splitlines() if self.calls.exists() else []
-
-
-def wait_for(condition: Callable, limit=60.0):
-    deadline = time.monotonic() + limit
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-    return value
-
-
-def checkpoints(run, attempt=1):
-    return list((run.folder / "attempts" / str(attempt)).glob("checkpoints/epoch=*.ckpt"))
-
-
-def record_of(run, attempt=None):
-    folder = run.folder if attempt is None else run.folder / "attempts" / str(attempt)
-    return records.read(folder / "record.json")
 
 
 def holder_of(run):

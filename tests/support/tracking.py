@@ -15,16 +15,15 @@ import pytest
 
 from retable.config.compose import compose, hydra_ready
 from retable.launch.forkserver_client import Forkserver
-from retable.launch.worker import Launched
 from retable.runs import frozen, records
 from retable.runs.identity import targets_of
-from retable.runs.records import Provenance
 from retable.tracking import ledger, run_payload
-from support.fault import children, undisturbed, wait_for
-
-LAUNCHED = Launched(
-    Provenance(commit=None, dirty=None, packages="p", python="3", torch="2", cpu="c", cores=2)
+from support.fault import (
+    children,
+    undisturbed,
 )
+from support.runs import LAUNCHED, wait_for
+
 EPOCHS = 4
 
 

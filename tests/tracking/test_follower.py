@@ -17,10 +17,9 @@ from retable.runs.attempts import new_attempt
 from retable.runs.records import Status
 from retable.tracking import follower, ledger, naming, tags
 from retable.tracking.ledger import Ledger
-from support.fault import wait_for
+from support.runs import LAUNCHED, wait_for
 from support.tracking import (
     EPOCHS,
-    LAUNCHED,
     attempt_of,
     ended,
     epochs_told,

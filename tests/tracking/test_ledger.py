@@ -10,7 +10,7 @@ from retable.runs import records
 from retable.runs.records import Status
 from retable.tracking import ledger
 from retable.tracking.ledger import Ledger
-from support.engine import freeze
+from support.runs import freeze
 
 KEY, CODE = "0123456789ab" + "c" * 52, "fedcba" + "9" * 58
 ID = "0123456789abfedcba"

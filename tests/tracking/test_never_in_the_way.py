@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from retable.launch.worker import Exit, perform
-from support.fault import wait_for
 from support.job import logged
+from support.runs import LAUNCHED, wait_for
 from support.tracking import (
     EPOCHS,
-    LAUNCHED,
     attempt_of,
     check_as_without,
     ended,

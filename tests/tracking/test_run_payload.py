@@ -13,7 +13,8 @@ from retable.runs.identity import run_key
 from retable.runs.lookup import refreeze
 from retable.runs.records import Record, ResultRow, Status
 from retable.tracking import run_payload
-from support.tracking import LAUNCHED, followed
+from support.runs import LAUNCHED
+from support.tracking import followed
 
 
 def record_of(run, **values):

@@ -9,7 +9,8 @@ import pytest
 
 from retable.launch.worker import Exit, perform
 from retable.tracking import naming
-from support.tracking import LAUNCHED, attempt_of, followed
+from support.runs import LAUNCHED
+from support.tracking import attempt_of, followed
 from support.wandb_stand_in import KEY, running
 
 TOKEN, PASSWORD, ADDRESS = "ghp_planted0123456789", "planted-pass-word", "planted@example.org"

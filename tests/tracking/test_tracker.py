@@ -17,8 +17,8 @@ from retable.launch.worker import Exit, perform
 from retable.runs.attempts import Attempt, new_attempt
 from retable.tracking import follower, tracker
 from retable.tracking.tracker import HURRY_S, Tracker
-from support.fault import wait_for
-from support.tracking import LAUNCHED, attempt_of, files_of, followed, is_alive, without
+from support.runs import LAUNCHED, wait_for
+from support.tracking import attempt_of, files_of, followed, is_alive, without
 
 
 def attempt_at(run):

@@ -19,7 +19,7 @@ from retable.tracking import naming, run_payload, tags
 from retable.util import paths
 from retable.util.errors import UserError
 from retable.wandb_tools import api, sync
-from support.fault import wait_for
+from support.runs import wait_for
 from support.sync import attempt, followed, local_of, rows, server, synced, uploads
 
 __all__ = ["server"]

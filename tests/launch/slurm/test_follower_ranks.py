@@ -14,7 +14,7 @@ from retable.launch.slurm import follower_ranks
 from retable.launch.slurm.follower_ranks import _Follower, is_over, nonce_of
 from retable.launch.worker import Exit
 from retable.runs import frozen
-from support.job import freeze
+from support.runs import freeze
 
 
 def started(restart):

@@ -14,7 +14,7 @@ from retable.launch.slurm.client import Partition, Shape
 from retable.launch.slurm.job_arrays import Needs, arrange
 from retable.runs.frozen import FrozenRun
 from retable.util.errors import UserError
-from support.engine import freeze
+from support.runs import freeze
 
 LOW = Partition("low", True, 1440, [Shape(2, 8000, {"": 2}), Shape(16, 64000, {})])
 GPU = Partition("gpu", False, None, [Shape(8, 32000, {"": 4, "a100": 4})])

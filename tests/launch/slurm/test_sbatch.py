@@ -19,7 +19,7 @@ from retable.launch.slurm.submission import Header, Submission
 from retable.runs.snapshot import EXTRA
 from retable.util import paths
 from retable.util.errors import UserError
-from support.engine import freeze
+from support.runs import freeze
 
 CPU = Needs(devices=1, gpus=0, cpus=2, memory_mb=1500, minutes=30)
 PLAIN = ClusterConfig(name="mine", signal_s=60)

@@ -23,8 +23,8 @@ from retable.runs.lease import Lease
 from retable.runs.snapshot import EXTRA
 from retable.util import paths
 from retable.util.errors import UserError
-from support.engine import freeze
 from support.job import LAUNCHED
+from support.runs import freeze
 
 ON = ("launcher=slurm", "cluster=dev")
 

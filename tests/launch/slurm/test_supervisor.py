@@ -14,7 +14,11 @@ from retable.launch.worker import perform
 from retable.runs import records
 from retable.runs.records import Status
 from support.engine import Bench, dies
-from support.job import LAUNCHED, record_of, written
+from support.job import (
+    LAUNCHED,
+    written,
+)
+from support.runs import record_of
 
 
 def done(run, stop=None):

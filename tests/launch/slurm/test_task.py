@@ -13,15 +13,13 @@ import pytest
 
 from retable.runs import records
 from retable.runs.records import Status
+from support.runs import checkpoints, record_of, wait_for
 from support.task import (
     SLOW,
     Job,
-    checkpoints,
     finish,
     freeze,
     holder_of,
-    record_of,
-    wait_for,
 )
 
 AUDIT = """

@@ -16,15 +16,13 @@ from retable.runs import frozen, records, snapshot
 from retable.runs.lease import Lease
 from retable.runs.records import Status
 from support.job import LAUNCHED
+from support.runs import checkpoints, record_of, wait_for
 from support.task import (
     SLOW,
-    checkpoints,
     finish,
     freeze,
     holder_of,
     name_of,
-    record_of,
-    wait_for,
 )
 
 pytestmark = pytest.mark.slow

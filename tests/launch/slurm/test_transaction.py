@@ -15,7 +15,7 @@ from retable.launch.slurm.submission import Submission, all_of
 from retable.launch.slurm.submit import Orders
 from retable.runs import frozen
 from retable.util.errors import UserError
-from support.engine import freeze
+from support.runs import freeze
 
 ON = ("launcher=slurm", "cluster=dev")
 

@@ -15,8 +15,8 @@ from retable.launch.worker import perform
 from retable.report.listing import summary_text
 from retable.runs import records
 from retable.runs.lease import Lease
-from support.engine import freeze
 from support.job import LAUNCHED
+from support.runs import freeze
 
 ON = ("launcher=slurm", "cluster=dev", "progress=false")
 
