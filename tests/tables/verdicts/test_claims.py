@@ -74,7 +74,9 @@ def test_all_of_needs_every_row_and_takes_the_largest_p():
     assert found.verdict == "upheld"
     assert found.p == max(effect.p for _, effect, _ in found.parts)
     values["higher"]["x"] = [0.1, 0.2, 0.15, 0.1]
-    assert judged(claim, values).verdict == "contradicted"
+    found = judged(claim, values)
+    assert found.verdict == "contradicted"
+    assert (found.wins.k, found.wins.n) == (0, 4), "no seed supports every part"
 
 
 @pytest.mark.parametrize(
