@@ -26,7 +26,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("src", "tests", "pyproject.toml")
-LINKED = ("conf", "results", "README.md")
+LINKED = ("conf", "results", "slurm", "README.md")
 
 
 @dataclass(frozen=True)
