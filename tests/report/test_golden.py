@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from retable.report import footnotes, formatting, json_csv
+from retable.report import footnotes, formatting, json_csv, markdown
 from retable.tables.results import ClaimVerdict, VerdictKind
 from support.mini import GOLDEN, extra_root, outputs, tables
 
@@ -92,8 +93,12 @@ def test_what_is_not_verified_carries_its_mark_through_every_output(made):
 
 
 def test_rows_of_the_grid_have_as_many_cells_and_text_stays_text(made):
-    grid = [ln for ln in made[0]["verdicts.md"].splitlines() if ln.startswith("|")]
-    assert len({line.replace("\\|", "").count("|") for line in grid[:13]}) == 1
+    spec = made[1].spec
+    barred = {n: row.model_copy(update={"title": f"a|{n}"}) for n, row in spec.rows.items()}
+    renamed = replace(made[1], spec=spec.model_copy(update={"rows": barred}))
+    for text in (made[0]["verdicts.md"], markdown.render(renamed)):
+        grid = [ln for ln in text.splitlines() if ln.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in grid[:13]}) == 1
     assert "\\*Better\\* [1]\\(x)" in made[0]["verdicts.md"]
     assert "<b>" not in made[0]["verdicts.md"] + made[0]["verdicts.svg"]
 
