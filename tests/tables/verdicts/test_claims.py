@@ -156,6 +156,15 @@ def test_a_tie_is_not_worse_in_either_direction():
     assert both({**claim, "margin": 0.2}, LOW, HIGH).verdict == "contradicted"
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(1.0, 1.1, "upheld"), (1.0, 1.3, "contradicted")]
+)
+def test_a_tie_of_numbers_that_no_seed_changes_needs_one_run_of_each(low, high, verdict):
+    claim = {"kind": "tie", "better": "low", "than": "high", "margin": 0.2}
+    assert both(claim, [low], [high], metric={"deterministic": True}).verdict == verdict
+    assert both(claim, [low], [high]).verdict == "undecided"
+
+
 def test_a_trend_over_columns():
     values = [(1, 2, 2.5, 4), (1.2, 1.8, 3, 3.5), (0.8, 2.2, 2.6, 3.9)]
     columns = ("a", "b", "c", "d")

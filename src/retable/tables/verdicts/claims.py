@@ -193,9 +193,13 @@ def _pair(
     name = table.spec.columns[column].title or column
     if claim.kind == "tie":
         arms = [arm_of(table, claim, a), arm_of(table, claim, b)]
-        quantum = metric_of(table, column).quantum
+        metric = metric_of(table, column)
         effect, verdict = tests.tie(
-            arms, margin_of(table, claim, column), alpha=alpha, quantum=quantum
+            arms,
+            margin_of(table, claim, column),
+            alpha=alpha,
+            quantum=metric.quantum,
+            deterministic=metric.deterministic,
         )
         return name, effect, verdict
     first, second = (table.cells[row, column].values for _, row, _ in (a, b))
