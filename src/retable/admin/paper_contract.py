@@ -66,6 +66,12 @@ class Smoke:
         """Name of the experiment."""
         return self.run.config.experiment or self.run.label
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether some table takes its numbers for such as another seed would change."""
+        metrics = [one.spec.metrics[one.spec.columns[c.column].metric] for one, c in self.cells]
+        return not all(metric.deterministic for metric in metrics)
+
 
 def examine(paper: str, folder: Path) -> Iterator[Finding]:
     """Try a paper; each finding as soon as it is there.
@@ -180,12 +186,12 @@ def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
         folder: empty, for the runs.
     """
     runs = [smoke.run for smoke in smokes]
-    others = [run.with_seed(run.config.seed + 1) for run in runs]
+    others = {s.name: s.run.with_seed(s.run.config.seed + 1) for s in smokes if s.is_estimate}
     once = _done(runs, folder / "once")
     done = [smoke for smoke in smokes if smoke.run.key in once]
-    again = _done([*(smoke.run for smoke in done), *others], folder / "again")
+    again = _done([*(smoke.run for smoke in done), *others.values()], folder / "again")
     stopped = _stopped([smoke.run for smoke in done], folder / "stopped")
-    for smoke, other in zip(smokes, others, strict=True):
+    for smoke in smokes:
         ended = once.get(smoke.run.key)
         if ended is None:
             yield Finding(smoke.name, False, _why_not(smoke.run, folder / "once"))
@@ -198,7 +204,8 @@ def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
         what = "stopped and resumed" if attempts > 1 else "has no epoch to be stopped after"
         last = records.read_run(smoke.run.below(folder / "stopped").folder, lambda _: None)
         yield _same(smoke, what, folder, "stopped", last)
-        yield from _seeded(smoke, ended, again.get(other.key))
+        if smoke.is_estimate and (other := again.get(others[smoke.name].key)):
+            yield _seeded(smoke, ended, other)
 
 
 def _done(runs: Sequence[FrozenRun], home: Path) -> dict[str, Record]:
@@ -250,30 +257,29 @@ def _same(smoke: Smoke, what: str, folder: Path, place: str, other: Record | Non
 
 
 def _asked_for(smoke: Smoke, record: Record) -> Iterator[Finding]:
-    """Whether the numbers that tables want of a run are in its record."""
+    """Whether the numbers that tables want of a run are in its record.
+
+    Of a curve some point is enough: a short run may have none of its first.
+    """
     if not smoke.cells:
         return
-    missing = [
-        f"{one.name}, {cell.row}/{cell.column}: no {'/'.join(filter(None, cell.address.place[:2]))}"
-        for one, cell in smoke.cells
-        if math.isnan(scan.value_at(record, cell.address.place))
-    ]
-    if missing:
-        known = sorted({result.metric for result in record.results})
-        wanted = smoke.cells[0][1].address.metric
-        yield Finding(smoke.name, False, f"{missing[0]} in its record{nearest(wanted, known)}")
-    else:
-        cells = _count(smoke.cells, "cell")
-        yield Finding(smoke.name, True, f"has what {cells} of tables want")
+    known = {(result.metric, result.result_row) for result in record.results}
+    for one, cell in smoke.cells:
+        at = cell.address
+        if (at.metric, at.result_row) in known:
+            continue
+        if math.isnan(scan.value_at(record, at.place)):
+            wanted = "/".join(filter(None, (at.metric, at.result_row)))
+            hint = nearest(wanted, ["/".join(filter(None, names)) for names in known])
+            where = f"{one.name}, {cell.row}/{cell.column}"
+            yield Finding(smoke.name, False, f"{where}: no {wanted} in its record{hint}")
+            return
+    cells = _count(smoke.cells, "cell")
+    yield Finding(smoke.name, True, f"has what {cells} of tables want")
 
 
-def _seeded(smoke: Smoke, one: Record, other: Record | None) -> Iterator[Finding]:
-    """Whether the seed changes what a table calls an estimate."""
-    metrics = [one.spec.metrics[one.spec.columns[c.column].metric] for one, c in smoke.cells]
-    if other is None or not metrics or all(metric.deterministic for metric in metrics):
-        return
-    if one.substance()["results"] == other.substance()["results"]:
-        said = "two seeds give the same numbers; use the seed, or say deterministic: true"
-        yield Finding(smoke.name, False, said)
-    else:
-        yield Finding(smoke.name, True, "another seed gives other numbers")
+def _seeded(smoke: Smoke, one: Record, other: Record) -> Finding:
+    if one.substance()["results"] != other.substance()["results"]:
+        return Finding(smoke.name, True, "another seed gives other numbers")
+    said = "two seeds give the same numbers; use the seed, or say deterministic: true"
+    return Finding(smoke.name, False, said)
