@@ -25,7 +25,7 @@ def check_paper(
     paper: Annotated[str, typer.Argument(help="its slug", autocompletion=_papers)],
     as_json: Json = False,
 ) -> None:
-    """Try a paper on its smoke runs: same bits twice, after stops, all cells' numbers.
+    """Try a paper: the same bits twice, and after stops.
 
     Every config is composed, every table planned, and each experiment of protocol smoke is run:
     once, once more, stopped after its epochs and resumed, and with another seed. Exit code 1 where

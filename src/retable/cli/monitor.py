@@ -148,7 +148,7 @@ def logs(
     ] = False,
     job: Annotated[bool, typer.Option("--job", help="what the run's job has printed")] = False,
 ) -> None:
-    """What a run has printed, its traceback, and where the files are.
+    """What a run printed, its traceback, and where the files are.
 
     Example: retable logs 3f2a91c0
     """
@@ -197,7 +197,7 @@ def retry(
     ] = False,
     wait: Wait = False,
 ) -> None:
-    """Launch again what failed or was lost, or what the options say.
+    """Launch again what failed or was lost, or what options say.
 
     Without launcher=... in the overrides, where it was launched before.
 

@@ -161,7 +161,7 @@ def publish(
     ] = False,
     source: Origin = "runs",
 ) -> None:
-    """Write a table and its records into results/, and the overview.
+    """Write a table and its records to results/, and the overview.
 
     With --from results the pages are written anew from the records that are published.
 
