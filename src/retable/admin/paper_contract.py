@@ -28,6 +28,7 @@ from retable.tables import grid, spec
 from retable.tables.grid import CellPlan, Grid
 from retable.util import paths
 from retable.util.errors import UserError, nearest
+from retable.util.progress import Progress
 from retable.util.text import duration
 
 SMOKE = "smoke"
@@ -111,14 +112,17 @@ def planned(paper: str) -> tuple[list[Finding], list[Smoke]]:
     findings.append(Finding("experiments", bool(configs), said))
     findings.append(_options(list(configs.values())))
     grids: list[Grid] = []
-    for name in _of(paper, "table"):
-        try:
-            own = [grid.plan(name, protocol) for protocol in spec.load(name).protocols()]
-            findings.append(_table(own, configs))
-        except UserError as error:
-            findings.append(Finding(name, False, str(error)))
-        else:
-            grids += own
+    tables = _of(paper, "table")
+    with Progress("planning tables", len(tables)) as progress:
+        for number, name in enumerate(tables, 1):
+            try:
+                own = [grid.plan(name, protocol) for protocol in spec.load(name).protocols()]
+                findings.append(_table(own, configs))
+            except UserError as error:
+                findings.append(Finding(name, False, str(error)))
+            else:
+                grids += own
+            progress.at(number)
     smokes = _smokes(list(configs.values()), grids)
     if not smokes:
         said = f"no experiment has protocol: {SMOKE}; it needs one, which is what is tried"
