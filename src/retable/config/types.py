@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+from functools import cache
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -19,11 +20,16 @@ def _slug(value: str) -> str:
     return value
 
 
+@cache
+def _is_shared(value: str) -> bool:
+    return (PACKAGE / "papers" / f"{value}.py").is_file()
+
+
 def _paper(value: str) -> str:
     # The name of its package as well, beside the modules that papers share.
     if keyword.iskeyword(_slug(value)) or value.startswith("_"):
         raise ValueError(f"cannot be '{value}', no package has a keyword for its name or a first _")
-    if (PACKAGE / "papers" / f"{value}.py").is_file():
+    if _is_shared(value):
         raise ValueError(f"cannot be '{value}', retable.papers.{value} is what papers share")
     return value
 
