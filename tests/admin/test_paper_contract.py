@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from retable.admin import paper_contract
+from retable.launch.summary import Summary
+
 EXTRA = Path(__file__).parents[1] / "extra"
 MODULE = '''
 """Faults that make a number worthless."""
@@ -108,6 +111,13 @@ def test_every_fault_is_found_and_named(retable, extra, runs):
         assert sum(start in line for line in wrong) == 1, (start, wrong)
     assert len(wrong) == len(expected), wrong
     assert not runs.exists()
+
+
+def test_ctrl_c_ends_all_of_it(monkeypatch, tmp_path):
+    _, smokes = paper_contract.planned("digits")
+    monkeypatch.setattr(paper_contract, "launch", lambda _: Summary(stopped=True))
+    with pytest.raises(KeyboardInterrupt):
+        list(paper_contract.tried(smokes, tmp_path))
 
 
 def test_a_paper_that_there_is_not(retable):

@@ -8,7 +8,8 @@ import pytest
 from msgspec import structs
 
 from retable.runs.equality import compare, config_differences, relative_difference
-from retable.runs.records import Provenance, Record, ResultRow, Status
+from retable.runs.records import Provenance, Record, ResultRow
+from support.records import plain_record
 
 PROVENANCE = Provenance(
     commit="c", packages="p", python="3.11.7", torch="2.15.0", cpu="cpu", cores=2, dirty=None
@@ -18,31 +19,17 @@ PROVENANCE = Provenance(
 def record(value: float = 1.0, **changes) -> Record:
     base = {
         "key": "k" * 64,
-        "paper": "digits",
         "experiment": None,
-        "protocol": "paper",
-        "seed": 0,
-        "config": {},
-        "status": Status.DONE,
         "results": [
             ResultRow(metric="test/loss", value=value),
             ResultRow(metric="test/time_ms", value=5.0, result_row="a"),
         ],
         "timing_metrics": ["test/time_ms"],
-        "attempt": 1,
-        "started": "2026-01-01T00:00:00+00:00",
-        "wall_s": 1.0,
-        "cpu_s": 1.0,
-        "peak_memory_mb": 1.0,
-        "device": "cpu",
-        "threads": 1,
-        "workers": 1,
         "weights_sha256": "w",
         "history_sha256": "h",
-        "fingerprint": "f" * 64,
         "provenance": PROVENANCE,
     }
-    return Record(**{**base, **changes})
+    return plain_record(**{**base, **changes})
 
 
 def test_times_do_not_count():

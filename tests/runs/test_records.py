@@ -11,8 +11,9 @@ from msgspec import structs
 
 from retable.runs import records
 from retable.runs.history import history_text
-from retable.runs.records import Provenance, Record, RecordError, ResultRow, Status
+from retable.runs.records import Provenance, RecordError, ResultRow, Status
 from retable.util import atomic
+from support.records import plain_record
 
 KEY = "a" * 64
 PROVENANCE = Provenance(
@@ -23,25 +24,12 @@ PROVENANCE = Provenance(
 def record(**changes):
     values = {
         "key": KEY,
-        "paper": "digits",
-        "experiment": "digits/base",
-        "protocol": "paper",
-        "seed": 0,
         "config": {"paper": "digits"},
-        "status": Status.DONE,
         "results": [ResultRow(metric="test/loss", value=0.1 + 0.2)],
-        "attempt": 1,
-        "started": "2026-01-01T00:00:00+00:00",
-        "wall_s": 1.0,
-        "cpu_s": 1.0,
-        "peak_memory_mb": 1.0,
-        "device": "cpu",
-        "threads": 1,
-        "workers": 1,
         "fingerprint": "f",
         "provenance": PROVENANCE,
     }
-    return Record(**{**values, **changes})
+    return plain_record(**{**values, **changes})
 
 
 @pytest.fixture

@@ -38,21 +38,16 @@ def config_of(seed: int = 0, **changes) -> dict:
     return config
 
 
-def record_of(config: dict, numbers: dict | None = None, **changes) -> Record:
-    """A done record with ``numbers`` by metric, or by (metric, row, step)."""
-    places = {(k if isinstance(k, tuple) else (k, "", None)): v for k, v in (numbers or {}).items()}
-    fields = {
-        "key": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+def plain_record(**fields) -> Record:
+    """A record that is done, with these fields and nothing particular in the others."""
+    plain = {
         "paper": "digits",
         "experiment": "digits/base",
         "protocol": "paper",
-        "seed": config["seed"],
-        "config": config,
+        "seed": 0,
+        "config": {},
         "status": Status.DONE,
-        "results": [
-            ResultRow(metric=m, result_row=row, step=step, value=value)
-            for (m, row, step), value in places.items()
-        ],
+        "results": [],
         "attempt": 1,
         "started": "2026-01-01T00:00:00+00:00",
         "wall_s": 1.0,
@@ -64,7 +59,22 @@ def record_of(config: dict, numbers: dict | None = None, **changes) -> Record:
         "fingerprint": "f" * 64,
         "provenance": PROVENANCE,
     }
-    return Record(**{**fields, **changes})
+    return Record(**{**plain, **fields})
+
+
+def record_of(config: dict, numbers: dict | None = None, **changes) -> Record:
+    """A done record with ``numbers`` by metric, or by (metric, row, step)."""
+    places = {(k if isinstance(k, tuple) else (k, "", None)): v for k, v in (numbers or {}).items()}
+    fields = {
+        "key": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+        "seed": config["seed"],
+        "config": config,
+        "results": [
+            ResultRow(metric=m, result_row=row, step=step, value=value)
+            for (m, row, step), value in places.items()
+        ],
+    }
+    return plain_record(**{**fields, **changes})
 
 
 def leave(runs: Path, record: Record) -> Path:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import build, mean_std, relative
 from retable.tables.grid import Grid, plan
+from support.records import plain_record
 
 
 def record(run, value: float | None, **changes) -> Record:
@@ -22,24 +23,15 @@ def record(run, value: float | None, **changes) -> Record:
         "protocol": run.config.protocol,
         "seed": run.config.seed,
         "config": {},
-        "status": Status.DONE,
         "results": []
         if value is None
         else [ResultRow(metric=m, value=value) for m in ("test/accuracy", "test/loss")],
-        "attempt": 1,
-        "started": "2026-01-01T00:00:00+00:00",
-        "wall_s": 1.0,
-        "cpu_s": 1.0,
-        "peak_memory_mb": 1.0,
-        "device": "cpu",
-        "threads": 1,
-        "workers": 1,
         "fingerprint": run.fingerprint,
         "provenance": Provenance(
             commit="c", dirty=None, packages="p", python="3", torch="2", cpu="cpu", cores=1
         ),
     }
-    return Record(**{**fields, **changes})
+    return plain_record(**{**fields, **changes})
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ class Smoke:
 
 
 def examine(paper: str, folder: Path) -> Iterator[Finding]:
-    """Try a paper; each finding as soon as it is there.
+    """Try a paper: what its files say, then what its smoke runs show.
 
     Args:
         paper: its slug.
@@ -215,7 +215,8 @@ def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
 def _done(runs: Sequence[FrozenRun], home: Path) -> dict[str, Record]:
     """Do runs below a folder; the records of those that are done, by key."""
     placed = [run.below(home, logged=False) for run in runs]
-    launch(placed)
+    if launch(placed).stopped:
+        raise KeyboardInterrupt
     found = {run.key: records.read_run(run.folder, lambda _: None) for run in placed}
     return {key: r for key, r in found.items() if r and r.status is records.Status.DONE}
 
