@@ -4,7 +4,9 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # The slow tests run in CI; `make test MARKS="not nightly"` runs them here.
 MARKS ?= $(if $(CI),not nightly,not slow and not nightly)
 ARGS ?=
-WORKERS ?= 2
+# One of CI's processes does what needs a SLURM, and that is mostly waiting.
+WORKERS ?= $(if $(CI),3,2)
+SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
@@ -28,10 +30,10 @@ reproduce: setup
 	@$(UV) run --no-sync retable reproduce
 
 test: setup
-	$(UV) run --no-sync pytest -n $(WORKERS) $(if $(MARKS),-m "$(MARKS)") $(ARGS)
+	$(UV) run --no-sync pytest $(SPREAD) $(if $(MARKS),-m "$(MARKS)") $(ARGS)
 
 test-nightly: setup
-	$(UV) run --no-sync pytest -n $(WORKERS) -m nightly $(ARGS)
+	$(UV) run --no-sync pytest $(SPREAD) -m nightly $(ARGS)
 
 mutants: setup
 	$(UV) run --no-sync python scripts/mutants.py $(ARGS)

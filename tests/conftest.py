@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support import warm
+
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
     f"support.{name}" for name in ("engine", "fake_slurm", "fault", "follow", "slurm", "task")
@@ -25,6 +27,9 @@ os.environ["RETABLE_CACHE"] = str(_session / "cache")
 os.environ["WANDB_MODE"] = "disabled"
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+# Arrow's allocator would start a thread, and what forks (support/warm.py) must have none.
+os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+warm.install()
 
 # In CI a skip is a failure, except for these; each with its reason.
 ALLOWED_SKIPS = {
@@ -34,6 +39,23 @@ ALLOWED_SKIPS = {
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_session, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items) -> None:
+    """What takes long comes first; what shares a cluster or a fixture stays in one process."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    order = {"slurm": 0}
+    items.sort(key=lambda item: order.get(_group(item), 1 if "slow" in item.keywords else 2))
+
+
+def _group(item) -> str:
+    if "slurm" in item.keywords:  # these wait more than they compute: one process for all
+        return "slurm"
+    made = (definitions[-1] for definitions in item._fixtureinfo.name2fixturedefs.values())
+    alone = "slow" in item.keywords and all(one.scope != "module" for one in made)
+    return item.nodeid if alone else str(item.path)
 
 
 @pytest.hookimpl(hookwrapper=True)

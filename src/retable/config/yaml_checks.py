@@ -65,12 +65,15 @@ def not_yaml(file: Path, error: yaml.YAMLError) -> UserError:
 
 def _expanded(file: Path, node: yaml.Node, sizes: dict[int, int | None], depth: int) -> int:
     """Nodes below a node, with every alias written out."""
+
+    def refused(why: str) -> UserError:
+        return UserError(f"{shown(file)}, line {node.start_mark.line + 1}: {why}")
+
     known = sizes.get(id(node), 0)
-    where = f"{shown(file)}, line {node.start_mark.line + 1}"
     if known is None:
-        raise UserError(f"{where}: refers to itself")
+        raise refused("refers to itself")
     if depth > _MAX_DEPTH:
-        raise UserError(f"{where}: is nested more than {_MAX_DEPTH} deep")
+        raise refused(f"is nested more than {_MAX_DEPTH} deep")
     if known:
         return known
     sizes[id(node)] = None
@@ -80,9 +83,9 @@ def _expanded(file: Path, node: yaml.Node, sizes: dict[int, int | None], depth: 
             for inner in item if isinstance(item, tuple) else (item,):
                 size += _expanded(file, inner, sizes, depth + 1)
     elif not is_text(node.value):
-        raise UserError(f"{where}: {brief(node.value)} has characters that cannot be written")
+        raise refused(f"{brief(node.value)} has characters that cannot be written")
     if size > _MAX_NODES:
-        raise UserError(f"{where}: its aliases repeat more than {_MAX_NODES} values")
+        raise refused(f"its aliases repeat more than {_MAX_NODES} values")
     sizes[id(node)] = size
     return size
 

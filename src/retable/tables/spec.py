@@ -248,6 +248,7 @@ def _check_names(file: Path, spec: TableSpec) -> None:
                 raise refuse(file, path, "the table's seeds are in 'seeds'; leave it out")
             if section := next(filter(None, map(of_launch, part.overrides)), None):
                 raise refuse(file, [kind, name, "overrides"], f"{section}: {NOT_OF_A_FILE}")
+    experiments = paths.config_names("experiment")
     for name, column in spec.columns.items():
         known(["columns", name, "metric"], column.metric, list(spec.metrics), "metric")
         kinds = (
@@ -255,7 +256,7 @@ def _check_names(file: Path, spec: TableSpec) -> None:
         )
         for protocol, experiment in kinds.items():
             path = ["columns", name, "experiment", *([protocol] if protocol else [])]
-            known(path, experiment, paths.config_names("experiment"), "experiment")
+            known(path, experiment, experiments, "experiment")
     for name, row in spec.rows.items():
         for column in row.columns or []:
             known(["rows", name, "columns"], column, columns, "column")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,9 @@ def config_names(group: str) -> list[str]:
     found: set[str] = set()
     for folder in conf_dirs():
         base = folder / group
-        found.update(
-            path.relative_to(base).with_suffix("").as_posix()
-            for path in base.rglob("*.yaml")
-            if path.is_file()
-        )
+        # On texts: ten times as fast as on paths, and a command asks several times.
+        names = glob("**/*.yaml", root_dir=base, recursive=True)  # noqa: PTH207
+        found.update(name.removesuffix(".yaml") for name in names if (base / name).is_file())
     return sorted(found)
 
 
