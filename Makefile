@@ -10,12 +10,13 @@ SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
-.PHONY: help setup reproduce test test-nightly mutants lint
+.PHONY: help setup reproduce test test-nightly test-oldest mutants lint
 
 help:
 	@echo "make reproduce   run the quick tables and print them beside the reported numbers"
 	@echo "make test        run the tests (MARKS='not nightly' for the slow ones too, ARGS='-k name' to choose)"
 	@echo "make test-nightly   the long fuzz and the long chaos: before a change to launching, before a release"
+	@echo "make test-oldest    the same with the lowest versions that pyproject.toml allows"
 	@echo "make mutants     apply small deliberate faults; a named test has to catch each"
 	@echo "make lint        ruff and pyright"
 
@@ -34,6 +35,13 @@ test: setup
 
 test-nightly: setup
 	$(UV) run --no-sync pytest $(SPREAD) -m nightly $(ARGS)
+
+# What pyproject.toml names, each in the lowest version that it allows, in an environment of its own.
+test-oldest: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
+	@$(UV) venv --quiet --allow-existing --python 3.11 .venv-oldest
+	@$(UV) pip install --quiet --python .venv-oldest --resolution lowest-direct \
+		--editable . --all-extras -r pyproject.toml --group dev
+	.venv-oldest/bin/python -m pytest $(SPREAD) $(if $(MARKS),-m "$(MARKS)") $(ARGS)
 
 mutants: setup
 	$(UV) run --no-sync python scripts/mutants.py $(ARGS)
