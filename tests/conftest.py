@@ -13,7 +13,8 @@ from support import warm
 
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
-    f"support.{name}" for name in ("engine", "fake_slurm", "fault", "follow", "slurm", "task")
+    f"support.{name}"
+    for name in ("engine", "fake_slurm", "fault", "follow", "published", "slurm", "task")
 ]
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -51,6 +52,8 @@ def pytest_collection_modifyitems(items) -> None:
 
 
 def _group(item) -> str:
+    if (mark := item.get_closest_marker("xdist_group")) is not None:
+        return mark.args[0]
     if "slurm" in item.keywords:  # these wait more than they compute: one process for all
         return "slurm"
     made = (definitions[-1] for definitions in item._fixtureinfo.name2fixturedefs.values())

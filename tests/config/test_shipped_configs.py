@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retable.config.compose import compose, hydra_ready
+from retable.config.compose import compose
+from retable.config.compose_cache import planning
 from retable.data.arrays import checksum
 from retable.data.image_cache import cache_file, write_tensors
 from retable.data.image_sets import SETS
@@ -103,7 +104,7 @@ def generated(tmp_path, monkeypatch):
 
 def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
     frozen = []
-    with hydra_ready():
+    with planning():
         for name in OWN:
             config = compose([f"experiment={name}", "seed=0"])
             if config.protocol == "smoke":

@@ -11,10 +11,10 @@ import pytest
 from retable.report import publish
 from retable.runs import published_records
 from retable.tables import spec
-from retable.util import paths
+from support.published import RESULTS, TOGETHER
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "results"
+ROOT = RESULTS.parent
+pytestmark = [TOGETHER, pytest.mark.usefixtures("published_results")]
 
 
 def names(ending: str) -> set[str]:
@@ -24,11 +24,6 @@ def names(ending: str) -> set[str]:
         for p in RESULTS.rglob(f"*{ending}")
         if p.name != "README.md"
     }
-
-
-@pytest.fixture(autouse=True)
-def _own_results(monkeypatch):
-    monkeypatch.setattr(paths, "results_dir", lambda: RESULTS)
 
 
 @cache

@@ -69,6 +69,7 @@ class Warm(_executed):
         if not _can_be_forked(command, environment):
             super()._execute_child(*values)
             return
+        sys.audit("subprocess.Popen", command[0], command, told["cwd"], told["env"])
         self.pid = os.fork()
         if self.pid == 0:
             _become(command, environment, told)
