@@ -13,7 +13,7 @@ NAME = "convnet.ConvNet"
 
 
 # Without biases as kosnil/signed_supermasks counts; the convolutions' 38 K, 260 K and 1.1 M are in
-# Figure 2 of Frankle & Carbin, as are 4.3 M and 2.4 M (there Conv-6 has 1.7 M, which is 2.3 M).
+# Figure 2 of Frankle & Carbin, as are 4.3 M and 2.4 M of Conv-2 and Conv-4.
 @pytest.mark.parametrize(
     ("n", "exact", "convolutions"),
     [
@@ -56,6 +56,9 @@ def test_shapes_gradients_and_seeds(options):
     assert net(x).shape == (4, 5)
     every_gradient(net, x)
     same_draw(NAME, **options)
+    biases = [p for p in net.parameters() if p.dim() == 1]
+    assert len(biases) == (11 if options.get("bias", True) else 0)
+    assert not any(p.count_nonzero() for p in biases)  # Glorot's, in dense layers as well
 
 
 def test_an_image_that_cannot_be_halved_so_often():

@@ -57,6 +57,16 @@ def test_the_blocks():
     torch.testing.assert_close(first(x), expected)
 
 
+def test_the_stem_and_the_head():
+    net = EluResNet(8, width=4)
+    assert net.bn1.momentum == 0.01  # Keras's 0.99
+    x = torch.randn(2, 3, 16, 16)
+    stem = F.max_pool2d(F.elu(net.bn1(net.conv1(x))), 3, stride=1, padding=1)
+    assert stem.shape == (2, 4, 16, 16)
+    features = net.layer3(net.layer2(net.layer1(stem))).flatten(2).mean(2)
+    torch.testing.assert_close(net(x), features @ net.fc.weight.T)
+
+
 def test_a_norm_that_is_not_trained_is_that_of_evaluation():
     norm = nn.BatchNorm2d(3, eps=1e-3).eval()
     x = torch.randn(2, 3, 4, 4)

@@ -60,6 +60,22 @@ def test_masks_of_zeros_leave_nothing():
     torch.testing.assert_close(maps["segmentation"].exp(), torch.full((1, 13, 64, 64), 1 / 13))
 
 
+def test_equals_the_network_put_together_by_hand():
+    """Two levels, the steps in the words of the paper's Figure 2."""
+    net = MTAN(("depth",), filters=(4, 6))
+    x = torch.randn(2, 3, 16, 16)
+    (p1, u1), (p2, u2) = net.levels(x)[0]  # first and last shared convolutions
+    (d1, v1), (d2, v2) = net.levels(x)[1]  # unpooled and last shared features
+    pool = nn.MaxPool2d(2)
+    enlarge = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+    masks = net.attention["depth"]
+    a1 = pool(net.inward[0](masks.encoder[0](p1) * u1))
+    a2 = pool(net.inward[1](masks.encoder[1](torch.cat([p2, a1], 1)) * u2))
+    b2 = masks.decoder[1](torch.cat([d2, net.outward[1](enlarge(a2))], 1)) * v2
+    b1 = masks.decoder[0](torch.cat([d1, net.outward[0](enlarge(b2))], 1)) * v1
+    torch.testing.assert_close(net(x)["depth"], net.pred.heads["depth"](b1))
+
+
 @pytest.mark.parametrize("level", range(5))
 def test_each_level_takes_part(level):
     """Every mask changes the output, and those of one task change no other task's."""

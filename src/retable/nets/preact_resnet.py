@@ -84,8 +84,8 @@ class PreActResNet(nn.Module):
         input_norm: see above.
         final_norm: see above.
         scale_invariant: see above.
-        init: of convolutions. ``torch`` is what code for CIFAR-10 leaves, ``he_normal_out`` is the
-            paper's.
+        init: of convolutions. ``torch`` is what D'Angelo et al. and much code for CIFAR-10 leave;
+            the default is that of the paper's authors' code.
     """
 
     def __init__(
