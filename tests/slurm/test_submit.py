@@ -293,6 +293,8 @@ def test_several_runs_share_a_job_and_a_device(cluster, runs, orders):
     assert (summary.done, summary.ok) == (4, True)
     [made] = all_of(runs)
     assert len(made.tasks(0).tasks) == 1
+    # The job says that a run has ended after the record is there, which is what is waited for.
+    until(lambda: made.events(0, 0)[-1]["event"] == "left", 60, "the job has left")
     events = made.events(0, 0)
     assert [e["event"] for e in events].count("started") == 1
     assert {e["run"] for e in events if e["event"] == "ended"} == set(submitted(runs))
@@ -309,4 +311,5 @@ def test_a_path_with_blanks_and_quotes_works(cluster, monkeypatch, tmp_path, ord
     summary = launch([run], orders=Orders(say=print, wait=True))
     assert summary.done == 1
     [made] = all_of(folder / "my runs")
+    until(lambda: made.events(0, 0)[-1]["event"] == "left", 60, "the job has left")
     assert "ended" in (made.folder / "log" / "0-0.txt").read_text()
