@@ -6,7 +6,7 @@ MARKS ?= $(if $(CI),not nightly,not slow and not nightly)
 ARGS ?=
 # One of CI's processes does what needs a SLURM, and that is mostly waiting.
 WORKERS ?= $(if $(CI),3,2)
-SPREAD := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 

@@ -32,6 +32,10 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 warm.install()
 
+# Files of which every test may go to another process, and those that share what one has judged.
+APART = ("tests/papers/test_contract.py",)
+TOGETHER = ("report/test_published.py", "report/test_latex.py")
+
 # In CI a skip is a failure, except for these; each with its reason.
 ALLOWED_SKIPS = {
     "needs a CUDA device": "CI has none; the checks run wherever there is one",
@@ -42,23 +46,26 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_session, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items) -> None:
-    """What takes long comes first; what shares a cluster or a fixture stays in one process."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    order = {"slurm": 0}
-    items.sort(key=lambda item: order.get(_group(item), 1 if "slow" in item.keywords else 2))
+    """What takes long comes first."""
+    items.sort(key=lambda item: ("slurm" not in item.keywords, "slow" not in item.keywords))
 
 
-def _group(item) -> str:
-    if (mark := item.get_closest_marker("xdist_group")) is not None:
-        return mark.args[0]
-    if "slurm" in item.keywords:  # these wait more than they compute: one process for all
-        return "slurm"
-    made = (definitions[-1] for definitions in item._fixtureinfo.name2fixturedefs.values())
-    alone = "slow" in item.keywords and all(one.scope != "module" for one in made)
-    return item.nodeid if alone else str(item.path)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """What shares a cluster, a judgement or a file's fixtures is done in one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file.startswith("tests/slurm/"):  # these wait more than they compute
+                return "tests/slurm"
+            if file.endswith(TOGETHER):
+                return "published tables"
+            return nodeid if file in APART else file
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True)

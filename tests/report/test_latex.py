@@ -17,7 +17,6 @@ from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Table, build
 from retable.tables.verdicts.judge import judge_all
 from support.mini import extra_root, planned
-from support.published import TOGETHER
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs,graphicx,xcolor}
@@ -50,7 +49,6 @@ def compiled(folder: Path, body: str) -> str:
     return log.replace("\n", "")
 
 
-@TOGETHER
 def test_every_published_table_compiles_and_fits_its_page(tmp_path, published_results):
     families = dict.fromkeys((n.partition("/")[0], protocol) for n, protocol in publish.published())
     bodies = [latex.render(t) for family in families for t in publish.judged(*family)]

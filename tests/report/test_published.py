@@ -11,10 +11,10 @@ import pytest
 from retable.report import publish
 from retable.runs import published_records
 from retable.tables import spec
-from support.published import RESULTS, TOGETHER
+from support.published import RESULTS
 
 ROOT = RESULTS.parent
-pytestmark = [TOGETHER, pytest.mark.usefixtures("published_results")]
+pytestmark = pytest.mark.usefixtures("published_results")
 
 
 def names(ending: str) -> set[str]:

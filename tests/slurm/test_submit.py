@@ -207,7 +207,7 @@ def test_who_is_killed_between_sbatch_and_its_id_loses_no_job(cluster, runs, ord
 def test_a_thousand_runs_are_submitted_within_seconds(cluster, retable, runs):
     begin = time.monotonic()
     done = retable("train", "-m", "experiment=digits/smoke", "seed=range(0,1000)", *ON, HELD)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60
     assert "1000 submitted" in done.stderr
     assert set(submitted(runs).values()) == {1}
     assert len(open_jobs.queue_of(runs).tasks) == 1000

@@ -1,4 +1,4 @@
-"""The project's published tables, judged once for all tests that look at them."""
+"""The project's published tables, judged once for the tests of ``TOGETHER`` in conftest.py."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from retable.report import publish
 from retable.util import paths
 
 RESULTS = Path(__file__).parents[2] / "results"
-TOGETHER = pytest.mark.xdist_group("published")
-"""Of what uses ``published_results``: in one process."""
 _judged = cache(publish.judged)
 
 
