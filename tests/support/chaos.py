@@ -10,14 +10,17 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from retable.runs import records
 from retable.runs.records import RecordError, Status
 from retable.util import paths
 from support.slurm import NODES, SAVED, Cluster, until
 
+Victims = TypeVar("Victims", list[str], dict[str, int])
 KINDS = ("node", "node", "preempt", "preempt", "time limit", "time limit", "kill", "controller")
 
 
@@ -76,29 +79,36 @@ class Chaos:
 
     def _time_limit(self) -> None:
         """What SLURM sends to a job before its time limit."""
-        text = self.cluster.slurm(
-            "squeue", "--noheader", "--states=R", "--partition=low", "--format=%i %N"
-        )
-        jobs = dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
-        # One on a dead node cannot be told; scancel would wait for it.
-        if running := sorted(job for job, node in jobs.items() if node not in self.down):
+        if running := self._awaited(self._running):
             with suppress(AssertionError, subprocess.TimeoutExpired):  # it may have ended meanwhile
                 victim = self.random.choice(running)
                 self.cluster.slurm("scancel", "--signal=USR2", victim, timeout=10)
             self.counts["time limits"] += 1
 
+    def _running(self) -> list[str]:
+        """Jobs that run on nodes that are up: one on a dead node cannot be told."""
+        text = self.cluster.slurm(
+            "squeue", "--noheader", "--states=R", "--partition=low", "--format=%i %N"
+        )
+        jobs = dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
+        return sorted(job for job, node in jobs.items() if node not in self.down)
+
     def _kill(self) -> None:
         """What the kernel does to a run that uses too much memory; to each run once at most."""
-        end = time.monotonic() + 20  # on a busy machine the jobs may all be loading torch
-        while not (left := self._going_on()) and time.monotonic() < end:
-            self._bring_back()
-            time.sleep(0.2)
-        if left:
+        if left := self._awaited(self._going_on):
             key = self.random.choice(sorted(left))
             self.killed.add(key)
             with suppress(ProcessLookupError):
                 os.kill(left[key], signal.SIGKILL)
                 self.counts["runs killed"] += 1
+
+    def _awaited(self, victims: Callable[[], Victims]) -> Victims:
+        """Whom it may befall: on a busy machine the jobs may all be loading torch, or requeued."""
+        end = time.monotonic() + 90
+        while not (found := victims()) and time.monotonic() < end:
+            self._bring_back()
+            time.sleep(0.2)
+        return found
 
     def _going_on(self) -> dict[str, int]:
         """Processes of the runs that have not been killed yet, by key."""
