@@ -4,8 +4,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # The slow tests run in CI; `make test MARKS="not nightly"` runs them here.
 MARKS ?= $(if $(CI),not nightly,not slow and not nightly)
 ARGS ?=
-# One of CI's processes does what needs a SLURM, and that is mostly waiting.
-WORKERS ?= $(if $(CI),3,2)
+WORKERS ?= 2
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)

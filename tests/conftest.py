@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from support import warm
-
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
     f"support.{name}"
@@ -28,9 +26,6 @@ os.environ["RETABLE_CACHE"] = str(_session / "cache")
 os.environ["WANDB_MODE"] = "disabled"
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
-# Arrow's allocator would start a thread, and what forks (support/warm.py) must have none.
-os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-warm.install()
 
 # Files of which every test may go to another process, and those that share what one has judged.
 APART = ("tests/papers/test_contract.py",)

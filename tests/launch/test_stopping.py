@@ -17,7 +17,6 @@ from retable.runs import frozen, records
 from retable.runs.lease import read_holder
 from retable.runs.records import Status
 from support.runs import LAUNCHED, checkpoints, newest, wait_for
-from support.warm import COLD
 
 SETTING = ["experiment=digits/base", "seed=0", "trainer.max_epochs=20"]
 
@@ -48,11 +47,10 @@ def shell(tmp_path):
     """Start the command line and leave it running; what is left at the end is killed."""
     started = []
 
-    def start(*args, **env):
+    def start(*args):
         process = subprocess.Popen(
             [sys.executable, "-m", "retable", "train", *SETTING, *args],
             cwd=tmp_path,
-            env=os.environ | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -167,7 +165,7 @@ def starts_server(pid):
 
 @pytest.mark.slow
 def test_ctrl_c_before_anything_has_started(shell, runs):
-    process = shell(**{COLD: "1"})
+    process = shell()
     wait_for(lambda: starts_server(process.pid))
     time.sleep(0.5)
     begin = time.monotonic()

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from retable.nets.init import Init, initialise
+from retable.nets.stages import stages, thirds
 
 Norm = Literal["batch", "fixed"]
 
@@ -83,23 +84,15 @@ class EluResNet(nn.Module):
         init: Init = "elu_uniform",
     ) -> None:
         super().__init__()
-        n, rest = divmod(depth - 2, 6)
-        if rest or n < 1:
-            raise ValueError(f"depth is 6n + 2 with n >= 1, not {depth}")
+
+        def block(n_in: int, n_out: int, stride: int, first: bool) -> nn.Module:
+            return EluBlock(n_in, n_out, stride, first=first, norm=norm)
+
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = _norm(norm, width)
         self.pool = nn.MaxPool2d(3, stride=1, padding=1)
-        channels, stages = width, list[nn.Module]()
-        for i in range(3):
-            stage: list[nn.Module] = []
-            for j in range(n):
-                stride = 2 if i and not j else 1
-                out = width * 2**i
-                stage.append(EluBlock(channels, out, stride, first=not j, norm=norm))
-                channels = out
-            stages.append(nn.Sequential(*stage))
-        self.layer1, self.layer2, self.layer3 = stages
-        self.fc = nn.Linear(channels, n_classes, bias=False)
+        self.layer1, self.layer2, self.layer3 = stages(thirds(depth, 2), width, width, block)
+        self.fc = nn.Linear(4 * width, n_classes, bias=False)
         initialise(self, init, init)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from retable.nets.init import Init, initialise
-
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+from retable.nets.stages import BASIC, stages
 
 
 class PreActBlock(nn.Module):
@@ -101,20 +100,17 @@ class PreActResNet(nn.Module):
         init: Init = "he_normal_out",
     ) -> None:
         super().__init__()
+
+        def block(n_in: int, n_out: int, stride: int, _: bool) -> nn.Module:
+            return PreActBlock(n_in, n_out, stride, scale_invariant=scale_invariant)
+
         affine = not scale_invariant
         self.bn1 = nn.BatchNorm2d(in_channels, affine=affine) if input_norm else nn.Identity()
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=scale_invariant)
-        channels, stages = width, list[nn.Module]()
-        for i, n in enumerate(BLOCKS[depth]):
-            stage: list[nn.Module] = []
-            for j in range(n):
-                stride = 2 if i and not j else 1
-                out = width * 2**i
-                block = PreActBlock(channels, out, stride, scale_invariant=scale_invariant)
-                stage.append(block)
-                channels = out
-            stages.append(nn.Sequential(*stage))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        channels = 8 * width
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(
+            BASIC[depth], width, width, block
+        )
         self.bn = nn.Identity()
         if final_norm:
             self.bn = nn.Sequential(nn.BatchNorm2d(channels, affine=affine), nn.ReLU())

@@ -19,10 +19,9 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from retable.nets.init import Init, initialise
+from retable.nets.stages import BASIC, stages, thirds
 
 Shortcut = Literal["padding", "projection"]
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-"""Basic blocks per stage, of 18 and 34 layers (Table 1)."""
 
 
 class PaddedShortcut(nn.Module):
@@ -75,12 +74,13 @@ class BasicBlockNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.n_stages = len(blocks)
-        channels = width
-        for i, n in enumerate(blocks):
-            out = width * 2**i
-            self.add_module(f"layer{i + 1}", _stage(n, channels, out, shortcut))
-            channels = out
-        self.fc = nn.Linear(channels, n_classes)
+
+        def block(n_in: int, n_out: int, stride: int, _: bool) -> nn.Module:
+            return BasicBlock(n_in, n_out, stride, _change(n_in, n_out, shortcut))
+
+        for i, stage in enumerate(stages(blocks, width, width, block)):
+            self.add_module(f"layer{i + 1}", stage)
+        self.fc = nn.Linear(width * 2 ** (len(blocks) - 1), n_classes)
         initialise(self, init, fc_init)
         initialise(self.conv1, stem_init or init)
 
@@ -96,16 +96,13 @@ class BasicBlockNet(nn.Module):
         return self.fc(self.features(x))
 
 
-def _stage(n: int, in_channels: int, channels: int, shortcut: Shortcut) -> nn.Sequential:
-    stride = 1 if in_channels == channels else 2
-    change: nn.Module | None = None
-    if stride == 2 and shortcut == "padding":
-        change = PaddedShortcut(in_channels, channels, stride)
-    elif stride == 2:
-        convolution = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-        change = nn.Sequential(convolution, nn.BatchNorm2d(channels))
-    first = BasicBlock(in_channels, channels, stride, change)
-    return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(n - 1)))
+def _change(in_channels: int, channels: int, shortcut: Shortcut) -> nn.Module | None:
+    if in_channels == channels:
+        return None
+    if shortcut == "padding":
+        return PaddedShortcut(in_channels, channels, 2)
+    convolution = nn.Conv2d(in_channels, channels, 1, 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels))
 
 
 class CifarResNet(BasicBlockNet):
@@ -133,11 +130,8 @@ class CifarResNet(BasicBlockNet):
         init: Init = "he_normal",
         fc_init: Init = "he_normal",
     ) -> None:
-        n, rest = divmod(depth - 2, 6)
-        if rest or n < 1:
-            raise ValueError(f"depth is 6n + 2 with n >= 1, not {depth}")
         super().__init__(
-            (n, n, n),
+            thirds(depth, 2),
             n_classes=n_classes,
             in_channels=in_channels,
             width=width,
@@ -174,7 +168,7 @@ class ResNet(BasicBlockNet):
         stem_init: Init | None = None,
     ) -> None:
         super().__init__(
-            BLOCKS[depth],
+            BASIC[depth],
             n_classes=n_classes,
             in_channels=in_channels,
             width=width,

@@ -14,6 +14,7 @@ from torch import nn
 
 from retable.nets.init import Init, initialise
 from retable.nets.preact_resnet import PreActBlock
+from retable.nets.stages import stages, thirds
 
 
 class WideResNet(nn.Module):
@@ -39,19 +40,13 @@ class WideResNet(nn.Module):
         init: Init = "he_normal_out",
     ) -> None:
         super().__init__()
-        n, rest = divmod(depth - 4, 6)
-        if rest or n < 1:
-            raise ValueError(f"depth is 6n + 4 with n >= 1, not {depth}")
+
+        def block(n_in: int, n_out: int, stride: int, _: bool) -> nn.Module:
+            return PreActBlock(n_in, n_out, stride, dropout=dropout)
+
+        width, channels = 16 * widen, 64 * widen
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        channels, stages = 16, list[nn.Module]()
-        for i in range(3):
-            stage: list[nn.Module] = []
-            for j in range(n):
-                out = 16 * widen * 2**i
-                stage.append(PreActBlock(channels, out, 2 if i and not j else 1, dropout=dropout))
-                channels = out
-            stages.append(nn.Sequential(*stage))
-        self.layer1, self.layer2, self.layer3 = stages
+        self.layer1, self.layer2, self.layer3 = stages(thirds(depth, 4), 16, width, block)
         self.bn = nn.BatchNorm2d(channels)
         self.fc = nn.Linear(channels, n_classes)
         initialise(self, init)

@@ -21,7 +21,6 @@ from support.task import (
     freeze,
     holder_of,
 )
-from support.warm import COLD
 
 AUDIT = """
 import sys
@@ -102,9 +101,11 @@ def test_wrong_calls_are_answered_in_one_line(job, arguments, code, reason, monk
 
 
 def test_at_the_time_limit_runs_end_their_epoch_and_the_job_requeues_itself(job, undisturbed):
-    run, other = freeze(SLOW, "data.num_workers=2"), freeze(SLOW, seed=1)
+    # More epochs than the other run may take to begin.
+    long = "trainer.max_epochs=20"
+    run, other = freeze(SLOW, long, "data.num_workers=2"), freeze(SLOW, long, seed=1)
     one = job([run, other], at_once=2)
-    one.start(**{COLD: "1"})  # the environment of its runs is looked at
+    one.start()
     wait_for(lambda: checkpoints(run) and checkpoints(other))
     assert "SLURM_JOB_ID=71" in environment_of(run)
     seen = [name for name in environment_of(run) if name.startswith("SLURM_")]
