@@ -36,6 +36,12 @@ BASE: dict[str, Any] = {
     "logger": {"name": "none"},
     "launcher": {"name": "local"},
 }
+ABOVE = {
+    "paper": "digits",
+    "data": {"_target_": "a.B"},
+    "model": {"_target_": "a.C"},
+    "trainer": {"max_epochs": 1},
+}
 # Another valid value of each field; a field without one here is a field without a test.
 OTHER: dict[str, Any] = {
     "paper": "other",
@@ -45,6 +51,8 @@ OTHER: dict[str, Any] = {
     "stages": ["fit"],
     "data": {"_target_": "a.B", "batch_size": 50},
     "model": {"_target_": "a.C"},
+    "start": {"run": ABOVE},
+    "start.run": ABOVE,
     "callbacks": {"stop": {"_target_": "a.E"}},
     "best_epoch": None,
     "tested": {"a": {"epoch": "best"}},
@@ -108,7 +116,7 @@ def fields() -> list[tuple[type[Section], str, str]]:
     found = []
     for prefix, model in [("", RunConfig), *((f"{n}.", s) for n, s in sections().items())]:
         for name in model.model_fields:
-            if prefix or name not in sections() or name == "best_epoch":
+            if prefix or name not in sections() or name in {"best_epoch", "start"}:
                 found.append((model, name, prefix + name))
     return found
 
@@ -117,7 +125,7 @@ def config(**changes: Any) -> RunConfig:
     values = {k: dict(v) if isinstance(v, dict) else v for k, v in BASE.items()}
     for place, value in changes.items():
         section, _, name = place.rpartition(".")
-        (values[section] if section else values)[name] = value
+        (values.setdefault(section, {}) if section else values)[name] = value
     return RunConfig.model_validate(values)
 
 

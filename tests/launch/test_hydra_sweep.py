@@ -29,8 +29,8 @@ def test_lists_ranges_and_globs_are_expanded():
     ]
     for glob, names in {
         "glob(digits/s*)": ["digits/smoke"],
-        "glob(digits/*)": ["digits/base", "digits/smoke"],
-        "glob([digits/*],exclude=[*smoke])": ["digits/base"],
+        "glob(digits/*)": ["digits/base", "digits/smoke", "digits/tuned"],
+        "glob([digits/*],exclude=[*smoke])": ["digits/base", "digits/tuned"],
     }.items():
         matched = hydra_sweep.match_configs([f"experiment={glob}", "seed=0"])
         assert matched == [f"experiment={','.join(names)}", "seed=0"]

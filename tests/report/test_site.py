@@ -19,6 +19,7 @@ from retable.cli.main import app
 from retable.report import publish
 from retable.report.site import build, inputs, labels, pages, run_pages
 from retable.report.site.inputs import runs_of
+from retable.runs.record_parts import StartedFrom
 from retable.runs.records import run_folder, write_attempt
 from retable.tables.grid import plan
 from retable.util import paths
@@ -198,11 +199,33 @@ def test_no_text_leaves_its_place_in_a_run_s_page(text):
     key, use = next(iter(runs_of([source]).items()))
     record = structs.replace(use.record, experiment=text, error=text, config={"k": text, text: 1})
     use = type(use)(record, use.history, use.places)
-    _, content = rendered("runs/a/b.html", "run.html", run_pages.view(key, use, key, [source], ""))
+    shown = run_pages.view(key, {key: use}, {key: key}, [source], "")
+    _, content = rendered("runs/a/b.html", "run.html", shown)
     tags = [tag for tag, _ in Page(content).elements]
     assert "img" not in tags
     assert tags.count("script") == 1
     assert tags.count("pre") == (1 if text else 0)
+
+
+def test_a_run_s_page_draws_the_chain_that_it_ends():
+    from retable.report.site.templating import page as rendered
+
+    source = once()
+    runs = dict(list(runs_of([source]).items())[:3])
+    first, second, third = runs
+    elsewhere = "e" * 64
+    for key, above in ((first, elsewhere), (second, first), (third, second)):
+        record = structs.replace(runs[key].record, started_from=StartedFrom(key=above))
+        runs[key] = type(runs[key])(record, runs[key].history, runs[key].places)
+    shorts = run_pages.short_keys(runs)
+    _, content = rendered(
+        "runs/a/b.html", "run.html", run_pages.view(third, runs, shorts, [source], "")
+    )
+    drawn = content[content.index("Started from") : content.index("this run")]
+    places = [drawn.index(text) for text in (elsewhere[:16], first[:16], second[:16])]
+    assert places == sorted(places)
+    assert drawn.count("href=") == 2  # what has no page is named only
+    assert f"{run_pages.page_of(runs[first].record, shorts[first])}.html" in drawn
 
 
 @given(st.text(), st.text())

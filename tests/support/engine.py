@@ -54,6 +54,10 @@ class Fake:
     def busy(self):
         return len(self.running)
 
+    @property
+    def started(self):
+        return list(self.running.values())
+
     def wait(self, timeout):
         pid, run = next(iter(self.running.items()))
         del self.running[pid]

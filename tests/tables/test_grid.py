@@ -198,3 +198,29 @@ def test_a_row_takes_one_of_the_weights_that_its_run_tests(table):
         message = refusal(with_row(wrong))
         assert message.startswith("digits/made, row fast, column accuracy: its run tests the rows")
         assert hint in message
+
+
+def test_runs_that_others_start_from_come_before_them_and_are_counted_once(table):
+    name = table(("smoke: digits/smoke}", "smoke: digits/tuned}"), ("smoke: 1", "smoke: 2"))
+    grid = plan(name, "smoke")
+    runs = list(grid.runs())
+    above = runs[0]
+    # One parent for both rows, seed by seed.
+    assert [run.config.experiment for run in runs] == [
+        "digits/smoke", "digits/tuned", "digits/tuned",
+        "digits/smoke", "digits/tuned", "digits/tuned",
+    ]  # fmt: skip
+    assert [run.config.seed for run in runs] == [0, 0, 0, 1, 1, 1]
+    assert runs[1].parent == runs[2].parent == above
+    assert list(grid.run_folders()) == [run.key for run in runs]
+    assert next((s.key, seeds) for s, seeds in grid.settings()) == (above.key, [0, 1])
+    assert grid.only_started_from() == {"digits/smoke": [above.key, runs[3].key]}
+    assert plan("digits/accuracy").only_started_from() == {}
+    # A row that changes data reaches one end of the chain only.
+    changed = table(
+        ("smoke: digits/smoke}", "smoke: digits/tuned}"),
+        ("[model.optimizer.lr=0.01]", "[data.noise=0.2]"),
+    )
+    assert "row slow, column accuracy: data.noise: is 0.2 here and 0.1 in the run" in refusal(
+        changed, "smoke"
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from retable.runs import records
 from retable.runs.lookup import Recorded, refreeze
 from retable.runs.records import Status
+from retable.runs.starts import last_checkpoint, tested_weights
 from retable.util.atomic import beside
 from retable.util.errors import UserError
 
@@ -37,7 +37,6 @@ def export(recorded: Recorded, file: Path) -> str:
     import torch
 
     from retable.papers.base import PaperModule
-    from retable.training.checkpointing import find_resume
     from retable.training.execute import build
     from retable.training.tested import weights_sha256
 
@@ -48,15 +47,10 @@ def export(recorded: Recorded, file: Path) -> str:
             f"{record.paper}: its networks have no form for export; a module has one where it"
             " defines export(file, data)"
         )
-    # A record that was confirmed for newer code is of older code, and so are its checkpoints.
-    device = records.device_of(record)
-    identity = {"key": record.key, "fingerprint": record.computed_by, "device": device}
-    found = find_resume(records.attempts(recorded.folder), identity, lambda _: None)
-    if found is None or not found.fitted:
+    found = last_checkpoint(recorded.folder, record, lambda _: None)
+    if found is None:
         raise UserError(f"{recorded.folder}: has no checkpoint of the trained network any more")
-    tested = min(config["tested"].items(), default=("", {"epoch": "best"}))[1]
-    best = found.best if tested.get("epoch", "last") == "best" else None
-    module.load_state_dict(best["weights"] if best else found.weights)
+    module.load_state_dict(tested_weights(found, config["tested"]))
     if weights_sha256(module) != record.weights_sha256:
         raise UserError(f"{recorded.folder}: its checkpoint's weights are not the recorded ones")
     module.eval()
@@ -64,7 +58,8 @@ def export(recorded: Recorded, file: Path) -> str:
     data.setup("fit")
     data.setup("test")
     with torch.no_grad():
-        module.finish_weights(tested.get("weights"), data)
+        first = min(config["tested"].items(), default=("", {}))[1]
+        module.finish_weights(first.get("weights"), data)
     module.eval()
     try:
         with beside(file) as temporary:

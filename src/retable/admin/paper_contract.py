@@ -236,6 +236,8 @@ def _stopped(runs: Sequence[FrozenRun], home: Path) -> dict[str, int]:
         How many attempts it took, by key.
     """
     placed = [run.below(home, logged=False) for run in runs]
+    if above := [parent for run in placed for parent in run.chain]:
+        launch(above)
     attempts: dict[str, int] = {}
     with Forkserver(sorted({target for run in placed for target in run.targets})) as server:
         launched = Launched(provenance.collect(home))

@@ -97,6 +97,10 @@ def retry_tables(
     typer.echo(listing.summary_text(summary), err=True)
     for text in failed:
         say(f"still stale: {text}")
+    from retable.monitor.state import State
+
+    if blocked := sum(table.counts()[State.BLOCKED] for table in tables):
+        say(f"{blocked} blocked runs start from others: `retable run {name}` does those that can")
     return STOPPED if summary.stopped else 0 if summary.ok and not failed else 1
 
 

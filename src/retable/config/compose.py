@@ -11,7 +11,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from retable.config import compose_cache
+from retable.config import compose_cache, start
 from retable.config.hydra_errors import USE_MULTIRUN, in_words, refuse_unreadable
 from retable.config.refusals import check_interpolations, explain, place
 from retable.config.schema import RunConfig, keyed_part, with_neutral
@@ -132,7 +132,13 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     """
     known = compose_cache.find(overrides)
     values = _values(overrides) if known is None else known
-    config = from_values(values, overrides)
+    named = start.named(values, overrides)
+    if named is None:
+        config = from_values(values, overrides)
+    else:
+        whole = {**values, "start": start.resolved(named, values, overrides, compose)}
+        config = from_values(whole, overrides)
+        start.refuse_silent_differences(config, named, overrides)
     if known is None:
         path = private_at(keyed_part(config))
         if path is not None:  # the value itself is not to be shown
@@ -223,7 +229,9 @@ def _refuse_missing(missing: set[str], values: dict[str, Any], overrides: Sequen
     if not missing:
         return
     if missing == {"seed"}:
-        from_values({**values, "seed": 0}, overrides)  # a misspelt key is the better answer
+        # A misspelt key is the better answer.
+        start.named(values, overrides)
+        from_values({**values, "seed": 0, "start": None}, overrides)
     names = paths.config_names("experiment")
     if "model" in missing and choice(overrides) is None and names:
         raise UserError(f"experiment: is missing; choose one, such as experiment={names[-1]}")

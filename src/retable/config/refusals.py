@@ -16,8 +16,12 @@ from retable.util.paths import line_of, shown
 _INTERPOLATION = re.compile(r"\$\{([^{}$]*)")
 
 
-def explain(error: ValidationError, overrides: Sequence[str] | None) -> str:
-    """The first thing that is wrong with a config, and where it was given."""
+def explain(
+    error: ValidationError,
+    overrides: Sequence[str] | None,
+    model: type[BaseModel] = RunConfig,
+) -> str:
+    """The first thing that is wrong with a config of a model, and where it was given."""
     errors = error.errors(include_url=False)
     # What is missing is often there under a misspelt name.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
@@ -25,7 +29,7 @@ def explain(error: ValidationError, overrides: Sequence[str] | None) -> str:
     given = brief(repr(first["input"]))
     match first["type"]:
         case "extra_forbidden":
-            owner: type[BaseModel] = RunConfig
+            owner = model
             for part in path[:-1]:
                 owner = sections(owner).get(part, owner)
             message = f"unknown key{nearest(path[-1], owner.model_fields)}"

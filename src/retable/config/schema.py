@@ -7,7 +7,7 @@ launching, device) may not. What the schema does not know is refused.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -159,14 +159,25 @@ class ClusterConfig(Section):
     options: dict[Option, Line | int | bool] = unkeyed({}, "further options of sbatch, by name")
 
 
-class RunConfig(Section):
-    """One experiment with one seed."""
+class StartConfig(Section):
+    """Where the run begins: with what another one has left.
+
+    A file of an experiment names that run (``experiment`` and ``overrides``,
+    :mod:`retable.config.start`); here it stands by value, so that the key has all of it and a
+    frozen run can be traced back without the files that it was composed from.
+    """
+
+    run: SettingConfig = keyed(REQUIRED, "the run that is started from; it has the same seed")
+
+
+class SettingConfig(Section):
+    """One experiment with its overrides, for any seed."""
 
     paper: PaperName = keyed(REQUIRED, "paper the run belongs to")
     experiment: str | None = unkeyed(None, "name of the experiment's config")
     protocol: Slug = unkeyed("custom", "paper, reduced, smoke or one that the paper declares")
-    seed: Seed = keyed(REQUIRED, "seed; all others are derived from it")
     stages: list[Literal["fit", "test"]] = keyed(["fit", "test"], "what the run does, in order")
+    start: StartConfig | None = keyed(None, "run whose weights and artefacts this one begins with")
     data: Node = keyed(REQUIRED, "the data module to build")
     model: Node = keyed(REQUIRED, "the paper module to build")
     trainer: TrainerConfig = keyed(TrainerConfig(), "options of the Trainer")
@@ -178,14 +189,9 @@ class RunConfig(Section):
     diverged_above: dict[str, float] = keyed({}, "metric: bound above which a run has diverged")
     device: DeviceConfig = unkeyed(DeviceConfig(), "where to compute")
     resources: ResourcesConfig = unkeyed(ResourcesConfig(), "what it needs of a cluster")
-    paths: PathsConfig = unkeyed(REQUIRED, "directories")
-    logger: LoggerConfig = unkeyed(REQUIRED, "logging")
-    launcher: LauncherConfig = unkeyed(REQUIRED, "launching")
-    cluster: ClusterConfig | None = unkeyed(None, "profile of the cluster, for launcher=slurm")
-    progress: bool = unkeyed(True, "show progress")
 
     @model_validator(mode="after")
-    def _contradictions(self) -> RunConfig:
+    def _contradictions(self) -> Self:
         trainer, fits = self.trainer, "fit" in self.stages
         if self.stages not in (["fit"], ["test"], ["fit", "test"]):
             raise ValueError("stages: must be [fit], [test] or [fit, test]")
@@ -221,8 +227,19 @@ class RunConfig(Section):
             raise ValueError("best_epoch: no row of tested has epoch=best; add one or leave it out")
         return self
 
+
+class RunConfig(SettingConfig):
+    """One experiment with one seed, and how and where it is done."""
+
+    seed: Seed = keyed(REQUIRED, "seed; all others are derived from it")
+    paths: PathsConfig = unkeyed(REQUIRED, "directories")
+    logger: LoggerConfig = unkeyed(REQUIRED, "logging")
+    launcher: LauncherConfig = unkeyed(REQUIRED, "launching")
+    cluster: ClusterConfig | None = unkeyed(None, "profile of the cluster, for launcher=slurm")
+    progress: bool = unkeyed(True, "show progress")
+
     @model_validator(mode="after")
-    def _of_a_cluster(self) -> RunConfig:
+    def _of_a_cluster(self) -> Self:
         device, slurm = self.device, self.launcher.name == "slurm"
         if slurm and self.cluster is None:
             names = ", ".join(paths.config_names("cluster"))
@@ -236,6 +253,9 @@ class RunConfig(Section):
         if self.resources.gpus not in (0, device.devices) and slurm:
             raise ValueError("resources.gpus: must be 0 or equal device.devices")
         return self
+
+
+StartConfig.model_rebuild()
 
 
 def is_keyed(model: type[BaseModel], field: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from retable.launch.checks import check_together
 from retable.launch.summary import Summary, is_settled
-from retable.runs import records
+from retable.runs import records, starts
 from retable.runs.frozen import FrozenRun
 from retable.runs.records import Status
 from retable.tracking.wandb_mode import Followed
@@ -44,7 +44,8 @@ def launch(
     put into the queue of a cluster instead.
 
     Args:
-        runs: frozen runs; the same key twice is done once.
+        runs: frozen runs; the same key twice is done once. What they start from is done before,
+            where it is not there.
         retry_diverged: start diverged runs again as well.
         label: what the progress display calls a run.
         orders: what a cluster's launcher is told besides.
@@ -53,7 +54,8 @@ def launch(
     Raises:
         UserError: before anything is written, where the runs cannot be launched together.
     """
-    unique = list({run.key: run for run in runs}.values())
+    asked = {run.key for run in runs}
+    unique = list({run.key: run for run in _with_chains(runs)}.values())
     if not unique:
         return Summary()
     check_together(unique)
@@ -79,6 +81,10 @@ def launch(
 
             with suppress(OSError, UserError):  # what was found there has been said
                 republish(run)
+
+    def name(run: FrozenRun) -> str:
+        return label(run) if run.key in asked else run.label
+
     if todo:
         before()
     if todo and todo[0].config.launcher.name == "slurm":
@@ -90,11 +96,31 @@ def launch(
             todo,
             summary,
             lambda run: seconds(run.setting_key),
-            label,
+            name,
             orders or submit.Orders(),
         )
     elif todo:
         from retable.launch import local  # imports much that a finished table does not need
 
-        local.launch(todo, summary, label)
+        local.launch(todo, summary, name)
     return summary
+
+
+def _with_chains(runs: Sequence[FrozenRun]) -> Iterator[FrozenRun]:
+    """Runs, and before each those up its chain that it would wait for."""
+    for run in runs:
+        if run.config.start is not None and _is_open(run):
+            yield from reversed(list(_missing(run)))
+        yield run
+
+
+def _missing(run: FrozenRun) -> Iterator[FrozenRun]:
+    while (parent := starts.find_parent(run)) is not None and not starts.is_ready(parent):
+        yield parent
+        run = parent
+
+
+def _is_open(run: FrozenRun) -> bool:
+    with suppress(OSError):
+        return not is_settled(records.read_run(run.folder, lambda _: None))
+    return True

@@ -159,6 +159,11 @@ class Forkserver:
         """Jobs that have been started and have not ended."""
         return len(self.running) + len(self._starting)
 
+    @property
+    def started(self) -> list[FrozenRun]:
+        """Runs of the jobs that have not ended."""
+        return [*self.running.values(), *self._starting.values()]
+
     def wait(self, timeout: float) -> list[Ended]:
         """Jobs that ended within ``timeout`` seconds; returns as soon as there are any."""
         ended: list[Ended] = []

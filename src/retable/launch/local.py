@@ -104,6 +104,9 @@ class Local(Pool):
     def _done(self, run: FrozenRun, *, elsewhere: bool) -> None:
         self.tally.done(elsewhere=elsewhere)
 
+    def _blocked(self, run: FrozenRun, reason: str) -> None:
+        self.tally.blocked(run, reason)
+
     def _ended(self, ended: Ended, record: Record | None) -> None:
         if record is not None and record.status is Status.DIVERGED:
             self.tally.diverged(ended.run, record)

@@ -29,7 +29,7 @@ from retable.launch.process_setup import (
     set_threads,
     without_gpus,
 )
-from retable.runs import frozen
+from retable.runs import frozen, starts
 from retable.runs.attempts import identity_of
 from retable.util.atomic import write_atomic
 from retable.util.log import log
@@ -280,6 +280,7 @@ def _follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], ind
     set_threads(run.config.device.threads)
     device = resolved_device(run.config.device.accelerator)
     resume = _the_same(said.resume, identity_of(run, device))
+    begins = starts.read_start(run)
     store = process_group.connect(said.host, said.port)
     store.add("here", 1)
     try:
@@ -289,6 +290,7 @@ def _follow(attempt: Path, rank: int, nonce: str, asked: Callable[[], bool], ind
                 resume=resume,
                 should_stop=lambda: data_parallel.anywhere(asked()),
                 trainer=trainer,
+                start=begins and begins[0],
             )
             with without_gpus(device):
                 runner.execute(run.config.model_dump(mode="json"), context)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from retable.launch.forkserver_client import Ended, Forkserver
 from retable.launch.postmortem import holds, newest
 from retable.launch.worker import Exit
-from retable.runs import records
+from retable.runs import records, starts
 from retable.runs.attempts import Launched
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import is_held
@@ -57,11 +57,11 @@ class Pool(ABC):
         while True:
             self._heed()
             if not self.stopping:
-                while self.todo and server.busy < self.launched.workers:
-                    run = self.todo.popleft()
+                while server.busy < self.launched.workers and (run := self._next()):
                     if self._may_start(run):
                         server.start(run, self.launched)
-                if not self.todo and self.waiting and time.monotonic() >= look_again:
+                idle = not self.todo or server.busy < self.launched.workers
+                if idle and self.waiting and time.monotonic() >= look_again:
                     look_again = time.monotonic() + _WAIT_FOR_OTHERS_S
                     self._look_at_others()
             more = not self.stopping and (self.todo or self.waiting)
@@ -72,6 +72,34 @@ class Pool(ABC):
                     self._settle(ended)
             else:
                 time.sleep(0.2)
+
+    def _next(self) -> FrozenRun | None:
+        """The next run that can be started; one whose chain has broken is seen to."""
+        passed: list[FrozenRun] = []
+        reasons: dict[str, str | None] = {}
+        coming: set[str] | None = None
+        found: FrozenRun | None = None
+        while self.todo and found is None:
+            run = self.todo.popleft()
+            parent = run.parent
+            if parent is None:
+                found = run
+                continue
+            if coming is None:
+                others = (passed, self.todo, self.waiting, self._under_way())
+                coming = {run.key, *(other.key for some in others for other in some)}
+            if any(above.key in coming for above in run.chain):
+                passed.append(run)
+                continue
+            if parent.key not in reasons:
+                reasons[parent.key] = starts.obstacle(run)
+            if (reason := reasons[parent.key]) is None:
+                found = run
+            else:
+                coming.discard(run.key)
+                self._blocked(run, reason)
+        self.todo.extendleft(reversed(passed))
+        return found
 
     def stop(self, politely: signal.Signals, *, patient: bool) -> None:
         """Start nothing more; runs are told once, and killed when patience is over."""
@@ -107,6 +135,10 @@ class Pool(ABC):
             else:
                 (self.waiting if held else self.todo).append(run)
 
+    def _under_way(self) -> list[FrozenRun]:
+        """Runs that have been started and whose end has not been judged."""
+        return self.server.started
+
     @property
     def _unsettled(self) -> bool:
         """Whether a process runs, or its end is still to be judged."""
@@ -131,6 +163,10 @@ class Pool(ABC):
     @abstractmethod
     def _done(self, run: FrozenRun, *, elsewhere: bool) -> None:
         """See to a run that has its record; elsewhere: another runner has done it."""
+
+    @abstractmethod
+    def _blocked(self, run: FrozenRun, reason: str) -> None:
+        """See to a run that cannot start, because of a run that it starts from."""
 
     @abstractmethod
     def _ended(self, ended: Ended, record: Record | None) -> None:

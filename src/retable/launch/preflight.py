@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from retable.papers.base import PaperModule
 from retable.training.execute import build
-from retable.util.errors import UserError, brief
+from retable.training.start import Start
+from retable.util.errors import UserError, brief, nearest
 
 BUDGET_S = 10.0
 """Settings that are not built by then are left to their runs."""
@@ -39,12 +41,53 @@ def first_refusal(configs: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
             _, module = build(config)
             # One of its own may need the trainer.
             own = type(module).configure_optimizers is not PaperModule.configure_optimizers
+            if config.get("start") is not None:
+                _take_start(module, config)
             if "fit" in config["stages"] and not own:
                 module.configure_optimizers()
         except Exception as error:
             if said := _refused(error):
                 return index, brief(said, 600)
     return None
+
+
+def _take_start(module: PaperModule, config: dict[str, Any]) -> None:
+    """Try whether the module takes the weights of the run that it will start from.
+
+    Raises:
+        UserError: where names or shapes do not fit.
+    """
+    above = config["start"]["run"]
+    _, parent = build({**config, **above})
+    state, own = parent.state_dict(), module.state_dict()
+    try:
+        module.take_start(Start(state))
+    except RuntimeError as error:
+        if misfit := _misfit(state, own):
+            raise UserError(
+                f"start.run: {type(module).__name__} cannot take the weights of"
+                f" {above['experiment'] or above['paper']} ({type(parent).__name__}): {misfit}"
+            ) from error
+        raise
+
+
+def _misfit(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
+    """The first thing that does not fit, and how many there are."""
+    shapes = [
+        f"{name} is {tuple(state[name].shape)} there and {tuple(own[name].shape)} here"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    missing = [f"there is no {name}{nearest(name, state)}" for name in own if name not in state]
+    unused = [f"{name} has no place here{nearest(name, own)}" for name in state if name not in own]
+    found = [*shapes, *missing, *unused]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return (
+        f"{found[0]}{more}; give both the same options (start.run.same), or let it take a part: see"
+        " docs/chains.md"
+        if found
+        else ""
+    )
 
 
 def _refused(error: Exception) -> str | None:

@@ -64,6 +64,8 @@ class Progress:
         parts = [f"{summary.done + summary.elsewhere} done", f"{left} to do"]
         if summary.failed:
             parts.insert(1, f"{len(summary.failed)} failed")
+        if summary.blocked:
+            parts.insert(1, f"{len(summary.blocked)} blocked")
         if summary.diverged:
             parts.insert(1, f"{summary.diverged} diverged")
         if waiting:

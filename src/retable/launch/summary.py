@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Summary:
-    """Outcome of a launch. ``failed`` holds each failed run with the first line of its error.
+    """Outcome of a launch.
 
-    On a cluster, ``queued`` were submitted now and ``already`` are being seen to by others.
+    ``failed`` holds each failed run with the first line of its error, ``blocked`` those that could
+    not start from another run, and why. On a cluster, ``queued`` were submitted now and
+    ``already`` are being seen to by others.
     """
 
     done: int = 0
     skipped: int = 0
     diverged: int = 0
     failed: list[tuple[FrozenRun, str]] = field(default_factory=list[tuple[FrozenRun, str]])
+    blocked: list[tuple[FrozenRun, str]] = field(default_factory=list[tuple[FrozenRun, str]])
     interrupted: int = 0
     elsewhere: int = 0
     stopped: bool = False
@@ -39,6 +42,7 @@ class Summary:
             skipped=sum(p.skipped for p in parts),
             diverged=sum(p.diverged for p in parts),
             failed=[f for p in parts for f in p.failed],
+            blocked=[b for p in parts for b in p.blocked],
             interrupted=sum(p.interrupted for p in parts),
             elsewhere=sum(p.elsewhere for p in parts),
             stopped=any(p.stopped for p in parts),
@@ -49,7 +53,9 @@ class Summary:
     @property
     def ok(self) -> bool:
         """Whether nothing has gone wrong so far."""
-        return not (self.failed or self.diverged or self.interrupted or self.stopped)
+        return not (
+            self.failed or self.blocked or self.diverged or self.interrupted or self.stopped
+        )
 
     @property
     def pending(self) -> bool:
@@ -82,6 +88,12 @@ class Tally:
         """A run has diverged."""
         self.summary.diverged += 1
         self.progress.say(f"diverged: {self.label(run)}: {first_line(run, record)}")
+        self.progress.finished()
+
+    def blocked(self, run: FrozenRun, reason: str) -> None:
+        """A run could not start, because of the run that it starts from."""
+        self.summary.blocked.append((run, reason))
+        self.progress.say(f"blocked: {self.label(run)}: {reason}")
         self.progress.finished()
 
     def failed(self, run: FrozenRun, message: str, said: str | None = None) -> None:

@@ -31,7 +31,7 @@ from retable.launch.process_setup import (
     stop_on_sigterm,
     without_gpus,
 )
-from retable.runs import frozen, records
+from retable.runs import frozen, records, starts
 from retable.runs.artifacts import write_artifacts
 from retable.runs.attempts import Attempt, Launched, identity_of, new_attempt
 from retable.runs.history import FILE as HISTORY
@@ -103,6 +103,8 @@ def attempt(folder: Path, launched: Launched, stop: threading.Event | None = Non
     """
     run = frozen.read(folder)
     refuse_changed_code(run)
+    if reason := starts.obstacle(run):
+        raise UserError(reason)
     try:
         lease = Lease.acquire(folder, run.config.launcher.lease_s)
         if lease is None:
@@ -248,9 +250,18 @@ def _execute(
             elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
                 log("starting anew: no earlier checkpoint is whole and of this code and device")
             tracker.start(None if resume is None else resume.path.parents[1])
+            begins = starts.read_start(run)
+            if begins is not None:
+                log(f"starting from {begins[1].key[:12]}")
             with leader.together(resume, device) as trainer:
                 context = runner.Context(
-                    attempt.folder, identity, resume, leader.should_stop, on_epoch, trainer
+                    attempt.folder,
+                    identity,
+                    resume,
+                    leader.should_stop,
+                    on_epoch,
+                    trainer,
+                    start=begins and begins[0],
                 )
                 with without_gpus(device):
                     outcome = runner.execute(run.config.model_dump(mode="json"), context)
@@ -283,6 +294,7 @@ def _execute(
         weights_sha256=outcome.weights_sha256,
         history_sha256=records.text_sha256(text) if outcome.history else None,
         artifacts=artifacts,
+        started_from=begins and begins[1],
         device=outcome.device,
         best_epoch=outcome.best_epoch,
         validation=records.validation(outcome.history, outcome.best_epoch),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from retable.monitor.state import Facts, State, judge
+from retable.monitor.state import BLOCKING, Facts, State, judge
 from retable.runs.columns import STATUSES
 from retable.runs.record_set import Found
 from retable.runs.records import Status
@@ -26,7 +26,28 @@ def endings(grid: Grid, found: Found) -> dict[str, Ending]:
 
 def states(grid: Grid, found: Found) -> dict[str, State]:
     """The state of every run of a table as far as records tell, by key."""
-    return {key: _STATES[position] for key, position in _positions(grid, found)}
+    found_states = {key: _STATES[position] for key, position in _positions(grid, found)}
+    return {**found_states, **blocked(grid, found_states)}
+
+
+def blocked(grid: Grid, states: Mapping[str, State]) -> dict[str, State]:
+    """States that change because of those up the chain, by key.
+
+    A run that waits for one in trouble is blocked; one that was, and could start now, is to do.
+    """
+    changed: dict[str, State] = {}
+    for setting, seeds in grid.settings():  # what a run starts from comes before it
+        parent = setting.parent
+        if parent is None:
+            continue
+        for key, above in zip(setting.keys(seeds), parent.keys(seeds), strict=True):
+            state = states.get(key, State.TODO)
+            stuck = changed.get(above, states.get(above, State.TODO)) in BLOCKING
+            if state is State.TODO and stuck:
+                changed[key] = State.BLOCKED
+            elif state is State.BLOCKED and not stuck:
+                changed[key] = State.TODO
+    return changed
 
 
 def _positions(grid: Grid, found: Found) -> Iterator[tuple[str, int]]:
@@ -36,9 +57,9 @@ def _positions(grid: Grid, found: Found) -> Iterator[tuple[str, int]]:
         keys = setting.keys(seeds)
         numbers = found.numbers(keys)
         known = numbers[numbers >= 0]
-        fresh = np.array([about.fingerprint == setting.fingerprint for about in columns.abouts])
+        fresh = ~found.stale(setting, seeds, numbers)[numbers >= 0]
         positions = np.full(len(keys), -1)
-        positions[numbers >= 0] = 2 * columns.statuses[known] + fresh[columns.about[known]]
+        positions[numbers >= 0] = 2 * columns.statuses[known] + fresh
         yield from zip(keys, positions.tolist(), strict=True)
 
 

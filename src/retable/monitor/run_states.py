@@ -247,6 +247,7 @@ def _submitted(files: _Files, queue: Queue, known: Known, folder: str, at: Assig
         has_id=at.job is not None,
         ended=record.status if record is not None and record.attempt > entry.before else None,
         refused=str(last.get("error") or "its job did not begin it") if refused else None,
+        blocked=str(last.get("error")) if last.get("event") == "blocked" else None,
         turn=queued is None or _has_its_turn(files.tasks(at.submission, at.array), at, events),
         cancelled=files.is_cancelled(at),
     )
@@ -257,7 +258,7 @@ def _has_its_turn(tasks: Tasks, at: Assigned, events: list[dict[str, Any]]) -> b
     over = {
         e.get("run")
         for e in events
-        if e.get("event") in _REFUSALS
+        if e.get("event") in {*_REFUSALS, "blocked"}
         or (e.get("event") == "ended" and e.get("status") not in _GOES_ON)
     }
     waiting = [entry for entry in tasks.tasks[at.task] if entry.folder not in over]

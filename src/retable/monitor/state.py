@@ -26,6 +26,7 @@ class State(StrEnum):
     FAILED = "failed"
     LOST = "lost"
     CANCELLED = "cancelled"
+    BLOCKED = "blocked"
     TODO = "to do"
 
 
@@ -35,7 +36,10 @@ OPEN = frozenset({State.RUNNING, State.QUEUED})
 TROUBLE = (State.FAILED, State.LOST, State.DIVERGED)
 """States of runs that have ended and are not done, which are named one by one."""
 
-RECORDED = (State.DONE, State.STALE, State.DIVERGED, State.FAILED, State.TODO)
+BLOCKING = frozenset({*TROUBLE, State.CANCELLED, State.BLOCKED})
+"""States of a run, from which another one cannot start until somebody has seen to it."""
+
+RECORDED = (State.DONE, State.STALE, State.DIVERGED, State.FAILED, State.BLOCKED, State.TODO)
 """States that records alone can tell."""
 
 _WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
@@ -58,6 +62,7 @@ class Submitted:
         has_id: whether SLURM took it, as far as is known.
         ended: how the run came to its end in this submission, by its record; None where it did not.
         refused: why its job did not begin it, or gave it up; None where it did neither.
+        blocked: why it could not start from another run; None where it did not try.
         turn: whether it is among those that its job does now, in the job's order.
         cancelled: whether the user cancelled its task with us.
         account: what the accounting says of its task.
@@ -69,6 +74,7 @@ class Submitted:
     has_id: bool = True
     ended: Status | None = None
     refused: str | None = None
+    blocked: str | None = None
     turn: bool = True
     cancelled: bool = False
     account: Account | None = None
@@ -84,13 +90,15 @@ class Submitted:
     def over(self) -> bool:
         """Whether nothing will be done about the run in this submission any more."""
         end = self.ended is not None and not self.ended.resumable
-        return end or self.refused is not None or self.queued is None
+        told = self.refused is not None or self.blocked is not None
+        return end or told or self.queued is None
 
     @property
     def unexplained(self) -> bool:
         """Whether only the accounting can tell why nothing came of it."""
         told = self.ended is not None and not self.ended.resumable
-        ended = told or self.refused is not None or self.cancelled or self.account is not None
+        refused = self.refused is not None or self.blocked is not None
+        ended = told or refused or self.cancelled or self.account is not None
         return self.queued is None and self.has_id and not ended
 
 
@@ -147,6 +155,8 @@ def judge(facts: Facts) -> tuple[State, str]:
         return (State.FAILED, _first(facts.error)) if failed else (State.TODO, "")
     if submitted.refused is not None:
         return State.FAILED, _first(submitted.refused)
+    if submitted.blocked is not None:
+        return State.BLOCKED, _first(submitted.blocked)
     if submitted.ended is Status.FAILED:
         return State.FAILED, _first(facts.error)
     if is_cancelled(submitted):

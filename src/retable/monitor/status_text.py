@@ -22,6 +22,12 @@ def table_text(table: TableStatus) -> str:
     """A line for the table, one per cell, then what failed and was lost."""
     name, protocol = table.grid.name, table.grid.protocol
     lines = [f"{name}, protocol {protocol}: {len(table.runs)} runs, {states_text(table.counts())}"]
+    for experiment, keys in table.grid.only_started_from().items():
+        counts, telling = states_text(table.counts(keys)), table.telling(keys)
+        more = telling and _details(table, telling)
+        lines.append(
+            f"    {experiment}, which others start from: {counts}{f'; {more}' if more else ''}"
+        )
     for places, keys in table.cells():
         counts = states_text(table.counts(keys))
         if is_undecided(table.grid.cells[places[0]]):
@@ -38,6 +44,10 @@ def table_text(table: TableStatus) -> str:
     if again:
         what = f"the {again} failed or lost runs" if again > 1 else "the failed or lost run"
         lines.append(f"{retry_command(table.grid)} does {what} again")
+    if blocked := len(table.in_state(State.BLOCKED)):
+        lines.append(
+            f"blocked: {blocked}; `retable run` does them when what they start from is done"
+        )
     return "\n".join([*lines, *table.notes])
 
 

@@ -16,7 +16,7 @@ from retable.tables.select import is_undecided
 from retable.util import eta
 from retable.util.text import duration
 
-_UNFINISHED = frozenset({State.FAILED, State.TODO})
+_UNFINISHED = frozenset({State.FAILED, State.BLOCKED, State.TODO})
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class TableProgress:
     Attributes:
         grid: the planned table.
         cells: by (row, column), how many runs are in which of the states that records tell.
+        above: the same of runs that are only started from, by experiment.
         runs: the same over all runs, each once.
         expected_s: wall-clock seconds for what is to do; None where no record tells.
         workers: runs at once that ``expected_s`` assumes.
@@ -33,6 +34,7 @@ class TableProgress:
 
     grid: Grid
     cells: dict[tuple[str, str], Counter[State]]
+    above: dict[str, Counter[State]]
     runs: Counter[State]
     expected_s: float | None
     workers: int
@@ -45,6 +47,10 @@ class TableProgress:
             "runs": states_json(self.runs, RECORDED),
             "expected_s": self.expected_s,
             "workers": self.workers,
+            "started_from": [
+                {"experiment": name, **states_json(count, RECORDED)}
+                for name, count in self.above.items()
+            ],
             "cells": [
                 {"row": row, "column": column, **states_json(count, RECORDED)}
                 for (row, column), count in self.cells.items()
@@ -64,6 +70,10 @@ class TableProgress:
         ]
         if self.runs[State.STALE]:
             lines.append(f"stale: retable refresh {self.grid.name} tells whether the edits matter")
+        lines += [
+            f"    {name}, which others start from: {states_text(count)}"
+            for name, count in self.above.items()
+        ]
         groups: dict[tuple[str, str], list[str]] = {}
         for (row, column), count in self.cells.items():
             state = states_text(count)
@@ -88,7 +98,11 @@ def progress_of(grid: Grid) -> TableProgress:
         place: Counter(states[key] for key in grid.cell_keys(cell))
         for place, cell in grid.cells.items()
     }
+    above = {
+        name: Counter(states[key] for key in keys)
+        for name, keys in grid.only_started_from().items()
+    }
     some = next(iter(grid.cells.values()), None)
     workers = workers_of(some.setting) if some else 1
     expected = eta.left(recorded.seconds(grid, found), waiting, workers)
-    return TableProgress(grid, cells, Counter(states.values()), expected, workers)
+    return TableProgress(grid, cells, above, Counter(states.values()), expected, workers)

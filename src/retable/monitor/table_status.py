@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from retable.util.text import short_key
 
 _TELLING = (
     State.RUNNING, State.QUEUED, State.LOST, State.FAILED, State.DIVERGED, State.CANCELLED,
-    State.STALE,
+    State.BLOCKED, State.STALE,
 )  # fmt: skip
 
 
@@ -187,12 +187,20 @@ def statuses_of(
         TableStatus(
             grid,
             runs,
-            {key: view.runs[run.folder] for key, run in runs.items()},
+            _with_blocked(grid, {key: view.runs[run.folder] for key, run in runs.items()}),
             view.queue,
             view.notes,
         )
         for grid, runs in zip(grids, tables, strict=True)
     ]
+
+
+def _with_blocked(grid: Grid, seen: dict[str, Seen]) -> dict[str, Seen]:
+    changed = recorded.blocked(grid, {key: one.state for key, one in seen.items()})
+    for key, state in changed.items():
+        why = "what it starts from has not ended well" if state is State.BLOCKED else ""
+        seen[key] = replace(seen[key], state=state, why=why)
+    return seen
 
 
 def _record(found: Found, run: Run) -> Record | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from retable.report import footnotes, formatting
 from retable.report.json_csv import finite, judged_json
+from retable.runs.record_set import Found
 from retable.runs.records import Record, device_of
 from retable.tables.aggregate import Cell, Table
 from retable.tables.grid import CellPlan, Grid
@@ -198,6 +199,8 @@ class Explanation:
             dirty = " with changes" if run["dirty"] else ""
             line += f", {run['device']}, {commit}{dirty}, {run['started'][:10]}"
             line += ", stale" if run["stale"] else ""
+            began = self.records[run["key"]].started_from
+            line += f", started from {began.key[:12]}" if began is not None else ""
             line += f", pulled from {run['pulled']}" if run["pulled"] else ""
             if self.cell.raw and run["value"] is not None:
                 line += f", enters the mean as {run['value']:.6g}"
@@ -239,12 +242,11 @@ def explain(table: Table, grid: Grid, records: Mapping[str, Record], place: str)
         )
     plan = grid.cells.get((row, column))
     runs = [] if plan is None else grid.cell_runs(plan)
-    stale = {
-        run.key
-        for run in runs
-        if run.key in records and records[run.key].fingerprint != run.fingerprint
-    }
     keys = {run.config.seed: run.key for run in runs}
+    stale: set[str] = set()
+    if plan is not None and runs:
+        mask = Found.of(records).stale(plan.setting, list(keys))
+        stale = {key for key, old in zip(keys.values(), mask.tolist(), strict=True) if old}
     return Explanation(table, cell, plan, records, keys, frozenset(stale))
 
 

@@ -163,12 +163,14 @@ def _lost(table: Table) -> list[str]:
     for cell in table.cells.values():
         for key in cell.lost_keys:
             rows.setdefault(key, table.spec.rows[cell.row].title or cell.row)
+    tuned = any(table.spec.selects(row) for row in table.spec.rows)
     lines: list[str] = []
     for key in islice(table.lost, _LISTED):  # each is read from its file
         record = table.lost[key]
         reason = record.error.splitlines()[0] if record.error else ""
+        other = "a tuning run" if tuned else f"{record.experiment}, which others start from"
         lines.append(
-            f"{record.status.value}: {rows.get(key, 'a tuning run')}, seed {record.seed}, run"
+            f"{record.status.value}: {rows.get(key, other)}, seed {record.seed}, run"
             f" {key[:12]}{f' ({brief(reason)})' if reason else ''}"
         )
     if len(table.lost) > _LISTED:

@@ -13,6 +13,7 @@ from retable.runs.frozen import FrozenRun
 from retable.tables import spec as specs
 from retable.tables.spec import TableSpec
 from retable.util import paths
+from retable.util.text import short_key
 
 _MAX_STEPS = 12
 """Values of one metric that are listed one by one."""
@@ -102,6 +103,10 @@ def run_text(run: FrozenRun) -> str:
     if record is None:
         return "\n".join([*lines, "no record"])
     lines.append(f"status: {record.status.value} (attempt {record.attempt}, {record.wall_s:g} s)")
+    if record.started_from is not None:
+        above = run.parent
+        name = above.label if above is not None else short_key(record.started_from.key)
+        lines.append(f"started from: {name}")
     if record.error:
         lines.append(f"error: {record.error.splitlines()[0]}")
     for (row, metric), group in groupby(record.results, lambda r: (r.result_row, r.metric)):
@@ -131,6 +136,7 @@ def summary_text(summary: Summary) -> str:
         (summary.elsewhere, "done by another runner"),
         (summary.diverged, "diverged"),
         (len(summary.failed), "failed"),
+        (len(summary.blocked), "blocked"),
         (summary.interrupted, "interrupted"),
     ):
         if count:

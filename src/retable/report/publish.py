@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retable.report import markdown, results_index
 from retable.report.svg import curves
-from retable.runs import published_records, records
+from retable.runs import published_records, published_starts, records, start_files, starts
 from retable.runs.history import FILE as HISTORY
 from retable.runs.history import history_text
 from retable.runs.lookup import find
@@ -20,6 +21,9 @@ from retable.tables.verdicts.sequential import dump
 from retable.util import paths
 from retable.util.atomic import write_atomic
 from retable.util.errors import UserError
+
+if TYPE_CHECKING:
+    from retable.training.start import Start
 
 
 def published_file(name: str, protocol: str) -> Path:
@@ -77,6 +81,7 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
         published_records.parquet_file(grid.name, grid.protocol), found, _histories(grid, found)
     )
     _keep_looks(grid)
+    _keep_starts(grid, found)
     # Rendered from what was just written, so that the two cannot disagree.
     tables = rewrite(grid.spec.paper, grid.protocol)
     return target, next(t for t in tables if t.name == grid.name)
@@ -89,6 +94,30 @@ def _keep_looks(grid: Grid) -> None:
         file.unlink(missing_ok=True)
     else:
         write_atomic(file, dump(grid.course.looks))
+
+
+def _keep_starts(grid: Grid, found: Mapping[str, records.Record]) -> None:
+    """Beside the records what runs start from, where it is small and here."""
+    above = {
+        parent.key: parent
+        for setting, seeds in grid.settings()
+        if (first := setting.parent) is not None
+        for parent in map(first.with_seed, seeds)
+    }
+
+    def left() -> Iterator[tuple[str, Start]]:
+        for key, run in above.items():
+            if key not in found:
+                continue
+            published = published_starts.file_of(grid.name, grid.protocol, key)
+            if starts.is_ready(run):
+                yield key, starts.left_by(run, found[key])
+            elif published.exists():  # of earlier, and the same still
+                start = start_files.read(published)
+                if starts.is_recorded(start, found[key]):
+                    yield key, start
+
+    published_starts.write(grid.name, grid.protocol, left())
 
 
 def rewrite(paper: str, protocol: str) -> list[Table]:

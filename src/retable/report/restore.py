@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retable.runs import published_records, records
+from retable.runs import published_records, published_starts, records
 from retable.runs.history import history_text
 from retable.runs.import_record import adopt, frozen_for, is_here
 from retable.tables import collect
@@ -37,6 +37,8 @@ class Restored:
 def restore(grid: Grid) -> Restored:
     """Write the published records of a table's runs that have none here; it has to be published.
 
+    With them comes what is published for other runs to start from.
+
     Histories that were thinned for the publication are left out: publishing again keeps the
     thinned one.
 
@@ -56,7 +58,9 @@ def restore(grid: Grid) -> Restored:
             continue
         try:
             frozen = frozen_for(record, Path(run.config.paths.runs))
-            written = adopt(frozen, record, _whole(texts.get(run.key), record.history_sha256))
+            history = _whole(texts.get(run.key), record.history_sha256)
+            left = published_starts.file_of(grid.name, grid.protocol, run.key)
+            written = adopt(frozen, record, history, left.read_bytes() if left.exists() else None)
         except UserError as error:
             done.refused.append(str(error))
         except OSError as error:

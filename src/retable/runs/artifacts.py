@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retable.util.atomic import write_atomic
+from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,3 +36,32 @@ def write_artifacts(attempt: Path, artifacts: Mapping[str, Mapping[str, Tensor]]
     for name, arrays in artifacts.items():
         write_atomic(folder / f"{name}.safetensors", save(dict(arrays)))
     return {name: tensors_sha256(arrays) for name, arrays in sorted(artifacts.items())}
+
+
+def read_artifacts(attempt: Path, checksums: Mapping[str, str]) -> dict[str, dict[str, Tensor]]:
+    """Read what :func:`write_artifacts` has written.
+
+    Args:
+        attempt: the attempt's folder.
+        checksums: of its record, by name of the file.
+
+    Raises:
+        UserError: where a file cannot be read, or holds something else than was recorded.
+    """
+    if not checksums:
+        return {}
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from retable.training.tested import tensors_sha256
+
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, checksum in checksums.items():
+        file = attempt / FOLDER / f"{name}.safetensors"
+        try:
+            found[name] = load(file.read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file}: cannot be read ({error})") from None
+        if tensors_sha256(found[name]) != checksum:
+            raise UserError(f"{file}: is not what was recorded")
+    return found

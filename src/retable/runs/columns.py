@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ Stamp = tuple[int, int, int, int]
 NO_STAMP: Stamp = (0, 0, 0, 0)
 STATUSES = list(Status)
 
-_ARRAYS = ("slots", "stamps", "statuses", "wall_s", "about", "values")
+_ARRAYS = ("slots", "stamps", "statuses", "wall_s", "about", "left", "began", "values")
 _SLOTS = 2**31  # an attempt's number in a folder's name may have any number of digits
 
 Ints = NDArray[np.int64]
@@ -75,6 +76,8 @@ class Entry(NamedTuple):
         status: how the run ended.
         wall_s: seconds that it took.
         about: code and circumstances.
+        left: :func:`bits_of` what the run has left for others to start from.
+        began: the same of what it has started from itself; 0 for nothing.
         values: at the places that were asked for; NaN where the record has no number.
     """
 
@@ -84,6 +87,8 @@ class Entry(NamedTuple):
     status: Status
     wall_s: float
     about: About
+    left: int
+    began: int
     values: Sequence[float]
 
     @classmethod
@@ -91,7 +96,24 @@ class Entry(NamedTuple):
         cls, record: Record, values: Sequence[float], slot: int = 0, stamp: Stamp = NO_STAMP
     ) -> Entry:
         """That of one record."""
-        return cls(record.key, slot, stamp, record.status, record.wall_s, About.of(record), values)
+        began = record.started_from
+        return cls(
+            record.key,
+            slot,
+            stamp,
+            record.status,
+            record.wall_s,
+            About.of(record),
+            bits_of(record.weights_sha256, record.artifacts),
+            0 if began is None else bits_of(began.weights_sha256, began.artifacts),
+            values,
+        )
+
+
+def bits_of(weights_sha256: str | None, artifacts: Mapping[str, str]) -> int:
+    """A number of 60 bits for weights and artefacts by their checksums."""
+    text = f"{weights_sha256} {sorted(artifacts.items())}"
+    return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,8 @@ class Columns:
         statuses: positions in :data:`STATUSES`.
         wall_s: seconds.
         about: positions in ``abouts``.
+        left: as of the entries.
+        began: as of the entries.
         values: (n, places); NaN where the record has no number.
         abouts: code and circumstances, each once.
         places: of the numbers in ``values``.
@@ -117,6 +141,8 @@ class Columns:
     statuses: Ints
     wall_s: NDArray[np.float64]
     about: Ints
+    left: Ints
+    began: Ints
     values: NDArray[np.float64]
     abouts: list[About]
     places: list[Place]
@@ -140,6 +166,8 @@ class Columns:
             about=np.array(
                 [known.setdefault(entry.about, len(known)) for entry in entries], dtype=np.int64
             ),
+            left=np.array([entry.left for entry in entries], dtype=np.int64),
+            began=np.array([entry.began for entry in entries], dtype=np.int64),
             values=np.array([entry.values for entry in entries], dtype=np.float64).reshape(
                 n, len(places)
             ),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from retable.config.compose import from_values
-from retable.config.schema import Node, RunConfig, is_keyed, keyed_part
+from retable.config.schema import Node, RunConfig, SettingConfig, is_keyed, keyed_part
 from retable.config.yaml_checks import parsed
 from retable.runs.identity import canonical_json, fingerprint, run_key, targets_of
 from retable.runs.records import run_folder
@@ -35,6 +36,9 @@ class FrozenRun:
     _siblings: dict[int, FrozenRun] = field(
         default_factory=dict[int, "FrozenRun"], init=False, compare=False, repr=False
     )
+    _starts: list[FrozenRun] = field(
+        default_factory=list["FrozenRun"], init=False, compare=False, repr=False
+    )
 
     @cached_property
     def folder(self) -> Path:
@@ -56,6 +60,24 @@ class FrozenRun:
         """Key of its setting, which all of its seeds have in common."""
         return self.with_seed(0).key
 
+    @property
+    def parent(self) -> FrozenRun | None:
+        """The run that it starts from: of the same seed, below the same folder of all runs."""
+        start = self.config.start
+        if start is None:
+            return None
+        if not self._starts:
+            machine = {name: getattr(self.config, name) for name in _SHARED}
+            own = {name: getattr(start.run, name) for name in SettingConfig.model_fields}
+            self._starts.append(freeze(from_values(_plain({**own, **machine}))))
+        return self._starts[0].with_seed(self.config.seed)
+
+    @property
+    def chain(self) -> list[FrozenRun]:
+        """The runs that have to be done before, the first one first."""
+        parent = self.parent
+        return [] if parent is None else [*parent.chain, parent]
+
     def below(self, runs: Path, *, logged: bool = True) -> FrozenRun:
         """The same run in another folder of all runs; the key knows of no folder.
 
@@ -76,6 +98,7 @@ class FrozenRun:
             config = self.config.model_copy(update={"seed": seed})
             run = self._siblings[seed] = FrozenRun(config, self._key_of(seed), self.fingerprint)
             object.__setattr__(run, "_siblings", self._siblings)
+            object.__setattr__(run, "_starts", self._starts)
         return self._siblings[seed]
 
     def keys(self, seeds: Iterable[int]) -> list[str]:
@@ -115,6 +138,17 @@ def _keys_by_seed(part: Node) -> Callable[[int], str]:
         return own.hexdigest()
 
     return key_of
+
+
+_SHARED = sorted(RunConfig.model_fields.keys() - SettingConfig.model_fields.keys())
+"""Fields of a run that it shares with the one that it starts from: seed, folders, launching."""
+
+
+def _plain(values: Node) -> Node:
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for name, value in values.items()
+    }
 
 
 def freeze(config: RunConfig) -> FrozenRun:
@@ -182,7 +216,13 @@ def read(folder: Path) -> FrozenRun:
 def recorded(config: RunConfig) -> dict[str, Any]:
     """Part of a config that a record keeps: all keyed fields; no directories, no machine facts."""
     whole = config.model_dump(mode="json")
-    return {name: whole[name] for name in RunConfig.model_fields if is_keyed(RunConfig, name)}
+    kept = {name: whole[name] for name in RunConfig.model_fields if is_keyed(RunConfig, name)}
+    start = kept["start"]
+    while start is not None:
+        for name in ("device", "resources"):
+            del start["run"][name]
+        start = start["run"]["start"]
+    return kept
 
 
 # The C versions are about ten times faster and just as safe; not every build of PyYAML has them.

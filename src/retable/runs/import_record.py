@@ -14,6 +14,7 @@ from retable.runs.history import FILE as HISTORY
 from retable.runs.lease import Lease
 from retable.runs.lookup import refreeze
 from retable.runs.records import Record, RecordError, Status
+from retable.runs.start_files import FILE as START
 
 GOOD = {status for status in Status if status.has_result}
 
@@ -38,7 +39,7 @@ def frozen_for(record: Record, runs: Path) -> FrozenRun:
     return replace(refreeze(record, runs), fingerprint=record.fingerprint)
 
 
-def adopt(run: FrozenRun, record: Record, history: str | None) -> bool:
+def adopt(run: FrozenRun, record: Record, history: str | None, start: bytes | None = None) -> bool:
     """Write a run as an attempt of its own; False where it has a record by now, or is being done.
 
     The record comes last: a kill leaves an attempt that came to nothing.
@@ -47,6 +48,7 @@ def adopt(run: FrozenRun, record: Record, history: str | None) -> bool:
         run: of :func:`frozen_for`.
         record: its record.
         history: text of its history, where it is whole.
+        start: what it has left for others to start from, as a file.
 
     Raises:
         RecordError: where the record is too large.
@@ -63,6 +65,8 @@ def adopt(run: FrozenRun, record: Record, history: str | None) -> bool:
         attempt = new_attempt(run.folder)
         if history is not None:
             records.write_atomic(attempt / HISTORY, history)
+        if start is not None:
+            records.write_atomic(attempt / START, start)
         own = structs.replace(record, attempt=int(attempt.name))
         written = records.write_attempt(attempt, own)
         return own.status is not Status.DONE or records.publish(written, run.folder)

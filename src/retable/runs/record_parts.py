@@ -43,6 +43,22 @@ class Provenance(
     driver: str | None = None
 
 
+class StartedFrom(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
+):
+    """What a run began with, as the record of the run it started from said.
+
+    Attributes:
+        key: of that run.
+        weights_sha256: of its weights; None for a method without any.
+        artifacts: arrays that it had left: name, SHA-256.
+    """
+
+    key: str
+    weights_sha256: str | None = None
+    artifacts: dict[str, str] = {}
+
+
 class Blessing(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
 ):

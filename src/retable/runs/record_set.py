@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from retable.runs import records, scan
 from retable.runs.columns import STATUSES, About, Columns, Entry, Ints, Place
+from retable.runs.frozen import FrozenRun
 from retable.runs.records import Record, RecordError, Status
 from retable.util.errors import UserError
 
@@ -110,6 +111,35 @@ class Found(Mapping[str, Record]):
     def abouts(self, numbers: Ints) -> list[About]:
         """Code and circumstances of some runs that have a record, each once."""
         return [self.columns.abouts[n] for n in np.unique(self.columns.about[numbers])]
+
+    def stale(self, setting: FrozenRun, seeds: Sequence[int], numbers: Ints | None = None) -> Mask:
+        """Which of a setting's runs have a record that the present code might not give.
+
+        It is of other code, or so is one up its chain, or the run that it starts from was done
+        again and has left other bits than this one began with. Where there is no record of that
+        run, nothing is said against it.
+
+        Args:
+            setting: frozen for the present code.
+            seeds: of the runs.
+            numbers: their positions, where they are known already.
+        """
+        if numbers is None:
+            numbers = self.numbers(setting.keys(seeds))
+        there = numbers >= 0
+        out = np.zeros(len(numbers), dtype=bool)
+        if not there.any():
+            return out
+        other = np.array([a.fingerprint != setting.fingerprint for a in self.columns.abouts])
+        out[there] = other[self.columns.about[numbers[there]]]
+        parent = setting.parent
+        if parent is not None:
+            out |= self.stale(parent, seeds)
+            theirs = self.numbers(parent.keys(seeds))
+            both = there & self.done(theirs)
+            left, began = self.columns.left[theirs[both]], self.columns.began[numbers[both]]
+            out[both] |= left != began
+        return out & there
 
     def only(self, numbers: Ints) -> Found:
         """Some of the records, by their positions; each once, in order."""

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from retable.runs.record_parts import Blessing, Count, Provenance, ResultRow
+from retable.runs.record_parts import Blessing, Count, Provenance, ResultRow, StartedFrom
 from retable.util.atomic import beside, write_atomic
 from retable.util.errors import brief, one_line
 
@@ -75,6 +75,7 @@ class Record(
         artifacts: arrays that the run left: name, SHA-256 of what the file holds.
         validation: ``val/...`` of the epoch that was tested; what a choice may go by.
         blessings: a history of the code, which grows outside of the 20 kB.
+        started_from: what it began with, where it starts from another run.
         pulled: entity/project/id in W&B, where it was not run here.
     """
 
@@ -107,6 +108,7 @@ class Record(
     provenance: Provenance
     validation: dict[str, float] = {}
     blessings: list[Blessing] = []
+    started_from: StartedFrom | None = None
     pulled: str | None = None
 
     def value(self, metric: str, row: str = "", step: int | None = None) -> float | None:

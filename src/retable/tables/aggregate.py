@@ -219,7 +219,7 @@ def _cell(
             ended[status.value] = count
             marks.append(f"{status.value} {count}/{n_planned}")
     abouts = found.abouts(done)
-    if any(about.fingerprint != plan.setting.fingerprint for about in abouts):
+    if (found.stale(plan.setting, behind.seeds, numbers) & found.done(numbers)).any():
         marks.append("stale")
     if len({about.device for about in abouts}) > 1:
         marks.append("mixed devices")
@@ -253,8 +253,11 @@ def _selection_marks(plan: CellPlan, found: Found) -> list[str]:
     tuning = list(plan.selection.run_folders())
     numbers = found.numbers(tuning)
     marks = ["not selected yet"] if is_undecided(plan) else []
-    abouts = found.abouts(numbers[found.done(numbers)])
-    if any(about.fingerprint != plan.setting.fingerprint for about in abouts):
+    seeds = plan.selection.seeds
+    settings = [candidate.setting for candidate in plan.selection.candidates]
+    if any(
+        (found.stale(s, seeds) & found.done(found.numbers(s.keys(seeds)))).any() for s in settings
+    ):
         marks.append("selection stale")
     diverged = int(found.status_is(numbers, Status.DIVERGED).sum())
     if diverged:

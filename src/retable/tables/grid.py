@@ -82,13 +82,14 @@ class Grid:
     def tuning_runs(self) -> list[FrozenRun]:
         """Runs that settings are chosen by, each once."""
         chosen = [cell.selection.runs() for cell in self.cells.values() if cell.selection]
-        unique = {run.key: run for runs in chosen for run in runs}
+        unique = {run.key: run for runs in chosen for one in runs for run in (*one.chain, one)}
         return sorted(unique.values(), key=lambda run: run.config.seed)
 
     def runs(self) -> Iterator[FrozenRun]:
         """Every run once, seed by seed, so that a table that is stopped is even.
 
-        Tuning runs come first; runs of a setting that is not chosen yet are not among them.
+        Tuning runs come first; runs of a setting that is not chosen yet are not among them. What
+        a run starts from comes before it, see :meth:`settings`.
         """
         yield from self.tuning_runs()
         settings = self._cell_settings()
@@ -114,21 +115,48 @@ class Grid:
         return found
 
     def settings(self) -> list[tuple[FrozenRun, list[int]]]:
-        """Every setting with the seeds that are run: those to choose from, then those of cells."""
+        """Every setting with the seeds that are run: those to choose from, then those of cells.
+
+        Before each are those that it starts from.
+        """
         selections = [cell.selection for cell in self.cells.values() if cell.selection]
+        candidates = [(c.setting, list(s.seeds)) for s in selections for c in s.candidates]
         tuned = {
-            c.setting.key: (c.setting, list(s.seeds)) for s in selections for c in s.candidates
+            one.key: (one, seeds)
+            for setting, seeds in candidates
+            for one in (*setting.chain, setting)
         }
         own = [(setting, self.seeds[:n_seeds]) for setting, n_seeds in self._cell_settings()]
         return [*tuned.values(), *own]
 
+    def only_started_from(self) -> dict[str, list[str]]:
+        """Keys of the runs that fill no cell and are only started from, by experiment."""
+        own = {
+            setting.setting_key
+            for cell in self.cells.values()
+            for setting in (
+                cell.setting,
+                *(c.setting for c in (cell.selection.candidates if cell.selection else ())),
+            )
+        }
+        found: dict[str, dict[str, None]] = {}
+        for setting, seeds in self.settings():
+            if setting.setting_key not in own:
+                name = setting.config.experiment or setting.config.paper
+                found.setdefault(name, {}).update(dict.fromkeys(setting.keys(seeds)))
+        return {name: list(keys) for name, keys in found.items()}
+
     def _cell_settings(self) -> list[tuple[FrozenRun, int]]:
-        """Every setting of a cell once, with how many of the first seeds some cell of it needs."""
+        """Every setting of a cell once, with how many of the first seeds some cell of it needs.
+
+        Before each are those that it starts from, with as many seeds.
+        """
         settings: dict[str, tuple[FrozenRun, int]] = {}
         for cell in self.cells.values():
-            setting, needed = settings.get(cell.setting.key, (cell.setting, 0))
             own = 0 if is_undecided(cell) else len(self.cell_seeds(cell))
-            settings[cell.setting.key] = setting, max(needed, own)
+            for one in (*cell.setting.chain, cell.setting):
+                setting, needed = settings.get(one.key, (one, 0))
+                settings[one.key] = setting, max(needed, own)
         return list(settings.values())
 
 

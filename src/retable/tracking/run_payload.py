@@ -59,6 +59,8 @@ def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
         "threads": run.config.device.threads,
         **structs.asdict(provenance),
     }
+    if (parent := run.parent) is not None:
+        about["started_from"] = parent.key
     return _clean({**recorded(run.config), ABOUT: about})
 
 

@@ -172,3 +172,19 @@ def test_what_fits_is_let_through(base):
 def test_what_could_never_start_is_refused_by_name(base, about, words):
     with pytest.raises(UserError, match=words):
         checked(base, [LOW, GPU], **about)
+
+
+def test_what_starts_from_another_run_comes_in_an_array_behind_it():
+    on = ("launcher=slurm", "cluster=dev")
+    child = freeze(*on, experiment="digits/tuned")
+    parent, other = child.parent, freeze(*on, seed=7)
+    first, second = arrange([child, other, parent], unknown, 100)
+    assert (first.level, [t[0].key for t in first.tasks]) == (0, [other.key, parent.key])
+    assert (second.level, [t[0].key for t in second.tasks]) == (1, [child.key])
+    assert "after the runs that they start from" in second.about
+    # However long it takes, it cannot come first.
+    times = {child.key: 1e6, parent.key: 1.0}
+    assert [a.level for a in arrange([child, parent], lambda r: times[r.key], 100)] == [0, 1]
+    # A parent that is done needs no waiting; one that is in the queue already does.
+    assert [a.level for a in arrange([child, other], unknown, 100)] == [0]
+    assert [a.level for a in arrange([child, other], unknown, 100, [parent])] == [0, 1]

@@ -119,14 +119,10 @@ def test_at_the_time_limit_runs_end_their_epoch_and_the_job_requeues_itself(job,
     one.signal(signal.SIGUSR2)
     out = one.wait()
     assert one.requeued() == ["requeue 70_0"]
-    assert [e["event"] for e in one.events()] == [
-        "started",
-        "stopping",
-        "ended",
-        "ended",
-        "requeued",
-        "left",
-    ]
+    first, *between, requeued, left = [e["event"] for e in one.events()]
+    # The runs are told by the same signal, and one may be at an epoch's end just then.
+    assert (first, requeued, left) == ("started", "requeued", "left")
+    assert sorted(between) == ["ended", "ended", "stopping"]
     assert one.events("stopping")[0]["why"] == "time limit"
     for each in (run, other):
         record = record_of(each, 1)

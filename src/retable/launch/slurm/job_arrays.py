@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from retable.config.schema import ClusterConfig
@@ -59,12 +59,15 @@ class ArrayPlan:
         at_once: runs that a job keeps going at once.
         tasks: the runs of each job, those that take longest first.
         expected_s: of all its runs, one after the other; None where no record tells.
+        level: how many runs of the same launch have to be done before one of its own can start;
+            its jobs wait for all arrays of lower levels.
     """
 
     needs: Needs
     at_once: int
     tasks: list[list[FrozenRun]]
     expected_s: float | None
+    level: int = 0
 
     @property
     def runs(self) -> int:
@@ -97,6 +100,8 @@ class ArrayPlan:
         if most > 1:
             at_once = f", {self.at_once} at once" if self.at_once > 1 else ""
             parts.append(f"{most} runs a job{at_once}")
+        if self.level:
+            parts.append("after the runs that they start from")
         return ", ".join(parts)
 
 
@@ -106,22 +111,32 @@ def profile(run: FrozenRun) -> ClusterConfig:
     return run.config.cluster
 
 
-def arrange(runs: Sequence[FrozenRun], seconds: Seconds, max_array: int) -> list[ArrayPlan]:
+def arrange(
+    runs: Sequence[FrozenRun],
+    seconds: Seconds,
+    max_array: int,
+    before: Collection[FrozenRun] = (),
+) -> list[ArrayPlan]:
     """Make job arrays of runs; what takes longest comes first, inside and between them.
+
+    Runs that start from others come in arrays of their own, behind those.
 
     Args:
         runs: of one launch, in the order in which they go where their time is the same.
         seconds: see :data:`Seconds`.
         max_array: tasks that an array may have.
+        before: runs that are in the queue already.
     """
-    groups: dict[Needs, list[tuple[float, FrozenRun]]] = {}
+    coming = {run.key for some in (runs, before) for run in some}
+    groups: dict[tuple[int, Needs], list[tuple[float, FrozenRun]]] = {}
     unknown = False
     for run in runs:
         expected = seconds(run)
         unknown = unknown or expected is None
-        groups.setdefault(Needs.of(run), []).append((expected or 0.0, run))
-    found: list[tuple[float, ArrayPlan]] = []
-    for needs, group in groups.items():
+        level = sum(parent.key in coming for parent in run.chain)
+        groups.setdefault((level, Needs.of(run)), []).append((expected or 0.0, run))
+    found: list[tuple[tuple[int, float], ArrayPlan]] = []
+    for (level, needs), group in groups.items():
         group.sort(key=lambda pair: -pair[0])  # stable
         at_once = _at_once(group[0][1], needs)
         size = max(group[0][1].config.launcher.runs_per_job, at_once)
@@ -131,10 +146,10 @@ def arrange(runs: Sequence[FrozenRun], seconds: Seconds, max_array: int) -> list
             total = None if unknown else sum(s for task in part for s, _ in task)
             most = max(map(len, part))
             plan = ArrayPlan(
-                needs, min(at_once, most), [[run for _, run in task] for task in part], total
+                needs, min(at_once, most), [[run for _, run in task] for task in part], total, level
             )
-            found.append((part[0][0][0], plan))
-    return [plan for _, plan in sorted(found, key=lambda pair: -pair[0])]
+            found.append(((level, -part[0][0][0]), plan))
+    return [plan for _, plan in sorted(found, key=lambda pair: pair[0])]
 
 
 def _at_once(run: FrozenRun, needs: Needs) -> int:

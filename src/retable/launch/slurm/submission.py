@@ -192,9 +192,9 @@ class Submission:
             task: number of the task.
             event: one of ``started`` (a job begins; ``job``, its own ``id``, ``restart``,
                 ``node``), ``stopping`` (``why``: terminated | time limit), ``ended`` (``run``,
-                ``status``, ``error``), ``killed`` (a run's process; ``run``), ``gave up``
-                (``run``, ``error``), ``refused`` (``run``, ``error``), ``requeued``, ``left``
-                (``code``).
+                ``status``, ``error``), ``killed`` (a run's process; ``run``), ``blocked`` (it
+                could not start from another run; ``run``, ``error``), ``gave up`` (``run``,
+                ``error``), ``refused`` (``run``, ``error``), ``requeued``, ``left`` (``code``).
             about: further facts, of JSON.
         """
         folder = self.folder / "events"

@@ -96,7 +96,8 @@ def launch(
             found = _sort(runs, queue_of(folder, alone=True), summary, orders, folder)
             _say_rest(found, orders)
             if found.fresh:
-                _submit(found, job_arrays.arrange(found.fresh, seconds, size), orders, folder)
+                arrays = job_arrays.arrange(found.fresh, seconds, size, found.queued)
+                _submit(found, arrays, orders, folder)
     except OSError as error:
         raise UserError(f"paths.runs: {line_of(error, folder.absolute())}") from None
     summary.queued += len(found.fresh)

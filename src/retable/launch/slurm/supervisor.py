@@ -87,6 +87,9 @@ class Supervisor(Pool):
             self.stop(TIME_LIMIT if limit else TERMINATED, patient=patient)
         self._judge()
 
+    def _under_way(self) -> list[FrozenRun]:
+        return [*super()._under_way(), *(ended.run for _, ended in self._suspects)]
+
     @property
     def _unsettled(self) -> bool:
         return super()._unsettled or bool(self._suspects)
@@ -103,6 +106,9 @@ class Supervisor(Pool):
         with suppress(OSError, RecordError):
             give_up(run, reason, self.launched)
         self._end(run, "gave up", ok=False, error=reason)
+
+    def _blocked(self, run: FrozenRun, reason: str) -> None:
+        self._end(run, "blocked", ok=False, error=reason)
 
     def _ended(self, ended: Ended, record: Record | None) -> None:
         run = ended.run

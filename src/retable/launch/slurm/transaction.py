@@ -112,21 +112,30 @@ class Filing:
     def queue_up(self, others: Collection[str]) -> None:
         """Submit all of it.
 
+        What starts from another run waits until that has ended, however it has: whether it can
+        start, it finds out itself. Waiting for a good end would hold up those whose own has ended
+        well, as a job that has failed one of its runs has failed.
+
         Args:
-            others: further jobs that publishing waits for.
+            others: further jobs of the same launch: publishing waits for them, and so does what
+                starts from another run.
 
         Raises:
             UserError: where SLURM refuses one; what came before is in the queue then.
         """
-        submission, options = self.submission, list[str]()
+        submission, prepared = self.submission, ""
         if "prepare" in self.chores:
-            job = client.sbatch(self._chore("prepare"))
-            self._note(chore=("prepare", job))
-            # Where preparing fails, they would wait for ever.
-            options = [f"--dependency=afterok:{job}", "--kill-on-invalid-dep=yes"]
+            prepared = client.sbatch(self._chore("prepare"))
+            self._note(chore=("prepare", prepared))
+        levels: dict[str, int] = {}
         for array in submission.header.arrays:
             self.interrupted()
-            self._note(array, client.sbatch(submission.script(array.number), *options))
+            level = self.arrays[array.number].level
+            above = {job for job, its in levels.items() if its < level}
+            options = _dependencies(prepared, above.union(others) if level else set())
+            job = client.sbatch(submission.script(array.number), *options)
+            levels[job] = level
+            self._note(array, job)
         if "publish" in self.chores:
             self.interrupted()
             jobs = {array.job for array in submission.header.arrays if array.job}
@@ -170,6 +179,17 @@ class Filing:
             with suppress(OSError):  # whoever has put something there meanwhile keeps it
                 (run.folder / frozen.FILE).unlink(missing_ok=True)
                 run.folder.rmdir()
+
+
+def _dependencies(prepared: str, ended: Collection[str]) -> list[str]:
+    """Options of sbatch for a job that waits for one to go well, and for others to end."""
+    parts = [f"afterok:{prepared}"] if prepared else []
+    parts += [f"afterany:{':'.join(sorted(ended))}"] if ended else []
+    if not parts:
+        return []
+    # Where preparing fails, they would wait for ever.
+    killed = ["--kill-on-invalid-dep=yes"] if prepared else []
+    return [f"--dependency={','.join(parts)}", *killed]
 
 
 @contextmanager

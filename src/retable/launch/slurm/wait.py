@@ -12,7 +12,7 @@ from retable.launch.slurm.client import Unreachable
 from retable.launch.slurm.open_jobs import Queue, QueuedTask, queue_of
 from retable.launch.slurm.transaction import name_of
 from retable.launch.summary import Summary, Tally
-from retable.runs import records
+from retable.runs import records, starts
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import FILE as LEASE
 from retable.runs.lease import is_held
@@ -108,6 +108,8 @@ class _Wait:
             case Status.INTERRUPTED | Status.TIMEOUT:
                 self.tally.summary.interrupted += 1
                 self.progress.finished()
+            case None if reason := starts.obstacle(run):
+                self.tally.blocked(run, reason)
             case _:
                 self.tally.failed(run, self._reason(run, record))
 

@@ -18,6 +18,7 @@ LOOK: dict[State, tuple[str, str]] = {
     State.LOST: ("×", "bold red"),
     State.DIVERGED: ("×", "bold red"),
     State.CANCELLED: ("-", "dim"),
+    State.BLOCKED: ("!", "yellow"),
     State.TODO: ("·", "dim"),
 }
 """Block and style of every state, in the order in which a bar has them."""

@@ -32,10 +32,10 @@ def files(sources: list[ShownTable], origin: str, tell: Tell) -> Files:
         yield _claims(paper, sources, by_key)
     yield page("runs.html", "runs.html", {"count": len(used)})
     yield "data/runs.js", given(run_pages.listing(used, shorts, sources))
-    for number, (key, use) in enumerate(used.items()):
+    for number, key in enumerate(used):
         if number % 100 == 0:
             tell("writing runs", number, len(used))
-        yield from _run(key, use, shorts[key], sources)
+        yield from _run(key, used, shorts, sources)
 
 
 # Overview.
@@ -95,10 +95,13 @@ def _claims(paper: str, sources: list[ShownTable], pages: Mapping[str, str]) -> 
     )
 
 
-def _run(key: str, use: RunUse, short: str, sources: list[ShownTable]) -> Files:
+def _run(
+    key: str, runs: Mapping[str, RunUse], shorts: Mapping[str, str], sources: list[ShownTable]
+) -> Files:
+    use, short = runs[key], shorts[key]
     name = f"runs/{run_pages.page_of(use.record, short)}"
     curve = charts.bands([use.history(key)])
     data = f"{name}.js" if curve else ""
-    yield page(f"{name}.html", "run.html", run_pages.view(key, use, short, sources, data))
+    yield page(f"{name}.html", "run.html", run_pages.view(key, runs, shorts, sources, data))
     if curve:
         yield data, given(charts.learning({"": curve}))

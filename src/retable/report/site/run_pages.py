@@ -91,22 +91,28 @@ def _title(source: ShownTable) -> str:
 
 
 def view(
-    key: str, use: RunUse, short: str, sources: list[ShownTable], charts: str
+    key: str,
+    runs: Mapping[str, RunUse],
+    shorts: Mapping[str, str],
+    sources: list[ShownTable],
+    charts: str,
 ) -> dict[str, Any]:
     """Values for the template of a run.
 
     Args:
         key: the run's.
-        use: its record and places.
-        short: beginning of the key.
+        runs: all runs that have pages.
+        shorts: beginnings of their keys.
         sources: all tables.
         charts: file of its curves; empty where it has none.
     """
+    use, short = runs[key], shorts[key]
     record = use.record
     return {
         "record": record,
         "key": key,
         "short": short,
+        "chain": _chain(record, runs, shorts),
         "config": [(k, value_text(v)) for k, v in flatten_config(record.config)],
         "results": [r for r in record.results if r.metric not in record.timing_metrics],
         "timings": [r for r in record.results if r.metric in record.timing_metrics],
@@ -121,6 +127,21 @@ def view(
             for n, places in sorted(use.places.items())
         ],
     }
+
+
+def _chain(
+    record: Record, runs: Mapping[str, RunUse], shorts: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """The runs up the chain, the first one first, with their pages where they have some."""
+    found: list[dict[str, str]] = []
+    began = record.started_from
+    while began is not None:
+        above = runs[began.key].record if began.key in runs else None
+        name = "" if above is None else above.experiment or above.paper
+        page = "" if above is None else f"runs/{page_of(above, shorts[began.key])}.html"
+        found.insert(0, {"key": began.key[:_SHORT], "name": name, "page": page})
+        began = None if above is None else above.started_from
+    return found
 
 
 def _cell(source: ShownTable, place: tuple[str, str]) -> dict[str, str]:

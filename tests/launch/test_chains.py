@@ -1,0 +1,359 @@
+"""Runs that begin where another ended: done in order, from the right bits, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from retable.launch import redo
+from retable.launch.dispatch import launch
+from retable.launch.summary import Summary
+from retable.launch.worker import Exit
+from retable.runs import records, starts
+from retable.runs.lookup import find
+from retable.runs.record_set import Found
+from retable.runs.records import Status
+from retable.util.errors import UserError
+from support.engine import Bench
+from support.kill import FAULTS
+from support.runs import checkpoints, freeze, newest, record_of
+
+EXPERIMENTS = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "experiment" / "digits"
+
+
+def tuned(*overrides, above=(), seed=0):
+    """A run that starts from the smoke one, which has been changed so."""
+    inside = ",".join(f"'{text}'" for text in above)
+    start = [f"start.run.overrides=[{inside}]"] if above else []
+    return freeze(*start, *overrides, experiment="digits/tuned", seed=seed)
+
+
+@pytest.fixture
+def last():
+    """An experiment that starts from the tuned one: the third of a chain."""
+    file = EXPERIMENTS / "last.yaml"
+    head = "# @package _global_\ndefaults: [/experiment/digits/smoke]\n"
+    broken = "start.run.overrides=['model.fail=raise']"
+    above = f'{{experiment: digits/tuned, overrides: ["{broken}"]}}'
+    file.write_text(f"{head}start: {{run: {above}}}\n", encoding="utf-8")
+    yield lambda *more: freeze(*more, experiment="digits/last")
+    file.unlink()
+
+
+def weights(run):
+    return torch.load(checkpoints(run)[-1], weights_only=False)["state_dict"]
+
+
+def test_the_parent_comes_first_and_leaves_its_weights_to_the_child(fake):
+    child = tuned("launcher.workers=2")
+    assert launch([child]) == Summary(done=2)
+    assert [run.key for run in fake.log] == [child.parent.key, child.key]
+    assert fake.most == 1
+    record, above = record_of(child), record_of(child.parent)
+    assert record.started_from.key == above.key
+    assert record.started_from.weights_sha256 == above.weights_sha256
+    assert above.started_from is None
+    before, after = weights(child.parent), weights(child)
+    for name in ("net.0.weight", "net.0.bias", "net.1.weight"):
+        assert torch.equal(before[name], after[name])
+    assert not torch.equal(before["net.4.weight"], after["net.4.weight"])
+    [row] = [json.loads(line) for line in history(child)]
+    assert row["train/epochs_before"] == 1.0
+    assert launch([child]) == Summary(skipped=1)
+
+
+def history(run):
+    return (run.folder / "attempts/1/history.jsonl").read_text().splitlines()
+
+
+def test_the_same_child_twice_and_without_its_parent_s_record_in_the_launch_is_the_same(fake):
+    child = tuned()
+    launch([child])
+    first = record_of(child).substance()
+    shutil.rmtree(child.folder)
+    assert launch([child]) == Summary(done=1)
+    assert record_of(child).substance() == first
+
+
+def test_children_share_a_parent_and_wait_for_it_whatever_the_order(fake):
+    children = [tuned(f"model.optimizer.lr={lr}", "launcher.workers=3") for lr in (0.1, 0.2, 0.3)]
+    other = freeze("launcher.workers=3", seed=5)
+    assert launch([*children, other, children[0].parent]) == Summary(done=5)
+    keys = [run.key for run in fake.log]
+    # What waits for nobody is not held up by those that do.
+    assert keys[:2] == [children[0].parent.key, other.key]
+    assert keys[2:] == [child.key for child in children]
+
+
+def test_a_parent_that_fails_blocks_its_children_and_nobody_else(fake, capsys):
+    bad, good = tuned(above=["model.fail=raise"]), tuned()
+    summary = launch([bad, good])
+    assert (summary.done, len(summary.failed), summary.ok) == (2, 1, False)
+    [(run, reason)] = summary.blocked
+    assert run is bad
+    assert reason == f"it starts from {bad.parent.label}, which is failed"
+    assert f"blocked: {bad.label}: {reason}" in capsys.readouterr().err
+    assert not (bad.folder / "attempts").exists()
+    assert len(launch([bad]).failed) == 1  # tried again, as whatever has failed
+
+
+def test_a_parent_that_diverges_blocks_until_it_is_retried(fake):
+    child = tuned(above=["model.fail=diverge"])
+    first = launch([child])
+    assert (first.diverged, len(first.blocked)) == (1, 1)
+    assert first.blocked[0][1].endswith("which is diverged")
+    second = launch([child])
+    assert (second.diverged, second.skipped, len(second.blocked)) == (0, 1, 1)
+    assert launch([child], retry_diverged=True).diverged == 1
+
+
+def test_blocking_goes_down_the_chain(fake, last):
+    run = last()
+    assert len(run.chain) == 2
+    summary = launch([run])
+    assert (len(summary.failed), len(summary.blocked)) == (1, 2)
+    good = last("start.run.overrides=[]", "launcher.workers=1")
+    assert launch([good]) == Summary(done=3)
+    assert record_of(good).started_from.key == good.parent.key
+    assert record_of(good.parent).started_from.key == good.chain[0].key
+
+
+def test_without_its_weights_a_parent_is_done_but_nothing_can_start_from_it(fake):
+    child = tuned()
+    launch([child.parent])
+    shutil.rmtree(child.parent.folder / "attempts" / "1" / "checkpoints")
+    [(_, reason)] = launch([child]).blocked
+    assert reason.startswith(f"it starts from {child.parent.label}, which is done, but whose")
+    assert f"`retable verify digits/{child.parent.key[:12]} --replace`" in reason
+    assert redo.verify(find(child.parent.key), replace=True).replaced
+    assert launch([child]) == Summary(done=1)
+
+
+def test_weights_that_are_not_the_recorded_ones_are_not_taken(fake):
+    child, other = tuned(), freeze("model.optimizer.lr=0.3")
+    launch([child.parent, other])
+    path = checkpoints(child.parent)[-1]
+    content = torch.load(path, weights_only=False)
+    content["state_dict"] = weights(other)
+    torch.save(content, path)
+    [(_, message)] = launch([child]).failed
+    assert "its weights or artefacts are not the recorded ones" in message
+    with pytest.raises(UserError, match="not the recorded ones"):
+        starts.read_start(child)
+
+
+def test_artefacts_are_read_back_and_checked(fake):
+    above = ["model._target_=retable.papers.digits.averaged.Averaged"]
+    child = tuned("model._target_=retable.papers.digits.averaged.Averaged", above=above)
+    assert launch([child]) == Summary(done=2)
+    start, taken = starts.read_start(child)
+    assert taken.artifacts == record_of(child.parent).artifacts
+    assert int(start.artifacts["average"]["count"]) == 2
+    file = child.parent.folder / "attempts/1/artifacts/average.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\x00\x01\x02\x03")
+    with pytest.raises(UserError, match="is not what was recorded"):
+        starts.read_start(child)
+    file.unlink()
+    assert "whose weights are not here" in starts.obstacle(child)
+
+
+def test_best_weights_are_those_that_were_tested(fake):
+    best = ["trainer.max_epochs=3", "best_epoch={monitor: val/loss,mode: max}"]
+    child = tuned(above=best)
+    launch([child.parent])
+    content = torch.load(checkpoints(child.parent)[-1], weights_only=False)
+    assert content["retable"]["best"]["epoch"] == 0
+    start, _ = starts.read_start(child)
+    chosen = content["retable"]["best"]["weights"]
+    assert all(torch.equal(start.weights[name], chosen[name]) for name in chosen)
+    assert len(start.history) == 3
+
+
+def test_a_worker_by_itself_refuses_what_cannot_start(fake):
+    from retable.launch import worker
+    from retable.runs import frozen
+    from support.runs import LAUNCHED
+
+    child = tuned()
+    frozen.write(child)
+    with pytest.raises(UserError, match="which is not done yet"):
+        worker.perform(child.folder, LAUNCHED)
+
+
+def test_a_job_ends_a_run_that_cannot_start_as_blocked(fake, runs):
+    from retable.runs import frozen
+
+    bad, good = tuned(above=["model.fail=raise"]), tuned()
+    for run in (bad, good, good.parent):
+        frozen.write(run)
+    bench = Bench(runs, bad, good, good.parent).go()
+    reason = f"it starts from {bad.parent.label}, which is not done yet"
+    assert bench.said == [("blocked", reason), ("ended", Status.DONE), ("ended", Status.DONE)]
+    assert not bench.supervisor.ok
+    assert not bench.supervisor.left
+
+
+def test_what_another_runner_does_is_waited_for(fake):
+    child = tuned()
+    asked = []
+
+    def script(run, pid):
+        from retable.launch.worker import perform
+
+        asked.append(run.key)
+        if len(asked) == 1:  # somebody else holds the parent, and has let go of it a moment later
+            return Exit.LEASED
+        return perform(run.folder, fake_launched())
+
+    def fake_launched():
+        from support.runs import LAUNCHED
+
+        return LAUNCHED
+
+    fake.script = staticmethod(script)
+    assert launch([child]) == Summary(done=2)
+    assert asked == [child.parent.key, child.parent.key, child.key]
+
+
+def stale(run, *others):
+    kept = {one.key: record for one in (run, *others) if (record := record_of(one))}
+    return Found.of(kept).stale(run, [run.config.seed]).tolist()
+
+
+def test_what_makes_a_child_stale(fake):
+    from msgspec import structs
+
+    child = tuned()
+    launch([child])
+    assert stale(child, child.parent) == [False]
+    assert stale(child) == [False]  # nothing is said against it
+
+    def rewritten(run, **changes):
+        path = run.folder / "record.json"
+        before = path.read_bytes()
+        path.unlink()
+        path.write_text(records.dump(structs.replace(records.parse(before, ""), **changes)))
+        return before
+
+    before = rewritten(child.parent, fingerprint="0" * 64)  # its code has changed
+    assert stale(child, child.parent) == [True]
+    (child.parent.folder / "record.json").write_bytes(before)
+    before = rewritten(child.parent, weights_sha256="0" * 64)  # done again, with other bits
+    assert stale(child, child.parent) == [True]
+    (child.parent.folder / "record.json").write_bytes(before)
+    assert stale(child, child.parent) == [False]
+    rewritten(child, fingerprint="0" * 64)
+    assert stale(child, child.parent) == [True]
+    assert stale(child.parent) == [False]
+    assert np.array_equal(Found.of({}).stale(child, [0, 1]), [False, False])
+
+
+def test_a_child_is_verified_from_its_parent_s_weights(fake, runs):
+    child = tuned()
+    launch([child])
+    fake.log.clear()
+    assert redo.verify(find(child.key)).comparison.kind == "bitwise equal"
+    assert [run.key for run in fake.log] == [child.key]
+    # Where these are not here any more, the parent is done aside first; nothing stays of that.
+    shutil.rmtree(child.parent.folder / "attempts")
+    fake.log.clear()
+    assert redo.verify(find(child.key)).comparison.kind == "bitwise equal"
+    assert [run.key for run in fake.log] == [child.parent.key, child.key]
+    assert not (child.parent.folder / "attempts").exists()
+    assert not (runs / "_verify").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model.hidden=8"],
+            "Perceptron cannot take the weights of digits/smoke (Perceptron): net.0.weight is"
+            " (32, 64) there and (8, 64) here (and 6 more)",
+        ),
+        (
+            ["model._target_=retable.papers.digits.averaged.Averaged"],
+            "Averaged cannot take the weights of digits/smoke (Perceptron): there is no ema",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_anything_runs(runs, overrides, message):
+    run = tuned("model._target_=retable.papers.digits.module.Perceptron", *overrides)
+    with pytest.raises(UserError) as caught:
+        launch([run])
+    assert f"start.run: {message}" in str(caught.value)
+    assert not runs.exists()
+
+
+def retable(*arguments, **environment):
+    command = [sys.executable, "-m", "retable", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_either_end_it_goes_on_to_the_same_bits(runs, tmp_path):
+    """By the command line, with the engine's own processes; two children at once."""
+    sweep = ["train", "-m", "experiment=digits/tuned", "seed=0", "model.optimizer.lr=0.1,0.2"]
+    sweep += ["trainer.max_epochs=3", "start.run.overrides=['trainer.max_epochs=3']"]
+    assert retable(*sweep, "launcher.workers=2").returncode == 0
+    children = [
+        tuned(f"model.optimizer.lr={lr}", "trainer.max_epochs=3", above=["trainer.max_epochs=3"])
+        for lr in (0.1, 0.2)
+    ]
+    everyone = [children[0].parent, *children]
+    undisturbed = [record_of(run).substance() for run in everyone]
+    shutil.rmtree(runs)
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    for order in (
+        "checkpoint-half:2",
+        "checkpoint-renamed:1",
+        "record-unpublished",
+        "lease-linked",
+    ):
+        (faults / "order").write_text(order)
+        retable(*sweep, "launcher.workers=2", **{FAULTS: str(faults)})
+    (faults / "order").unlink(missing_ok=True)
+    done = retable(*sweep, "launcher.workers=2")
+    assert done.returncode == 0, done.stderr
+    assert [record_of(run).substance() for run in everyone] == undisturbed
+    assert sum(len(records.attempts(run.folder)) for run in everyone) > 3
+    bits = {record_of(child).started_from.weights_sha256 for child in children}
+    assert bits == {record_of(children[0].parent).weights_sha256}
+
+
+def test_interrupted_before_its_turn_a_child_leaves_nothing(fake):
+    child = tuned()
+
+    def script(run, pid):
+        os.kill(os.getpid(), signal.SIGINT)
+        return Exit.FAILED
+
+    fake.script = staticmethod(script)
+    summary = launch([child])
+    assert summary.stopped
+    assert not summary.blocked
+    assert not child.folder.exists()
+    assert newest(child.parent) is None if records.attempts(child.parent.folder) else True
+
+
+@pytest.mark.slow
+def test_every_process_of_a_split_run_begins_with_the_same(runs):
+    child = tuned("device.devices=2")
+    assert launch([child]) == Summary(done=2)
+    assert record_of(child).devices == 2
+    before, after = weights(child.parent), weights(child)
+    assert torch.equal(before["net.0.weight"], after["net.0.weight"])
+    [row] = [json.loads(line) for line in history(child)]
+    assert row["train/epochs_before"] == 1.0  # a mean over the processes
