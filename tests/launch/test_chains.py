@@ -8,20 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from retable.launch import redo
 from retable.launch.dispatch import launch
 from retable.launch.summary import Summary
 from retable.launch.worker import Exit
-from retable.runs import records, starts
+from retable.runs import frozen, records, starts
 from retable.runs.lookup import find
 from retable.runs.record_set import Found
 from retable.runs.records import Status
+from retable.training.tested import tensors_sha256
 from retable.util.errors import UserError
 from support.engine import Bench
 from support.kill import FAULTS
@@ -178,9 +181,36 @@ def test_best_weights_are_those_that_were_tested(fake):
     assert len(start.history) == 3
 
 
+def test_what_another_parent_s_bits_have_begun_is_not_gone_on_with(fake):
+    """The parent is done again, with other bits, while its child is stopped after an epoch."""
+    from retable.launch.worker import perform
+    from support.runs import LAUNCHED
+
+    child = tuned("trainer.max_epochs=3")
+    launch([child.parent])
+    stop = threading.Event()
+    stop.set()
+    frozen.write(child)
+    assert perform(child.folder, LAUNCHED, stop) == Exit.INTERRUPTED
+    assert perform(child.folder, LAUNCHED, stop) == Exit.INTERRUPTED
+    assert newest(child).resumed_from_epoch == 1  # the same bits: it goes on
+    path = checkpoints(child.parent)[-1]
+    content = torch.load(path, weights_only=False)
+    content["state_dict"] = {n: w + 1 for n, w in content["state_dict"].items()}
+    torch.save(content, path)
+    record = record_of(child.parent)
+    (child.parent.folder / "record.json").unlink()
+    other = structs.replace(record, weights_sha256=tensors_sha256(content["state_dict"]))
+    (child.parent.folder / "record.json").write_text(records.dump(other))
+    assert perform(child.folder, LAUNCHED) == Exit.DONE
+    assert record_of(child).resumed_from_epoch is None
+    assert record_of(child).started_from.weights_sha256 == other.weights_sha256
+    after = torch.load(checkpoints(child, 3)[-1], weights_only=False)["state_dict"]
+    assert torch.equal(after["net.0.weight"], content["state_dict"]["net.0.weight"])
+
+
 def test_a_worker_by_itself_refuses_what_cannot_start(fake):
     from retable.launch import worker
-    from retable.runs import frozen
     from support.runs import LAUNCHED
 
     child = tuned()
@@ -190,7 +220,6 @@ def test_a_worker_by_itself_refuses_what_cannot_start(fake):
 
 
 def test_a_job_ends_a_run_that_cannot_start_as_blocked(fake, runs):
-    from retable.runs import frozen
 
     bad, good = tuned(above=["model.fail=raise"]), tuned()
     for run in (bad, good, good.parent):
@@ -230,8 +259,6 @@ def stale(run, *others):
 
 
 def test_what_makes_a_child_stale(fake):
-    from msgspec import structs
-
     child = tuned()
     launch([child])
     assert stale(child, child.parent) == [False]

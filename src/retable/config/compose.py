@@ -136,7 +136,7 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     if named is None:
         config = from_values(values, overrides)
     else:
-        whole = {**values, "start": start.resolved(named, values, overrides, compose)}
+        whole = {**values, "start": start.resolved(named, values, overrides, compose, from_values)}
         config = from_values(whole, overrides)
         start.refuse_silent_differences(config, named, overrides)
     if known is None:

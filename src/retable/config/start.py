@@ -67,7 +67,13 @@ def _may_override(field: str) -> bool:
     return field in SettingConfig.model_fields and is_keyed(SettingConfig, field)
 
 
-def resolved(run: NamedRun, values: Node, overrides: Sequence[str], compose: Compose) -> Node:
+def resolved(
+    run: NamedRun,
+    values: Node,
+    overrides: Sequence[str],
+    compose: Compose,
+    validate: Callable[[Node], RunConfig],
+) -> Node:
     """The value of ``start``: the config of the run that is started from, without its seed.
 
     Args:
@@ -75,6 +81,7 @@ def resolved(run: NamedRun, values: Node, overrides: Sequence[str], compose: Com
         values: composed ones of the run that starts.
         overrides: of the same.
         compose: composes the other one.
+        validate: checks its values, which the two may share.
 
     Raises:
         UserError: where that is not a valid run, or the chain leads back to itself.
@@ -98,6 +105,13 @@ def resolved(run: NamedRun, values: Node, overrides: Sequence[str], compose: Com
     }
     for key in run.same:
         _copy(key, values, content, overrides)
+    if run.same:
+        try:
+            validate({**parent.model_dump(mode="json"), **content})
+        except UserError as error:
+            raise _refusal(
+                "same", f"cannot be shared by {run.experiment}: {error}", overrides
+            ) from None
     return {"run": content}
 
 

@@ -242,7 +242,11 @@ def _execute(
         with multiprocess.Leader(attempt.folder, run.config.device.devices, should_stop) as leader:
             set_threads(run.config.device.threads)
             device = resolved_device(run.config.device.accelerator)
-            identity = identity_of(run, device)
+            begins = starts.read_start(run)
+            identity: dict[str, object] = {**identity_of(run, device)}
+            if begins is not None:
+                # What another start has begun is not gone on with: the parent was done again.
+                identity["start"] = [begins[1].weights_sha256, begins[1].artifacts]
             resume = find_resume(previous, identity, log)
             if resume is not None:
                 attempt.resumed = resume.epoch
@@ -250,7 +254,6 @@ def _execute(
             elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
                 log("starting anew: no earlier checkpoint is whole and of this code and device")
             tracker.start(None if resume is None else resume.path.parents[1])
-            begins = starts.read_start(run)
             if begins is not None:
                 log(f"starting from {begins[1].key[:12]}")
             with leader.together(resume, device) as trainer:
