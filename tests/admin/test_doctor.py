@@ -27,6 +27,19 @@ def test_every_check_that_is_not_ok_has_a_remedy():
         assert check.state == "ok" or check.remedy
 
 
+def test_whether_bf16_pays_off_on_this_processor(monkeypatch):
+    for flags, said in (
+        ({"avx2"}, "neither AVX512-BF16 nor AMX"),
+        ({"avx2", "avx512_bf16"}, "has AVX512-BF16"),
+        ({"avx512_bf16", "amx_bf16"}, "has AVX512-BF16 and AMX"),
+    ):
+        monkeypatch.setattr(doctor, "cpu_flags", lambda flags=flags: frozenset(flags))
+        check = finding("bf16")
+        assert check.state == "ok"
+        assert said in check.finding
+        assert ("bf16-mixed" in check.remedy) == (len(flags) > 1)
+
+
 def test_mirror(monkeypatch, tmp_path):
     assert finding("mirror").state == "missing"
     monkeypatch.setenv("RETABLE_MIRROR", str(tmp_path / "nowhere"))

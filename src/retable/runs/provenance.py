@@ -51,6 +51,11 @@ def cpu_model() -> str:
     return _cpu_facts().get("model name") or platform.processor() or platform.machine()
 
 
+def cpu_flags() -> frozenset[str]:
+    """What the processor can, in the words of the system, such as ``avx512_bf16``."""
+    return frozenset(_cpu_facts().get("flags", "").split())
+
+
 def cpu_id() -> str | None:
     """Generation of the processor and the vector instructions by which libraries choose kernels.
 
@@ -61,7 +66,7 @@ def cpu_id() -> str | None:
     parts = [facts.get(name) for name in ("vendor_id", "cpu family", "model", "stepping")]
     if None in parts:
         return None
-    vector = sorted(f for f in facts.get("flags", "").split() if f.startswith(_VECTOR))
+    vector = sorted(flag for flag in cpu_flags() if flag.startswith(_VECTOR))
     return f"{'-'.join(map(str, parts))} {text_sha256(' '.join(vector))[:8]}"
 
 
