@@ -284,6 +284,37 @@ def test_what_makes_a_child_stale(fake):
     assert np.array_equal(Found.of({}).stale(child, [0, 1]), [False, False])
 
 
+def test_what_is_stale_is_done_again_parents_first(fake, runs):
+    child = tuned()
+    launch([child])
+    before = record_of(child).substance()
+    for run in (child.parent, child):
+        path = run.folder / "record.json"
+        old = records.dump(structs.replace(record_of(run), fingerprint="0" * 64))
+        path.unlink()
+        path.write_text(old)
+    assert stale(child, child.parent) == [True]
+    fake.log.clear()
+    summary, failed = redo.redo([child, child.parent], lambda some, _: launch(some))
+    assert (summary.done, failed) == (2, [])
+    assert [run.key for run in fake.log] == [child.parent.key, child.key]
+    assert stale(child, child.parent) == [False]
+    assert record_of(child).substance() == before
+    assert not (runs / "_again").exists()
+    # A child that is stale by its parent alone is done from that one's new weights.
+    path = child.folder / "record.json"
+    other = structs.replace(record_of(child).started_from, weights_sha256="0" * 64)
+    earlier = {"started": "2026-01-01T00:00:00+00:00", "started_from": other}
+    old = records.dump(structs.replace(record_of(child), **earlier))
+    path.unlink()
+    path.write_text(old)
+    assert stale(child, child.parent) == [True]
+    fake.log.clear()
+    summary, failed = redo.redo([child], lambda some, _: launch(some))
+    assert (summary.done, failed, len(fake.log)) == (1, [], 1)
+    assert stale(child, child.parent) == [False]
+
+
 def test_a_child_is_verified_from_its_parent_s_weights(fake, runs):
     child = tuned()
     launch([child])
