@@ -56,7 +56,7 @@ def test_artefacts_are_read_back_and_checked(fake):
     assert int(start.artifacts["average"]["count"]) == 2
     file = child.parent.folder / "attempts/1/artifacts/average.safetensors"
     file.write_bytes(file.read_bytes()[:-4] + b"\x00\x01\x02\x03")
-    with pytest.raises(UserError, match="is not what was recorded"):
+    with pytest.raises(UserError, match="are not the recorded ones"):
         starts.read_start(child)
     file.unlink()
     assert "whose weights are not here" in starts.obstacle(child)
@@ -177,6 +177,18 @@ def test_a_child_is_verified_from_its_parent_s_weights(fake, runs):
     assert [run.key for run in fake.log] == [child.parent.key, child.key]
     assert not (child.parent.folder / "attempts").exists()
     assert not (runs / "_verify").exists()
+
+
+def test_what_a_module_says_before_there_are_artefacts_is_no_refusal(monkeypatch):
+    from retable.papers.digits.tuned import Tuned
+
+    from retable.launch import preflight
+
+    def take_start(self, start):
+        raise ValueError(f"model.hidden: needs masks, not {sorted(start.artifacts)}")
+
+    monkeypatch.setattr(Tuned, "take_start", take_start)
+    assert preflight.first_refusal([tuned().config.model_dump(mode="json")]) is None
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_restored_it_is_started_from_as_if_it_had_been_done_here(grid, runs, fak
     assert [file.read_bytes() for file in published(grid)] == before
 
 
-def test_what_is_large_or_not_needed_is_left_out(grid, fake, monkeypatch):
+def test_what_is_large_or_not_needed_is_left_out(grid, fake, monkeypatch, capsys):
     launch(list(grid.runs()))
     publish.publish(grid)
     size = max(file.stat().st_size for file in published(grid))
@@ -98,6 +98,7 @@ def test_what_is_large_or_not_needed_is_left_out(grid, fake, monkeypatch):
     monkeypatch.setattr(published_starts, "MAX_ALL_BYTES", size + 10)
     publish.publish(grid)
     assert len(published(grid)) == 1
+    assert capsys.readouterr().err.count("is too large to be published") == 1
     monkeypatch.setattr(published_starts, "MAX_BYTES", size - 10)
     publish.publish(grid)
     assert not published_starts.folder_of(NAME, "smoke").exists()

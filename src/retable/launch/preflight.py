@@ -54,6 +54,9 @@ def first_refusal(configs: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
 def _take_start(module: PaperModule, config: dict[str, Any]) -> None:
     """Try whether the module takes the weights of the run that it will start from.
 
+    Only what torch says of them is heard: artefacts and history are not known before that run is
+    done, and what a module says without them is no refusal.
+
     Raises:
         UserError: where names or shapes do not fit.
     """
@@ -62,13 +65,13 @@ def _take_start(module: PaperModule, config: dict[str, Any]) -> None:
     state, own = parent.state_dict(), module.state_dict()
     try:
         module.take_start(Start(state))
-    except RuntimeError as error:
-        if misfit := _misfit(state, own):
+    except Exception as error:
+        loading = str(error).startswith("Error(s) in loading state_dict")
+        if loading and (misfit := _misfit(state, own)):
             raise UserError(
                 f"start.run: {type(module).__name__} cannot take the weights of"
                 f" {above['experiment'] or above['paper']} ({type(parent).__name__}): {misfit}"
             ) from error
-        raise
 
 
 def _misfit(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retable.launch.dispatch import warn
 from retable.report import markdown, results_index
 from retable.report.svg import curves
 from retable.runs import published_records, published_starts, records, start_files, starts
@@ -117,7 +118,8 @@ def _keep_starts(grid: Grid, found: Mapping[str, records.Record]) -> None:
                 if starts.is_recorded(start, found[key]):
                     yield key, start
 
-    published_starts.write(grid.name, grid.protocol, left())
+    for key in published_starts.write(grid.name, grid.protocol, left()):
+        warn(f"{above[key].label}: what it leaves for other runs is too large to be published")
 
 
 def rewrite(paper: str, protocol: str) -> list[Table]:
