@@ -86,18 +86,19 @@ def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, s
         assert "/runs/digits/" in page.url
 
 
+SHOWS_FOCUS = """() => {
+  const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
+  return parseFloat(style.outlineWidth) >= 2 && style.outlineStyle !== "none"
+    && box.bottom > 0 && box.top < innerHeight;
+}"""
+
+
 def tab_to(page, wanted: str, limit: int = 60) -> int:
     """Press Tab until the element has the focus; returns how often."""
     for count in range(1, limit):
         page.keyboard.press("Tab")
         if page.evaluate("(wanted) => document.activeElement.matches(wanted)", wanted):
-            visible = page.evaluate(
-                "() => { const e = document.activeElement, s = getComputedStyle(e);"
-                " const b = e.getBoundingClientRect();"
-                " return parseFloat(s.outlineWidth) >= 2 && s.outlineStyle !== 'none'"
-                " && b.bottom > 0 && b.top < innerHeight }"
-            )
-            assert visible, f"{wanted} has the focus and does not show it"
+            page.wait_for_function(SHOWS_FOCUS)  # once what moves the page has settled
             return count
     raise AssertionError(f"{wanted} cannot be reached by keyboard")
 
