@@ -53,6 +53,8 @@ OTHER: dict[str, Any] = {
     "model": {"_target_": "a.C"},
     "start": {"run": ABOVE},
     "start.run": ABOVE,
+    "start.file": "weights/other.pt",
+    "start.sha256": "1" * 64,
     "callbacks": {"stop": {"_target_": "a.E"}},
     "best_epoch": None,
     "tested": {"a": {"epoch": "best"}},
@@ -152,8 +154,12 @@ def test_what_is_keyed_is_pinned():
         "cluster",
         "progress",
         "trainer",
+        "start",
     }
-    assert {p for p in unkeyed if p.startswith("trainer")} == {"trainer.checkpoint_every_n_epochs"}
+    assert {p for p in unkeyed if p.startswith(("trainer", "start"))} == {
+        "trainer.checkpoint_every_n_epochs",
+        "start.file",
+    }
 
 
 def test_a_field_that_declares_nothing_is_refused():
@@ -169,7 +175,11 @@ def test_keyed_fields_change_the_key_and_unkeyed_do_not(place):
     if place in ONLY_ONE_VALUE:
         return
     model, name = next((m, n) for m, n, p in fields() if p == place)
-    changed = run_key(config(**{place: OTHER[place]})) != run_key(config())
+    # Neither of these two is there without the other.
+    file = {"start": {"file": "weights/a.pt", "sha256": "0" * 64}}
+    before = file if place in {"start.file", "start.sha256"} else {}
+    key = run_key(config(**before))
+    changed = run_key(config(**{**before, place: OTHER[place]})) != key
     assert changed == is_keyed(model, name)
 
 

@@ -19,7 +19,18 @@ from pydantic import (
     model_validator,
 )
 
-from retable.config.types import Folder, Line, Option, PaperName, Project, Seed, Slug, Word
+from retable.config.types import (
+    Folder,
+    Line,
+    Option,
+    PaperName,
+    Project,
+    Seed,
+    Sha256,
+    Slug,
+    WeightsFile,
+    Word,
+)
 from retable.util import paths
 from retable.util.errors import UserError
 
@@ -160,14 +171,29 @@ class ClusterConfig(Section):
 
 
 class StartConfig(Section):
-    """Where the run begins: with what another one has left.
+    """Where the run begins: with what another one has left, or with the weights of a file.
 
     A file of an experiment names that run (``experiment`` and ``overrides``,
     :mod:`retable.config.start`); here it stands by value, so that the key has all of it and a
-    frozen run can be traced back without the files that it was composed from.
+    frozen run can be traced back without the files that it was composed from. Of a file of weights
+    the key has the checksum: where it lies says nothing of what is in it.
     """
 
-    run: SettingConfig = keyed(REQUIRED, "the run that is started from; it has the same seed")
+    run: SettingConfig | None = keyed(None, "run that is started from; it has the same seed")
+    file: WeightsFile | None = unkeyed(
+        None, "file of weights: below the mirror, hub:... or torchvision:..."
+    )
+    sha256: Sha256 | None = keyed(None, "checksum of that file")
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> StartConfig:
+        if self.file is not None and self.sha256 is None:
+            raise ValueError(f"needs sha256, the checksum of {self.file} (sha256sum prints it)")
+        if self.sha256 is not None and self.file is None:
+            raise ValueError("needs file, of which sha256 is the checksum")
+        if (self.run is None) == (self.file is None):
+            raise ValueError("is either {run: ...} or {file: ..., sha256: ...}")
+        return self
 
 
 class SettingConfig(Section):
@@ -177,7 +203,7 @@ class SettingConfig(Section):
     experiment: str | None = unkeyed(None, "name of the experiment's config")
     protocol: Slug = unkeyed("custom", "paper, reduced, smoke or one that the paper declares")
     stages: list[Literal["fit", "test"]] = keyed(["fit", "test"], "what the run does, in order")
-    start: StartConfig | None = keyed(None, "run whose weights and artefacts this one begins with")
+    start: StartConfig | None = keyed(None, "run or file whose weights this one begins with")
     data: Node = keyed(REQUIRED, "the data module to build")
     model: Node = keyed(REQUIRED, "the paper module to build")
     trainer: TrainerConfig = keyed(TrainerConfig(), "options of the Trainer")

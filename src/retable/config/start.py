@@ -34,6 +34,8 @@ class NamedRun(Section):
 
 class _NamedStart(Section):
     run: NamedRun
+    file: None = None
+    sha256: None = None
 
 
 class _Written(Section):
@@ -44,13 +46,19 @@ _above: ContextVar[tuple[tuple[str, ...], ...]] = ContextVar("above", default=()
 
 
 def named(values: Node, overrides: Sequence[str]) -> NamedRun | None:
-    """The run that composed values name as their start, if any.
+    """The run that composed values name as their start, if any; a file is none.
 
     Raises:
         UserError: where ``start`` is not what it has to be.
     """
-    if values.get("start") is None:
-        return None
+    given = values.get("start")
+    if given is None or (isinstance(given, dict) and given.get("run") is None):
+        return None  # what a file of weights has to be is in the schema
+    if isinstance(given, dict) and given.get("file") is not None:
+        raise UserError(
+            "start.file: names a file beside start.run; a run starts from one of both"
+            f" (start.run=null takes the other away){place(['start', 'file'], overrides)}"
+        )
     try:
         run = _Written.model_validate({"start": values["start"]}).start.run
     except ValidationError as error:
@@ -160,6 +168,7 @@ def refuse_silent_differences(config: RunConfig, run: NamedRun, overrides: Seque
         UserError: naming the keys.
     """
     assert config.start is not None
+    assert config.start.run is not None
     different = dict(_differences(config.start.run.data, config.data, "data"))
     meant = {key for key in different if any(_is_in(key, part) for part in run.differs)}
     for part in run.differs:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import keyword
+import re
 from functools import cache
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from retable.util.errors import nearest
 from retable.util.paths import PACKAGE
 
 MAX_WORD = 64
+WEIGHTS_FROM = ("hub", "torchvision")
+"""Where files of weights come from that are named ``FROM:NAME``."""
 
 
 def _slug(value: str) -> str:
@@ -67,6 +71,26 @@ def _option(value: str) -> str:
     return value
 
 
+def _sha256(value: str) -> str:
+    if len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError("must be a SHA-256: 64 of 0-9 and a-f, as sha256sum prints it")
+    return value
+
+
+def _weights_file(value: str) -> str:
+    scheme, colon, name = _line(value).partition(":")
+    parts = (name if colon else value).split("@")[0].split("/")
+    if colon and scheme not in WEIGHTS_FROM:
+        raise ValueError(f"is from '{scheme}:'{nearest(scheme, WEIGHTS_FROM)}, or a plain path")
+    if "" in parts or ".." in parts or "." in parts:
+        raise ValueError("must be a path below the mirror, without .., . and a leading /")
+    if scheme == "hub" and colon and len(parts) < 3:
+        raise ValueError("must be hub:OWNER/REPOSITORY/FILE, and @REVISION where it is not main")
+    if scheme == "torchvision" and colon and not re.fullmatch(r"\w+_Weights\.\w+", name):
+        raise ValueError("must be torchvision:NAME_Weights.VERSION, as torchvision lists them")
+    return value
+
+
 Slug = Annotated[str, AfterValidator(_slug)]
 PaperName = Annotated[str, AfterValidator(_paper)]
 Line = Annotated[str, AfterValidator(_line)]
@@ -74,4 +98,6 @@ Word = Annotated[str, AfterValidator(_word)]
 Project = Annotated[str, AfterValidator(_project)]
 Option = Annotated[str, AfterValidator(_option)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+WeightsFile = Annotated[str, AfterValidator(_weights_file)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -101,7 +101,9 @@ def launch(
         )
     elif todo:
         from retable.launch import local  # imports much that a finished table does not need
+        from retable.launch.prepare import fetch_weights
 
+        fetch_weights(todo, _say)
         local.launch(todo, summary, name)
     return summary
 

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retable.config.schema import PathsConfig, StartConfig
 from retable.papers.base import PaperModule
+from retable.runs import weight_files
 from retable.training.execute import build
 from retable.training.start import Start
 from retable.util.errors import UserError, brief, nearest
@@ -22,6 +24,10 @@ from retable.util.errors import UserError, brief, nearest
 BUDGET_S = 10.0
 """Settings that are not built by then are left to their runs."""
 
+_HINTS = {
+    "start.run": "give both the same options (start.run.same)",
+    "start.file": "rename them in its take_start",
+}
 _KEYS = ("model.", "data.")
 _OPTIMIZERS = str(Path(torch.optim.__file__).parent)
 
@@ -52,26 +58,41 @@ def first_refusal(configs: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
 
 
 def _take_start(module: PaperModule, config: dict[str, Any]) -> None:
-    """Try whether the module takes the weights of the run that it will start from.
+    """Try whether the module takes the weights of the run or file that it will start from.
 
-    Only what torch says of them is heard: artefacts and history are not known before that run is
-    done, and what a module says without them is no refusal.
+    Of a run only what torch says of them is heard: artefacts and history are not known before it is
+    done, and what a module says without them is no refusal. Of a file all is known.
 
     Raises:
         UserError: where names or shapes do not fit.
     """
-    above = config["start"]["run"]
-    _, parent = build({**config, **above})
-    state, own = parent.state_dict(), module.state_dict()
+    key, state, whose = _begun_with(config)
+    own = module.state_dict()
     try:
         module.take_start(Start(state))
     except Exception as error:
         loading = str(error).startswith("Error(s) in loading state_dict")
-        if loading and (misfit := _misfit(state, own)):
+        misfit = _misfit(state, own) if loading else ""
+        if misfit:
+            misfit += f"; {_HINTS[key]}, or let it take what fits: see docs/chains.md"
+        elif key == "start.file":
+            misfit = brief(f"{type(error).__name__}: {error}")
+        if misfit:
             raise UserError(
-                f"start.run: {type(module).__name__} cannot take the weights of"
-                f" {above['experiment'] or above['paper']} ({type(parent).__name__}): {misfit}"
+                f"{key}: {type(module).__name__} cannot take the weights of {whose}: {misfit}"
             ) from error
+
+
+def _begun_with(config: dict[str, Any]) -> tuple[str, dict[str, Tensor], str]:
+    """What names a start, weights of the shape that it will have, and whose they are."""
+    above = config["start"]["run"]
+    if above is None:
+        start = StartConfig.model_validate(config["start"])
+        file = weight_files.have(start, PathsConfig.model_validate(config["paths"]))
+        return "start.file", weight_files.read(file), str(start.file)
+    _, parent = build({**config, **above})
+    whose = f"{above['experiment'] or above['paper']} ({type(parent).__name__})"
+    return "start.run", parent.state_dict(), whose
 
 
 def _misfit(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
@@ -85,12 +106,7 @@ def _misfit(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
     unused = [f"{name} has no place here{nearest(name, own)}" for name in state if name not in own]
     found = [*shapes, *missing, *unused]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return (
-        f"{found[0]}{more}; give both the same options (start.run.same), or let it take a part: see"
-        " docs/chains.md"
-        if found
-        else ""
-    )
+    return f"{found[0]}{more}" if found else ""
 
 
 def _refused(error: Exception) -> str | None:

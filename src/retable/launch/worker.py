@@ -255,7 +255,7 @@ def _execute(
                 log("starting anew: no earlier checkpoint is whole and of this code and device")
             tracker.start(None if resume is None else resume.path.parents[1])
             if begins is not None:
-                log(f"starting from {begins[1].key[:12]}")
+                log(f"starting from {begins[1].shown}")
             with leader.together(resume, device) as trainer:
                 context = runner.Context(
                     attempt.folder,

@@ -200,7 +200,7 @@ class Explanation:
             line += f", {run['device']}, {commit}{dirty}, {run['started'][:10]}"
             line += ", stale" if run["stale"] else ""
             began = self.records[run["key"]].started_from
-            line += f", started from {began.key[:12]}" if began is not None else ""
+            line += f", started from {began.shown}" if began is not None else ""
             line += f", pulled from {run['pulled']}" if run["pulled"] else ""
             if self.cell.raw and run["value"] is not None:
                 line += f", enters the mean as {run['value']:.6g}"

@@ -13,7 +13,6 @@ from retable.runs.frozen import FrozenRun
 from retable.tables import spec as specs
 from retable.tables.spec import TableSpec
 from retable.util import paths
-from retable.util.text import short_key
 
 _MAX_STEPS = 12
 """Values of one metric that are listed one by one."""
@@ -105,7 +104,7 @@ def run_text(run: FrozenRun) -> str:
     lines.append(f"status: {record.status.value} (attempt {record.attempt}, {record.wall_s:g} s)")
     if record.started_from is not None:
         above = run.parent
-        name = above.label if above is not None else short_key(record.started_from.key)
+        name = above.label if above is not None else record.started_from.shown
         lines.append(f"started from: {name}")
     if record.error:
         lines.append(f"error: {record.error.splitlines()[0]}")

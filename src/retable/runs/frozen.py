@@ -64,7 +64,7 @@ class FrozenRun:
     def parent(self) -> FrozenRun | None:
         """The run that it starts from: of the same seed, below the same folder of all runs."""
         start = self.config.start
-        if start is None:
+        if start is None or start.run is None:
             return None
         if not self._starts:
             machine = {name: getattr(self.config, name) for name in _SHARED}
@@ -217,11 +217,10 @@ def recorded(config: RunConfig) -> dict[str, Any]:
     """Part of a config that a record keeps: all keyed fields; no directories, no machine facts."""
     whole = config.model_dump(mode="json")
     kept = {name: whole[name] for name in RunConfig.model_fields if is_keyed(RunConfig, name)}
-    start = kept["start"]
-    while start is not None:
+    above = kept
+    while (start := above["start"]) is not None and (above := start["run"]) is not None:
         for name in ("device", "resources"):
-            del start["run"][name]
-        start = start["run"]["start"]
+            del above[name]
     return kept
 
 

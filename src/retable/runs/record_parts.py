@@ -46,17 +46,24 @@ class Provenance(
 class StartedFrom(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
 ):
-    """What a run began with, as the record of the run it started from said.
+    """What a run began with: as the record of the run it started from said, or read from a file.
 
     Attributes:
-        key: of that run.
-        weights_sha256: of its weights; None for a method without any.
-        artifacts: arrays that it had left: name, SHA-256.
+        key: of that run; None for a file.
+        file: as the config names it; None for a run.
+        weights_sha256: of the weights by name; None for a method without any.
+        artifacts: arrays that the run had left: name, SHA-256.
     """
 
-    key: str
+    key: str | None = None
+    file: str | None = None
     weights_sha256: str | None = None
     artifacts: dict[str, str] = {}
+
+    @property
+    def shown(self) -> str:
+        """The run or the file, for people."""
+        return self.file or (self.key or "")[:12]
 
 
 class Blessing(

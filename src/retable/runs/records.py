@@ -75,7 +75,7 @@ class Record(
         artifacts: arrays that the run left: name, SHA-256 of what the file holds.
         validation: ``val/...`` of the epoch that was tested; what a choice may go by.
         blessings: a history of the code, which grows outside of the 20 kB.
-        started_from: what it began with, where it starts from another run.
+        started_from: what it began with, where it starts from another run or a file.
         pulled: entity/project/id in W&B, where it was not run here.
     """
 

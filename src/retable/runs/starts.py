@@ -1,7 +1,7 @@
 """What a run begins with where it starts from another one: weights, artefacts and history of that.
 
 The other run's record is the truth: it says whether there is anything to begin with, and which
-weights these have to be.
+weights these have to be. Of a file of weights the config has the checksum.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def read_start(run: FrozenRun) -> tuple[Start, StartedFrom] | None:
     Raises:
         UserError: where it is not there, or is not what was recorded.
     """
+    if run.config.start is not None and run.config.start.file is not None:
+        return _read_file(run)
     parent = find_parent(run)
     if parent is None:
         return None
@@ -90,6 +92,17 @@ def read_start(run: FrozenRun) -> tuple[Start, StartedFrom] | None:
     return left_by(parent, record), StartedFrom(
         key=record.key, weights_sha256=record.weights_sha256, artifacts=record.artifacts
     )
+
+
+def _read_file(run: FrozenRun) -> tuple[Start, StartedFrom]:
+    from retable.runs import weight_files
+    from retable.training.start import Start
+    from retable.training.tested import tensors_sha256
+
+    named = run.config.start
+    assert named is not None
+    weights = weight_files.read(weight_files.have(named, run.config.paths))
+    return Start(weights), StartedFrom(file=named.file, weights_sha256=tensors_sha256(weights))
 
 
 def left_by(run: FrozenRun, record: Record) -> Start:

@@ -61,6 +61,8 @@ def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
     }
     if (parent := run.parent) is not None:
         about["started_from"] = parent.key
+    elif run.config.start is not None:
+        about["started_from"] = run.config.start.file
     return _clean({**recorded(run.config), ABOUT: about})
 
 

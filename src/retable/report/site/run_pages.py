@@ -136,6 +136,9 @@ def _chain(
     found: list[dict[str, str]] = []
     began = record.started_from
     while began is not None:
+        if began.key is None:
+            found.insert(0, {"key": began.shown, "name": "", "page": ""})
+            break
         above = runs[began.key].record if began.key in runs else None
         name = "" if above is None else above.experiment or above.paper
         page = "" if above is None else f"runs/{page_of(above, shorts[began.key])}.html"
