@@ -89,6 +89,9 @@ def test_a_child_is_stale_by_its_parent(grid):
         left(run)
     left(other, started_from=StartedFrom(key=parent.key, weights_sha256="b" * 64))
     assert states(grid)[:3] == [State.DONE, State.DONE, State.STALE]
+    assert f"has changed, retable retry {grid.name} --stale does them again" in (
+        progress_of(grid).as_text()
+    )
     path = parent.folder / "record.json"
     record = records.read(path)
     path.unlink()

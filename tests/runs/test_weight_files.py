@@ -72,8 +72,8 @@ def test_torchvision_s_names_are_known(name):
 @pytest.mark.parametrize(
     ("start", "said"),
     [
-        ("{file: a/b.pt}", "start: needs sha256, the checksum of a/b.pt (sha256sum prints it)"),
-        ("{sha256: %s}" % ("0" * 64), "start: needs file, of which sha256 is the checksum"),
+        ("{file: a/b.pt}", "start: needs the file's sha256 (sha256sum prints it)"),
+        ("{sha256: %s}" % ("0" * 64), "start: is either {run: ...} or {file: ..., sha256: ...}"),
         ("{}", "start: is either {run: ...} or {file: ..., sha256: ...}"),
         ("{fil: a/b.pt}", "start.fil: unknown key; did you mean 'file'?"),
         ("{file: a/b.pt, sha256: abc}", "start.sha256: 'abc' must be a SHA-256: 64 of 0-9 and a-f"),

@@ -216,6 +216,10 @@ def test_runs_that_others_start_from_come_before_them_and_are_counted_once(table
     assert next((s.key, seeds) for s, seeds in grid.settings()) == (above.key, [0, 1])
     assert grid.only_started_from() == {"digits/smoke": [above.key, runs[3].key]}
     assert plan("digits/accuracy").only_started_from() == {}
+    for override in ("start=null", "++start.run.same=[data]"):
+        with pytest.raises(UserError) as caught:
+            plan(name, "smoke", overrides=[override])
+        assert f"override '{override}': would change what {name} runs" in str(caught.value)
     # A row that changes data reaches one end of the chain only.
     changed = table(
         ("smoke: digits/smoke}", "smoke: digits/tuned}"),

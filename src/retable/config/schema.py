@@ -129,9 +129,7 @@ class LoggerConfig(Section):
     mode: Literal["online", "offline", "auto"] = unkeyed(
         "auto", "auto: offline where there is no login or no network"
     )
-    wait_s: PositiveFloat = unkeyed(
-        30.0, "seconds that a run which has its result waits for W&B at most"
-    )
+    wait_s: PositiveFloat = unkeyed(30.0, "seconds a run with its result waits for W&B at most")
 
 
 class LauncherConfig(Section):
@@ -173,10 +171,9 @@ class ClusterConfig(Section):
 class StartConfig(Section):
     """Where the run begins: with what another one has left, or with the weights of a file.
 
-    A file of an experiment names that run (``experiment`` and ``overrides``,
-    :mod:`retable.config.start`); here it stands by value, so that the key has all of it and a
-    frozen run can be traced back without the files that it was composed from. Of a file of weights
-    the key has the checksum: where it lies says nothing of what is in it.
+    An experiment names that run (:mod:`retable.config.start`); here it stands by value, so that the
+    key has all of it and a frozen run needs no files that it was composed from. Of weights the key
+    has the checksum: where they lie says nothing of what they are.
     """
 
     run: SettingConfig | None = keyed(None, "run that is started from; it has the same seed")
@@ -186,13 +183,11 @@ class StartConfig(Section):
     sha256: Sha256 | None = keyed(None, "checksum of that file")
 
     @model_validator(mode="after")
-    def _is_one_of_both(self) -> StartConfig:
-        if self.file is not None and self.sha256 is None:
-            raise ValueError(f"needs sha256, the checksum of {self.file} (sha256sum prints it)")
-        if self.sha256 is not None and self.file is None:
-            raise ValueError("needs file, of which sha256 is the checksum")
+    def _is_one_of_both(self) -> Self:
         if (self.run is None) == (self.file is None):
             raise ValueError("is either {run: ...} or {file: ..., sha256: ...}")
+        if (self.file is None) != (self.sha256 is None):
+            raise ValueError("needs the file's sha256 (sha256sum prints it), and nothing else does")
         return self
 
 

@@ -40,6 +40,8 @@ _REFUSED = (
     "pytorch_lightning.callbacks.prediction_writer.",
 )
 _FUNCTIONS = ("torchvision.models.",)
+_DOWNLOADED = ("weights", "weights_backbone", "pretrained")
+"""Arguments of those that would fetch trained weights."""
 _HYDRA_KEYS = {"_target_", "_partial_"}
 _NAMES: dict[str, Any] = {
     **{t.__name__: t for t in (int, float, bool, str, list, dict, tuple)},
@@ -101,6 +103,11 @@ def check(
     sig = signatures.signature(found)
     arguments = {key: value for key, value in node.items() if key not in _HYDRA_KEYS}
     for name in arguments:
+        if target.startswith(_FUNCTIONS) and name in _DOWNLOADED and arguments[name] is not None:
+            raise UserError(
+                f"{where}.{name}: would be downloaded by every run, whichever they are by then;"
+                " name them with their checksum: start={file: 'torchvision:...', sha256: ...}"
+            )
         if name in provided:
             raise UserError(f"{where}.{name}: is given by retable itself, leave it out")
         if name not in sig.parameters and not sig.takes_any:

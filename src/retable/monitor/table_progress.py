@@ -70,6 +70,9 @@ class TableProgress:
         ]
         if self.runs[State.STALE]:
             lines.append(f"stale: retable refresh {self.grid.name} tells whether the edits matter")
+            if any(setting.parent is not None for setting, _ in self.grid.settings()):
+                again = f"retable retry {self.grid.name} --stale"
+                lines.append(f"    where what they start from has changed, {again} does them again")
         lines += [
             f"    {name}, which others start from: {states_text(count)}"
             for name, count in self.above.items()

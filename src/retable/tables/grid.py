@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -305,16 +306,23 @@ def _freeze(
         raise UserError(f"{name}, row {cell[0]}, column {cell[1]}: {error}") from None
     if not overrides:
         return plain
+    for text in overrides:  # of a run without a start it is an error of another kind
+        if re.match(r"[+~]*start\b", text):
+            raise _fixed(name, text)
     run = freeze(compose([*own, f"seed={seed}", *overrides]))
     if run.key != plain.key:
         launching = [text for text in overrides if of_launch(text)]  # they need each other
         for text in overrides:
             if freeze(compose([*own, f"seed={seed}", *launching, text])).key != plain.key:
-                raise UserError(
-                    f"override '{text}': would change what {name} runs, which its file fixes;"
-                    " use `retable train -m` for other settings"
-                )
+                raise _fixed(name, text)
     return run
+
+
+def _fixed(name: str, override: str) -> UserError:
+    return UserError(
+        f"override '{override}': would change what {name} runs, which its file fixes;"
+        " use `retable train -m` for other settings"
+    )
 
 
 def _refuse_twins(name: str, spec: TableSpec, cells: dict[tuple[str, str], CellPlan]) -> None:
