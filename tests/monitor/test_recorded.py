@@ -83,6 +83,24 @@ def test_what_waits_for_a_run_in_trouble_is_blocked(grid):
     assert states(grid)[:3] == [State.FAILED, State.DONE, State.BLOCKED]
 
 
+def test_a_plan_tells_of_parents_of_which_only_the_record_is_here(grid):
+    parents = [run for run in grid.runs() if run.config.start is None]
+    for run in parents:
+        left(run)
+    progress = progress_of(grid)
+    assert list(progress.without_weights) == parents
+    assert progress.as_json()["without_weights"] == [run.key for run in parents]
+    assert "of these 2 done without their weights being here: `retable verify digits/" in (
+        progress.as_text()
+    )
+    (parents[0].folder / "attempts/1").mkdir(parents=True, exist_ok=True)
+    (parents[0].folder / "attempts/1/start.safetensors").touch()
+    assert list(progress_of(grid).without_weights) == parents[1:]
+    for run in grid.runs():
+        left(run)
+    assert not progress_of(grid).without_weights  # nothing is to start from it any more
+
+
 def test_a_child_is_stale_by_its_parent(grid):
     parent, child, other = [run for run in grid.runs() if run.config.seed == 0]
     for run in (parent, child):

@@ -59,6 +59,7 @@ def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):
         "expected_s": 3 * 150.0 / 2,
         "workers": 2,
         "started_from": [],
+        "without_weights": [],
         "cells": cells,
     }
 

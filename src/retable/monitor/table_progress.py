@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from retable.launch.checks import workers_of
 from retable.launch.dispatch import warn
 from retable.monitor import recorded
 from retable.monitor.state import RECORDED, State, states_json, states_text
+from retable.runs import starts
+from retable.runs.frozen import FrozenRun
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
@@ -30,6 +33,8 @@ class TableProgress:
         runs: the same over all runs, each once.
         expected_s: wall-clock seconds for what is to do; None where no record tells.
         workers: runs at once that ``expected_s`` assumes.
+        without_weights: done runs that others are still to start from, of which only the record is
+            here.
     """
 
     grid: Grid
@@ -38,6 +43,7 @@ class TableProgress:
     runs: Counter[State]
     expected_s: float | None
     workers: int
+    without_weights: Sequence[FrozenRun] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -51,6 +57,7 @@ class TableProgress:
                 {"experiment": name, **states_json(count, RECORDED)}
                 for name, count in self.above.items()
             ],
+            "without_weights": [run.key for run in self.without_weights],
             "cells": [
                 {"row": row, "column": column, **states_json(count, RECORDED)}
                 for (row, column), count in self.cells.items()
@@ -77,6 +84,12 @@ class TableProgress:
             f"    {name}, which others start from: {states_text(count)}"
             for name, count in self.above.items()
         ]
+        if self.without_weights:
+            run = self.without_weights[0]
+            lines.append(
+                f"    of these {len(self.without_weights)} done without their weights being here:"
+                f" `retable verify {run.config.paper}/{run.key[:12]} --replace` makes them again"
+            )
         groups: dict[tuple[str, str], list[str]] = {}
         for (row, column), count in self.cells.items():
             state = states_text(count)
@@ -108,4 +121,18 @@ def progress_of(grid: Grid) -> TableProgress:
     some = next(iter(grid.cells.values()), None)
     workers = workers_of(some.setting) if some else 1
     expected = eta.left(recorded.seconds(grid, found), waiting, workers)
-    return TableProgress(grid, cells, above, Counter(states.values()), expected, workers)
+    gone = _without_weights(grid, states)
+    return TableProgress(grid, cells, above, Counter(states.values()), expected, workers, gone)
+
+
+def _without_weights(grid: Grid, states: Mapping[str, State]) -> list[FrozenRun]:
+    """Done runs that others are still to start from, and of which no weights are here."""
+    found: dict[str, FrozenRun] = {}
+    for setting, seeds in grid.settings():
+        if setting.parent is None:
+            continue
+        for seed, key in zip(seeds, setting.keys(seeds), strict=True):
+            above = setting.with_seed(seed).parent if states[key] is State.TODO else None
+            if above is not None and states.get(above.key) is State.DONE:
+                found[above.key] = above
+    return [run for run in found.values() if not starts.is_ready(run)]
