@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -195,6 +197,15 @@ def test_train_multirun_one_run_and_exit_codes(here):
     assert "status: done" in done.stdout
     assert "test/accuracy = " in done.stdout
     assert "0 run, 1 already done" in done.stderr
+    assert "stale" not in done.stdout + done.stderr
+    [folder] = re.findall(r"^folder: (.+)$", done.stdout, re.MULTILINE)
+    record = Path(folder) / "record.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "fingerprint": "0" * 64}))
+    stale = here.call("train", *args, "model.fail=no")
+    again = f"retable verify {Path(folder).name[:8]} --replace does it again"
+    assert f"stale: computed by other code than is here now; {again}" in stale.stdout
+    assert "1 of those already done is stale" in stale.stderr
     assert {p.name for p in here.base.iterdir()} <= {"extra", "runs", "cache", "home"}
 
 

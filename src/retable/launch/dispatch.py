@@ -73,6 +73,7 @@ def launch(
             continue
         summary.skipped += 1
         assert record is not None
+        summary.stale += record.fingerprint != run.fingerprint
         if record.status is Status.DONE:
             took.setdefault(run.setting_key, []).append(record.wall_s)
         lost = broken or not (run.folder / records.RUN_RECORD).exists()

@@ -20,7 +20,8 @@ class Summary:
 
     ``failed`` holds each failed run with the first line of its error, ``blocked`` those that could
     not start from another run, and why. On a cluster, ``queued`` were submitted now and
-    ``already`` are being seen to by others.
+    ``already`` are being seen to by others. ``stale`` of those that were done already were done by
+    other code than is here now.
     """
 
     done: int = 0
@@ -33,6 +34,7 @@ class Summary:
     stopped: bool = False
     queued: int = 0
     already: int = 0
+    stale: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, parts: Sequence[Summary]) -> Summary:
@@ -48,6 +50,7 @@ class Summary:
             stopped=any(p.stopped for p in parts),
             queued=sum(p.queued for p in parts),
             already=sum(p.already for p in parts),
+            stale=sum(p.stale for p in parts),
         )
 
     @property

@@ -13,6 +13,7 @@ from retable.runs.frozen import FrozenRun
 from retable.tables import spec as specs
 from retable.tables.spec import TableSpec
 from retable.util import paths
+from retable.util.text import short_key
 
 _MAX_STEPS = 12
 """Values of one metric that are listed one by one."""
@@ -102,6 +103,9 @@ def run_text(run: FrozenRun) -> str:
     if record is None:
         return "\n".join([*lines, "no record"])
     lines.append(f"status: {record.status.value} (attempt {record.attempt}, {record.wall_s:g} s)")
+    if record.fingerprint != run.fingerprint:
+        again = f"retable verify {short_key(run.key)} --replace"
+        lines.append(f"stale: computed by other code than is here now; {again} does it again")
     if record.started_from is not None:
         above = run.parent
         name = above.label if above is not None else record.started_from.shown
@@ -141,6 +145,11 @@ def summary_text(summary: Summary) -> str:
         if count:
             parts.append(f"{count} {word}")
     lines = [", ".join(parts)]
+    if summary.stale:
+        lines.append(
+            f"{summary.stale} of those already done {'is' if summary.stale == 1 else 'are'} stale:"
+            " computed by other code than is here now"
+        )
     if summary.stopped and not summary.pending:
         lines.append("stopped; the same command goes on from here")
     return "\n".join(lines)
