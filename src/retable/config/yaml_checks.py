@@ -30,14 +30,18 @@ _OF_HYDRA = re.compile(r"(?:^|[\s/@:])hydra(?:[./@:]|$)")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def parsed(file: Path) -> yaml.Node | None:
+def parsed(file: Path, loader: Any = _LOADER) -> yaml.Node | None:
     """Syntax tree of a YAML file, None for an empty one.
+
+    Args:
+        file: to be read.
+        loader: class of a loader of PyYAML, which says what the words of the file are.
 
     Raises:
         UserError: where it cannot be read, is no YAML, or is nested or repeated without end.
     """
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=_LOADER)
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
     except OSError as error:
         raise UserError(f"{shown(file)}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

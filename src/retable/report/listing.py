@@ -82,7 +82,10 @@ def show_text(name: str, spec: TableSpec) -> str:
             else ", ".join(f"{p}: {e}" for p, e in experiment.items())
         )
         rest = [*column.overrides, *([f"step {column.step}"] if column.step is not None else [])]
-        lines.append(f"    {key}: {column.metric} of {named}; {', '.join(rest) or 'no overrides'}")
+        title = f" ({column.title})" if column.title else ""
+        lines.append(
+            f"    {key}{title}: {column.metric} of {named}; {', '.join(rest) or 'no overrides'}"
+        )
     lines.append("reported:")
     for row_name, cells in spec.reported.items():
         for column_name, value in cells.items():

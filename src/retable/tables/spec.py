@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from retable.config.types import PaperName
-from retable.config.yaml_checks import NOT_OF_A_FILE, not_yaml, of_launch, parsed
+from retable.config.yaml_checks import NOT_OF_A_FILE, of_launch
+from retable.tables import table_file
 from retable.tables.figure_spec import AnyFigure, Figure
 from retable.tables.spec_parts import (
     Claim,
@@ -28,7 +28,7 @@ from retable.tables.spec_parts import (
 from retable.tables.validate import problems
 from retable.util import paths
 from retable.util.errors import UserError, brief, nearest
-from retable.util.paths import line_of, shown
+from retable.util.paths import shown
 
 
 class TableSpec(Part):
@@ -97,43 +97,6 @@ class TableSpec(Part):
         return experiment.get(protocol)
 
 
-_SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version is ten times faster
-
-
-class _TableLoader(_SAFE):
-    """YAML without repeated keys (the second would silently win), where ``on`` is a word.
-
-    YAML 1.1 reads on, off, yes and no as booleans; YAML 1.2 has true and false only.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key has to be a word", key.start_mark
-                )
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"'{key.value}' stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:  # 2024-02-30
-            problem = f"'{node.value}' cannot be read ({error})"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
-
-
-_TableLoader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if first in "tTfF" or "bool" not in tag]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def load(name: str) -> TableSpec:
     """Read and check the table file ``conf/table/<name>.yaml``.
 
@@ -149,12 +112,7 @@ def load(name: str) -> TableSpec:
 
 def load_file(file: Path) -> TableSpec:
     """Read and check a table file."""
-    try:
-        parsed(file)  # refuses what would never end
-        text = file.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_TableLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise not_yaml(file, error) from None
+    values = table_file.values(file)
     if not isinstance(values, dict):
         raise UserError(f"{shown(file)}: is not a table: expected key: value pairs, such as paper:")
     try:
@@ -169,13 +127,10 @@ def load_file(file: Path) -> TableSpec:
 
 def refuse(file: Path, path: list[str], message: str) -> UserError:
     """A refusal that names file, line and key."""
-    known = list(path)
-    line = line_of(file, known)
-    while line is None and known:
-        known.pop()
-        line = line_of(file, known)
+    line, origin = table_file.place(file, path)
     where = f"{shown(file)}, line {line}" if line else shown(file)
-    return UserError(f"{where}: {'.'.join(part or repr(part) for part in path)}: {message}")
+    given = f" (with {origin})" if origin else ""
+    return UserError(f"{where}: {'.'.join(part or repr(part) for part in path)}: {message}{given}")
 
 
 def _refusal(file: Path, error: ValidationError) -> UserError:
