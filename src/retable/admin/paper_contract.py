@@ -202,7 +202,8 @@ def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
             continue
         took = duration(ended.wall_s)
         yield Finding(smoke.name, True, f"{_count(ended.results, 'result')} in {took}")
-        yield from _asked_for(smoke, ended)
+        folder_once = smoke.run.below(folder / "once").folder
+        yield from _asked_for(smoke, ended, history_of(folder_once, ended))
         yield _same(smoke, "the same twice", folder, "again", again.get(smoke.run.key))
         attempts = stopped.get(smoke.run.key, 1)
         what = "stopped and resumed" if attempts > 1 else "has no epoch to be stopped after"
@@ -263,23 +264,27 @@ def _same(smoke: Smoke, what: str, folder: Path, place: str, other: Record | Non
     return Finding(smoke.name, found.kind == "bitwise equal", f"{what}: {found.text()}")
 
 
-def _asked_for(smoke: Smoke, record: Record) -> Iterator[Finding]:
-    """Whether the numbers that tables want of a run are in its record.
+def _asked_for(
+    smoke: Smoke, record: Record, history: Sequence[dict[str, float]]
+) -> Iterator[Finding]:
+    """Whether the numbers that tables want of a run are in its record, or its history.
 
     Of a curve some point is enough: a short run may have none of its first.
     """
     if not smoke.cells:
         return
     known = {(result.metric, result.result_row) for result in record.results}
+    logged = {(name, "") for row in history for name in row if "/" in name}
     for one, cell in smoke.cells:
         at = cell.address
-        if (at.metric, at.result_row) in known:
+        if (at.metric, at.result_row) in (known if at.epoch is None else logged):
             continue
         if math.isnan(scan.value_at(record, at.place)):
             wanted = "/".join(filter(None, (at.metric, at.result_row)))
-            hint = nearest(wanted, ["/".join(filter(None, names)) for names in known])
+            there, kind = (known, "record") if at.epoch is None else (logged, "history")
+            hint = nearest(wanted, ["/".join(filter(None, names)) for names in there])
             where = f"{one.name}, {cell.row}/{cell.column}"
-            yield Finding(smoke.name, False, f"{where}: no {wanted} in its record{hint}")
+            yield Finding(smoke.name, False, f"{where}: no {wanted} in its {kind}{hint}")
             return
     cells = _count(smoke.cells, "cell")
     yield Finding(smoke.name, True, f"has what {cells} of tables want")

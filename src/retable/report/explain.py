@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from retable.report.json_csv import finite, judged_json
 from retable.runs.record_set import Found
 from retable.runs.records import Record, device_of
 from retable.tables.aggregate import Cell, Table
-from retable.tables.grid import CellPlan, Grid
+from retable.tables.grid import Address, CellPlan, Grid
 from retable.tables.results import DIFFERENT
 from retable.util.errors import UserError, nearest
 
@@ -66,7 +67,7 @@ class Explanation:
             out.append(
                 {
                     **entry,
-                    "recorded": record.value(address.metric, address.result_row, address.step),
+                    "recorded": self._recorded(record, address),
                     "status": record.status.value,
                     "error": record.error,
                     "device": device_of(record),
@@ -78,6 +79,14 @@ class Explanation:
                 }
             )
         return out
+
+    def _recorded(self, record: Record, address: Address) -> float | None:
+        """The number as it stands with the run."""
+        if address.epoch is None:
+            return record.value(address.metric, address.result_row, address.step)
+        found = Found.of(self.records, [address.place])
+        value = float(found.at(found.numbers([record.key]), address.place)[0])
+        return value if math.isfinite(value) else None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -121,9 +130,7 @@ class Explanation:
         ]
         if self.plan is not None:
             address = self.plan.address
-            row = f", result row {address.result_row}" if address.result_row else ""
-            step = f", step {address.step}" if address.step is not None else ""
-            lines.append(f"    {address.metric}{row}{step}; {self._asked()}")
+            lines.append(f"    {address.text()}; {self._asked()}")
         if metric.relative_to is not None:
             lines.append(
                 f"    relative to row {metric.relative_to}: a seed enters the mean as the ratio of"

@@ -82,6 +82,7 @@ def show_text(name: str, spec: TableSpec) -> str:
             else ", ".join(f"{p}: {e}" for p, e in experiment.items())
         )
         rest = [*column.overrides, *([f"step {column.step}"] if column.step is not None else [])]
+        rest += [f"epoch {column.epoch} of the history"] if column.epoch is not None else []
         title = f" ({column.title})" if column.title else ""
         lines.append(
             f"    {key}{title}: {column.metric} of {named}; {', '.join(rest) or 'no overrides'}"

@@ -16,7 +16,7 @@ from retable.runs.history import history_text
 from retable.runs.lookup import find
 from retable.tables import collect
 from retable.tables.aggregate import Table, build
-from retable.tables.grid import Grid, plan
+from retable.tables.grid import Grid, places_of, plan
 from retable.tables.verdicts.judge import judge_all
 from retable.tables.verdicts.sequential import dump
 from retable.util import paths
@@ -79,7 +79,10 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
     target = published_file(grid.name, grid.protocol)
     target.parent.mkdir(parents=True, exist_ok=True)
     published_records.write(
-        published_records.parquet_file(grid.name, grid.protocol), found, _histories(grid, found)
+        published_records.parquet_file(grid.name, grid.protocol),
+        found,
+        _histories(grid, found),
+        places_of(grid),
     )
     _keep_looks(grid)
     _keep_starts(grid, found)

@@ -39,8 +39,8 @@ def restore(grid: Grid) -> Restored:
 
     With them comes what is published for other runs to start from.
 
-    Histories that were thinned for the publication are left out: publishing again keeps the
-    thinned one.
+    A history that was thinned for the publication comes under a name of its own, for the columns
+    that show an epoch: it is not the run's, and publishing again keeps it.
 
     Raises:
         UserError: where a folder cannot be written.
@@ -58,9 +58,10 @@ def restore(grid: Grid) -> Restored:
             continue
         try:
             frozen = frozen_for(record, Path(run.config.paths.runs))
-            history = _whole(texts.get(run.key), record.history_sha256)
+            history, thinned = _whole_or_thinned(texts.get(run.key), record.history_sha256)
             left = published_starts.file_of(grid.name, grid.protocol, run.key)
-            written = adopt(frozen, record, history, left.read_bytes() if left.exists() else None)
+            start = left.read_bytes() if left.exists() else None
+            written = adopt(frozen, record, history, start, thinned)
         except UserError as error:
             done.refused.append(str(error))
         except OSError as error:
@@ -71,8 +72,9 @@ def restore(grid: Grid) -> Restored:
     return done
 
 
-def _whole(published: str | None, sha256: str | None) -> str | None:
+def _whole_or_thinned(published: str | None, sha256: str | None) -> tuple[str | None, str | None]:
+    """The history that is published: as the whole one, or as what was left of it."""
     if published is None:
-        return None
+        return None, None
     text = history_text(json.loads(published))
-    return text if records.text_sha256(text) == sha256 else None
+    return (text, None) if records.text_sha256(text) == sha256 else (None, text)

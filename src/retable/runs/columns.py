@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from retable.runs.records import Record, Status, device_of
 
-Place = tuple[str, str | None, int | None]
-"""Where a number stands in a record: metric, result row, step. A row of None is none of the
-results: the validation metrics of the epoch that was tested."""
+Place = tuple[str, str | None, int | str | None]
+"""Where a number of a run stands: metric, result row, step. A row of None is none of the results:
+the validation metrics of the epoch that was tested, and with a step the history at that epoch
+(:mod:`retable.runs.history_points`)."""
 
 Stamp = tuple[int, int, int, int]
 """Size, mtime, ctime (both in ns) and inode of a file: whatever changes it changes one of them."""

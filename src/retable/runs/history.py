@@ -9,10 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from retable.runs.history_points import FILE, Row
 from retable.runs.identity import canonical_json
 
-FILE = "history.jsonl"
-Row = dict[str, float]
 _TAIL = 1 << 16  # bytes; a row has some hundred
 _COUNTERS = ("epoch", "step")
 

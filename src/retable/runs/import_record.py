@@ -11,6 +11,7 @@ from retable.runs import frozen, records
 from retable.runs.attempts import new_attempt
 from retable.runs.frozen import FrozenRun
 from retable.runs.history import FILE as HISTORY
+from retable.runs.history_points import THINNED
 from retable.runs.lease import Lease
 from retable.runs.lookup import refreeze
 from retable.runs.records import Record, RecordError, Status
@@ -39,7 +40,13 @@ def frozen_for(record: Record, runs: Path) -> FrozenRun:
     return replace(refreeze(record, runs), fingerprint=record.fingerprint)
 
 
-def adopt(run: FrozenRun, record: Record, history: str | None, start: bytes | None = None) -> bool:
+def adopt(
+    run: FrozenRun,
+    record: Record,
+    history: str | None,
+    start: bytes | None = None,
+    thinned: str | None = None,
+) -> bool:
     """Write a run as an attempt of its own; False where it has a record by now, or is being done.
 
     The record comes last: a kill leaves an attempt that came to nothing.
@@ -49,6 +56,7 @@ def adopt(run: FrozenRun, record: Record, history: str | None, start: bytes | No
         record: its record.
         history: text of its history, where it is whole.
         start: what it has left for others to start from, as a file.
+        thinned: what is left of its history, where that is not whole.
 
     Raises:
         RecordError: where the record is too large.
@@ -65,6 +73,8 @@ def adopt(run: FrozenRun, record: Record, history: str | None, start: bytes | No
         attempt = new_attempt(run.folder)
         if history is not None:
             records.write_atomic(attempt / HISTORY, history)
+        if thinned is not None:
+            records.write_atomic(attempt / THINNED, thinned)
         if start is not None:
             records.write_atomic(attempt / START, start)
         own = structs.replace(record, attempt=int(attempt.name))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from retable.runs import history_points
+from retable.runs.columns import Place
 from retable.runs.history import rows_of
 from retable.runs.records import Record, RecordError, dump, parse
 from retable.util import paths
@@ -33,21 +35,32 @@ def looks_file(name: str, protocol: str) -> Path:
     return parquet_file(name, protocol).with_suffix(".looks.json")
 
 
-def thinned(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """At most 100 rows of a history, evenly spaced, first and last kept."""
-    if len(rows) <= MAX_HISTORY:
+def thinned(rows: list[dict[str, float]], places: Collection[Place] = ()) -> list[dict[str, float]]:
+    """At most 100 rows of a history, evenly spaced, first and last kept; and those of places.
+
+    What was thinned so for the same places is left as it is.
+    """
+    kept = history_points.named(rows, places)
+    if len(rows) <= MAX_HISTORY + len(kept):
         return rows
     last = len(rows) - 1
-    return [rows[round(i * last / (MAX_HISTORY - 1))] for i in range(MAX_HISTORY)]
+    kept |= {round(i * last / (MAX_HISTORY - 1)) for i in range(MAX_HISTORY)}
+    return [rows[i] for i in sorted(kept)]
 
 
-def write(path: Path, records: Mapping[str, Record], histories: Mapping[str, str]) -> None:
+def write(
+    path: Path,
+    records: Mapping[str, Record],
+    histories: Mapping[str, str],
+    places: Collection[Place] = (),
+) -> None:
     """Write records, in the order of their keys; the same records give the same bytes.
 
     Args:
         path: file to write.
         records: by key.
         histories: text of ``history.jsonl`` by key, where a run has one.
+        places: of numbers that the table shows; rows of a history that have one are kept.
     """
     rows: list[dict[str, object]] = []
     for key in sorted(records):
@@ -61,7 +74,7 @@ def write(path: Path, records: Mapping[str, Record], histories: Mapping[str, str
                 "results": [{"result_row": "", "step": None, **result} for result in results],
                 "config": json.dumps(config),
                 "rest": json.dumps(content),
-                "history": json.dumps(thinned(history)) if history else None,
+                "history": json.dumps(thinned(history, places)) if history else None,
             }
         )
     frame = pl.DataFrame(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from retable.runs import records, scan
 from retable.runs.columns import STATUSES, About, Columns, Entry, Ints, Place
 from retable.runs.frozen import FrozenRun
+from retable.runs.history_points import Row, of_history
 from retable.runs.records import Record, RecordError, Status
 from retable.util.errors import UserError
 
@@ -76,11 +77,26 @@ class Found(Mapping[str, Record]):
         self._numbers = dict(zip(columns.keys, range(len(columns.keys)), strict=True))
 
     @classmethod
-    def of(cls, found: Mapping[str, Record], places: Sequence[Place] = ()) -> Found:
-        """Any records with the numbers at some places; those that have them stay as they are."""
+    def of(
+        cls,
+        found: Mapping[str, Record],
+        places: Sequence[Place] = (),
+        history: Callable[[Record], Sequence[Row]] = lambda _: (),
+    ) -> Found:
+        """Any records with the numbers at some places; those that have them stay as they are.
+
+        Args:
+            found: the records.
+            places: of the numbers.
+            history: gives a run's history; asked only where some place is in it.
+        """
         if isinstance(found, Found) and set(places) <= set(found.columns.places):
             return found
-        entries = [Entry.of(r, [scan.value_at(r, p) for p in places]) for r in found.values()]
+        asked = any(map(of_history, places))
+        entries: list[Entry] = []
+        for record in found.values():
+            rows = history(record) if asked else ()
+            entries.append(Entry.of(record, [scan.value_at(record, p, rows) for p in places]))
         return cls(replace(Columns.of(entries, places), keys=list(found)), {}, found)
 
     def numbers(self, keys: Iterable[str]) -> Ints:

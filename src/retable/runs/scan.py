@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from retable.runs import records
+from retable.runs import history_points, records
 from retable.runs.columns import NO_STAMP, Columns, Entry, Place, Stamp
 from retable.runs.records import Record, RecordError
 
@@ -37,10 +37,15 @@ def stamp_of(stat: os.stat_result) -> Stamp:
     )
 
 
-def value_at(record: Record, place: Place) -> float:
-    """A record's number at a place; NaN where there is none that is finite."""
+def value_at(record: Record, place: Place, history: Sequence[history_points.Row] = ()) -> float:
+    """A run's number at a place; NaN where there is none that is finite."""
     metric, row, step = place
-    value = record.validation.get(metric) if row is None else record.value(metric, row, step)
+    if history_points.of_history(place):
+        value = history_points.value_in(history, place)
+    elif row is None or isinstance(step, str):
+        value = record.validation.get(metric)
+    else:
+        value = record.value(metric, row, step)
     return math.nan if value is None or not math.isfinite(value) else value
 
 
@@ -74,20 +79,22 @@ def read(base: str, keys: Sequence[str], places: Sequence[Place]) -> Columns:
                 record, stat = found
                 clean = len(warnings) == before
                 stamp = stamp_of(stat) if stat and clean else NO_STAMP
-                entries.append(Entry.of(record, wanted.of(record), slot, stamp))
+                values = wanted.of(record, Path(base, key))
+                entries.append(Entry.of(record, values, slot, stamp))
                 break
     return Columns.of(entries, places, warnings)
 
 
 class _Wanted:
-    """Finds the numbers at some places in one pass over a record's results."""
+    """Finds the numbers at some places in one pass over a record's results, and the history."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         self.places = places
         self.metrics = {metric for metric, row, _ in places if row is not None}
         self.numbers = {place: number for number, place in enumerate(places)}
+        self.history = [place for place in places if history_points.of_history(place)]
 
-    def of(self, record: Record) -> list[float]:
+    def of(self, record: Record, folder: Path) -> list[float]:
         """The numbers at the places, as :func:`value_at` gives them."""
         metrics, numbers = self.metrics, self.numbers
         values = [math.nan] * len(self.places)
@@ -96,8 +103,11 @@ class _Wanted:
             if number is not None and math.isnan(values[number]):  # the first of its place counts
                 values[number] = result.value
         for number, (metric, row, step) in enumerate(self.places):
-            if math.isnan(values[number]) and (row is None or (row == "" and step is None)):
+            if math.isnan(values[number]) and step is None and not row:
                 values[number] = record.validation.get(metric, math.nan)
+        rows = history_points.rows_of_run(folder, record) if self.history else []
+        for place in self.history:
+            values[numbers[place]] = value_at(record, place, rows)
         return values
 
 

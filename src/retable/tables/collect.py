@@ -7,12 +7,13 @@ processes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from retable.runs import index, records, scan
+from retable.runs import history_points, index, records, scan
 from retable.runs.columns import Columns, Place
 from retable.runs.record_set import Found
 from retable.runs.records import Record
@@ -52,12 +53,21 @@ def of_runs(grid: Grid, folders: Mapping[str, str], warn: Warn) -> Found:
     places = places_of(grid)
     if len(folders) < MANY:
         read = {key: records.read_run(Path(base, key), warn) for key, base in folders.items()}
-        return Found.of({key: record for key, record in read.items() if record}, places)
+        return found_in(grid, {key: one for key, one in read.items() if one}, folders)
     keys: dict[str, list[str]] = {}
     for key, base in folders.items():
         keys.setdefault(base, []).append(key)
     parts = [_of_folder(grid, base, some, places, warn) for base, some in keys.items()]
     return Found(Columns.joined(parts), folders)
+
+
+def found_in(grid: Grid, read: Mapping[str, Record], folders: Mapping[str, str]) -> Found:
+    """Records that were read from their runs' folders, with all numbers of a table."""
+    return Found.of(
+        read,
+        places_of(grid),
+        lambda record: history_points.rows_of_run(Path(folders[record.key], record.key), record),
+    )
 
 
 def _of_folder(
@@ -111,14 +121,14 @@ def _save(file: Path, known: Columns, fresh: Columns, warn: Warn) -> None:
         warn(f"{file}: cannot be written ({brief(str(error.strerror))}); the next time is as slow")
 
 
-def from_results(grid: Grid, warn: Warn = lambda _: None) -> dict[str, Record]:
+def from_results(grid: Grid, warn: Warn = lambda _: None) -> Mapping[str, Record]:
     """Records published with the table, by key; empty where there are none.
 
     Args:
         grid: the planned table.
         warn: told of published runs that the table does not plan any more, in one line.
     """
-    from retable.runs.published_records import parquet_file, read
+    from retable.runs.published_records import histories, parquet_file, read
 
     path = parquet_file(grid.name, grid.protocol)
     if not path.is_file():
@@ -133,7 +143,11 @@ def from_results(grid: Grid, warn: Warn = lambda _: None) -> dict[str, Record]:
             others.append(record)
     if others:
         warn(_unplanned(grid, others))
-    return found
+    places = places_of(grid)
+    if not any(map(history_points.of_history, places)):
+        return found
+    texts = histories(path)
+    return Found.of(found, places, lambda record: json.loads(texts.get(record.key, "[]")))
 
 
 def _unplanned(grid: Grid, others: Sequence[Record]) -> str:

@@ -23,16 +23,26 @@ from retable.util.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Address:
-    """Where a cell's number stands in a record."""
+    """Where a cell's number stands: in a record, or with an epoch in the run's history."""
 
     metric: str
     result_row: str
     step: int | None
+    epoch: int | str | None = None
 
     @property
     def place(self) -> Place:
         """The same for who collects records."""
+        if self.epoch is not None:
+            return self.metric, None, self.epoch
         return self.metric, self.result_row, self.step
+
+    def text(self) -> str:
+        """In words."""
+        row = f", result row {self.result_row}" if self.result_row else ""
+        step = f", step {self.step}" if self.step is not None else ""
+        epoch = f", epoch {self.epoch} of the history" if self.epoch is not None else ""
+        return f"{self.metric}{row}{step}{epoch}"
 
 
 @dataclass(frozen=True)
@@ -248,11 +258,10 @@ def _cells(
                     settings.setdefault(own, selection.candidates[0].setting.with_seed(seed))
                 if own not in settings:
                     settings[own] = _freeze(name, place, own, seed, overrides)
-                address = Address(
-                    spec.metrics[column.metric].key,
-                    row.result_row or column.result_row or "",
-                    column.step,
-                )
+                key, epoch = spec.metrics[column.metric].key, column.epoch
+                # A history is the whole run's, so that a row of several has no say.
+                result_row = "" if epoch is not None else row.result_row or column.result_row or ""
+                address = Address(key, result_row, column.step, epoch)
                 run = settings[own]
                 paper = run.config.paper
                 if paper != spec.paper:

@@ -158,6 +158,8 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
             message = f"{given} is not valid{nearest(str(first['input']), choices)}"
         case "dict_type" | "model_type":
             message = f"{given} is not valid: expected key: value pairs"
+        case _ if path and path[-1] == "epoch":
+            message = f"{given} is not valid: expected an epoch, from 0, or a share from 1% to 100%"
         case _ if path and path[-1] == "seeds":
             message = f"{given} is not valid: expected how many seeds, or a list of seeds"
         case _:
@@ -206,6 +208,10 @@ def _check_names(file: Path, spec: TableSpec) -> None:
     experiments = paths.config_names("experiment")
     for name, column in spec.columns.items():
         known(["columns", name, "metric"], column.metric, list(spec.metrics), "metric")
+        key = spec.metrics[column.metric].key
+        if column.epoch is not None and not key.startswith(("train/", "val/")):
+            what = f"a history has train/... and val/..., and the key of the metric is {key}"
+            raise refuse(file, ["columns", name, "epoch"], what)
         kinds = (
             column.experiment if isinstance(column.experiment, dict) else {"": column.experiment}
         )

@@ -89,12 +89,19 @@ def _validation(name: str) -> str:
     return name
 
 
+def _share(text: str) -> str:
+    if not re.fullmatch(r"([1-9]\d?|100)%", text, re.ASCII):
+        raise ValueError(f"'{brief(text)}' is no share; expected 1% to 100%")
+    return text
+
+
 def _dotted(key: str) -> str:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", key, re.ASCII) or key == "seed":
         raise ValueError(f"'{brief(key)}' cannot be chosen; expected a key such as model.lr")
     return key
 
 
+Share = Annotated[str, AfterValidator(_share)]
 Scalar = bool | int | float | str | None
 
 
@@ -141,12 +148,24 @@ class Column(Part):
     title: str | None = None
     experiment: str | dict[str, str] = Field(description="experiment's config, by protocol")
     overrides: list[str] = []
-    step: NonNegativeInt | None = None
+    step: NonNegativeInt | None = Field(None, description="of a number that was recorded by steps")
+    epoch: NonNegativeInt | Share | None = Field(
+        None, description="show the history at this epoch, from 0, or after a share, such as 50%"
+    )
     result_row: str | None = None
     margin: PositiveFloat | None = Field(None, description="in place of the metric's")
     seeds: SeedLimit = Field(
         None, description="only so many of the table's seeds, where a run costs more; by protocol"
     )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Column:
+        if self.epoch is not None and (self.step is not None or self.result_row is not None):
+            raise ValueError(
+                "epoch: is of the history, and step and result_row of what the run records besides;"
+                " give one of them"
+            )
+        return self
 
 
 class Row(Part):

@@ -20,7 +20,7 @@ from retable.runs.record_set import Found
 from retable.runs.records import Record, RecordError
 from retable.tables import collect
 from retable.tables.aggregate import Table, build
-from retable.tables.grid import Grid, places_of
+from retable.tables.grid import Grid
 from retable.tables.results import CellId
 from retable.tables.select import is_undecided
 from retable.util import eta
@@ -209,7 +209,7 @@ class _Reader:
                 read[key] = known[1]
                 end = known[0][1] / 1e9
                 spans.append((end - known[1].wall_s, end))
-        return Found.of(read, places_of(grid)), spans
+        return collect.found_in(grid, read, folders), spans
 
     def _read(self, key: str, file: str) -> tuple[_Stamp, Record | None] | None:
         try:

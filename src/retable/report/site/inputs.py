@@ -93,8 +93,7 @@ def _source(
     grid: Grid, records: Mapping[str, Record], history: Callable[[str], History]
 ) -> ShownTable:
     # Read once and kept: every run has a page.
-    records = dict(records)
-    return ShownTable(grid, build(grid, records), records, history)
+    return ShownTable(grid, build(grid, records), dict(records), history)
 
 
 def judged(sources: list[ShownTable]) -> list[ShownTable]:

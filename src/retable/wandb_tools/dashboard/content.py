@@ -146,6 +146,8 @@ def _group(
     results: dict[str, list[str]] = {}
     for cell in planned:
         address = cell.address
+        if address.epoch is not None:  # among the curves, and no result
+            continue
         name = name_of(
             ResultRow(
                 metric=address.metric, result_row=address.result_row, step=address.step, value=0.0
@@ -296,4 +298,6 @@ def _suggested(grid: Grid, columns: Iterable[str]) -> list[str]:
             names.add(cell.selection.by)
         if cell.address.metric.startswith("test/"):
             names.add(f"val/{cell.address.metric.removeprefix('test/')}")
+        if cell.address.epoch is not None:
+            names.add(cell.address.metric)
     return sorted(names)
