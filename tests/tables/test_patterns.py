@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from pathlib import Path
 from string import ascii_lowercase
@@ -225,3 +226,22 @@ def test_a_claim_and_a_panel_from_a_pattern_are_found_again(read):
         read(text.replace(LAST, f"figure: {{x: a, {panel}}}\n{LAST}"), whole=True)
     said = "figure.panels.1.points.loss_fats: no column 'loss_fats'; did you mean 'loss_fast'?"
     assert f"{said} (with rate fats)" in str(caught.value)
+
+
+def test_examples_of_the_docs(read):
+    docs = Path(__file__).parents[2] / "docs" / "tables.md"
+    examples = re.findall(r"```yaml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
+    pattern, by_hand, *others = map(read, examples)
+    assert repr(pattern) == repr(by_hand)
+    alone, nested, curve = others
+    assert alone["columns"]["n250"]["seeds"] is None
+    assert alone["columns"]["n500"] == {
+        "metric": "cate_mse", "seeds": 5, "overrides": ["data.n=500"],
+        "experiment": {"paper": "r_learner/lightgbm"},
+    }  # fmt: skip
+    assert list(nested["columns"])[4:6] == ["l1_large", "c10_large"]
+    assert nested["figure"]["panels"][1] == {
+        "title": "32 x 32", "points": {"c10_large": 10, "c50_large": 50, "c100_large": 100},
+    }  # fmt: skip
+    assert nested["claims"][0]["on"] == ["l1_small", "l1_large"]
+    assert curve["columns"]["loss_50"]["epoch"] == "50%"

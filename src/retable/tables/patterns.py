@@ -40,7 +40,7 @@ class _Value:
     """A value of an axis: its name, and what it gives to templates."""
 
     name: str
-    fields: dict[str, yaml.Node]
+    fields: Mapping[str, yaml.Node]
 
 
 @dataclass
@@ -264,7 +264,7 @@ class _Expansion:
             )
         seen: set[str] = set()
         for name, marked, value in children(node):
-            fields: dict[str, yaml.Node] = {}
+            fields: Mapping[str, yaml.Node]
             if isinstance(node, yaml.SequenceNode):
                 if not isinstance(value, yaml.ScalarNode):
                     raise self.refused(value, f"over.{axis}: a list has single values only")
