@@ -38,15 +38,15 @@ def shipped():
     found = [[f"experiment={name}"] for name in paths.config_names("experiment")]
     for name in paths.config_names("table"):
         table = spec.load(name)
-        rows = [row for row in table.rows.values() if row.run]
+        rows = [(name, row) for name, row in table.rows.items() if row.run]
         columns = list(table.columns)
         places = [
             *((row, c) for row in rows[:1] for c in columns),
             *((row, columns[0]) for row in rows),
         ]
         for protocol in table.protocols():
-            for row, column in places:
-                experiment = table.experiment(column, protocol)
+            for (row_name, row), column in places:
+                experiment = table.experiment(column, protocol, row_name)
                 if experiment is not None:
                     own = [*table.columns[column].overrides, *row.overrides]
                     found.append([f"experiment={experiment}", *own])

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from retable.report.listing import show_text
 from retable.tables.grid import expand_names, plan
+from retable.tables.spec import load
 from retable.util.errors import UserError
 
 FOLDER = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits"
@@ -198,6 +200,20 @@ def test_a_row_takes_one_of_the_weights_that_its_run_tests(table):
         message = refusal(with_row(wrong))
         assert message.startswith("digits/made, row fast, column accuracy: its run tests the rows")
         assert hint in message
+
+
+def test_a_row_has_an_experiment_of_its_own_such_as_a_second_stage(table):
+    slow = "  slow: [model.optimizer.lr=0.01]"
+    own = "overrides: [model.optimizer.lr=0.01], experiment: {smoke: digits/tuned}"
+    name = table((slow, f"  slow: {{{own}}}"))
+    cells = plan(name, "smoke").cells
+    second, first = cells["slow", "accuracy"].setting, cells["fast", "accuracy"].setting
+    assert (second.config.experiment, first.config.experiment) == ("digits/tuned", "digits/smoke")
+    assert second.parent is not None
+    assert second.config.model["optimizer"]["lr"] == 0.01
+    # In a protocol that it does not name it is not run; its reported number stays.
+    assert {row for row, _ in plan(name).cells} == {"fast"}
+    assert "slow: smoke: digits/tuned, model.optimizer.lr=0.01" in show_text(name, load(name))
 
 
 def test_runs_that_others_start_from_come_before_them_and_are_counted_once(table):

@@ -50,6 +50,7 @@ CHANGES = [
     ("direction: max", "direction: max, relative_to: quoted", "row 'quoted' is not run", "max, r"),
     ("{metric: accuracy", "{metric: acuracy", "no metric 'acuracy'; did you mean", "acuracy"),
     ("digits/base, smoke", "digits/bas, smoke", "experiment.paper: no experiment", "bas,"),
+    (SLOW, "  slow: {experiment: {smoke: digits/tund}}", "slow.experiment.smoke: no exp", "tund"),
     ("digits/base, smoke", "3, smoke", "columns.accuracy.experiment", "paper: 3, smoke: digits"),
     ("paper: digits\n", "paper: digit\n", "paper: is 'digit', but the file", "digit"),
     ("paper: digits\n", "paper: a-b\n", "paper: must be one word of letters", "a-b"),

@@ -134,11 +134,12 @@ def _table(grids: Sequence[Grid], configs: Mapping[str, RunConfig]) -> Finding:
     """A table that could be planned, by protocol."""
     first = grids[0]
     for one in grids:
-        for column in one.spec.columns:
-            name = one.spec.experiment(column, one.protocol)
+        own = [("rows", row, part) for row, part in one.spec.rows.items() if part.experiment]
+        for kind, key, part in [*own, *(("columns", *pair) for pair in one.spec.columns.items())]:
+            name = spec.by_protocol(part.experiment or {}).get(one.protocol)
             config = configs.get(name or "")
             if config is not None and config.protocol != one.protocol:
-                where = f"columns.{column}.experiment.{one.protocol}"
+                where = f"{kind}.{key}.experiment.{one.protocol}"
                 said = f"{where}: {name} says protocol: {config.protocol}"
                 return Finding(first.name, False, said)
     cells = (cell for row in first.spec.reported.values() for cell in row.values())

@@ -70,17 +70,13 @@ def show_text(name: str, spec: TableSpec) -> str:
         lines.append(f"why it may differ: {spec.differs.strip()}")
     lines += ["", "rows:"]
     for key, row in spec.rows.items():
-        rest = [*row.overrides, *([f"result row {row.result_row}"] if row.result_row else [])]
+        rest = [_experiments(row.experiment)] if row.experiment is not None else []
+        rest += [*row.overrides, *([f"result row {row.result_row}"] if row.result_row else [])]
         title = f" ({row.title})" if row.title else ""
         lines.append(f"    {key}{title}: {', '.join(rest) or 'no overrides'}")
     lines.append("columns:")
     for key, column in spec.columns.items():
-        experiment = column.experiment
-        named = (
-            experiment
-            if isinstance(experiment, str)
-            else ", ".join(f"{p}: {e}" for p, e in experiment.items())
-        )
+        named = _experiments(column.experiment)
         rest = [*column.overrides, *([f"step {column.step}"] if column.step is not None else [])]
         rest += [f"epoch {column.epoch} of the history"] if column.epoch is not None else []
         title = f" ({column.title})" if column.title else ""
@@ -98,6 +94,10 @@ def show_text(name: str, spec: TableSpec) -> str:
         lines.append("claims:")
         lines += [f"    {c.id} ({c.kind}): {c.statement}" for c in spec.claims]
     return "\n".join(lines)
+
+
+def _experiments(named: str | dict[str, str]) -> str:
+    return named if isinstance(named, str) else ", ".join(f"{p}: {e}" for p, e in named.items())
 
 
 def run_text(run: FrozenRun) -> str:

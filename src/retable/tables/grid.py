@@ -245,7 +245,7 @@ def _cells(
     with planning():
         for row_name, row in spec.rows.items():
             for column_name, column in spec.columns.items():
-                experiment = spec.experiment(column_name, protocol)
+                experiment = spec.experiment(column_name, protocol, row_name)
                 if experiment is None or not row.runs_in(column_name):
                     continue
                 own = (f"experiment={experiment}", *column.overrides, *row.overrides)

@@ -65,7 +65,7 @@ class TableSpec(Part):
         """Protocols that some column has an experiment for."""
         found: list[str] = []
         for column in self.columns.values():
-            names = ["paper"] if isinstance(column.experiment, str) else list(column.experiment)
+            names = by_protocol(column.experiment)
             found += [name for name in names if name not in found]
         return found
 
@@ -89,12 +89,19 @@ class TableSpec(Part):
         """Row that the numbers of a column are relative to, None where to none."""
         return self.metrics[self.columns[column].metric].relative_to
 
-    def experiment(self, column: str, protocol: str) -> str | None:
-        """Experiment of a column under a protocol, None where it has none."""
-        experiment = self.columns[column].experiment
-        if isinstance(experiment, str):
-            return experiment if protocol == "paper" else None
-        return experiment.get(protocol)
+    def experiment(self, column: str, protocol: str, row: str | None = None) -> str | None:
+        """Experiment of a column under a protocol, or of its cell in a row; None where it has none.
+
+        A row that names experiments is run in the protocols that both it and the column name.
+        """
+        found = by_protocol(self.columns[column].experiment).get(protocol)
+        own = self.rows[row].experiment if row is not None else None
+        return found if found is None or own is None else by_protocol(own).get(protocol)
+
+
+def by_protocol(experiment: str | dict[str, str]) -> dict[str, str]:
+    """Experiments by protocol; one that is named alone is of protocol ``paper``."""
+    return {"paper": experiment} if isinstance(experiment, str) else experiment
 
 
 def load(name: str) -> TableSpec:
@@ -198,6 +205,7 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             raise refuse(file, path, f"no {what} '{name}'{nearest(name, choices)}")
 
     rows, columns = list(spec.rows), list(spec.columns)
+    experiments = paths.config_names("experiment")
     for kind, parts in (("columns", spec.columns), ("rows", spec.rows)):
         for name, part in parts.items():
             if any(text.lstrip("+~").startswith("seed=") for text in part.overrides):
@@ -205,19 +213,17 @@ def _check_names(file: Path, spec: TableSpec) -> None:
                 raise refuse(file, path, "the table's seeds are in 'seeds'; leave it out")
             if section := next(filter(None, map(of_launch, part.overrides)), None):
                 raise refuse(file, [kind, name, "overrides"], f"{section}: {NOT_OF_A_FILE}")
-    experiments = paths.config_names("experiment")
+            kinds = part.experiment if isinstance(part.experiment, dict) else {"": part.experiment}
+            for protocol, experiment in kinds.items():
+                path = [kind, name, "experiment", *([protocol] if protocol else [])]
+                if experiment is not None:
+                    known(path, experiment, experiments, "experiment")
     for name, column in spec.columns.items():
         known(["columns", name, "metric"], column.metric, list(spec.metrics), "metric")
         key = spec.metrics[column.metric].key
         if column.epoch is not None and not key.startswith(("train/", "val/")):
             what = f"a history has train/... and val/..., and the key of the metric is {key}"
             raise refuse(file, ["columns", name, "epoch"], what)
-        kinds = (
-            column.experiment if isinstance(column.experiment, dict) else {"": column.experiment}
-        )
-        for protocol, experiment in kinds.items():
-            path = ["columns", name, "experiment", *([protocol] if protocol else [])]
-            known(path, experiment, experiments, "experiment")
     for name, row in spec.rows.items():
         for column in row.columns or []:
             known(["rows", name, "columns"], column, columns, "column")

@@ -172,6 +172,9 @@ class Row(Part):
     """A method."""
 
     title: str | None = None
+    experiment: str | dict[str, str] | None = Field(
+        None, description="in place of the columns', such as a second stage's; by protocol"
+    )
     overrides: list[str] = []
     result_row: str | None = Field(None, description="rows of a run that gives several")
     run: bool = Field(True, description="false: reported only")

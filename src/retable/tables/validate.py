@@ -39,7 +39,7 @@ def _without_margin(spec: TableSpec) -> Iterator[Problem]:
     for row, cells in spec.reported.items():
         for column, reported in cells.items():
             metric = spec.metrics[spec.columns[column].metric]
-            compared = spec.rows[row].runs_in(column) and spec.experiment(column, "paper")
+            compared = spec.rows[row].runs_in(column) and spec.experiment(column, "paper", row)
             if metric.deterministic or not compared:
                 continue
             spreads = any(c[column].spread for c in spec.reported.values() if column in c)

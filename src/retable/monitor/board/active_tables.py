@@ -88,6 +88,8 @@ def _candidates(paper: str, experiment: str, protocol: str | None) -> Iterator[t
         table = spec.load(name)
         for known in table.protocols():
             if protocol in (None, known) and any(
-                table.experiment(column, known) == experiment for column in table.columns
+                table.experiment(column, known, row) == experiment
+                for column in table.columns
+                for row in (None, *table.rows)
             ):
                 yield name, known
