@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
+
+from support import warm
 
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
@@ -26,6 +30,10 @@ os.environ["RETABLE_CACHE"] = str(_session / "cache")
 os.environ["WANDB_MODE"] = "disabled"
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+if threading.current_thread() is threading.main_thread():
+    # As from a terminal, whatever the tests were started from: Ctrl-C is heard.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+warm.install()
 
 # Files of which every test may go to another process, and those that share what one has judged.
 APART = ("tests/papers/test_contract.py",)

@@ -17,6 +17,7 @@ from retable.runs import frozen, records
 from retable.runs.lease import read_holder
 from retable.runs.records import Status
 from support.runs import LAUNCHED, checkpoints, newest, wait_for
+from support.warm import COLD
 
 SETTING = ["experiment=digits/base", "seed=0", "trainer.max_epochs=20"]
 
@@ -47,15 +48,14 @@ def shell(tmp_path):
     """Start the command line and leave it running; what is left at the end is killed."""
     started = []
 
-    def start(*args):
+    def start(*args, **env):
         process = subprocess.Popen(
             [sys.executable, "-m", "retable", "train", *SETTING, *args],
             cwd=tmp_path,
+            env=os.environ | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # As from a terminal, whatever the tests were started from.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             process_group=0,
         )
         started.append(process)
@@ -165,7 +165,7 @@ def starts_server(pid):
 
 @pytest.mark.slow
 def test_ctrl_c_before_anything_has_started(shell, runs):
-    process = shell()
+    process = shell(**{COLD: "1"})
     wait_for(lambda: starts_server(process.pid))
     time.sleep(0.5)
     begin = time.monotonic()

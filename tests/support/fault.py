@@ -114,12 +114,7 @@ class Shell:
     def __init__(self, cwd):
         self.cwd, self.started = cwd, []
 
-    def start(self, *args, before=lambda: None, **env):
-        def prepare():
-            # As from a terminal, whatever the tests were started from.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            before()
-
+    def start(self, *args, before=None, **env):
         process = subprocess.Popen(
             [sys.executable, "-m", "retable", *map(str, args)],
             cwd=self.cwd,
@@ -127,7 +122,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=prepare,
+            preexec_fn=before,
             process_group=0,
         )
         self.started.append(process)
@@ -210,9 +205,13 @@ class Disk:
         self.limit = resource.RLIM_INFINITY
         (self.path / "ballast").unlink(missing_ok=True)
 
+    @property
     def before(self):
-        """In a child before it starts."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.RLIM_INFINITY))
+        """What is to be done in a child before it starts, if anything."""
+        if self.mounted:
+            return None
+        hard = resource.RLIM_INFINITY
+        return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, hard))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from retable.runs.lease import is_held
 from retable.runs.records import Status
 from retable.training.checkpointing import find_resume
 from support.runs import LAUNCHED
+from support.warm import COLD
 
 FAULTS = "RETABLE_TEST_FAULTS"
 EPOCHS = 6
@@ -133,6 +134,7 @@ class Lab:
         targets = targets_of([run.config.data, run.config.model])
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(FAULTS, str(base))  # for the server alone
+            patch.setenv(COLD, "1")  # its processes are found by their environment
             server = Forkserver(sorted(targets)).__enter__()
         try:
             yield cls(base, server)

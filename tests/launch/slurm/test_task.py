@@ -21,6 +21,7 @@ from support.task import (
     freeze,
     holder_of,
 )
+from support.warm import COLD
 
 AUDIT = """
 import sys
@@ -105,7 +106,7 @@ def test_at_the_time_limit_runs_end_their_epoch_and_the_job_requeues_itself(job,
     long = "trainer.max_epochs=20"
     run, other = freeze(SLOW, long, "data.num_workers=2"), freeze(SLOW, long, seed=1)
     one = job([run, other], at_once=2)
-    one.start()
+    one.start(**{COLD: "1"})  # the environment of its runs is looked at
     wait_for(lambda: checkpoints(run) and checkpoints(other))
     assert "SLURM_JOB_ID=71" in environment_of(run)
     seen = [name for name in environment_of(run) if name.startswith("SLURM_")]
