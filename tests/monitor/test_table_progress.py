@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from retable.launch.rehearsal.records import Estimate, Rehearsed, keep
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor import recorded, table_progress
 from retable.monitor.state import RECORDED, State
@@ -58,10 +59,28 @@ def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):
         "runs": {"done": 1, "stale": 1, "diverged": 1, "failed": 1, "blocked": 0, "to do": 2},
         "expected_s": 3 * 150.0 / 2,
         "workers": 2,
+        "estimated_runs": {},
         "started_from": [],
         "without_weights": [],
         "cells": cells,
     }
+
+
+def test_a_rehearsal_tells_the_time_of_settings_without_a_record_and_of_no_others(grid):
+    slow, fast = (grid.cell_runs(grid.cells[row, "accuracy"]) for row in ("slow", "fast"))
+    ended(slow[0], wall_s=100.0)
+    for run, seconds in ((slow[0], 7.0), (fast[0], 1000.0)):
+        found = Rehearsed("done", 1, flops=1, steps=1)
+        keep(run, Estimate(run.fingerprint, found, seconds, "a device", 0.3))
+    known = progress_of(grid)
+    assert known.expected_s == (2 * 100.0 + 3 * 1000.0) / 2
+    assert known.as_text().splitlines()[1] == (
+        "expected time: about 27 min with 2 at once,"
+        " of which an estimate: 3 runs on a device at 30% of its peak (retable rehearse)"
+    )
+    assert known.as_json()["estimated_runs"] == {"a device at 30% of its peak": 3}
+    ended(fast[0], wall_s=10.0)
+    assert not progress_of(grid).estimated
 
 
 def test_a_table_that_is_done_has_nothing_to_do(grid):

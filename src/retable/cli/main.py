@@ -15,6 +15,7 @@ from retable.cli import (
     clean,
     monitor,
     refresh,
+    rehearse,
     runs,
     site,
     sweeps,
@@ -27,7 +28,7 @@ from retable.util.errors import UserError, one_line
 
 GROUPS = {
     "Tables of a paper": (
-        "list", "show", "plan", "prepare", "run", "table", "claims", "reproduce",
+        "list", "show", "plan", "rehearse", "prepare", "run", "table", "claims", "reproduce",
     ),
     "Experiments and papers of your own": ("train", "summarize", "check-paper"),
     "While runs go on": ("status", "watch", "logs", "cancel", "retry"),
@@ -60,6 +61,7 @@ app = typer.Typer(
 
 
 app.add_typer(tables.app)
+app.add_typer(rehearse.app)
 app.add_typer(refresh.app)
 app.add_typer(verdicts.app)
 app.add_typer(monitor.app)

@@ -1,14 +1,15 @@
-"""Progress of a table by its records alone: what is done per cell, and the time left."""
+"""Progress of a table by its records: what is done per cell, and the time left."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from retable.launch.checks import workers_of
 from retable.launch.dispatch import warn
+from retable.launch.rehearsal import records as rehearsed
 from retable.monitor import recorded
 from retable.monitor.state import RECORDED, State, states_json, states_text
 from retable.runs import starts
@@ -17,7 +18,7 @@ from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util import eta
-from retable.util.text import duration
+from retable.util.text import counted, duration
 
 _UNFINISHED = frozenset({State.FAILED, State.BLOCKED, State.TODO})
 
@@ -35,6 +36,8 @@ class TableProgress:
         workers: runs at once that ``expected_s`` assumes.
         without_weights: done runs that others are still to start from, of which only the record is
             here.
+        estimated: how many of the runs that are to do count by a rehearsal's estimate, since none
+            of their setting is recorded, by the device that it is for.
     """
 
     grid: Grid
@@ -44,6 +47,7 @@ class TableProgress:
     expected_s: float | None
     workers: int
     without_weights: Sequence[FrozenRun] = ()
+    estimated: Counter[str] = field(default_factory=Counter[str])
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -53,6 +57,7 @@ class TableProgress:
             "runs": states_json(self.runs, RECORDED),
             "expected_s": self.expected_s,
             "workers": self.workers,
+            "estimated_runs": dict(self.estimated),
             "started_from": [
                 {"experiment": name, **states_json(count, RECORDED)}
                 for name, count in self.above.items()
@@ -69,6 +74,9 @@ class TableProgress:
         known = "unknown (no record yet)"
         if self.expected_s is not None:
             known = f"about {duration(self.expected_s)} with {self.workers} at once"
+        if self.estimated:
+            what = " and ".join(f"{counted(n, 'run')} on {on}" for on, n in self.estimated.items())
+            known += f", of which an estimate: {what} (retable rehearse)"
         unfinished = any(self.runs[state] for state in _UNFINISHED)
         lines = [
             f"{self.grid.name}, protocol {self.grid.protocol}: {self.runs.total()} runs,"
@@ -106,10 +114,16 @@ def progress_of(grid: Grid) -> TableProgress:
     """Read the records of a table's runs, and tell how far it is."""
     found = from_runs(grid, warn)
     states = recorded.states(grid, found)
+    took = recorded.seconds(grid, found)
     waiting: Counter[str] = Counter()
+    estimated: Counter[str] = Counter()
     for setting, seeds in grid.settings():
         unfinished = sum(states[key] in _UNFINISHED for key in setting.keys(seeds))
         waiting[setting.setting_key] += unfinished
+        unknown = unfinished and not took[setting.setting_key]
+        if unknown and (estimate := rehearsed.kept(setting)):
+            took[setting.setting_key] = [estimate.seconds]
+            estimated[estimate.on()] += unfinished
     cells = {
         place: Counter(states[key] for key in grid.cell_keys(cell))
         for place, cell in grid.cells.items()
@@ -120,9 +134,10 @@ def progress_of(grid: Grid) -> TableProgress:
     }
     some = next(iter(grid.cells.values()), None)
     workers = workers_of(some.setting) if some else 1
-    expected = eta.left(recorded.seconds(grid, found), waiting, workers)
+    expected = eta.left(took, waiting, workers)
+    runs = Counter(states.values())
     gone = _without_weights(grid, states)
-    return TableProgress(grid, cells, above, Counter(states.values()), expected, workers, gone)
+    return TableProgress(grid, cells, above, runs, expected, workers, gone, estimated)
 
 
 def _without_weights(grid: Grid, states: Mapping[str, State]) -> list[FrozenRun]:

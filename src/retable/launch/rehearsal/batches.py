@@ -1,0 +1,137 @@
+"""Batches of a run's true shape without its data, and how many of them an epoch has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retable.data.base import PaperDataModule
+from retable.data.image_sets import SETS
+from retable.data.modules import GeneratedImages, ImageData
+from retable.data.tensor_loader import TensorLoader
+
+ITEMS = 4
+"""Items of a small batch at most."""
+
+
+class Batches:
+    """Training batches of a data module.
+
+    Of an image set that is known by name nothing is read: its sizes and shapes are. Any other data
+    is prepared and set up as for a run.
+
+    Args:
+        data: of a run; may be changed.
+    """
+
+    def __init__(self, data: PaperDataModule) -> None:
+        self.data = data
+        self.by_name = type(data) is ImageData
+        self._loader: Any = None
+
+    def shape(self) -> list[Any] | None:
+        """What a batch is like, as a plain value; None where only the data says it."""
+        if not isinstance(self.data, ImageData) or not self.by_name:
+            return None
+        return [*self._image_shape(self.data), self.data.batch_size, self.data.with_ids]
+
+    @staticmethod
+    def _image_shape(data: ImageData) -> tuple[int, ...]:
+        height, width, channels = SETS[data.dataset].shape
+        if isinstance(data.preprocess, str):
+            return channels, height, width
+        few = torch.rand(2 * ITEMS, channels, height, width)
+        images, _ = data.preprocess(few, torch.arange(ITEMS), few[:ITEMS])
+        return tuple(images.shape[1:])
+
+    def first(self) -> Any:
+        """A training batch, full and with its tensors' true shapes."""
+        if self.by_name and isinstance(self.data, ImageData):
+            return self._images(self.data)
+        return next(iter(self._train()))
+
+    def _images(self, data: ImageData) -> tuple[Tensor, ...]:
+        n = min(data.batch_size, self._train_images(data))
+        images = torch.rand(n, *self._image_shape(data))
+        labels = torch.arange(n) % SETS[data.dataset].classes
+        return (images, labels, torch.arange(n)) if data.with_ids else (images, labels)
+
+    @staticmethod
+    def _train_images(data: ImageData) -> int:
+        sizes = SETS[data.dataset].sizes
+        rest = sum(n for name, n in sizes.items() if name != "test") - data.n_validation
+        if rest < max(data.n_train or 0, 1):
+            wanted = f"data.n_train: {data.n_train}" if data.n_train else "data.n_validation"
+            raise ValueError(f"{wanted}: {rest} training images are left of {data.dataset}")
+        return data.n_train or rest
+
+    def per_epoch(self, limit: int | None) -> int:
+        """Batches of an epoch.
+
+        Args:
+            limit: ``trainer.limit_train_batches``.
+        """
+        if self.by_name and isinstance(self.data, ImageData):
+            none = torch.empty(self._train_images(self.data), device="meta")
+            loader = TensorLoader([none], self.data.batch_size, drop_last=self.data.drop_last)
+            n = len(loader)
+        else:
+            n = len(self._train())
+        return n if limit is None else min(n, limit)
+
+    def _train(self) -> Any:
+        if self._loader is None:
+            self.data.prepare_data()
+            self.data.setup("fit")
+            self._loader = self.data.train_dataloader()
+        return self._loader
+
+
+class FewImages(GeneratedImages):
+    """Generated images of which few are tested."""
+
+    def arrays(self) -> dict[str, Tensor]:
+        """As there, but for the test."""
+        arrays = super().arrays()
+        return {n: a[:ITEMS] if n.startswith("test/") else a for n, a in arrays.items()}
+
+
+def small(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run with one batch of each kind, of :data:`ITEMS` or fewer where it says so.
+
+    An image set that is known by name is generated.
+    """
+    data = {**config["data"]}
+    if data["_target_"] == f"{ImageData.__module__}.{ImageData.__qualname__}":
+        shape = SETS[data.pop("dataset")].shape
+        data.pop("checksum", None)
+        data.pop("n_train", None)
+        named = {"split": "last", "preprocess": "none"}  # a whitening of few images says nothing
+        data |= {name: value for name, value in named.items() if isinstance(data.get(name), str)}
+        data |= {
+            "_target_": f"{FewImages.__module__}.{FewImages.__qualname__}",
+            "shape": list(shape),
+            "n_pool": 10,  # the fewest there may be
+            "n_validation": 6 if data.get("n_validation") else 0,
+            "eval_batch_size": ITEMS,
+        }
+    options = {**config["trainer"], "max_epochs": 1, "min_epochs": None}
+    options |= {"limit_train_batches": 1, "limit_test_batches": 1, "check_val_every_n_epoch": 1}
+    if options.get("limit_val_batches") != 0:
+        options["limit_val_batches"] = 1
+    return {
+        **config,
+        "data": _few(data),
+        "model": _few(config["model"]),
+        "trainer": options,
+        "device": {**config["device"], "accelerator": "cpu", "devices": 1},
+        "diverged_above": {},
+    }
+
+
+def _few(node: dict[str, Any]) -> dict[str, Any]:
+    sizes = {name: node.get(name) for name in ("batch_size", "eval_batch_size")}
+    few = {name: min(n, ITEMS) for name, n in sizes.items() if isinstance(n, int)}
+    return {**node, **few}

@@ -1,0 +1,246 @@
+"""Counts of one training step at the full batch: FLOPs, peak memory and operations.
+
+FLOPs are those of torch's ``FlopCounterMode``: products of matrices, convolutions and attention,
+a multiplication and an addition as two; what is done element by element is not among them. Peak
+memory is that of all live storages (weights, gradients, the optimiser's state, the batch and what
+the step keeps for its backward pass), in the sizes that tensors have. Workspaces of kernels, the
+rounding of an allocator and what a device's runtime takes come on top.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from retable.data.base import PaperDataModule
+from retable.papers.base import PaperModule
+
+
+@dataclass(frozen=True)
+class StepCount:
+    """Counts of a training step, which is one batch.
+
+    Attributes:
+        flops: floating-point operations of products, convolutions and attention.
+        peak_bytes: most bytes of live storages at any moment.
+        operations: calls of torch, views left out: what a device is given to do one by one.
+    """
+
+    flops: int
+    peak_bytes: int
+    operations: int
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of the storages that are alive, and the most there have been; fake ones count as real.
+
+    A storage counts once, however many tensors are views of it.
+
+    Args:
+        tensors: that are alive from the beginning.
+    """
+
+    def __init__(self, tensors: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self.now = self.peak = self.operations = 0
+        self._seen: set[int] = set()
+        for tensor in tensors:
+            self._add(tensor)
+
+    def _add(self, value: Any) -> bool:
+        """Whether the value is a tensor whose storage was not known."""
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            return False
+        storage = value.untyped_storage()
+        number = storage._cdata
+        if number in self._seen:
+            return False
+        size = storage.nbytes()
+        self._seen.add(number)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        # Torch keeps a storage's Python object as long as the storage itself.
+        weakref.finalize(storage, self._free, number, size).atexit = False
+        return True
+
+    def _free(self, number: int, size: int) -> None:
+        self._seen.discard(number)
+        self.now -= size
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Do it, and look at what comes out."""
+        out = func(*args, **(kwargs or {}))
+        new = [self._add(leaf) for leaf in tree_leaves(out)]
+        self.operations += any(new) or func._schema.is_mutable
+        return out
+
+
+class _Left(Exception):
+    """Raised to leave a fit once enough of it is seen."""
+
+
+class _Count(pl.Callback):
+    """Counts one batch of a fit and leaves it."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.found: StepCount | None = None
+        self._stack = ExitStack()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx != self.at:
+            return
+        weights = [*pl_module.parameters(), *pl_module.buffers()]
+        state = [tree_leaves(dict(optimizer.state)) for optimizer in trainer.optimizers]
+        alive = [
+            *weights,
+            *(weight.grad for weight in weights),
+            *(leaf for leaves in state for leaf in leaves),
+            *tree_leaves(batch),
+        ]
+        self._flops = self._stack.enter_context(FlopCounterMode(display=False))
+        self._live = self._stack.enter_context(LiveBytes(alive))
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if batch_idx == self.at:
+            self.close()
+            flops, live = self._flops.get_total_flops(), self._live
+            self.found = StepCount(flops, live.peak, live.operations)
+            raise _Left
+
+    def close(self) -> None:
+        """Count no more."""
+        self._stack.close()
+
+
+class _Clock(pl.Callback):
+    """Times the steps of a fit, and leaves it when there are enough.
+
+    With one thread it is processor time, which what else the machine does makes no longer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        self.begins: list[float] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.begins.append(self.now())
+        if len(self.begins) > 2 and self.begins[-1] - self.begins[0] > self.seconds:
+            raise _Left
+
+
+class _Same:
+    """A loader that gives one batch again and again."""
+
+    def __init__(self, batch: Any, times: int) -> None:
+        self.batch, self.times = batch, times
+
+    def __len__(self) -> int:
+        return self.times
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.repeat(self.batch, self.times)
+
+
+_STEP = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+_ENOUGH = 1000
+
+
+def count_step(
+    module: PaperModule, data: PaperDataModule, batch: Any, options: dict[str, Any]
+) -> StepCount:
+    """Count a step at which the optimiser's state is there: it steps for the second time.
+
+    The fit is Lightning's, so that hooks, clipping, precision and optimisation by hand count. Under
+    :func:`~retable.launch.rehearsal.fake.faked` nothing is computed.
+
+    Args:
+        module: built, under the same mode.
+        data: the run's, of which no batch is taken.
+        batch: given in every step.
+        options: the config's ``trainer``.
+    """
+    count = _Count(2 * (options.get("accumulate_grad_batches") or 1) - 1)
+    try:
+        _fit(module, data, batch, options, count)
+    finally:
+        count.close()
+    assert count.found is not None
+    return count.found
+
+
+def time_step(
+    module: PaperModule, data: PaperDataModule, batch: Any, options: dict[str, Any], seconds: float
+) -> float:
+    """Median seconds of a step here, with all that is around it; as :func:`count_step`.
+
+    Args:
+        module: built.
+        data: as there, like all that follow.
+        batch: as there.
+        options: as there.
+        seconds: to go on for, and two steps at least, the first of which is left out.
+    """
+    clock = _Clock(seconds)
+    _fit(module, data, batch, options, clock)
+    steps = [after - before for before, after in itertools.pairwise(clock.begins)]
+    return median(steps[1:])
+
+
+def _fit(
+    module: PaperModule,
+    data: PaperDataModule,
+    batch: Any,
+    options: dict[str, Any],
+    callback: pl.Callback,
+) -> None:
+    data.train_dataloader = lambda: _Same(batch, _ENOUGH)  # so that no step is an epoch's last
+    data.prepare_data = lambda: None
+    data.setup = lambda stage: None  # noqa: ARG005 - by this name
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with contextlib.suppress(_Left), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run's own are its run's to say
+        trainer = pl.Trainer(
+            **{name: options[name] for name in _STEP if options.get(name) is not None},
+            accelerator="cpu",
+            devices=1,
+            max_epochs=1,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            callbacks=[callback],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, datamodule=data)

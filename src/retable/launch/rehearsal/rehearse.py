@@ -1,0 +1,300 @@
+"""Rehearsal of settings: each is built at full size, each distinct network counted and stepped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+from torch.utils._pytree import tree_map_only
+
+from retable.data.base import PaperDataModule
+from retable.launch.rehearsal.batches import Batches, small
+from retable.launch.rehearsal.count import StepCount, count_step, time_step
+from retable.launch.rehearsal.fake import convertible, faked
+from retable.launch.rehearsal.records import Rehearsed
+from retable.papers.base import PaperModule
+from retable.training.execute import Context, Diverged, build, build_data, execute
+from retable.training.start import Start
+from retable.util.errors import UserError, brief
+
+TIMED_S = 0.3
+"""How long steps are timed that cannot be counted."""
+
+MOST_S = 60.0
+"""Processor time that a small step and a small test may take."""
+
+MOST_UNCOUNTED_S = 0.5
+"""The same where a step cannot be counted: such methods make their own data, and all of it."""
+
+_NUMPY = "its step leaves torch for NumPy"
+_OPTIMIZERS = ("optimizer", "scheduler")
+_UNKNOWN = (DataDependentOutputException, DynamicOutputShapeException)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting to rehearse.
+
+    Attributes:
+        key: of the setting.
+        name: for people.
+        config: of one of its runs, validated.
+    """
+
+    key: str
+    name: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known already: what was left of small steps and tests, and batches by their data."""
+
+    stepped: dict[str, str]
+    batches: dict[str, Any]
+
+    def first_batch(self, config: dict[str, Any]) -> Any:
+        """A training batch; data that is read is read once."""
+        data = json.dumps([config["data"], config["paths"]], sort_keys=True)
+        if data not in self.batches:
+            self.batches.clear()  # one at a time, since it may be all data there is
+            node = build_data(config["data"], config["seed"], config["paths"])
+            self.batches[data] = Batches(node).first()
+        return self.batches[data]
+
+
+class _TooLong(Exception):
+    """What was done took too long."""
+
+
+class _Cannot(Exception):
+    """What keeps a setting from being rehearsed that is no fault of it."""
+
+
+def rehearse(
+    settings: Iterable[Setting], say: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[Setting, Rehearsed]]:
+    """Rehearse settings one after another; what they share is rehearsed once.
+
+    A training step is counted once for all settings that :func:`step_of` gives the same text for,
+    and a small step and a small test are done once for those that differ in the optimiser alone.
+    A setting in trouble does not keep the others from being rehearsed.
+
+    Args:
+        settings: to rehearse.
+        say: told of each network before it is rehearsed.
+    """
+    counted: dict[str, Rehearsed] = {}
+    known = _Known({}, {})
+    for setting in settings:
+        torch.set_num_threads(setting.config["device"]["threads"])  # as in a run
+        try:
+            data, module = _built(setting.config)
+            step = step_of(setting.config, data, module)
+            if step not in counted:
+                say(f"rehearsing {setting.name}")
+                counted[step] = _network(setting.config, data, module, len(counted) + 1, known)
+            yield setting, _with_steps(counted[step], setting.config)
+        except Exception as error:
+            yield setting, _trouble(error)
+
+
+def _trouble(error: Exception, network: int = 0) -> Rehearsed:
+    # Hydra wraps what a constructor raises.
+    if type(error).__name__ == "InstantiationException" and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    status: Literal["left", "failed"] = "left" if _no_fault(error) else "failed"
+    plain = isinstance(error, _Cannot | UserError | ValueError)
+    said = str(error) if plain else f"{type(error).__name__}: {error}"
+    return Rehearsed(status, network, reason=brief(said, 300))
+
+
+def _no_fault(error: Exception) -> bool:
+    return isinstance(error, _Cannot) or type(error).__name__ == "DataUnavailable"
+
+
+def _built(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
+    """Data and module at full size, without content where its construction allows that."""
+    with faked():
+        try:
+            return _with_start(config)
+        except (*_UNKNOWN, RuntimeError):
+            pass
+    return _with_start(config)
+
+
+def _with_start(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
+    data, module = build(config)
+    start = _start(config)
+    if start is not None:
+        try:
+            data.take_start(start)
+            module.take_start(start)
+        except Exception as error:
+            if str(error).startswith("Error(s) in loading state_dict"):
+                raise
+            reason = "takes more than weights from the run it starts from"
+            raise _Cannot(f"{reason} ({type(error).__name__}: {error})") from error
+    return data, module
+
+
+def _start(config: dict[str, Any]) -> Start | None:
+    """The weights that the run above begins with; they stand for those it will leave."""
+    if config.get("start") is None:
+        return None
+    _, parent = build({**config, **config["start"]["run"]})
+    return Start(parent.state_dict())
+
+
+def step_of(
+    config: dict[str, Any],
+    data: PaperDataModule,
+    module: PaperModule,
+    *,
+    optimizer: bool = True,
+) -> str:
+    """What a training step of a setting depends on, as a text: its network and its optimiser.
+
+    Of options that are floating-point numbers only whether they are zero: a rate, a weight or a
+    probability changes neither the network nor its step, unless it switches something off. Of an
+    image set that is known by name, only the shape of its batches.
+
+    Args:
+        config: of a run.
+        data: built from it.
+        module: built from it.
+        optimizer: whether the optimiser counts.
+    """
+    options = config["trainer"]
+    shapes = {name: [*value.shape, str(value.dtype)] for name, value in module.state_dict().items()}
+    parts = {
+        "model": {n: v for n, v in config["model"].items() if optimizer or n not in _OPTIMIZERS},
+        "data": Batches(data).shape() or config["data"],
+        "start": config.get("start"),
+        "stages": config["stages"],
+        "tested": config.get("tested"),
+        "trainer": [options.get(n) for n in ("precision", "accumulate_grad_batches")],
+        "clips": options.get("gradient_clip_val") is not None,
+        "weights": shapes,
+    }
+    return json.dumps(_without_amounts(parts), sort_keys=True)
+
+
+def _without_amounts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_amounts(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_amounts(part) for part in value]
+    return f"float {value != 0}" if isinstance(value, float) else value
+
+
+def _network(
+    config: dict[str, Any],
+    data: PaperDataModule,
+    module: PaperModule,
+    number: int,
+    known: _Known,
+) -> Rehearsed:
+    """Count a step of a setting, and do a small one and a small test of its network."""
+    parameters = sum(weight.numel() for weight in module.parameters())
+    fits = "fit" in config["stages"]
+    if not parameters and not fits:
+        return Rehearsed("left", number, reason="has no network: its test does all the work")
+    try:
+        batch = known.first_batch(config) if fits else None
+        counts, why = _counted(config, batch) if fits else (None, "only tests")
+        network = step_of(config, data, module, optimizer=False)
+        if network not in known.stepped:
+            most_s = MOST_UNCOUNTED_S if fits and counts is None else MOST_S
+            known.stepped[network] = _step_once(config, most_s)
+        reason = "; ".join(text for text in (why, known.stepped[network]) if text)
+        found = Rehearsed("done", number, parameters, reason=reason)
+        if counts is not None:
+            return replace(found, **asdict(counts))
+        return replace(found, step_s=_timed(config, batch)) if fits else found
+    except Exception as error:
+        return replace(_trouble(error, number), parameters=parameters)
+
+
+def _counted(config: dict[str, Any], batch: Any) -> tuple[StepCount | None, str]:
+    """Counts of a step, or why there are none."""
+    with faked() as mode:
+        data, module = _with_start(config)
+        convertible(module)
+        fake = tree_map_only(Tensor, mode.from_tensor, batch)
+        try:
+            return count_step(module, data, fake, config["trainer"]), ""
+        except RuntimeError as error:  # of its own, or what a step without content cannot do
+            why = _reason(error)
+    if why == _NUMPY and not module.automatic_optimization:
+        raise _Cannot(f"{why}, in a loop of its own: one step may be a whole fit")
+    return None, f"timed, not counted: {why}"
+
+
+def _timed(config: dict[str, Any], batch: Any) -> float:
+    data, module = _with_start(config)
+    return time_step(module, data, batch, config["trainer"], TIMED_S)
+
+
+def _reason(error: RuntimeError) -> str:
+    if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
+        return "its step depends on values"
+    if "numpy" in str(error):
+        return _NUMPY
+    return f"its step needs real tensors ({brief(str(error))})"
+
+
+def _step_once(config: dict[str, Any], most_s: float) -> str:
+    """A step, a validation and a test of few items, all that a run does; what was left of it."""
+    few = small(config)
+    start = _start(few)
+    with tempfile.TemporaryDirectory(prefix="retable-rehearsal-") as folder:
+        try:
+            with _at_most(most_s):
+                execute(few, Context(Path(folder), start=start))
+        except Diverged:  # that a metric of so few items is not finite says nothing
+            return ""
+        except _TooLong:
+            return f"its validation or test, which are not of few items, left after {most_s:g} s"
+    return ""
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Generator[None]:
+    """End the block after so much processor time; in the main thread only, which has signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(_number: int, _frame: object) -> None:
+        raise _TooLong
+
+    before = signal.signal(signal.SIGPROF, over)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def _with_steps(found: Rehearsed, config: dict[str, Any]) -> Rehearsed:
+    if found.status != "done" or "fit" not in config["stages"]:
+        return found
+    batches = Batches(build_data(config["data"], config["seed"], config["paths"]))
+    options = config["trainer"]
+    steps = options["max_epochs"] * batches.per_epoch(options.get("limit_train_batches"))
+    return replace(found, steps=steps)

@@ -1,0 +1,57 @@
+"""Batches of true shapes without data."""
+
+from __future__ import annotations
+
+import pytest
+
+from retable.data.base import DataPaths
+from retable.data.image_sets import SETS
+from retable.data.modules import ImageData
+from retable.launch.rehearsal.batches import ITEMS, Batches, small
+from retable.training.execute import build_data
+from support.runs import freeze
+
+
+def images(tmp_path, **options):
+    paths = DataPaths(tmp_path)  # where nothing is
+    return ImageData(seed=0, paths=paths, checksum=None, batch_size=50, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "per_epoch"),
+    [
+        ({"dataset": "mnist"}, 1200),
+        ({"dataset": "mnist", "n_validation": 10_010}, 999),
+        ({"dataset": "mnist", "n_validation": 10_010, "drop_last": False}, 1000),
+        ({"dataset": "cifar10", "n_train": 120}, 2),
+        ({"dataset": "svhn"}, (73_257 + 531_131) // 50),
+    ],
+)
+def test_of_an_image_set_that_is_not_here_sizes_and_shapes_are_known(tmp_path, options, per_epoch):
+    batches = Batches(images(tmp_path, **options))
+    height, width, channels = SETS[options["dataset"]].shape
+    pictures, labels = batches.first()
+    assert pictures.shape == (50, channels, height, width)
+    assert labels.shape == (50,)
+    assert batches.per_epoch(None) == per_epoch
+    assert batches.per_epoch(1) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_identities_come_along_and_too_few_images_are_refused(tmp_path):
+    assert len(Batches(images(tmp_path, dataset="mnist", with_ids=True)).first()) == 3
+    with pytest.raises(ValueError, match=r"data\.n_train: 60001: 60000 training images are left"):
+        Batches(images(tmp_path, dataset="mnist", n_train=60_001)).per_epoch(None)
+
+
+def test_a_small_run_has_few_items_of_every_kind():
+    run = freeze(experiment="binary_connect/cifar10")
+    config = small(run.config.model_dump(mode="json"))
+    data = build_data(config["data"], 0, config["paths"])
+    data.setup("fit")
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+    for loader in loaders:
+        pictures, labels = next(iter(loader))
+        assert pictures.shape[1:] == (3, 32, 32)
+        assert len(pictures) == len(labels) <= ITEMS
+    assert config["trainer"]["max_epochs"] == config["trainer"]["limit_train_batches"] == 1

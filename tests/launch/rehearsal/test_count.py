@@ -1,0 +1,89 @@
+"""Counts of a step: closed forms, and the same with and without content."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from retable.launch.rehearsal.count import LiveBytes, count_step, time_step
+from retable.launch.rehearsal.fake import convertible, faked
+from retable.training.execute import build
+from support.runs import freeze
+
+OPTIONS = {"precision": "32-true", "accumulate_grad_batches": 1}
+
+
+def digits(*overrides):
+    """Data and module of a perceptron 64 x 32 x 10 without batch normalisation, and a batch."""
+    run = freeze("model.norm=false", *overrides, experiment="digits/base")
+    data, module = build(run.config.model_dump(mode="json"))
+    return data, module, (torch.rand(100, 64), torch.arange(100) % 10)
+
+
+def faked_count(*overrides, options=OPTIONS):
+    with faked():
+        data, module, batch = digits(*overrides)
+        convertible(module)
+        return count_step(module, data, batch, options)
+
+
+def test_live_bytes_are_those_of_storages_that_are_alive():
+    given = torch.zeros(100)
+    with LiveBytes([given]) as live:
+        one = given + 1
+        two = one.view(10, 10)[2:]  # no storage of its own
+        assert live.now == live.peak == 800
+        three = two * 2
+        assert live.now == 800 + 320
+        del one, two
+        assert live.now == 400 + 320
+        del three
+        _ = torch.zeros(1, dtype=torch.float64)
+    assert live.peak == 800 + 320
+
+
+def test_without_content_storages_have_the_same_sizes():
+    with faked(), LiveBytes() as live:
+        one = torch.zeros(1000, 1000)
+        two = one @ one
+        del one
+        assert live.now == 4_000_000
+        assert live.peak == 8_000_000
+    assert two.shape == (1000, 1000)
+
+
+def test_flops_are_those_of_the_products_forward_and_backward():
+    first, second = 64 * 32, 32 * 10
+    # The first layer's input has no gradient.
+    assert faked_count("model.dropout=0.0").flops == 2 * 100 * (2 * first + 3 * second)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.manual=true"],
+        ["model.optimizer._target_=torch.optim.Adam", "model.optimizer.lr=0.001"],
+    ],
+)
+def test_a_step_without_content_counts_as_a_real_one(overrides):
+    data, module, batch = digits(*overrides)
+    real = count_step(module, data, batch, OPTIONS)
+    assert faked_count(*overrides) == real
+    weights = 4 * sum(weight.numel() for weight in module.parameters())
+    assert real.peak_bytes > 2 * weights  # with its gradients
+
+
+def test_the_state_of_the_optimizer_and_its_step_are_seen_also_where_gradients_add_up():
+    adam = ["model.optimizer._target_=torch.optim.Adam", "model.optimizer.lr=0.001"]
+    weights = 4 * (64 * 32 + 32 + 32 * 10 + 10)
+    plain, kept = faked_count(), faked_count(*adam)
+    assert kept.peak_bytes >= plain.peak_bytes + 2 * weights
+    summed = faked_count(*adam, options={**OPTIONS, "accumulate_grad_batches": 3})
+    assert summed.flops == kept.flops
+    assert summed.operations >= kept.operations > plain.operations
+
+
+def test_steps_are_timed():
+    data, module, batch = digits("model.sleep=0.0")
+    assert 0 < time_step(module, data, batch, OPTIONS, 0.05) < 1

@@ -1,0 +1,98 @@
+"""Rehearsals of settings: what they share, and what keeps one from being rehearsed."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import pytest
+
+from retable.cli import workflow
+from retable.launch.rehearsal import rehearse as module
+from retable.launch.rehearsal.rehearse import Setting, rehearse
+from retable.monitor.rehearsals import rehearse_tables
+from retable.tables import spec
+from retable.util import paths
+from support.runs import freeze
+
+
+def rehearsed(*settings):
+    """Findings about digits/base with overrides, and how many networks were rehearsed."""
+    told = []
+    runs = [freeze(*overrides, experiment="digits/base") for overrides in settings]
+    given = [
+        Setting(str(n), str(n), run.config.model_dump(mode="json")) for n, run in enumerate(runs)
+    ]
+    found = [found for _, found in rehearse(given, told.append)]
+    return found, len(told)
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    """How often a small step and a small test were done."""
+    calls = []
+    step = module._step_once
+    monkeypatch.setattr(module, "_step_once", lambda *given: calls.append(given) or step(*given))
+    return calls
+
+
+def test_settings_share_what_their_differences_do_not_change(small_steps):
+    found, networks = rehearsed(
+        [],
+        ["model.optimizer.lr=0.5", "trainer.max_epochs=7"],
+        ["model.hidden=16"],
+        ["model.optimizer._target_=torch.optim.Adam"],
+        ["model.dropout=0.0"],
+    )
+    assert [one.status for one in found] == ["done"] * 5
+    assert [one.network for one in found] == [1, 1, 2, 3, 4]
+    assert networks == 4
+    assert len(small_steps) == 3  # the optimiser is no part of the network
+    base, longer, narrow, adam, _ = found
+    assert longer.steps * 4 == base.steps * 7
+    assert narrow.flops < base.flops == adam.flops
+    assert adam.peak_bytes > base.peak_bytes
+    assert base.parameters == 64 * 32 + 32 + 2 * 32 + 32 * 10 + 10
+
+
+def test_a_setting_that_fails_is_told_and_keeps_no_other_from_being_rehearsed():
+    found, _ = rehearsed(["model.fail=raise"], ["model.hidden=0"], [])
+    assert [one.status for one in found] == ["failed", "failed", "done"]
+    assert "told to" in found[0].reason or "RuntimeError" in found[0].reason
+    assert found[2].flops
+
+
+def test_what_takes_too_long_is_left_and_said():
+    def endless():
+        with module._at_most(0.2):
+            while time.monotonic() - before < 30:
+                pass
+
+    before = time.monotonic()
+    with pytest.raises(module._TooLong):
+        endless()
+    assert time.monotonic() - before < 30
+
+
+def test_a_metric_that_diverges_on_few_items_is_no_failure():
+    found, _ = rehearsed(["model.fail=diverge"])
+    assert found[0].status == "done"
+
+
+@pytest.mark.slow
+def test_every_paper_can_be_rehearsed_in_a_minute_on_two_cores(monkeypatch):
+    monkeypatch.delenv("RETABLE_EXTRA")
+    names = paths.config_names("table")
+    papers = sorted({n.partition("/")[0] for n in names if "paper" in spec.load(n).protocols()})
+    assert len(papers) >= 5
+    grids = [grid for paper in papers for grid in workflow.plan(paper)]
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    found = rehearse_tables(grids, "a100", 0.3, print, print)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert [line.name for line in found.failed] == []
+    settings = {setting.setting_key for grid in grids for setting, _ in grid.settings()}
+    assert sum(line.settings for line in found.lines) == len(settings)
+    # Processor time, since other tests go on beside this one.
+    took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{len(settings)} settings, {len(found.lines)} lines, {took:.0f} s of processor time")
+    assert took < 2 * 60
