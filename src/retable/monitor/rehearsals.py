@@ -230,11 +230,7 @@ def rehearse_tables(
             rows.setdefault(cell.setting.setting_key, {})[cell.row] = None
     lines: dict[object, Line] = {}
     given = [
-        Setting(
-            key,
-            setting.config.experiment or setting.config.paper,
-            setting.config.model_dump(mode="json"),
-        )
+        Setting(key, _experiment(setting), setting.config.model_dump(mode="json"))
         for key, (setting, _) in settings.items()
     ]
     for one, found in rehearse(given, say):

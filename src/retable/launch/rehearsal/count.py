@@ -67,15 +67,15 @@ class LiveBytes(TorchDispatchMode):
         """Whether the value is a tensor whose storage was not known."""
         if not isinstance(value, Tensor) or value.layout != torch.strided:
             return False
+        # Torch keeps a storage's Python object as long as the storage itself.
         storage = value.untyped_storage()
-        number = storage._cdata
+        number = id(storage)
         if number in self._seen:
             return False
         size = storage.nbytes()
         self._seen.add(number)
         self.now += size
         self.peak = max(self.peak, self.now)
-        # Torch keeps a storage's Python object as long as the storage itself.
         weakref.finalize(storage, self._free, number, size).atexit = False
         return True
 

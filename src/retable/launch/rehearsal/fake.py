@@ -50,7 +50,7 @@ def convertible(module: nn.Module) -> None:
                 if new is not weight:
                     part.register_parameter(name, nn.Parameter(new, weight.requires_grad))
             for name, buffer in part.named_buffers(recurse=False):
-                part._buffers[name] = fn(buffer)
+                setattr(part, name, fn(buffer))
         return module
 
-    module._apply = apply
+    module.__dict__["_apply"] = apply

@@ -198,7 +198,7 @@ def _without_amounts(value: Any) -> Any:
         return {name: _without_amounts(part) for name, part in value.items()}
     if isinstance(value, list):
         return [_without_amounts(part) for part in value]
-    return f"float {value != 0}" if isinstance(value, float) else value
+    return f"float {bool(value)}" if isinstance(value, float) else value
 
 
 def _network(
