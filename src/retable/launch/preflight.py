@@ -66,7 +66,7 @@ def _take_start(module: PaperModule, config: dict[str, Any]) -> None:
     Raises:
         UserError: where names or shapes do not fit.
     """
-    key, state, whose = _begun_with(config)
+    key, state, whose = begun_with(config)
     own = module.state_dict()
     try:
         module.take_start(Start(state))
@@ -83,7 +83,7 @@ def _take_start(module: PaperModule, config: dict[str, Any]) -> None:
             ) from error
 
 
-def _begun_with(config: dict[str, Any]) -> tuple[str, dict[str, Tensor], str]:
+def begun_with(config: dict[str, Any]) -> tuple[str, dict[str, Tensor], str]:
     """What names a start, weights of the shape that it will have, and whose they are."""
     above = config["start"]["run"]
     if above is None:

@@ -6,12 +6,15 @@ import resource
 import time
 
 import pytest
+from safetensors.torch import save_file
 
 from retable.cli import workflow
+from retable.data.fetch import sha256_of
 from retable.launch.rehearsal import rehearse as module
 from retable.launch.rehearsal.rehearse import Setting, rehearse
 from retable.monitor.rehearsals import rehearse_tables
 from retable.tables import spec
+from retable.training.execute import build
 from retable.util import paths
 from support.runs import freeze
 
@@ -25,6 +28,30 @@ def rehearsed(*settings):
     ]
     found = [found for _, found in rehearse(given, told.append)]
     return found, len(told)
+
+
+def test_a_setting_that_starts_from_a_file_takes_its_weights(tmp_path):
+    weights = {name: w.clone() for name, w in _fresh().items()}
+    save_file(weights, tmp_path / "a.safetensors")
+    sha256 = sha256_of(tmp_path / "a.safetensors")
+
+    def start(file):
+        return [f"start={{file: {file}, sha256: {sha256}}}", f"paths.mirror={tmp_path}"]
+
+    found, _ = rehearsed([], start("a.safetensors"), start("b.safetensors"))
+    assert [one.status for one in found] == ["done", "done", "left"]
+    assert found[0].flops == found[1].flops > 0
+    assert found[2].reason.startswith("start.file: b.safetensors is neither in")
+    save_file({"a": weights["net.0.bias"]}, tmp_path / "a.safetensors")
+    sha256 = sha256_of(tmp_path / "a.safetensors")
+    [misfit], _ = rehearsed(start("a.safetensors"))
+    assert misfit.status == "failed"
+    assert "Missing key(s)" in misfit.reason
+
+
+def _fresh():
+    _, module = build(freeze(experiment="digits/base").config.model_dump(mode="json"))
+    return module.state_dict()
 
 
 @pytest.fixture

@@ -17,10 +17,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    unset_fake_temporarily,
 )
 from torch.utils._pytree import tree_map_only
 
 from retable.data.base import PaperDataModule
+from retable.launch.preflight import begun_with
 from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
 from retable.launch.rehearsal.fake import convertible, faked
@@ -152,11 +154,14 @@ def _with_start(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
 
 
 def _start(config: dict[str, Any]) -> Start | None:
-    """The weights that the run above begins with; they stand for those it will leave."""
-    if config.get("start") is None:
+    """Weights of a file, or those that the run above begins with, for those it will leave."""
+    above = config.get("start")
+    if above is None:
         return None
-    _, parent = build({**config, **config["start"]["run"]})
-    return Start(parent.state_dict())
+    if above["run"] is None:
+        with unset_fake_temporarily():
+            return Start(begun_with(config)[1])
+    return Start(begun_with(config)[1])
 
 
 def step_of(
