@@ -222,6 +222,7 @@ class _Expansion:
         self, node: yaml.MappingNode, given: Given
     ) -> tuple[dict[str, list[_Value]], yaml.Node]:
         """Axes and template of a pattern."""
+        self._refuse_twice(node.value)
         over = _over(node)
         assert over is not None
         axes = self._axes(self.of(over, given), given)
@@ -239,6 +240,7 @@ class _Expansion:
     def _axes(self, over: yaml.Node, given: Given) -> dict[str, list[_Value]]:
         if not isinstance(over, yaml.MappingNode) or not over.value:
             raise self.refused(over, "over: expected axes, such as {step: [10, 20]}")
+        self._refuse_twice(over.value)
         axes: dict[str, list[_Value]] = {}
         owner = dict.fromkeys(given.values, "an outer pattern") | dict.fromkeys(
             given.owners, "an outer pattern"
@@ -273,6 +275,7 @@ class _Expansion:
                 if not isinstance(value, yaml.MappingNode):
                     wrong = f"over.{axis}.{brief(name)}: expected fields, such as {{title: A}}"
                     raise self.refused(marked, wrong)
+                self._refuse_twice(value.value)
                 fields = {inner: found for inner, _, found in children(value)}
                 if axis in fields:
                     raise self.refused(marked, f"over.{axis}.{brief(name)}: has a field {axis}")
