@@ -79,7 +79,9 @@ def read(base: str, keys: Sequence[str], places: Sequence[Place]) -> Columns:
                 record, stat = found
                 clean = len(warnings) == before
                 stamp = stamp_of(stat) if stat and clean else NO_STAMP
-                values = wanted.of(record, Path(base, key))
+                asked = bool(wanted.history)
+                rows = history_points.rows_of_run(Path(base, key), record) if asked else ()
+                values = wanted.of(record, rows)
                 entries.append(Entry.of(record, values, slot, stamp))
                 break
     return Columns.of(entries, places, warnings)
@@ -94,7 +96,7 @@ class _Wanted:
         self.numbers = {place: number for number, place in enumerate(places)}
         self.history = [place for place in places if history_points.of_history(place)]
 
-    def of(self, record: Record, folder: Path) -> list[float]:
+    def of(self, record: Record, history: Sequence[history_points.Row] = ()) -> list[float]:
         """The numbers at the places, as :func:`value_at` gives them."""
         metrics, numbers = self.metrics, self.numbers
         values = [math.nan] * len(self.places)
@@ -105,9 +107,8 @@ class _Wanted:
         for number, (metric, row, step) in enumerate(self.places):
             if math.isnan(values[number]) and step is None and not row:
                 values[number] = record.validation.get(metric, math.nan)
-        rows = history_points.rows_of_run(folder, record) if self.history else []
         for place in self.history:
-            values[numbers[place]] = value_at(record, place, rows)
+            values[numbers[place]] = value_at(record, place, history)
         return values
 
 
