@@ -69,13 +69,15 @@ def test_settings_share_what_their_differences_do_not_change(small_steps):
         ["model.optimizer.lr=0.5", "trainer.max_epochs=7"],
         ["model.hidden=16"],
         ["model.optimizer._target_=torch.optim.Adam"],
+        ["model.dropout=0.3"],
+        ["model.dropout=0.5"],
         ["model.dropout=0.0"],
     )
-    assert [one.status for one in found] == ["done"] * 5
-    assert [one.network for one in found] == [1, 1, 2, 3, 4]
-    assert networks == 4
-    assert len(small_steps) == 3  # the optimiser is no part of the network
-    base, longer, narrow, adam, _ = found
+    assert [one.status for one in found] == ["done"] * 7
+    assert [one.network for one in found] == [1, 1, 2, 3, 4, 4, 5]
+    assert networks == 5
+    assert len(small_steps) == 4  # the optimiser is no part of the network
+    base, longer, narrow, adam = found[:4]
     assert longer.steps * 4 == base.steps * 7
     assert narrow.flops < base.flops == adam.flops
     assert adam.peak_bytes > base.peak_bytes
