@@ -16,7 +16,7 @@ from support import warm
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
     f"support.{name}"
-    for name in ("engine", "fake_slurm", "fault", "follow", "published", "slurm", "task")
+    for name in ("chained", "engine", "fake_slurm", "fault", "follow", "published", "slurm", "task")
 ]
 HERE = Path(__file__).parent
 ROOT = HERE.parent

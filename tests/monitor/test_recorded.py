@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import pytest
 from msgspec import structs
 
 from retable.monitor import recorded
@@ -18,76 +14,39 @@ from retable.runs import records
 from retable.runs.record_parts import StartedFrom
 from retable.runs.records import Status
 from retable.tables.collect import from_runs
-from retable.tables.grid import plan
-from support.records import leave, plain_record
-
-TABLES = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits"
-TEXT = """\
-paper: digits
-title: Accuracy of a new last layer
-source: {paper_ref: "Table 2", own: true}
-metrics:
-  accuracy: {key: test/accuracy, direction: max, margin: 1.0}
-seeds: {smoke: 2}
-columns:
-  accuracy: {metric: accuracy, experiment: {smoke: digits/tuned}}
-rows:
-  slow: [model.optimizer.lr=0.01]
-  fast: [model.optimizer.lr=0.1]
-"""
+from support.chained import left
 
 
-@pytest.fixture
-def grid():
-    file = TABLES / "chained.yaml"
-    file.write_text(TEXT, encoding="utf-8")
-    yield plan("digits/chained", "smoke")
-    file.unlink()
+def states(chained):
+    found = from_runs(chained, lambda _: None)
+    return [recorded.states(chained, found)[run.key] for run in chained.runs()]
 
 
-def left(run, status=Status.DONE, **changes):
-    """Leave a record of a run as its code would."""
-    fields = {"key": run.key, "seed": run.config.seed, "fingerprint": run.fingerprint}
-    above = run.parent
-    if above is not None and "started_from" not in changes:
-        changes["started_from"] = StartedFrom(key=above.key, weights_sha256=BITS)
-    record = plain_record(**{**fields, "status": status, "weights_sha256": BITS, **changes})
-    return leave(Path(run.config.paths.runs), record)
-
-
-BITS = "a" * 64
-
-
-def states(grid):
-    found = from_runs(grid, lambda _: None)
-    return [recorded.states(grid, found)[run.key] for run in grid.runs()]
-
-
-def test_what_waits_for_a_run_in_trouble_is_blocked(grid):
-    parent, *children = [run for run in grid.runs() if run.config.seed == 0]
+def test_what_waits_for_a_run_in_trouble_is_blocked(chained):
+    parent, *children = [run for run in chained.runs() if run.config.seed == 0]
     todo = [State.TODO] * 3
-    assert states(grid) == [State.TODO] * 6
+    assert states(chained) == [State.TODO] * 6
     left(parent, Status.FAILED, error="RuntimeError: no")
-    assert states(grid) == [State.FAILED, State.BLOCKED, State.BLOCKED, *todo]
-    progress = progress_of(grid)
+    assert states(chained) == [State.FAILED, State.BLOCKED, State.BLOCKED, *todo]
+    progress = progress_of(chained)
     text = progress.as_text()
     assert "6 runs, 1 failed, 2 blocked, 3 to do" in text
     assert "    digits/smoke, which others start from: 1 failed, 1 to do" in text
     assert progress.as_json()["started_from"][0]["failed"] == 1
     assert progress.as_json()["cells"][0]["blocked"] == 1
-    [status] = statuses_of([grid], None, lambda _: None)
+    [status] = statuses_of([chained], None, lambda _: None)
     assert "    digits/smoke, which others start from: 1 failed, 1 to do" in table_text(status)
     assert status.seen[children[0].key].state is State.BLOCKED
     assert status.seen[children[0].key].why == "what it starts from has not ended well"
     left(children[0])  # done before its parent was tried once more: it stays what it is
-    assert states(grid)[:3] == [State.FAILED, State.DONE, State.BLOCKED]
+    assert states(chained)[:3] == [State.FAILED, State.DONE, State.BLOCKED]
 
 
-def test_a_plan_tells_of_parents_of_which_only_the_record_is_here(grid):
-    parents = [run for run in grid.runs() if run.config.start is None]
+def test_a_plan_tells_of_parents_of_which_only_the_record_is_here(chained):
+    parents = [run for run in chained.runs() if run.config.start is None]
     for run in parents:
         left(run)
-    progress = progress_of(grid)
+    progress = progress_of(chained)
     assert list(progress.without_weights) == parents
     assert progress.as_json()["without_weights"] == [run.key for run in parents]
     assert "of these 2 done without their weights being here: `retable verify digits/" in (
@@ -95,26 +54,26 @@ def test_a_plan_tells_of_parents_of_which_only_the_record_is_here(grid):
     )
     (parents[0].folder / "attempts/1").mkdir(parents=True, exist_ok=True)
     (parents[0].folder / "attempts/1/start.safetensors").touch()
-    assert list(progress_of(grid).without_weights) == parents[1:]
-    for run in grid.runs():
+    assert list(progress_of(chained).without_weights) == parents[1:]
+    for run in chained.runs():
         left(run)
-    assert not progress_of(grid).without_weights  # nothing is to start from it any more
+    assert not progress_of(chained).without_weights  # nothing is to start from it any more
 
 
-def test_a_child_is_stale_by_its_parent(grid):
-    parent, child, other = [run for run in grid.runs() if run.config.seed == 0]
+def test_a_child_is_stale_by_its_parent(chained):
+    parent, child, other = [run for run in chained.runs() if run.config.seed == 0]
     for run in (parent, child):
         left(run)
     left(other, started_from=StartedFrom(key=parent.key, weights_sha256="b" * 64))
-    assert states(grid)[:3] == [State.DONE, State.DONE, State.STALE]
-    assert f"has changed, retable retry {grid.name} --stale does them again" in (
-        progress_of(grid).as_text()
+    assert states(chained)[:3] == [State.DONE, State.DONE, State.STALE]
+    assert f"has changed, retable retry {chained.name} --stale does them again" in (
+        progress_of(chained).as_text()
     )
     path = parent.folder / "record.json"
     record = records.read(path)
     path.unlink()
     path.write_text(records.dump(structs.replace(record, fingerprint="0" * 64)))
-    assert states(grid)[:3] == [State.STALE, State.STALE, State.STALE]
+    assert states(chained)[:3] == [State.STALE, State.STALE, State.STALE]
 
 
 def test_what_a_job_could_not_start_is_to_do_when_it_can():
@@ -124,8 +83,8 @@ def test_what_a_job_could_not_start_is_to_do_when_it_can():
     assert not submitted.unexplained
 
 
-def test_blocked_follows_the_parent(grid):
-    parent, child, _ = [run for run in grid.runs() if run.config.seed == 0]
+def test_blocked_follows_the_parent(chained):
+    parent, child, _ = [run for run in chained.runs() if run.config.seed == 0]
     for above, before, after in (
         (State.DONE, State.BLOCKED, State.TODO),
         (State.RUNNING, State.BLOCKED, State.TODO),
@@ -134,5 +93,5 @@ def test_blocked_follows_the_parent(grid):
         (State.FAILED, State.RUNNING, None),
         (State.TODO, State.TODO, None),
     ):
-        changed = recorded.blocked(grid, {parent.key: above, child.key: before})
+        changed = recorded.blocked(chained, {parent.key: above, child.key: before})
         assert changed.get(child.key) is after

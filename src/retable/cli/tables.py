@@ -104,6 +104,9 @@ def run(
     max_seeds: Annotated[
         int | None, typer.Option("--max-seeds", help="at most so many (20), with --until-decided")
     ] = None,
+    within: Annotated[
+        str | None, typer.Option(help="what fits into 8h, 90min, 2d: the cheapest cells first")
+    ] = None,
     wait: Wait = False,
     prepare: Prepare = False,
     publish: Publish = False,
@@ -111,11 +114,13 @@ def run(
     """Do what a table still needs, then print it. Finished runs are never repeated.
 
     With --until-decided it looks at 3, 5, 10, 20, 40 ... seeds, and goes on with what is open.
+    With --within it does the cells that are cheapest to fill, and says what it leaves.
     With launcher=slurm cluster=<profile> it submits, says how to follow, and returns.
 
     Example: retable run risk_parity/iterations launcher.workers=2
     """
     from retable.cli.until_decided import refuse_beside_looks, run_until_decided
+    from retable.monitor import budget
     from retable.report import markdown
 
     if retry not in {None, "diverged"}:
@@ -124,6 +129,9 @@ def run(
         raise UserError("--max-seeds: belongs to --until-decided; --seeds takes the first so many")
     if until_decided and (row or column or seeds):
         raise UserError("--until-decided: is for whole tables, without --row, --column and --seeds")
+    if within is not None and until_decided:
+        raise UserError("--within: the seeds that --until-decided will take are not known before")
+    budget_s = None if within is None else budget.seconds_of(within)
     diverged = retry == "diverged"
     planned = workflow.plan(
         name, protocol, rows=row, columns=column, seeds=seeds, overrides=overrides
@@ -131,6 +139,10 @@ def run(
     part = {"row": row, "column": column, "seeds": [str(seeds)] if seeds else None}
     chores = {"wait": wait, "prepare": prepare, "publish": publish}
     orders = orders_of_tables(name, protocol, planned, part=part, retry_diverged=diverged, **chores)
+    if budget_s is not None:
+        found = budget.within(planned, budget_s)
+        say(found.as_text(within or ""))
+        planned = found.grids
     if until_decided:
         if is_cluster(planned) and not wait:
             raise UserError("--until-decided: looks at results, so on a cluster it needs --wait")
@@ -146,7 +158,8 @@ def run(
         outcome = workflow.launch(planned, retry_diverged=diverged, orders=orders)
         ok, planned = _ended(outcome), outcome.grids
     # Whole tables, however little was asked for: what is missing has to show as missing.
-    whole = workflow.plan(name, protocol) if row or column or seeds else planned
+    part_of_it = row or column or seeds or budget_s is not None
+    whole = workflow.plan(name, protocol) if part_of_it else planned
     tables = workflow.judge(name, [one.table for one in workflow.collect(whole)])
     typer.echo("\n".join(markdown.render(table) for table in tables), nl=False)
     raise typer.Exit(0 if ok else 1)
