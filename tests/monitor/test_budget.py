@@ -52,9 +52,20 @@ def test_what_is_chosen_fits_and_nothing_that_is_left_would(groups, cost, budget
         so_far |= groups[number]
 
 
-def estimated(setting, seconds):
+def estimated(setting, seconds, device="this processor, 1 thread"):
     found = Rehearsed("done", 1)
-    rehearsed.keep(setting, Estimate(setting.fingerprint, found, seconds, "cpu", None))
+    rehearsed.keep(setting, Estimate(setting.fingerprint, found, seconds, device, None))
+
+
+def test_an_estimate_for_a_gpu_says_nothing_of_a_processor(monkeypatch):
+    grid = plan("digits/accuracy", "smoke")
+    [setting] = [setting for setting, _ in grid.settings()][:1]
+    estimated(setting, 1.0, "A100 SXM")
+    assert within([grid], 1e9).chosen == 0
+    monkeypatch.setattr("retable.monitor.budget._on_gpu", lambda run: True)
+    assert within([grid], 1e9).chosen == 1
+    estimated(setting, 1.0)
+    assert within([grid], 1e9).chosen == 0
 
 
 def test_cells_by_past_cost_and_by_estimate(monkeypatch):

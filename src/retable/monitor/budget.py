@@ -12,6 +12,7 @@ from retable.launch.dispatch import warn
 from retable.launch.rehearsal import records as rehearsed
 from retable.monitor import recorded
 from retable.monitor.state import State
+from retable.runs import provenance
 from retable.runs.frozen import FrozenRun
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
@@ -173,11 +174,20 @@ def _missing(
 
 
 def _seconds(setting: FrozenRun, took: Mapping[str, Sequence[float]]) -> float | None:
-    """Mean time of a setting's past runs, else a rehearsal's estimate."""
+    """Mean time of a setting's past runs, else a rehearsal's estimate for such a device."""
     if past := took.get(setting.setting_key):
         return fmean(past)
     estimate = rehearsed.kept(setting)
-    return None if estimate is None else estimate.seconds
+    if estimate is None or estimate.is_of_processor is _on_gpu(setting):
+        return None
+    return estimate.seconds
+
+
+def _on_gpu(run: FrozenRun) -> bool:
+    config = run.config
+    if config.launcher.name == "slurm":
+        return config.resources.gpus > 0
+    return config.device.accelerator != "cpu" and provenance.gpu()[0] is not None
 
 
 def _share(run: FrozenRun) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from retable.launch.rehearsal.records import Rehearsed
+from retable.launch.rehearsal.records import PROCESSOR, Rehearsed
 from retable.util.errors import UserError, nearest
 
 HERE = "cpu"
@@ -88,7 +88,7 @@ def _here(threads: int) -> Device:
         operation_s = _fastest(lambda: small.add(1), 2000)
     finally:
         torch.set_num_threads(before)
-    title = f"this processor, {threads} thread{'s' if threads > 1 else ''}"
+    title = f"{PROCESSOR}, {threads} thread{'s' if threads > 1 else ''}"
     peak = {precision: by_type[kind] for precision, kind in types.items()}
     return Device(HERE, title, peak, operation_s, "a product of 512 x 512 matrices, measured")
 

@@ -12,6 +12,8 @@ from retable.runs.frozen import FrozenRun
 from retable.util.atomic import write_atomic
 
 FOLDER = "rehearsals"
+PROCESSOR = "this processor"
+"""Beginning of a device's title where it is the machine's own."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Estimate:
     seconds: float
     device: str
     share: float | None
+
+    @property
+    def is_of_processor(self) -> bool:
+        """Whether it is for the processor of the machine that rehearsed, not for a GPU."""
+        return self.device.startswith(PROCESSOR)
 
     def on(self) -> str:
         """The device in words, and what of it was assumed."""
