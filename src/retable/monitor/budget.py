@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import fmean
 
 from retable.launch.checks import workers_of
@@ -187,7 +188,12 @@ def _on_gpu(run: FrozenRun) -> bool:
     config = run.config
     if config.launcher.name == "slurm":
         return config.resources.gpus > 0
-    return config.device.accelerator != "cpu" and provenance.gpu()[0] is not None
+    return config.device.accelerator != "cpu" and _gpu_is_here()
+
+
+@cache
+def _gpu_is_here() -> bool:
+    return provenance.gpu()[0] is not None  # asks a process, and many cells ask
 
 
 def _share(run: FrozenRun) -> float:
