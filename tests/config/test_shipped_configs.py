@@ -50,12 +50,13 @@ def write_prices(folder: Path, n_assets: int = 10, days: int = 60) -> str:
 
 
 def write_images(cache: Path, name: str) -> str:
-    """A cached image set with few images; returns its checksum."""
+    """A cached image set with few images, two of every class at least; returns its checksum."""
     rng = np.random.default_rng(0)
     wanted, arrays = SETS[name], {}
+    n = max(60, 2 * wanted.classes)
     for split in wanted.sizes:
-        arrays[f"{split}/images"] = rng.integers(256, size=(60, *wanted.shape), dtype=np.uint8)
-        arrays[f"{split}/labels"] = np.arange(60) % wanted.classes
+        arrays[f"{split}/images"] = rng.integers(256, size=(n, *wanted.shape), dtype=np.uint8)
+        arrays[f"{split}/labels"] = np.arange(n) % wanted.classes
     file = cache_file(name, checksum(arrays), cache)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(file, arrays)
@@ -97,6 +98,18 @@ def generated(tmp_path, monkeypatch):
                     # Whitening takes a while; one of those that whiten is enough.
                     out.append("data.preprocess=center_train")
                 return [*out, "data.split=last", "data.batch_size=20"]
+            case "LongTailed":
+                n_classes = SETS[config.data["dataset"]].classes
+                validation = n_classes if config.data["n_validation"] else 0
+                return [
+                    f"data.checksum={images[config.data['dataset']]}",
+                    f"data.n_validation={validation}",
+                    "data.split.largest=1",
+                    "data.split.imbalance=1",
+                    "data.n_test=1",
+                    "model.limits=[1,1]",
+                    *(["model.net.width=8"] if "depth" in config.model["net"] else []),
+                ]
         return []
 
     return overrides
@@ -112,6 +125,10 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
             extra = generated(config)
             steps = ONE_STEP if "fit" in config.stages else []
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
+            if config.start is not None and config.start.run is not None:
+                # Data are the child's own, and what its network is has to be said of both.
+                before = [f"'{o}'" for o in steps if not o.startswith("data.")]
+                steps.append(f"start.run.overrides=[{','.join(before)}]")
             frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))
     assert len(frozen) > len(OWN) / 2
     summary = launch(frozen)

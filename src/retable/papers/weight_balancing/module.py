@@ -26,6 +26,8 @@ from retable.papers.weight_balancing.long_tail import GROUPS, groups
 from retable.papers.weight_balancing.probe import probed
 from retable.training.seeds import derive_seed
 
+_BY_CLASS = 20
+"""Up to so many classes results are by class as well; a record holds 200 of them."""
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 Seen = tuple[Tensor, Tensor, Tensor]
 """Features ``(N, d)``, logits ``(N, C)`` and labels ``(N,)`` of a set."""
@@ -35,13 +37,14 @@ class OneStage(PaperModule):
     """A network with a dense last layer, trained at once; logit adjustments are rows of its record.
 
     A run records ``test/accuracy`` (mean over classes) and the same of the groups, ``test/many``,
-    ``test/medium`` and ``test/few``, and ``test/of_class`` (the step is the class); rows
-    ``additive`` and ``multiplicative`` have all but the last after logit adjustment with the tau
-    that is best on validation, ``l2`` and ``tau`` with a normalised classifier. ``train/fitted`` is
-    the share of training images that the tested network classifies rightly. Of the features
-    ``train/`` and ``test/fisher_ratio`` and ``_cosine`` (between classes), as the training loader
-    gives its images, so augmented where they are; of the classifier the norms per class
-    (``weights/norm``), their means per group and the ratio of few to many.
+    ``test/medium`` and ``test/few``, and ``test/of_class`` (the step is the class; artefact
+    ``accuracy`` where there are more than 20). Rows ``additive`` and ``multiplicative`` have all
+    but the last after logit adjustment with the tau that is best on validation, ``l2`` and ``tau``
+    with a normalised classifier. ``train/fitted`` is the share of training images that the tested
+    network classifies rightly. Of the features ``train/`` and ``test/fisher_ratio`` and ``_cosine``
+    (between classes), as the training loader gives its images, so augmented where they are; of the
+    classifier the norms per class (``weights/norm``), their means per group and the ratio of few to
+    many.
 
     Args:
         seed: the run's seed.
@@ -220,12 +223,16 @@ class OneStage(PaperModule):
         if row:
             self.add_result("test/accuracy", float(found.mean()), row)
         else:
-            for label, share in enumerate(found.tolist()):
-                self.add_result("test/of_class", share, step=label)
+            self._record_by_class("test/of_class", found)
         for name, classes in zip(GROUPS, groups(self.n_per_class, self.limits), strict=True):
             if len(classes):
                 self.add_result(f"test/{name}", float(found[classes].mean()), row)
         self._left.setdefault("accuracy", {})[row or "plain"] = found
+
+    def _record_by_class(self, metric: str, values: Tensor) -> None:
+        if len(values) <= _BY_CLASS:
+            for label, value in enumerate(values.tolist()):
+                self.add_result(metric, value, step=label)
 
     def _record_classifiers(
         self, features: Tensor, labels: Tensor, mirrored: Tensor | None = None
@@ -260,8 +267,7 @@ class OneStage(PaperModule):
 
     def _record_classifier(self) -> None:
         norms = cast("Any", self.net).fc.weight.detach().norm(dim=1).double().cpu()
-        for label, norm in enumerate(norms.tolist()):
-            self.add_result("weights/norm", norm, step=label)
+        self._record_by_class("weights/norm", norms)
         means: dict[str, float] = {}
         for name, classes in zip(GROUPS, groups(self.n_per_class, self.limits), strict=True):
             if len(classes):
