@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retable.config.targets import check
+from retable.config.targets import check, unchecked
 from retable.util.errors import UserError
 
 MODULE = "retable.papers.base.PaperModule"
@@ -157,3 +157,13 @@ def test_numbers_are_as_the_annotation_says():
     # Where an integer is meant it stays one, and false is what leaving it out says.
     linear = node("torch.nn.Linear", in_features=2, out_features=1, _partial_=False)
     assert check(linear, "x") == node("torch.nn.Linear", in_features=2, out_features=1)
+
+
+def test_what_can_only_be_an_object_has_to_be_one():
+    """A network is no text: ``model.net=resnet34`` is refused before anything runs."""
+    first = "retable.papers.weight_balancing.module.OneStage"
+    net = node("retable.nets.convnet.StridedConvNet")
+    assert check(node(first, seed=0, net=net), "x")["net"] == net
+    with pytest.raises(UserError, match=r"x.net: 'resnet34' is not valid: should be an object"):
+        check(node(first, seed=0, net="resnet34"), "x")
+    assert "net" not in unchecked(node(first), {"seed"})

@@ -237,7 +237,8 @@ def _argument(value: Any, annotation: ast.expr | None, where: str) -> Any:
         message = error.errors(include_url=False)[0]["msg"].replace("Input should", "should")
         choices = _literals(annotation)
         hint = nearest(str(value), choices) if choices else ""
-        if any(_is_object(n) for n in ast.walk(annotation) if isinstance(n, ast.Name)):
+        objects = any(_is_object(n) for n in ast.walk(annotation) if isinstance(n, ast.Name))
+        if objects and "_target_" not in message:
             hint += "; or an object, {_target_: ...}"
         raise UserError(f"{where}: {brief(repr(value))} is not valid: {message}{hint}") from None
 
@@ -252,6 +253,8 @@ def _adapter(annotation: ast.expr) -> tuple[TypeAdapter[Any], bool]:
 def _type(node: ast.expr) -> tuple[Any, bool]:
     """Type of an annotation, unknown names in it as Any; and whether all of it was known."""
     match node:
+        case _ if _is_object(node):
+            return _BUILT, True
         case ast.Constant(value=None):
             return None, True
         case ast.Constant(value=str() as text):
@@ -287,6 +290,15 @@ def _type(node: ast.expr) -> tuple[Any, bool]:
             return Any, False
 
 
+def _built(value: Any) -> Any:
+    if not (isinstance(value, dict) and "_target_" in value):
+        raise PydanticCustomError("object", "should be an object, {{_target_: ...}}")
+    return cast("Any", value)
+
+
+_BUILT = Annotated[Any, BeforeValidator(_built)]
+
+
 def _no_truth(value: Any) -> Any:
     if isinstance(value, bool):  # to Python, true is one of 1 and 2
         raise PydanticCustomError("bool", "should not be true or false")
@@ -295,7 +307,7 @@ def _no_truth(value: Any) -> Any:
 
 def _union(parts: list[ast.expr]) -> tuple[Any, bool]:
     # A value that is no nested target can be no object: `float | Tensor` means a float here.
-    plain = [part for part in parts if not _is_object(part)]
+    plain = [part for part in parts if not _is_object(part)] or parts[:1]
     kinds = [_type(part) for part in plain]
     known = [kind for kind, _ in kinds if kind is not Any]
     complete = all(complete for _, complete in kinds)
