@@ -38,6 +38,22 @@ def test_of_an_image_set_that_is_not_here_sizes_and_shapes_are_known(tmp_path, o
     assert not list(tmp_path.iterdir())
 
 
+def test_a_part_of_an_image_set_has_the_sizes_of_its_split(tmp_path):
+    """12,360 images of CIFAR-10 in batches of 64, the last not full, and none of them is here."""
+    run = freeze(experiment="weight_balancing/cifar10")
+    config = run.config.model_dump(mode="json")
+    paths = {**config["paths"], "mirror": str(tmp_path), "cache": str(tmp_path)}
+    data = build_data(config["data"], 0, paths)
+    batches = Batches(data)
+    assert batches.first()[0].shape == (64, 3, 32, 32)
+    assert batches.per_epoch(None) == -(-12_360 // 64)
+    assert data.n_per_class[::9] == [4980, 50]
+    few = build_data(small(config)["data"], 0, paths)
+    few.setup("fit")
+    assert next(iter(few.train_dataloader()))[0].shape == (ITEMS, 3, 32, 32)
+    assert not list(tmp_path.iterdir())
+
+
 def test_identities_come_along_and_too_few_images_are_refused(tmp_path):
     assert len(Batches(images(tmp_path, dataset="mnist", with_ids=True)).first()) == 3
     with pytest.raises(ValueError, match=r"data\.n_train: 60001: 60000 training images are left"):

@@ -46,6 +46,7 @@ def test_the_split_is_disjoint_and_knows_no_seed(n_classes, each, imbalance, see
     train, validation = split(labels, each * n_classes, seed)
     assert not set(train.tolist()) & set(validation.tolist())
     wanted = counts(30 - each, n_classes, imbalance)
+    assert split.sizes(len(labels), each * n_classes) == wanted
     assert labels[train].bincount(minlength=n_classes).tolist() == wanted
     assert labels[validation].bincount(minlength=n_classes).tolist() == [each] * n_classes
     again = split(labels, each * n_classes, seed + 1)

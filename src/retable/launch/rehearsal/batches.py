@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
+from hydra.utils import get_class
 from torch import Tensor
 
 from retable.data.base import PaperDataModule
@@ -19,8 +21,8 @@ ITEMS = 4
 class Batches:
     """Training batches of a data module.
 
-    Of an image set that is known by name nothing is read: its sizes and shapes are. Any other data
-    is prepared and set up as for a run.
+    Of an image set that is known by name nothing is read: its sizes and shapes are, and its classes
+    are taken to be of one size. Any other data is prepared and set up as for a run.
 
     Args:
         data: of a run; may be changed.
@@ -28,7 +30,7 @@ class Batches:
 
     def __init__(self, data: PaperDataModule) -> None:
         self.data = data
-        self.by_name = type(data) is ImageData
+        self.by_name = _by_name(type(data))
         self._loader: Any = None
 
     def shape(self) -> list[Any] | None:
@@ -62,6 +64,9 @@ class Batches:
     def _train_images(data: ImageData) -> int:
         sizes = SETS[data.dataset].sizes
         rest = sum(n for name, n in sizes.items() if name != "test") - data.n_validation
+        if not isinstance(data.split, str):
+            labels = torch.arange(rest + data.n_validation) % SETS[data.dataset].classes
+            rest = len(data.split(labels, data.n_validation, data.seed)[0])
         if rest < max(data.n_train or 0, 1):
             wanted = f"data.n_train: {data.n_train}" if data.n_train else "data.n_validation"
             raise ValueError(f"{wanted}: {rest} training images are left of {data.dataset}")
@@ -89,6 +94,17 @@ class Batches:
         return self._loader
 
 
+def _by_name(kind: Any) -> bool:
+    """Whether data of a class is that of an image set, whatever it leaves out of the set."""
+    return (
+        isinstance(kind, type)
+        and issubclass(kind, ImageData)
+        and not issubclass(kind, GeneratedImages)
+        and kind.setup is ImageData.setup
+        and kind.train_dataloader is ImageData.train_dataloader
+    )
+
+
 class FewImages(GeneratedImages):
     """Generated images of which few are tested."""
 
@@ -104,15 +120,16 @@ def small(config: dict[str, Any]) -> dict[str, Any]:
     An image set that is known by name is generated.
     """
     data = {**config["data"]}
-    if data["_target_"] == f"{ImageData.__module__}.{ImageData.__qualname__}":
-        shape = SETS[data.pop("dataset")].shape
-        data.pop("checksum", None)
-        data.pop("n_train", None)
-        named = {"split": "last", "preprocess": "none"}  # a whitening of few images says nothing
-        data |= {name: value for name, value in named.items() if isinstance(data.get(name), str)}
+    if _by_name(get_class(data["_target_"])):
+        shape = SETS[data["dataset"]].shape
+        known = set(inspect.signature(FewImages).parameters) - {"n_train"}
+        data = {name: value for name, value in data.items() if name in known | {"_target_"}}
+        if isinstance(data.get("preprocess"), str):
+            data["preprocess"] = "none"  # a whitening of few images says nothing
         data |= {
             "_target_": f"{FewImages.__module__}.{FewImages.__qualname__}",
             "shape": list(shape),
+            "split": "last",  # what chooses among many images cannot choose among few
             "n_pool": 10,  # the fewest there may be
             "n_validation": 6 if data.get("n_validation") else 0,
             "eval_batch_size": ITEMS,

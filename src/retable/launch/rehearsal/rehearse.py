@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import signal
 import tempfile
 import threading
@@ -268,13 +269,29 @@ def _step_once(config: dict[str, Any], most_s: float) -> str:
     start = _start(few)
     with tempfile.TemporaryDirectory(prefix="retable-rehearsal-") as folder:
         try:
-            with _at_most(most_s):
+            with _at_most(most_s), _finite_or_not():
                 execute(few, Context(Path(folder), start=start))
         except Diverged:  # that a metric of so few items is not finite says nothing
             return ""
         except _TooLong:
             return f"its validation or test, which are not of few items, left after {most_s:g} s"
     return ""
+
+
+@contextlib.contextmanager
+def _finite_or_not() -> Generator[None]:
+    """Leave out results that are not finite: a mean over a class of which no item is there."""
+    add = PaperModule.add_result
+
+    def tolerant(self: PaperModule, metric: str, value: float, *where: Any, **named: Any) -> None:
+        if math.isfinite(value):
+            add(self, metric, value, *where, **named)
+
+    PaperModule.add_result = tolerant
+    try:
+        yield
+    finally:
+        PaperModule.add_result = add
 
 
 @contextlib.contextmanager

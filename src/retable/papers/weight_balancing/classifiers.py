@@ -38,13 +38,13 @@ class FixedETF(nn.Linear):
             self.bias.uniform_(-1 / d, 1 / d, generator=generator)
 
 
-def max_norm_radius(weight: Tensor, share: float) -> float:
+def max_norm_radius(weight: Tensor, share: float) -> Tensor:
     """Radius of MaxNorm, ``min_k |w_k| + share (max_k |w_k| - min_k |w_k|)``, taken once."""
     norms = weight.norm(dim=1)
-    return float(norms.min() + share * (norms.max() - norms.min()))
+    return norms.min() + share * (norms.max() - norms.min())
 
 
-def project(weight: Tensor, radius: float) -> Tensor:
+def project(weight: Tensor, radius: Tensor | float) -> Tensor:
     """Rows ``(C, d)`` that are longer than the radius made as long; the others bit for bit."""
     norms = weight.norm(dim=1, keepdim=True)
     return torch.where(norms > radius, weight * (radius / norms.clamp(min=1e-30)), weight)

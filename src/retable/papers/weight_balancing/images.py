@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from retable.data.base import DataPaths
-from retable.data.image_sets import ImageSetName
+from retable.data.image_sets import SETS, ImageSetName
 from retable.data.modules import GeneratedImages, ImageData
 from retable.papers.weight_balancing.long_tail import LongTail
 
@@ -86,6 +86,13 @@ class LongTailed(ImageData):
             drop_last=False,
         )
         self.n_test = n_test
+
+    @property
+    def n_per_class(self) -> list[int] | None:
+        """Training images of every class, known before any is read; None with another split."""
+        sizes = SETS[self.dataset].sizes
+        n = sum(size for name, size in sizes.items() if name != "test")
+        return self.split.sizes(n, self.n_validation) if isinstance(self.split, LongTail) else None
 
     def arrays(self) -> dict[str, Tensor]:
         """Images and labels by split; of the test images the first of every class."""

@@ -67,20 +67,32 @@ class LongTail:
     imbalance: Annotated[float, Field(gt=0, le=1)] = 0.01
     rounding: Literal["nearest", "down"] = "nearest"
 
-    def __call__(self, labels: Tensor, n_validation: int, _seed: int) -> tuple[Tensor, Tensor]:
-        """Indices of training and of validation images, ``labels`` being those of all.
+    def sizes(self, n_images: int, n_validation: int) -> list[int]:
+        """Training images of every class.
+
+        Args:
+            n_images: of the balanced set.
+            n_validation: images that are set aside.
 
         Raises:
-            UserError: where a class has too few images, or validation is not equal by class.
+            UserError: where validation is not equal by class.
         """
         each, rest = divmod(n_validation, self.n_classes)
         if rest:
             raise UserError(
                 f"data.n_validation: {n_validation} is no multiple of {self.n_classes} classes"
             )
-        largest = self.largest or len(labels) // self.n_classes - each
+        largest = self.largest or n_images // self.n_classes - each
+        return counts(largest, self.n_classes, self.imbalance, self.rounding)
+
+    def __call__(self, labels: Tensor, n_validation: int, _seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of training and of validation images, ``labels`` being those of all.
+
+        Raises:
+            UserError: where a class has too few images, or validation is not equal by class.
+        """
+        wanted, each = self.sizes(len(labels), n_validation), n_validation // self.n_classes
         train, validation = list[Tensor](), list[Tensor]()
-        wanted = counts(largest, self.n_classes, self.imbalance, self.rounding)
         for label, n in enumerate(wanted):
             members = torch.nonzero(labels == label).flatten()
             if len(members) < n + each:

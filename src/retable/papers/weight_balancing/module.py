@@ -144,7 +144,9 @@ class OneStage(PaperModule):
 
     @property
     def n_per_class(self) -> list[int]:
-        """Training images of every class."""
+        """Training images of every class, as the data module says or has them."""
+        if self._n is None:
+            self._n = getattr(self._data(), "n_per_class", None)
         if self._n is None:
             labels: Tensor = self._data().train[1]
             self._n = torch.bincount(labels.cpu(), minlength=self.n_classes).tolist()
@@ -315,7 +317,7 @@ class SecondStage(OneStage):
         self.load_state_dict({**start.weights, "radius": self.radius})
         if self.share is not None:
             weight = cast("Any", self.net).fc.weight.detach()
-            self.radius.fill_(max_norm_radius(weight, self.share))
+            self.radius.copy_(max_norm_radius(weight, self.share))
 
     def train(self, mode: bool = True) -> SecondStage:
         """Leave the extractor in evaluation mode, unless its norms are to move."""
@@ -335,4 +337,4 @@ class SecondStage(OneStage):
         if self.share is not None:
             fc = cast("Any", self.net).fc
             with torch.no_grad():
-                fc.weight.copy_(project(fc.weight, float(self.radius)))
+                fc.weight.copy_(project(fc.weight, self.radius))

@@ -1,4 +1,4 @@
-"""Random layers behind the features: whether they tell the classes better apart (claim C9)."""
+"""Random layers behind the features: whether they tell the classes better apart."""
 
 from __future__ import annotations
 
