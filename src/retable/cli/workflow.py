@@ -104,10 +104,13 @@ def collect(grids: Sequence[Grid], source: str = "runs") -> list[Collected]:
         refuse_unpublished(list(grids))
     found: list[Collected] = []
     for grid in grids:
-        results = source == "results"
-        read = records_of.from_results if results else records_of.from_runs
-        records = read(grid, _warn)
-        found.append(Collected(grid, records, build(grid, records)))
+        if source == "results":
+            records = records_of.from_results(grid, _warn)
+            files = records_of.artifacts_of_results(grid)
+        else:
+            records = records_of.from_runs(grid, _warn)
+            files = records_of.artifacts_of_runs(grid)
+        found.append(Collected(grid, records, build(grid, records, files)))
     return found
 
 

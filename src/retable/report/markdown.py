@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from retable.report import claims_text, footnotes, formatting
+from retable.report.svg import heat
 from retable.tables.aggregate import Table
+from retable.tables.heat_spec import Heat
 
 
 def render(table: Table, *, note: str | None = None, picture: str | None = None) -> str:
@@ -28,8 +30,7 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
     if table.tally is not None:
         lines += [_plain(" ".join(formatting.tally(table.tally, table.protocol))), ""]
     if picture:
-        spread = f" ± {spec.figure.band_text}" if spec.figure else ""
-        lines += [f"![{_plain(spec.title)}: ours{spread}]({picture})"]
+        lines += [f"![{_plain(spec.title)}: {_pictured(table)}]({picture})"]
         lines += [""]
     marks = footnotes.mark_notes(table)
     lines += _grid(table, footnotes.letters_of(marks))
@@ -47,6 +48,15 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
         lines += ["", "## Claims", "", *_claims(table)]
     lines += ["", f"*{formatting.provenance(table)}*", ""]
     return "\n".join(lines)
+
+
+def _pictured(table: Table) -> str:
+    """What the picture shows, for who does not see it."""
+    figure = table.spec.figure
+    if isinstance(figure, Heat):
+        # Brackets would end the text.
+        return _plain(heat.described(table, figure)).replace("[", "(").replace("]", ")")
+    return f"ours ± {figure.band_text}" if figure else "ours"
 
 
 def _grid(table: Table, letters: dict[tuple[str, str], str]) -> list[str]:

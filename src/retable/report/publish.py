@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 from retable.launch.dispatch import warn
 from retable.report import markdown, results_index
 from retable.report.svg import curves
-from retable.runs import published_records, published_starts, records, start_files, starts
+from retable.runs import (
+    artifacts,
+    published_artifacts,
+    published_records,
+    published_starts,
+    records,
+    start_files,
+    starts,
+)
 from retable.runs.history import FILE as HISTORY
 from retable.runs.history import history_text
 from retable.runs.lookup import find
-from retable.tables import collect
+from retable.tables import collect, heat_maps
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, places_of, plan
+from retable.tables.heat_spec import Heat
 from retable.tables.verdicts.judge import judge_all
 from retable.tables.verdicts.sequential import dump
 from retable.util import paths
@@ -44,9 +53,9 @@ def check(
 
     Raises:
         UserError: where there is no finished run of it at all, or fewer than are published, or a
-            cause in the table file names a run that nobody has.
+            cause in the table file names a run that nobody has, or its figure an array.
     """
-    table = build(grid, collect.from_runs(grid, lambda _: None))
+    table = build(grid, collect.from_runs(grid, lambda _: None), collect.artifacts_of_runs(grid))
     if not any(cell.n for cell in table.cells.values()):
         raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
     there = collect.decided_by_results(plan(grid.name, grid.protocol))
@@ -62,6 +71,7 @@ def check(
                 find(key)
             except UserError as error:
                 raise UserError(f"{grid.name}: why.{number}.runs: {error}") from None
+    heat_maps.refuse_mistakes(table)
 
 
 def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
@@ -86,9 +96,13 @@ def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:
     )
     _keep_looks(grid)
     _keep_starts(grid, found)
+    _keep_artifacts(grid, found)
     # Rendered from what was just written, so that the two cannot disagree.
     tables = rewrite(grid.spec.paper, grid.protocol)
-    return target, next(t for t in tables if t.name == grid.name)
+    written = next(t for t in tables if t.name == grid.name)
+    for empty in heat_maps.without_numbers(written):
+        warn(f"{grid.name}: its figure, panel '{empty.panel.title}', is empty: {empty.why}")
+    return target, written
 
 
 def _keep_looks(grid: Grid) -> None:
@@ -125,6 +139,32 @@ def _keep_starts(grid: Grid, found: Mapping[str, records.Record]) -> None:
         warn(f"{above[key].label}: what it leaves for other runs is too large to be published")
 
 
+def _keep_artifacts(grid: Grid, found: Mapping[str, records.Record]) -> None:
+    """Beside the records the artefacts that the figure is drawn from, where small and here."""
+    figure = grid.spec.figure
+    if not isinstance(figure, Heat):
+        published_artifacts.write(grid.name, grid.protocol, ())
+        return
+    drawn, name = dict.fromkeys((p.row, p.column) for p in figure.panels), figure.artifact
+    cells = [cell for place in drawn if (cell := grid.cells.get(place))]
+    keys = dict.fromkeys(key for cell in cells for key in grid.cell_keys(cell) if key in found)
+    in_runs, in_results = collect.artifacts_of_runs(grid), collect.artifacts_of_results(grid)
+
+    def left() -> Iterator[tuple[str, str, bytes]]:
+        for key in keys:
+            record = found[key]
+            if (sha256 := record.artifacts.get(name)) is None:
+                continue
+            # Where it is not here any more, it may be published already.
+            places = in_runs(record, name), in_results(record, name)
+            file = next((f for f in places if artifacts.is_recorded(f, sha256)), None)
+            if file is not None:
+                yield key, name, file.read_bytes()
+
+    for key in published_artifacts.write(grid.name, grid.protocol, left()):
+        warn(f"{key[:12]}: its artefact is too large to be published, and is not in the figure")
+
+
 def rewrite(paper: str, protocol: str) -> list[Table]:
     """Write a paper's pages of one protocol, and the overview, from the published records.
 
@@ -146,7 +186,10 @@ def judged(paper: str, protocol: str) -> list[Table]:
     """A paper's tables of one protocol from their published records."""
     names = [n for n, p in published() if p == protocol and n.partition("/")[0] == paper]
     grids = [collect.decided_by_results(plan(name, protocol)) for name in names]
-    return judge_all(build(grid, collect.from_results(grid)) for grid in grids)
+    return judge_all(
+        build(grid, collect.from_results(grid), collect.artifacts_of_results(grid))
+        for grid in grids
+    )
 
 
 def files_of(tables: list[Table]) -> dict[Path, str]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retable.runs import published_records, published_starts, records
+from retable.runs import published_artifacts, published_records, published_starts, records
 from retable.runs.history import history_text
 from retable.runs.import_record import adopt, frozen_for, is_here
 from retable.tables import collect
@@ -37,7 +37,7 @@ class Restored:
 def restore(grid: Grid) -> Restored:
     """Write the published records of a table's runs that have none here; it has to be published.
 
-    With them comes what is published for other runs to start from.
+    With them comes what is published for other runs to start from, and for a figure.
 
     A history that was thinned for the publication comes under a name of its own, for the columns
     that show an epoch: it is not the run's, and publishing again keeps it.
@@ -61,7 +61,8 @@ def restore(grid: Grid) -> Restored:
             history, thinned = _whole_or_thinned(texts.get(run.key), record.history_sha256)
             left = published_starts.file_of(grid.name, grid.protocol, run.key)
             start = left.read_bytes() if left.exists() else None
-            written = adopt(frozen, record, history, start, thinned)
+            arrays = published_artifacts.of_run(grid.name, grid.protocol, run.key)
+            written = adopt(frozen, record, history, start, thinned, arrays)
         except UserError as error:
             done.refused.append(str(error))
         except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,17 @@ from retable.util.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from retable.runs.records import Record
+
 FOLDER = "artifacts"
+
+ArtifactFile = Callable[["Record", str], Path]
+"""Gives the file of an artefact by its run's record and its name; it need not be there."""
+
+
+def file_of(attempt: Path, name: str) -> Path:
+    """File of an artefact in its attempt's folder."""
+    return attempt / FOLDER / f"{name}.safetensors"
 
 
 def write_artifacts(attempt: Path, artifacts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, str]:
@@ -31,10 +41,9 @@ def write_artifacts(attempt: Path, artifacts: Mapping[str, Mapping[str, Tensor]]
 
     from retable.training.tested import tensors_sha256
 
-    folder = attempt / FOLDER
-    folder.mkdir(exist_ok=True)
+    (attempt / FOLDER).mkdir(exist_ok=True)
     for name, arrays in artifacts.items():
-        write_atomic(folder / f"{name}.safetensors", save(dict(arrays)))
+        write_atomic(file_of(attempt, name), save(dict(arrays)))
     return {name: tensors_sha256(arrays) for name, arrays in sorted(artifacts.items())}
 
 
@@ -48,14 +57,45 @@ def read_artifacts(attempt: Path, names: Iterable[str]) -> dict[str, dict[str, T
     Raises:
         UserError: where a file cannot be read.
     """
-    found: dict[str, dict[str, Tensor]] = {}
-    for name in names:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
+    return {name: read_file(file_of(attempt, name)) for name in names}
 
-        file = attempt / FOLDER / f"{name}.safetensors"
-        try:
-            found[name] = load(file.read_bytes())
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{file}: cannot be read ({error})") from None
-    return found
+
+def read_file(file: Path) -> dict[str, Tensor]:
+    """Arrays of one artefact by name; whether they are those that were recorded, is not asked.
+
+    Raises:
+        UserError: where the file cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
+
+
+def read_recorded(file: Path, sha256: str) -> dict[str, Tensor]:
+    """Arrays of one artefact by name, which are those that were recorded.
+
+    Args:
+        file: of the artefact.
+        sha256: what the record says of it.
+
+    Raises:
+        UserError: where the file cannot be read, or holds other arrays.
+    """
+    from retable.training.tested import tensors_sha256
+
+    arrays = read_file(file)
+    if tensors_sha256(arrays) != sha256:
+        raise UserError(f"{file}: holds other arrays than the record of its run says")
+    return arrays
+
+
+def is_recorded(file: Path, sha256: str) -> bool:
+    """Whether a file is there, and holds the arrays that were recorded."""
+    try:
+        return bool(read_recorded(file, sha256))
+    except UserError:
+        return False

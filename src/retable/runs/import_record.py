@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from msgspec import structs
 
-from retable.runs import frozen, records
+from retable.runs import artifacts, frozen, records
 from retable.runs.attempts import new_attempt
 from retable.runs.frozen import FrozenRun
 from retable.runs.history import FILE as HISTORY
@@ -46,6 +47,7 @@ def adopt(
     history: str | None,
     start: bytes | None = None,
     thinned: str | None = None,
+    left: Mapping[str, bytes] | None = None,
 ) -> bool:
     """Write a run as an attempt of its own; False where it has a record by now, or is being done.
 
@@ -57,6 +59,7 @@ def adopt(
         history: text of its history, where it is whole.
         start: what it has left for others to start from, as a file.
         thinned: what is left of its history, where that is not whole.
+        left: files of artefacts that it has left, by name.
 
     Raises:
         RecordError: where the record is too large.
@@ -77,6 +80,10 @@ def adopt(
             records.write_atomic(attempt / THINNED, thinned)
         if start is not None:
             records.write_atomic(attempt / START, start)
+        for name, content in (left or {}).items():
+            file = artifacts.file_of(attempt, name)
+            file.parent.mkdir(exist_ok=True)
+            records.write_atomic(file, content)
         own = structs.replace(record, attempt=int(attempt.name))
         written = records.write_attempt(attempt, own)
         return own.status is not Status.DONE or records.publish(written, run.folder)

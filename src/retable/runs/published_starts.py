@@ -6,18 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retable.runs import published_files
+from retable.runs.published_files import MAX_ALL_BYTES, MAX_BYTES
 from retable.runs.published_records import parquet_file
 from retable.runs.start_files import packed
-from retable.util.atomic import write_atomic
 
 if TYPE_CHECKING:
     from retable.training.start import Start
-
-MAX_BYTES = 1_000_000
-"""Of a file that is published."""
-
-MAX_ALL_BYTES = 20_000_000
-"""Of all files that are published with a table."""
 
 
 def folder_of(name: str, protocol: str) -> Path:
@@ -27,7 +22,7 @@ def folder_of(name: str, protocol: str) -> Path:
 
 def file_of(name: str, protocol: str, key: str) -> Path:
     """File of one run in it."""
-    return folder_of(name, protocol) / f"{key}.safetensors"
+    return folder_of(name, protocol) / _name(key)
 
 
 def write(name: str, protocol: str, found: Iterable[tuple[str, Start]]) -> list[str]:
@@ -41,21 +36,10 @@ def write(name: str, protocol: str, found: Iterable[tuple[str, Start]]) -> list[
     Returns:
         Keys of the runs that were too large.
     """
-    folder, kept, total, large = folder_of(name, protocol), set[Path](), 0, list[str]()
-    for key, start in found:
-        content = packed(start)
-        if len(content) > MAX_BYTES or total + len(content) > MAX_ALL_BYTES:
-            large.append(key)
-            continue
-        total += len(content)
-        file = file_of(name, protocol, key)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, content)
-        kept.add(file)
-    if folder.is_dir():
-        for file in sorted(folder.iterdir()):
-            if file not in kept and file.suffix == ".safetensors":
-                file.unlink()
-        if not any(folder.iterdir()):
-            folder.rmdir()
-    return large
+    files = ((_name(key), packed(start)) for key, start in found)
+    large = published_files.write(folder_of(name, protocol), files, MAX_BYTES, MAX_ALL_BYTES)
+    return sorted(file.split(".")[0] for file in large)
+
+
+def _name(key: str) -> str:
+    return f"{key}.safetensors"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from retable.runs.artifacts import ArtifactFile
 from retable.runs.columns import Ints
 from retable.runs.record_set import Circumstances, Found
 from retable.runs.records import Record, Status
@@ -63,6 +64,8 @@ class Table:
         records: of the runs behind the cells, by key.
         n_failed: runs that ended otherwise than done.
         lost: records of those runs, by key.
+        artifact_file: gives the files of the artefacts that its runs have left; None where nobody
+            has said where they are.
         claims: judged; empty until :func:`retable.tables.verdicts.judge.judge` is asked.
         tally: verdicts counted; None until then.
         course: how far it is, where it is run until it is decided.
@@ -80,6 +83,7 @@ class Table:
     course: Course | None = None
     remarks: list[str] = field(default_factory=list[str])
     lost: Mapping[str, Record] = field(default_factory=dict[str, Record])
+    artifact_file: ArtifactFile | None = field(default=None, compare=False, repr=False)
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -107,8 +111,16 @@ def relative(values: Mapping[int, float], reference: Mapping[int, float]) -> dic
     return dict(zip(seeds, (ratio + (x - ratio * y) / y.mean()).tolist(), strict=True))
 
 
-def build(grid: Grid, records: Mapping[str, Record]) -> Table:
-    """Cells of a table from the records of its runs, by key."""
+def build(
+    grid: Grid, records: Mapping[str, Record], artifact_file: ArtifactFile | None = None
+) -> Table:
+    """Cells of a table from the records of its runs.
+
+    Args:
+        grid: the planned table.
+        records: by key.
+        artifact_file: where the artefacts of these runs are, for a figure that is drawn from them.
+    """
     found = Found.of(records, places_of(grid))
     behind = {place: _behind(grid, cell, found) for place, cell in grid.cells.items()}
     raw = {place: cell.values() for place, cell in behind.items()}
@@ -152,6 +164,7 @@ def build(grid: Grid, records: Mapping[str, Record]) -> Table:
         len(lost),
         course=grid.course,
         lost=found.only(lost),
+        artifact_file=artifact_file,
     )
 
 

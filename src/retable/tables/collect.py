@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from retable.runs import history_points, index, records, scan
+from retable.runs import artifacts, history_points, index, records, scan
 from retable.runs.columns import Columns, Place
 from retable.runs.record_set import Found
 from retable.runs.records import Record
@@ -148,6 +149,28 @@ def from_results(grid: Grid, warn: Warn = lambda _: None) -> Mapping[str, Record
         return found
     texts = histories(path)
     return Found.of(found, places, lambda record: json.loads(texts.get(record.key, "[]")))
+
+
+def artifacts_of_runs(grid: Grid) -> artifacts.ArtifactFile:
+    """Where the artefacts of a table's runs are in the run folders."""
+    folders = cache(grid.run_folders)
+
+    def place(record: Record, name: str) -> Path:
+        attempt = Path(folders()[record.key], record.key, "attempts", str(record.attempt))
+        return artifacts.file_of(attempt, name)
+
+    return place
+
+
+def artifacts_of_results(grid: Grid) -> artifacts.ArtifactFile:
+    """Where the artefacts are that were published with a table."""
+
+    def place(record: Record, name: str) -> Path:
+        from retable.runs import published_artifacts
+
+        return published_artifacts.file_of(grid.name, grid.protocol, record.key, name)
+
+    return place
 
 
 def _unplanned(grid: Grid, others: Sequence[Record]) -> str:

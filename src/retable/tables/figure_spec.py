@@ -1,4 +1,4 @@
-"""Specification of figures in table files: line plots, scatter plots and their panels."""
+"""Specification of figures in table files: line plots, scatter plots; heat maps beside."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from retable.tables.heat_spec import Heat
 from retable.tables.spec_parts import Part, Words
 
 
@@ -29,7 +30,7 @@ Band = Literal["std", "sem95"]
 
 
 class Drawn(Part):
-    """Base of all kinds of figures."""
+    """Base of the figures whose points are cells."""
 
     band: Band = Field(
         "std", description="of our means: one standard deviation, or 1.96 standard errors"
@@ -116,12 +117,15 @@ class Scatter(Drawn):
 
 
 def _kind(value: object) -> str:
-    """Which of the two a figure is; one that does not say draws curves."""
+    """Which of the kinds a figure is; one that does not say draws curves."""
     if isinstance(value, dict):
         return str(cast("dict[str, object]", value).get("kind", "curves"))
     return str(getattr(value, "kind", "curves"))
 
 
 AnyFigure = Annotated[
-    Annotated[Figure, Tag("curves")] | Annotated[Scatter, Tag("scatter")], Discriminator(_kind)
+    Annotated[Figure, Tag("curves")]
+    | Annotated[Scatter, Tag("scatter")]
+    | Annotated[Heat, Tag("heat")],
+    Discriminator(_kind),
 ]

@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from retable.config.types import PaperName
 from retable.config.yaml_checks import NOT_OF_A_FILE, of_launch
 from retable.tables import table_file
-from retable.tables.figure_spec import AnyFigure, Figure
+from retable.tables.figure_spec import AnyFigure, Figure, Pair, Panel, Scatter
+from retable.tables.heat_spec import Heat, HeatPanel
 from retable.tables.spec_parts import (
     Claim,
     Column,
@@ -147,13 +148,15 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
         said = [e for e in others if e["type"] == "value_error" and e["input"] == first["input"]]
         first = next(iter(said), first)
     # Names of union members in a location are pydantic's, not the file's.
-    path = [str(p) for p in first["loc"] if not _is_union_member(p)]
-    if first["type"] == "extra_forbidden" and _is_union_member(first["loc"][-1]):
-        path.append(str(first["loc"][-1]))  # a key of the file that looks like one
+    kind = _figure_kind(first["loc"])
+    found = first["loc"] if kind is None else (first["loc"][0], *first["loc"][2:])
+    path = [str(p) for p in found if not _is_union_member(p)]
+    if first["type"] == "extra_forbidden" and _is_union_member(found[-1]):
+        path.append(str(found[-1]))  # a key of the file that looks like one
     given = brief(repr(first["input"]))
     match first["type"]:
         case "extra_forbidden":
-            message = f"unknown field{nearest(path[-1], _fields(path[:-1]))}"
+            message = f"unknown field{nearest(path[-1], _fields(path[:-1], kind))}"
         case "missing":
             message = "is missing"
         case "value_error":
@@ -176,10 +179,26 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
 
 def _is_union_member(part: int | str) -> bool:
     text = str(part)
-    return text in {"int", "str", "constrained-int", "curves", "scatter"} or "[" in text
+    return text in {"int", "str", "constrained-int"} or "[" in text
 
 
-def _fields(path: list[str]) -> list[str]:
+def _figure_kind(loc: tuple[int | str, ...]) -> str | None:
+    """Kind of the figure that a location is in; pydantic names it in there."""
+    kind = loc[1] if len(loc) > 1 and loc[0] == "figure" else None
+    return str(kind) if kind in _FIGURES else None
+
+
+_FIGURES: dict[str, tuple[type[Part], type[Part]]] = {
+    "curves": (Figure, Panel),
+    "scatter": (Scatter, Pair),
+    "heat": (Heat, HeatPanel),
+}
+"""A figure of each kind, and its panels."""
+
+
+def _fields(path: list[str], kind: str | None) -> list[str]:
+    if kind is not None:
+        return list(_FIGURES[kind]["panels" in path].model_fields)
     owners: dict[str, type[Part]] = {
         "source": Source,
         "metrics": Metric,
@@ -188,7 +207,6 @@ def _fields(path: list[str]) -> list[str]:
         "reported": Reported,
         "claims": Claim,
         "select": Select,
-        "figure": Figure,
         "why": Why,
     }
     return list(owners.get(path[0] if path else "", TableSpec).model_fields)

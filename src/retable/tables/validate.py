@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retable.config import source_files
 from retable.tables.figure_spec import Scatter
+from retable.tables.heat_spec import Heat
 from retable.tables.spec_parts import Claim, Metric
 from retable.util.errors import nearest
 
@@ -80,6 +81,9 @@ def _of_figure(spec: TableSpec) -> Iterator[Problem]:
     if isinstance(spec.figure, Scatter):
         yield from _of_scatter(spec, spec.figure)
         return
+    if isinstance(spec.figure, Heat):
+        yield from _of_heat(spec, spec.figure)
+        return
     across = spec.figure.lines == "rows"
     lines, points = (spec.rows, spec.columns) if across else (spec.columns, spec.rows)
     line, point = ("row", "column") if across else ("column", "row")
@@ -104,6 +108,18 @@ def _of_scatter(spec: TableSpec, figure: Scatter) -> Iterator[Problem]:
             if name not in spec.columns:
                 path = ["figure", "panels", str(index), key]
                 yield path, f"no column '{name}'{nearest(name, spec.columns)}"
+
+
+def _of_heat(spec: TableSpec, figure: Heat) -> Iterator[Problem]:
+    for index, panel in enumerate(figure.panels):
+        path = ["figure", "panels", str(index)]
+        if panel.row not in spec.rows:
+            yield [*path, "row"], f"no row '{panel.row}'{nearest(panel.row, spec.rows)}"
+        elif panel.column not in spec.columns:
+            near = nearest(panel.column, spec.columns)
+            yield [*path, "column"], f"no column '{panel.column}'{near}"
+        elif not spec.rows[panel.row].runs_in(panel.column):
+            yield path, f"row '{panel.row}' is not run in column '{panel.column}': no array is left"
 
 
 def _of_claim(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:

@@ -69,8 +69,10 @@ def from_results(tell: Tell, warn: Callable[[str], None]) -> list[ShownTable]:
     for number, (name, protocol) in enumerate(names):
         tell("reading tables", number, len(names))
         grid = collect.decided_by_results(plan(name, protocol))
+        records = collect.from_results(grid, warn)
         texts = published_records.histories(published_records.parquet_file(name, protocol))
-        found.append(_source(grid, collect.from_results(grid, warn), _parsed(texts)))
+        table = build(grid, records, collect.artifacts_of_results(grid))
+        found.append(ShownTable(grid, table, dict(records), _parsed(texts)))
     return judged(found)
 
 
@@ -85,15 +87,10 @@ def from_runs(tell: Tell, warn: Callable[[str], None]) -> list[ShownTable]:
         grid = collect.decided_by_runs(plan(name, protocol))
         records = collect.from_runs(grid, warn)
         if records:
-            found.append(_source(grid, records, _read(records)))
+            table = build(grid, records, collect.artifacts_of_runs(grid))
+            # Read once and kept: every run has a page.
+            found.append(ShownTable(grid, table, dict(records), _read(records)))
     return judged(found)
-
-
-def _source(
-    grid: Grid, records: Mapping[str, Record], history: Callable[[str], History]
-) -> ShownTable:
-    # Read once and kept: every run has a page.
-    return ShownTable(grid, build(grid, records), dict(records), history)
 
 
 def judged(sources: list[ShownTable]) -> list[ShownTable]:

@@ -12,8 +12,9 @@ from retable.report.site.cell_view import CellView
 from retable.report.site.charts import Bands, Chart
 from retable.report.site.inputs import ShownTable
 from retable.report.site.templating import Files, environment, given, page
-from retable.report.svg import curves
+from retable.report.svg import curves, heat
 from retable.tables.figure_spec import Scatter
+from retable.tables.heat_spec import Heat
 from retable.tables.results import CellId
 
 
@@ -37,7 +38,8 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     columns = {name: column.title or name for name, column in spec.columns.items()}
     down, across = (columns, rows) if spec.transposed else (rows, columns)
     drawn = charts.figure(source)
-    scattered = isinstance(spec.figure, Scatter)
+    pictured = isinstance(spec.figure, Scatter | Heat)
+    mapped = heat.described(table, spec.figure) if isinstance(spec.figure, Heat) else ""
     learning = dict(_learning(source, bands))
     yield page(
         f"tables/{source.stem}.html",
@@ -58,7 +60,8 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             "provenance": formatting.provenance(table),
             "figure": drawn,
             "figure_data": f"curves/{source.stem}/figure.js",
-            "picture": f"curves/{source.stem}/figure.svg" if scattered else "",
+            "picture": f"curves/{source.stem}/figure.svg" if pictured else "",
+            "mapped": mapped,
             "learning": [(name, title) for name, (title, _) in learning.items()],
             "url": labels.link(spec.source.code),
             "chips": _chips(views),
@@ -67,7 +70,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     )
     if drawn:
         yield f"curves/{source.stem}/figure.js", given(drawn)
-    if scattered:
+    if pictured:
         yield f"curves/{source.stem}/figure.svg", curves.render(table)
     for name, (_, content) in learning.items():
         yield name, given(content)

@@ -59,6 +59,11 @@ def axis(values: Sequence[float], *, log: bool, pad: bool = False) -> Axis:
     return Axis(low, high, _multiples(low, high, step), log=False)
 
 
+def between(low: float, high: float) -> Axis:
+    """A linear axis with given ends, the lower one first."""
+    return Axis(low, high, _multiples(low, high, _step(high - low)), log=False)
+
+
 def extent(middles: Sequence[float], ends: Sequence[float], *, log: bool) -> list[float]:
     """Values that an axis has to hold: all middles, and the ends of bands that do not dwarf them.
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from html import escape
 
-from retable.report.svg import scatter
+from retable.report.svg import heat, scatter
 from retable.report.svg.axes import Axis, axis, extent
 from retable.report.svg.canvas import MARGIN, WIDTH, colour, dash, legend, mark, page
 from retable.tables.aggregate import Cell, Table
 from retable.tables.figure_spec import Figure, Panel, Scatter
+from retable.tables.heat_spec import Heat
 
 Scale = Callable[[float], float]
 
@@ -35,6 +36,8 @@ def render(table: Table) -> str:
     assert figure is not None
     if isinstance(figure, Scatter):
         return scatter.render(table, figure)
+    if isinstance(figure, Heat):
+        return heat.render(table, figure)
     names = _lines(table, figure)
     keys, height_of_legend = legend(_entries(table, figure, names), _about(table, figure))
     rows = -(-len(figure.panels) // figure.across)

@@ -1,0 +1,130 @@
+"""The arrays of a table's heat maps: means over the runs of a cell, from what these have left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retable.runs.artifacts import read_recorded
+from retable.tables.aggregate import Cell, Table
+from retable.tables.heat_spec import Heat, HeatPanel
+from retable.util.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST = 256
+"""Rows or columns of an array that is drawn: more of them are about a pixel each, or less."""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """What one panel shows.
+
+    Attributes:
+        panel: as the table file has it.
+        mean: elementwise over the runs, (R, C); None where there is nothing to show.
+        n: runs that it is over.
+        n_planned: runs that the cell is to have.
+        why: why there is nothing to show; empty where there is something.
+        mistake: key of the table file that is to be mended, where that is why; else empty.
+    """
+
+    panel: HeatPanel
+    mean: NDArray[np.float64] | None = None
+    n: int = 0
+    n_planned: int = 0
+    why: str = ""
+    mistake: str = ""
+
+
+def heat_maps(table: Table, figure: Heat) -> list[HeatMap]:
+    """Means of all panels, read anew each time.
+
+    Raises:
+        UserError: where a file is broken, or not what its run's record says.
+    """
+    return [_heat_map(table, figure, number) for number in range(len(figure.panels))]
+
+
+def refuse_mistakes(table: Table) -> None:
+    """Refuse a figure that names what no run has left, or of which no heat map can be drawn.
+
+    Raises:
+        UserError: with the key of the table file; and as :func:`heat_maps`.
+    """
+    for found in without_numbers(table):
+        if found.mistake:
+            raise UserError(f"{table.name}: {found.mistake}: {found.why}")
+
+
+def without_numbers(table: Table) -> list[HeatMap]:
+    """Panels of a table's figure that have nothing to show; none where it is no heat map."""
+    figure = table.spec.figure
+    found = heat_maps(table, figure) if isinstance(figure, Heat) else []
+    return [one for one in found if one.mean is None]
+
+
+def _heat_map(table: Table, figure: Heat, number: int) -> HeatMap:
+    panel = figure.panels[number]
+    cell = table.cells.get((panel.row, panel.column))
+    if cell is None or not cell.n_planned:
+        return HeatMap(panel, why=f"not run under protocol {table.protocol}")
+
+    def nothing(why: str, mistake: str = "") -> HeatMap:
+        return HeatMap(panel, n_planned=cell.n_planned, why=why, mistake=mistake)
+
+    if not cell.run_keys:
+        return nothing("no run of it is finished")
+    left = _left(table, cell, figure.artifact)
+    if not left:
+        names = {name for key in cell.run_keys for name in table.records[key].artifacts}
+        if figure.artifact in names:
+            return nothing(f"artefact '{figure.artifact}' is recorded, but its file is not here")
+        near = nearest(figure.artifact, names)
+        why = f"its runs have left no artefact '{figure.artifact}'{near}"
+        return nothing(why, "figure.artifact" if names else "")
+    where = f"figure.panels.{number}.array"
+    arrays = [one[panel.array] for one in left if panel.array in one]
+    if not arrays:
+        names = {name for one in left for name in one}
+        near = nearest(panel.array, names)
+        return nothing(f"no array '{panel.array}' in artefact '{figure.artifact}'{near}", where)
+    if why := _undrawable(arrays):
+        return nothing(f"array '{panel.array}' {why}", where)
+    with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+        mean = np.mean([array.double().numpy() for array in arrays], axis=0)
+    return HeatMap(panel, np.atleast_2d(mean), len(arrays), cell.n_planned)
+
+
+def _left(table: Table, cell: Cell, artifact: str) -> list[dict[str, Tensor]]:
+    """The artefact of each run behind a cell that has recorded it, as far as it is here."""
+    found: list[dict[str, Tensor]] = []
+    for key in cell.run_keys:
+        record = table.records[key]
+        sha256 = record.artifacts.get(artifact)
+        if sha256 is not None and table.artifact_file is not None:
+            file = table.artifact_file(record, artifact)
+            if file.is_file():
+                found.append(read_recorded(file, sha256))
+    return found
+
+
+def _undrawable(arrays: list[Tensor]) -> str:
+    """What keeps a mean of some arrays, at least one, from being drawn; empty where nothing."""
+    shapes = sorted({tuple(array.shape) for array in arrays})
+    if len(shapes) > 1:
+        return f"has shapes {shapes[0]} and {shapes[1]} in different runs, which have no mean"
+    (shape,) = shapes
+    if len(shape) not in {1, 2}:
+        return f"has shape {shape}: a heat map is of one or two dimensions, not {len(shape)}"
+    if not all(shape):
+        return f"has shape {shape}: there is nothing in it"
+    if max(shape) > MOST:
+        return f"has shape {shape}: at most {MOST} rows and columns are drawn"
+    if any(array.is_complex() for array in arrays):
+        return "holds complex numbers"
+    return ""
