@@ -79,8 +79,8 @@ def _heat_map(table: Table, figure: Heat, number: int) -> HeatMap:
 
     if not cell.run_keys:
         return nothing("no run of it is finished")
-    left = _left(table, cell, figure.artifact)
-    if not left:
+    arrays, known = _left(table, cell, figure.artifact, panel.array)
+    if not known:
         names = {name for key in cell.run_keys for name in table.records[key].artifacts}
         if figure.artifact in names:
             return nothing(f"artefact '{figure.artifact}' is recorded, but its file is not here")
@@ -88,10 +88,8 @@ def _heat_map(table: Table, figure: Heat, number: int) -> HeatMap:
         why = f"its runs have left no artefact '{figure.artifact}'{near}"
         return nothing(why, "figure.artifact" if names else "")
     where = f"figure.panels.{number}.array"
-    arrays = [one[panel.array] for one in left if panel.array in one]
     if not arrays:
-        names = {name for one in left for name in one}
-        near = nearest(panel.array, names)
+        near = nearest(panel.array, known)
         return nothing(f"no array '{panel.array}' in artefact '{figure.artifact}'{near}", where)
     if why := _undrawable(arrays):
         return nothing(f"array '{panel.array}' {why}", where)
@@ -100,17 +98,23 @@ def _heat_map(table: Table, figure: Heat, number: int) -> HeatMap:
     return HeatMap(panel, np.atleast_2d(mean), len(arrays), cell.n_planned)
 
 
-def _left(table: Table, cell: Cell, artifact: str) -> list[dict[str, Tensor]]:
-    """The artefact of each run behind a cell that has recorded it, as far as it is here."""
-    found: list[dict[str, Tensor]] = []
+def _left(table: Table, cell: Cell, artifact: str, name: str) -> tuple[list[Tensor], set[str]]:
+    """An array of an artefact by the runs behind a cell, as far as it is here; and all its names.
+
+    Of the other arrays, which may be large, nothing is kept.
+    """
+    found: list[Tensor] = []
+    known: set[str] = set()
     for key in cell.run_keys:
         record = table.records[key]
         sha256 = record.artifacts.get(artifact)
         if sha256 is not None and table.artifact_file is not None:
             file = table.artifact_file(record, artifact)
             if file.is_file():
-                found.append(read_recorded(file, sha256))
-    return found
+                arrays = read_recorded(file, sha256)
+                known |= arrays.keys()
+                found += [arrays[name]] if name in arrays else []
+    return found, known
 
 
 def _undrawable(arrays: list[Tensor]) -> str:
