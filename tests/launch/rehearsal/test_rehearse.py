@@ -107,6 +107,17 @@ def test_a_metric_that_diverges_on_few_items_is_no_failure():
     assert found[0].status == "done"
 
 
+def test_a_result_that_few_items_do_not_give_is_left_out():
+    """A mean over a class of which no item is there, say; in a run it is refused."""
+    _, network = build(freeze(experiment="digits/base").config.model_dump(mode="json"))
+    with module._finite_or_not():
+        network.add_result("test/few", float("nan"))
+        network.add_result("test/many", 0.5)
+    assert [result.metric for result in network.results] == ["test/many"]
+    with pytest.raises(ValueError, match="test/few"):
+        network.add_result("test/few", float("nan"))
+
+
 @pytest.mark.slow
 def test_every_setting_of_every_paper_can_be_rehearsed(monkeypatch):
     monkeypatch.delenv("RETABLE_EXTRA")
