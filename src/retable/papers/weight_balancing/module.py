@@ -157,7 +157,7 @@ class OneStage(PaperModule):
 
     def features(self, images: Tensor) -> Tensor:
         """What the classifier is given, ``(B, d)``."""
-        return cast("Any", self.net).features(images)
+        return self.net.features(images)
 
     def _loss(self, features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         kind = self.kind if self.current_epoch >= self.reweight_from else "ce"
@@ -171,7 +171,7 @@ class OneStage(PaperModule):
             case "focal":
                 return losses.focal(logits, labels, self.gamma)
             case "dot":
-                weight = cast("Any", self.net).fc.weight
+                weight = self.net.fc.weight
                 return losses.dot_regression(logits, labels, features, weight)
             case _:
                 return F.cross_entropy(logits, labels)
@@ -180,7 +180,7 @@ class OneStage(PaperModule):
         """Loss and logits of a batch ``(B, C, H, W), (B,)``."""
         images, labels = batch
         features = self.features(images).float()
-        logits = cast("Any", self.net).fc(features).float()
+        logits = self.net.fc(features).float()
         loss = self._loss(features, logits, labels)
         if self.feature_decay:
             loss = loss + losses.feature_regularisation(features, self.feature_decay)
@@ -215,7 +215,7 @@ class OneStage(PaperModule):
         parts: list[Seen] = []
         for images, labels in batches:
             features = self.features(images).float()
-            parts.append((features, cast("Any", self.net).fc(features), labels))
+            parts.append((features, self.net.fc(features), labels))
         features, logits, labels = (torch.cat(part) for part in zip(*parts, strict=True))
         return features, logits, labels
 
@@ -240,7 +240,7 @@ class OneStage(PaperModule):
         self, features: Tensor, labels: Tensor, mirrored: Tensor | None = None
     ) -> None:
         """The classifier as it is, and with normalised rows."""
-        fc = cast("Any", self.net).fc
+        fc = self.net.fc
         seen = [features] if mirrored is None else [features, mirrored]
         for name, tau in (("", 0.0), ("l2", 1.0), ("tau", self.norm_tau)):
             weight = normalised(fc.weight, tau) if tau else fc.weight
@@ -249,7 +249,7 @@ class OneStage(PaperModule):
             self._record(row, cast("Tensor", logits), labels)
 
     def _record_adjusted(self, features: Tensor, labels: Tensor, validation: Seen) -> None:
-        logits = cast("Any", self.net).fc(features)
+        logits = self.net.fc(features)
         for kind in KINDS:
             tau = best_tau(validation[1], validation[2], self.n_per_class, kind, self.taus)
             self.add_result("adjustment/tau", tau, kind)
@@ -268,7 +268,7 @@ class OneStage(PaperModule):
             self.add_result(metric, value, step=step)
 
     def _record_classifier(self) -> None:
-        norms = cast("Any", self.net).fc.weight.detach().norm(dim=1).double().cpu()
+        norms = self.net.fc.weight.detach().norm(dim=1).double().cpu()
         self._record_by_class("weights/norm", norms)
         means: dict[str, float] = {}
         for name, classes in zip(GROUPS, groups(self.n_per_class, self.limits), strict=True):
@@ -307,6 +307,7 @@ class SecondStage(OneStage):
     def build_model(self) -> None:
         """The network of which the classifier alone is trained."""
         super().build_model()
+        self.radius: Tensor
         self.register_buffer("radius", torch.full((), torch.inf))
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(name.startswith("fc."))
@@ -316,7 +317,7 @@ class SecondStage(OneStage):
         """Take all of the network, and the radius from its classifier."""
         self.load_state_dict({**start.weights, "radius": self.radius})
         if self.share is not None:
-            weight = cast("Any", self.net).fc.weight.detach()
+            weight = self.net.fc.weight.detach()
             self.radius.copy_(max_norm_radius(weight, self.share))
 
     def train(self, mode: bool = True) -> SecondStage:
@@ -335,6 +336,6 @@ class SecondStage(OneStage):
         """Project the rows that are longer than the radius."""
         super().on_train_epoch_end()
         if self.share is not None:
-            fc = cast("Any", self.net).fc
+            fc = self.net.fc
             with torch.no_grad():
                 fc.weight.copy_(project(fc.weight, self.radius))
