@@ -21,6 +21,7 @@ from retable.launch.dispatch import launch
 from retable.runs import records
 from retable.runs.frozen import freeze
 from retable.util import paths
+from support.own_data import own_data
 
 ROOT = Path(__file__).parents[2]
 OWN = sorted(
@@ -92,6 +93,8 @@ def generated(tmp_path, monkeypatch):
             case "UpdatesOnFiles" if config.model["reward"] in {"proxy", "seh"}:
                 made_up = {"proxy": "motifs", "seh": "toy"}[config.model["reward"]]
                 return [f"model.reward={made_up}", "data.files=[]", "data.checksums=[]"]
+            case "ImageFolder" | "Helena":
+                return own_data(config, mirror)
             case "ImageData":
                 out = [f"data.checksum={images[config.data['dataset']]}", "data.n_validation=20"]
                 if config.experiment != "binary_connect/cifar10":

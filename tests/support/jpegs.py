@@ -26,12 +26,11 @@ def write_classes(root: Path, classes: list[str], n: int) -> None:
             write_jpeg(root / name / f"{name}_{i}.JPEG", 1000 * label + i)
 
 
-def write_imagenet_lt(root: Path, n_classes: int, n: int = 3) -> None:
-    """Images of a few labels below ``n_classes``, with the lists of ImageNet-LT."""
-    labels = [0, n_classes // 2, n_classes - 1]
+def write_imagenet_lt(root: Path, n_classes: int, n: int = 1) -> None:
+    """Images of every class in every split, with the lists of ImageNet-LT."""
     for split, folder in (("train", "train"), ("val", "train"), ("test", "val")):
         lines: list[str] = []
-        for label in labels:
+        for label in range(n_classes):
             for i in range(n):
                 name = f"{folder}/n{label:08d}/{split}_{i}.JPEG"
                 write_jpeg(root / name, 10 * label + i)
