@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
-from retable.data.base import DataPaths, PaperDataModule
+from retable.data.base import DataPaths
 from retable.data.fetch import sha256_of
 from retable.data.own_data import agree, in_mirror
-from retable.data.tensor_loader import TensorLoader
-from retable.training.epochs import epoch_of
+from retable.data.tensor_splits import Tensors, TensorSplits
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError, brief, nearest
 
@@ -27,7 +25,7 @@ Table = tuple[NDArray[np.float64], NDArray[np.int64]]
 """Features ``(N, d)`` and labels ``(N,)``."""
 
 
-class Helena(PaperDataModule):
+class Helena(TensorSplits):
     """Samples of Helena; labels are numbered anew, from the most frequent class to the rarest.
 
     Of every class 20 samples are drawn for validation and 20 for the test, the same for every seed;
@@ -54,10 +52,10 @@ class Helena(PaperDataModule):
         batch_size: Annotated[int, Field(ge=2)] = 64,
         eval_batch_size: Annotated[int, Field(ge=1)] = 1000,
     ) -> None:
-        super().__init__(seed=seed, paths=paths)
+        super().__init__(
+            seed=seed, paths=paths, batch_size=batch_size, eval_batch_size=eval_batch_size
+        )
         self.file, self.sha256 = file, sha256
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.train: tuple[Tensor, Tensor] | None = None
 
     def table(self) -> Table:
         """All samples, in the file's order and with its labels."""
@@ -68,40 +66,18 @@ class Helena(PaperDataModule):
         path = in_mirror("data.file", self.file, self.paths, _WHAT)
         agree("data.sha256", path, sha256_of(path), self.sha256)
 
-    def setup(self, stage: str) -> None:
-        """Draw validation and test, and put everything on the device, once."""
-        if self.train is not None:
-            return
+    def splits(self) -> tuple[Tensors, Tensors, Tensors]:
+        """Draw validation and test, and scale."""
         x, labels = self.table()
         y = by_frequency(labels)
-        parts = drawn(y)
-        mean, std = x[parts[0]].mean(0), x[parts[0]].std(0)
-        z = (x - mean) / np.where(std > 0, std, 1)
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        self.train, self.validation, self.test = (
-            (
-                torch.from_numpy(z[part]).float().to(device),
-                torch.from_numpy(y[part]).to(device),
-            )
-            for part in parts
-        )
+        train, validation, test = drawn(y)
+        mean, std = x[train].mean(0), x[train].std(0)
+        z = torch.from_numpy((x - mean) / np.where(std > 0, std, 1)).float()
 
-    def train_dataloader(self) -> TensorLoader:
-        """Training batches, in the order of the epoch that is about to run."""
-        assert self.train is not None
+        def split(rows: NDArray[np.int64]) -> Tensors:
+            return z[rows], torch.from_numpy(y[rows])
 
-        def epoch() -> int:
-            return epoch_of(self.trainer) if self.trainer is not None else 0
-
-        return TensorLoader(self.train, self.batch_size, shuffle=self.seed, epoch=epoch)
-
-    def val_dataloader(self) -> TensorLoader:
-        """Validation batches in fixed order."""
-        return TensorLoader(self.validation, self.eval_batch_size)
-
-    def test_dataloader(self) -> TensorLoader:
-        """Test batches in fixed order."""
-        return TensorLoader(self.test, self.eval_batch_size)
+        return split(train), split(validation), split(test)
 
 
 class GeneratedHelena(Helena):
@@ -126,7 +102,7 @@ def by_frequency(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.argsort(np.argsort(-n, kind="stable"))[old]
 
 
-def drawn(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+def drawn(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Rows for training, validation and test, each in rising order; the same whenever drawn.
 
     Raises:
@@ -140,7 +116,7 @@ def drawn(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
             raise UserError(f"data.file: a class has {len(rows)} samples, {2 * EACH} are set aside")
         for part, chosen in zip(parts, np.split(rows, [-2 * EACH, -EACH]), strict=True):
             part.append(chosen)
-    return tuple(np.sort(np.concatenate(part)) for part in parts)
+    return [np.sort(np.concatenate(part)) for part in parts]
 
 
 def read_arff(path: Path) -> Table:
