@@ -16,10 +16,12 @@ class Ten:
     """Six images for training, two for each of the others."""
 
     structure = "ten pictures"
+    label, first = 0, 6
 
     def __call__(self, _root):
-        items = [(f"{i}.jpg", i % 3) for i in range(10)]
-        return {"train": items[:6], "validation": items[6:8], "test": items[8:]}
+        items = [(f"{i}.jpg", (i + self.label) % 3) for i in range(10)]
+        first = self.first
+        return {"train": items[:first], "validation": items[first:8], "test": items[8:]}
 
 
 @pytest.fixture
@@ -96,6 +98,9 @@ def test_identity_is_of_paths_labels_and_sizes(mirror):
     folder(mirror, Ten(), checksum=known).prepare_data()
     with pytest.raises(UserError, match=f"data.checksum: none is given; .* has {known}"):
         data.prepare_data()
+    relabelled, moved = Ten(), Ten()
+    relabelled.label, moved.first = 1, 7
+    assert len({known, *(folder(mirror, each).identity() for each in (relabelled, moved))}) == 3
     with (mirror / "images" / "9.jpg").open("ab") as file:
         file.write(b"x")
     assert data.identity() != known
