@@ -16,7 +16,7 @@ class Ten:
     """Six images for training, two for each of the others."""
 
     structure = "ten pictures"
-    label, first = 0, 6
+    label, first, n_train = 0, 6, 6
 
     def __call__(self, _root):
         items = [(f"{i}.jpg", (i + self.label) % 3) for i in range(10)]

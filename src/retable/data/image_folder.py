@@ -86,7 +86,7 @@ class ImageFolder(PaperDataModule):
         folder: name of the folder below the mirror.
         selection: called with the folder, says which images are in which of :data:`SPLITS`, paths
             below it with their labels (a paper's class); its ``structure`` says in words what the
-            folder has to be.
+            folder has to be, its ``n_train`` how many training images there are.
         checksum: of the data; null where it is not known yet: then preparing says what it is.
         batch_size: training images of a batch; a last one that is not full is kept.
         size: of an image.
@@ -119,6 +119,11 @@ class ImageFolder(PaperDataModule):
     def _items(self) -> tuple[Path, dict[str, list[Item]]]:
         root = in_mirror("data.folder", self.folder, self.paths, self.selection.structure)
         return root, self.selection(root)
+
+    @property
+    def n_train(self) -> int:
+        """Training images, known without the data."""
+        return self.selection.n_train
 
     def identity(self) -> str:
         """Checksum of the data that is there."""

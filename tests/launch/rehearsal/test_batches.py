@@ -9,6 +9,7 @@ from retable.data.image_sets import SETS
 from retable.data.modules import ImageData
 from retable.launch.rehearsal.batches import ITEMS, Batches, small
 from retable.training.execute import build_data
+from support.jpegs import folder
 from support.runs import freeze
 
 
@@ -58,6 +59,20 @@ def test_identities_come_along_and_too_few_images_are_refused(tmp_path):
     assert len(Batches(images(tmp_path, dataset="mnist", with_ids=True)).first()) == 3
     with pytest.raises(ValueError, match=r"data\.n_train: 60001: 60000 training images are left"):
         Batches(images(tmp_path, dataset="mnist", n_train=60_001)).per_epoch(None)
+
+
+class Nine:
+    structure, n_train = "nine pictures", 9
+
+
+def test_of_a_folder_of_images_that_is_not_here_they_are_known_too(tmp_path):
+    batches = Batches(folder(tmp_path, Nine(), size=24, batch_size=4))
+    pictures, labels = batches.first()
+    assert (pictures.shape, labels.shape) == ((4, 3, 24, 24), (4,))
+    assert batches.per_epoch(None) == 3
+    (tmp_path / "images").mkdir()
+    with pytest.raises(TypeError, match="'Nine' object is not callable"):
+        batches.first()  # what is here is read
 
 
 def test_a_small_run_has_few_items_of_every_kind():

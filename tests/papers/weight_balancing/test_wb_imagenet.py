@@ -8,12 +8,14 @@ from collections import Counter
 import pytest
 
 from retable.config.compose import compose, hydra_ready
+from retable.launch.rehearsal.rehearse import Setting, rehearse
 from retable.papers.weight_balancing.imagenet import ImageNetLT, MiniImageNetLT, listed
 from retable.papers.weight_balancing.long_tail import counts, groups
 from retable.tables import spec
 from retable.tables.grid import plan
 from retable.util.errors import UserError
 from support.jpegs import folder, write_classes, write_imagenet_lt
+from support.runs import freeze
 
 
 def composed(name):
@@ -24,8 +26,8 @@ def composed(name):
 def test_mini_imagenet_lt_has_the_paper_s_counts():
     made = MiniImageNetLT([f"n{k:08d}" for k in range(100)])
     assert (made.largest, made.n_validation, made.n_test) == (500, 100, 100)
-    n = counts(made.largest, len(made.classes), made.imbalance, "down")
-    assert (sum(n), n[0], n[99]) == (10_847, 500, 5)
+    n = made.in_training()
+    assert (made.n_train, sum(n), n[0], n[99]) == (10_847, 10_847, 500, 5)
     assert [len(group) for group in groups(n)] == [35, 35, 30]
 
 
@@ -98,6 +100,18 @@ def test_the_table_says_the_one_claim():
         "wd_fr_etf": 0.01,
     }
     assert {m["classifier"] for m in models.values()} == {"etf"}
+
+
+def test_a_rehearsal_counts_the_step_without_the_images(tmp_path):
+    small = ["data.size=32", "data.batch_size=2", "model.net.name=resnet18"]
+    run = freeze(*small, f"paths.mirror={tmp_path}", experiment="weight_balancing/imagenet_lt")
+    setting = Setting(run.key, run.label, run.config.model_dump(mode="json"))
+    [(_, found)] = rehearse([setting])
+    assert found.status == "done", found.reason
+    assert found.parameters == 11_689_512  # of ResNet-18 with a thousand classes, as torchvision
+    assert found.steps == 320 * 57_923
+    assert found.flops > 0
+    assert found.reason == "its data is not here, for a small step and a test"
 
 
 def test_a_run_on_folders_through_the_command(retable, tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ from hydra.utils import get_class
 from torch import Tensor
 
 from retable.data.base import PaperDataModule
+from retable.data.fetch import DataUnavailable
+from retable.data.image_folder import ImageFolder
 from retable.data.image_sets import SETS
 from retable.data.modules import GeneratedImages, ImageData
 from retable.data.tensor_loader import TensorLoader
@@ -22,7 +24,8 @@ class Batches:
     """Training batches of a data module.
 
     Of an image set that is known by name nothing is read: its sizes and shapes are, and its classes
-    are taken to be of one size. Any other data is prepared and set up as for a run.
+    are taken to be of one size. Any other data is prepared and set up as for a run; of a folder of
+    images that is not here, the shapes and the number of training images are known all the same.
 
     Args:
         data: of a run; may be changed.
@@ -52,7 +55,13 @@ class Batches:
         """A training batch, full and with its tensors' true shapes."""
         if self.by_name and isinstance(self.data, ImageData):
             return self._images(self.data)
-        return next(iter(self._train()))
+        try:
+            return next(iter(self._train()))
+        except DataUnavailable:
+            if not isinstance(self.data, ImageFolder):
+                raise
+            n, size = min(self.data.batch_size, self.data.n_train), self.data.size
+            return torch.rand(n, 3, size, size), torch.zeros(n, dtype=torch.int64)
 
     def _images(self, data: ImageData) -> tuple[Tensor, ...]:
         n = min(data.batch_size, self._train_images(data))
@@ -83,8 +92,16 @@ class Batches:
             loader = TensorLoader([none], self.data.batch_size, drop_last=self.data.drop_last)
             n = len(loader)
         else:
-            n = len(self._train())
+            n = self._batches()
         return n if limit is None else min(n, limit)
+
+    def _batches(self) -> int:
+        try:
+            return len(self._train())
+        except DataUnavailable:
+            if not isinstance(self.data, ImageFolder):
+                raise
+            return -(-self.data.n_train // self.data.batch_size)
 
     def _train(self) -> Any:
         if self._loader is None:

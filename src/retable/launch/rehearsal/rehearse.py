@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_map_only
 
 from retable.data.base import PaperDataModule
+from retable.data.fetch import DataUnavailable
 from retable.launch.preflight import begun_with
 from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
@@ -273,6 +274,8 @@ def _step_once(config: dict[str, Any], most_s: float) -> str:
                 execute(few, Context(Path(folder), start=start))
         except Diverged:  # that a metric of so few items is not finite says nothing
             return ""
+        except DataUnavailable:  # of which a step could be counted without it
+            return "its data is not here, for a small step and a test"
         except _TooLong:
             return f"its validation or test, which are not of few items, left after {most_s:g} s"
     return ""

@@ -25,6 +25,7 @@ class ImageNetLT:
         " ImageNet_LT_train.txt, ImageNet_LT_val.txt and ImageNet_LT_test.txt of"
         " OpenLongTailRecognition-OLTR beside them"
     )
+    n_train: ClassVar[int] = 115_846
 
     def __call__(self, root: Path) -> dict[str, list[Item]]:
         """Images by split, in the order of the lists.
@@ -76,6 +77,15 @@ class MiniImageNetLT:
     n_validation: Annotated[int, Field(ge=1)] = 100
     n_test: Annotated[int, Field(ge=1)] = 100
 
+    def in_training(self) -> list[int]:
+        """Training images of every class."""
+        return counts(self.largest, len(self.classes), self.imbalance, "down")
+
+    @property
+    def n_train(self) -> int:
+        """Training images."""
+        return sum(self.in_training())
+
     def __call__(self, root: Path) -> dict[str, list[Item]]:
         """Images by split.
 
@@ -83,7 +93,7 @@ class MiniImageNetLT:
             UserError: where a class has no folder, or too few images in it.
         """
         found: dict[str, list[Item]] = {split: [] for split in SPLITS}
-        in_training = counts(self.largest, len(self.classes), self.imbalance, "down")
+        in_training = self.in_training()
         ends = (self.largest, self.largest + self.n_validation, 0)
         n = ends[1] + self.n_test
         for label, name in enumerate(sorted(self.classes)):
