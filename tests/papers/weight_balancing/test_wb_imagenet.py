@@ -16,6 +16,7 @@ from retable.tables.grid import plan
 from retable.util.errors import UserError
 from support.jpegs import folder, write_classes, write_imagenet_lt
 from support.runs import freeze
+from support.training import attempt, config, stopped, substance
 
 
 def composed(name):
@@ -112,6 +113,24 @@ def test_a_rehearsal_counts_the_step_without_the_images(tmp_path):
     assert found.steps == 320 * 57_923
     assert found.flops > 0
     assert found.reason == "its data is not here, for a small step and a test"
+
+
+@pytest.mark.slow
+def test_stopped_and_decoded_by_workers_it_is_the_same_run(tmp_path):
+    """A run in one piece without workers, and one of an epoch at a time with two of them."""
+    write_imagenet_lt(tmp_path / "imagenet", 5, n=4)
+    known = folder(tmp_path, ImageNetLT(), name="imagenet").identity()
+    small = [f"paths.mirror={tmp_path}", f"data.checksum={known}", "data.size=32"]
+    net = ["model.net.name=resnet18", "model.net.n_classes=5", "data.batch_size=10"]
+    run = [*small, *net, "trainer.max_epochs=2", "device.accelerator=cpu"]
+    whole, many = (
+        config(*run, f"data.num_workers={n}", experiment="weight_balancing/imagenet_lt")
+        for n in (0, 2)
+    )
+    once, _, _ = attempt(whole, tmp_path / "once")
+    folders = stopped(many, tmp_path / "parts", [1])
+    resumed, _, _ = attempt(many, tmp_path / "parts" / "last", previous=folders)
+    assert substance(resumed) == substance(once)
 
 
 def test_a_run_on_folders_through_the_command(retable, tmp_path, monkeypatch):
