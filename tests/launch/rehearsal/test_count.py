@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retable.launch.rehearsal.count import LiveBytes, count_step, time_step
+from retable.launch.rehearsal.count import LiveBytes, count_step, flop_counter, time_step
 from retable.launch.rehearsal.fake import convertible, faked
 from retable.training.execute import build
 from support.runs import freeze
@@ -56,6 +56,16 @@ def test_flops_are_those_of_the_products_forward_and_backward():
     first, second = 64 * 32, 32 * 10
     # The first layer's input has no gradient.
     assert faked_count("model.dropout=0.0").flops == 2 * 100 * (2 * first + 3 * second)
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
+def test_a_convolution_of_groups_costs_three_times_its_forward_pass(kind, groups):
+    """2 k^2 C_in / groups C_out multiplications and additions a pixel, and as many twice behind."""
+    layer, images = kind(32, 16, 3, padding=1, groups=groups), torch.rand(2, 32, 8, 8)
+    with flop_counter() as counter:
+        layer(images.requires_grad_()).sum().backward()
+    assert counter.get_total_flops() == 3 * (2 * 9 * 32 * 16 // groups) * 2 * 64
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from retable.data.base import PaperDataModule
 from retable.papers.base import PaperModule
@@ -93,6 +93,21 @@ class LiveBytes(TorchDispatchMode):
         return out
 
 
+def _convolution_backward(grad: Any, x: Any, weight: Any, *options: Any, **_: Any) -> int:
+    """FLOPs of the gradients that are asked for, as many each as of the convolution itself.
+
+    Torch's own count leaves out for the weights that channels are in groups.
+    """
+    transposed, wanted = options[4], options[7]
+    return conv_flop_count(x, weight, grad, transposed=transposed) * sum(wanted[:2])
+
+
+def flop_counter() -> FlopCounterMode:
+    """Torch's counter of FLOPs, with convolutions of groups put right."""
+    backward: Any = torch.ops.aten.convolution_backward
+    return FlopCounterMode(display=False, custom_mapping={backward: _convolution_backward})
+
+
 class _Left(Exception):
     """Raised to leave a fit once enough of it is seen."""
 
@@ -118,7 +133,7 @@ class _Count(pl.Callback):
             *(leaf for leaves in state for leaf in leaves),
             *tree_leaves(batch),
         ]
-        self._flops = self._stack.enter_context(FlopCounterMode(display=False))
+        self._flops = self._stack.enter_context(flop_counter())
         self._live = self._stack.enter_context(LiveBytes(alive))
 
     def on_train_batch_end(
