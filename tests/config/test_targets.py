@@ -164,6 +164,7 @@ def test_what_can_only_be_an_object_has_to_be_one():
     first = "retable.papers.weight_balancing.module.OneStage"
     net = node("retable.nets.convnet.StridedConvNet")
     assert check(node(first, seed=0, net=net), "x")["net"] == net
-    with pytest.raises(UserError, match=r"x.net: 'resnet34' is not valid: should be an object"):
+    said = r"x.net: 'resnet34' is not valid: should be an object, \{_target_: ...\}$"
+    with pytest.raises(UserError, match=said):
         check(node(first, seed=0, net="resnet34"), "x")
     assert "net" not in unchecked(node(first), {"seed"})

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retable.tables import spec, table_file
+from retable.tables.heat_spec import Heat
 from retable.util.errors import UserError
 
 TABLE = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits" / "accuracy.yaml"
@@ -237,7 +238,7 @@ def test_examples_of_the_docs(read):
     examples = re.findall(r"```yaml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
     pattern, by_hand, *others = map(read, examples)
     assert repr(pattern) == repr(by_hand)
-    alone, nested, curve = others
+    alone, nested, curve, heat = others
     assert alone["columns"]["n250"]["seeds"] is None
     assert alone["columns"]["n500"] == {
         "metric": "cate_mse", "seeds": 5, "overrides": ["data.n=500"],
@@ -249,3 +250,7 @@ def test_examples_of_the_docs(read):
     }  # fmt: skip
     assert nested["claims"][0]["on"] == ["l1_small", "l1_large"]
     assert curve["columns"]["loss_50"]["epoch"] == "50%"
+    assert [panel.row for panel in Heat.model_validate(heat["figure"]).panels] == [
+        "ce_none",
+        "ce_all",
+    ]

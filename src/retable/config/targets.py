@@ -292,7 +292,7 @@ def _type(node: ast.expr) -> tuple[Any, bool]:
 
 def _built(value: Any) -> Any:
     if not (isinstance(value, dict) and "_target_" in value):
-        raise PydanticCustomError("object", "should be an object, {{_target_: ...}}")
+        raise PydanticCustomError("object", "should be an object, {_target_: ...}")
     return cast("Any", value)
 
 
