@@ -95,6 +95,7 @@ SHOWS_FOCUS = """() => {
 
 def tab_to(page, wanted: str, limit: int = 60) -> int:
     """Press Tab until the element has the focus; returns how often."""
+    page.wait_for_load_state()  # a page that is still being laid out moves under the focus
     for count in range(1, limit):
         page.keyboard.press("Tab")
         if page.evaluate("(wanted) => document.activeElement.matches(wanted)", wanted):
