@@ -87,7 +87,9 @@ def test_on_the_command_line():
     assert (claim["id"], claim["verdict"], claim["text"]) == ("C1", "partial", "not run")
     assert {"effect", "p", "p_holm", "wins", "needed", "statement"} <= claim.keys()
     assert "C1: not run" in called("digits")
-    assert "C1: not run" in called("digits", "--protocol", "smoke")
+    smoke = called("digits", "--protocol", "smoke")
+    assert "C1: not judged" in smoke
+    assert "not judged: protocol smoke runs on generated data" in smoke
     with pytest.raises(UserError, match="nothing is published under protocol smoke"):
         called("digits", "--from", "results", "--protocol", "smoke")
     with pytest.raises(UserError, match="did you mean 'paper'"):

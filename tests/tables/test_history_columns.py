@@ -34,7 +34,9 @@ columns:
   "loss_{epoch}":
     {over: {epoch: [0, 7, 301]}, metric: loss, epoch: "{epoch}", experiment: &e digits/base}
   "error_{share}": {over: {share: [50, 100]}, metric: error, epoch: "{share}%", experiment: *e}
-rows: {slow: [model.optimizer.lr=0.01], fast: []}
+rows:
+  slow: [model.optimizer.lr=0.01, trainer.max_epochs=400]
+  fast: [trainer.max_epochs=400]
 """
 EPOCHS = 400
 

@@ -97,6 +97,7 @@ def collect(grids: Sequence[Grid], source: str = "runs") -> list[Collected]:
     """
     from retable.tables import collect as records_of
     from retable.tables.aggregate import build
+    from retable.tables.unrecorded import unrecorded
 
     if source == "results":
         from retable.report.publish import refuse_unpublished
@@ -107,10 +108,15 @@ def collect(grids: Sequence[Grid], source: str = "runs") -> list[Collected]:
         if source == "results":
             records = records_of.from_results(grid, _warn)
             files = records_of.artifacts_of_results(grid)
+            history = records_of.history_of_results(grid)
         else:
             records = records_of.from_runs(grid, _warn)
             files = records_of.artifacts_of_runs(grid)
-        found.append(Collected(grid, records, build(grid, records, files)))
+            history = records_of.history_of_runs(grid)
+        table = build(grid, records, files)
+        for missing in unrecorded(grid, table, records, history):
+            _warn(f"{grid.name}: {missing.text}")
+        found.append(Collected(grid, records, table))
     return found
 
 

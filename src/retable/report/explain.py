@@ -11,8 +11,9 @@ from retable.report import footnotes, formatting
 from retable.report.json_csv import finite, judged_json
 from retable.runs.record_set import Found
 from retable.runs.records import Record, device_of
+from retable.tables.address import Address
 from retable.tables.aggregate import Cell, Table
-from retable.tables.grid import Address, CellPlan, Grid
+from retable.tables.grid import CellPlan, Grid
 from retable.tables.results import DIFFERENT
 from retable.util.errors import UserError, nearest
 
@@ -30,6 +31,7 @@ _MARKS = {
     "n assumed": "how many runs are behind the reported value is not reported",
     "equal spread assumed": "only one side has a spread; the other is taken to vary alike",
     "heavy tails": "a spread is above half of the mean; a few runs move the mean, see the median",
+    "not recorded": "the runs below have not recorded this number; see the key of its metric",
     "not run": "the row is not run in this column",
 }
 

@@ -27,6 +27,7 @@ _MEANING = {
     "selection stale": "chosen by an older state of the code",
     "heavy tails": "a few runs far from the rest move the mean; the median is shown too",
     "mixed devices": "runs on several types of devices",
+    "not recorded": "runs are finished and have not left this number",
     "pulled": "some runs were made elsewhere; their records come from W&B",
 }
 
@@ -136,7 +137,7 @@ def footnotes(table: Table) -> list[str]:
     cells = table.cells.values()
     grades = {c.reported.grade for c in cells if c.reported is not None}
     notes = [*table.remarks, *(n for grade, n in formatting.GRADE_NOTE.items() if grade in grades)]
-    if any(c.mean is None and c.n_planned for c in cells):
+    if any(c.mean is None and c.n_planned and not c.n_done for c in cells):
         notes.append("X: not run yet, or no run finished")
     if not table.spec.source.own:
         notes.append("This is not one of the paper's own tables.")

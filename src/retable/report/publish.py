@@ -26,6 +26,7 @@ from retable.tables import collect, heat_maps
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, places_of, plan
 from retable.tables.heat_spec import Heat
+from retable.tables.unrecorded import refuse_mistakes, unrecorded
 from retable.tables.verdicts.judge import judge_all
 from retable.tables.verdicts.sequential import dump
 from retable.util import paths
@@ -53,9 +54,12 @@ def check(
 
     Raises:
         UserError: where there is no finished run of it at all, or fewer than are published, or a
-            cause in the table file names a run that nobody has, or its figure an array.
+            cause in the table file names a run that nobody has, or its figure an array, or a metric
+            is one that none of its runs records.
     """
-    table = build(grid, collect.from_runs(grid, lambda _: None), collect.artifacts_of_runs(grid))
+    records = collect.from_runs(grid, lambda _: None)
+    table = build(grid, records, collect.artifacts_of_runs(grid))
+    refuse_mistakes(unrecorded(grid, table, records, collect.history_of_runs(grid)), grid.name)
     if not any(cell.n for cell in table.cells.values()):
         raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
     there = collect.decided_by_results(plan(grid.name, grid.protocol))

@@ -225,6 +225,8 @@ def _cell(
     marks += _selection_marks(plan, found)
     if len(values) < n_planned:
         marks.append(f"partial {len(values)}/{n_planned}")
+    if len(done) and not behind.values():
+        marks.append("not recorded")
     ended: dict[str, int] = {}
     for status in (Status.DIVERGED, Status.FAILED, Status.TIMEOUT):
         count = int(found.status_is(numbers, status).sum())

@@ -36,6 +36,7 @@ _NAMED = 3
 """So many runs are named where some are counted."""
 
 Warn = Callable[[str], None]
+History = Callable[[Record], Sequence[history_points.Row]]
 
 
 def from_runs(grid: Grid, warn: Warn) -> Found:
@@ -64,11 +65,16 @@ def of_runs(grid: Grid, folders: Mapping[str, str], warn: Warn) -> Found:
 
 def found_in(grid: Grid, read: Mapping[str, Record], folders: Mapping[str, str]) -> Found:
     """Records that were read from their runs' folders, with all numbers of a table."""
-    return Found.of(
-        read,
-        places_of(grid),
-        lambda record: history_points.rows_of_run(Path(folders[record.key], record.key), record),
-    )
+    return Found.of(read, places_of(grid), _history_in(folders))
+
+
+def history_of_runs(grid: Grid) -> History:
+    """The histories of a table's runs, from the run folders."""
+    return lambda record: _history_in(grid.run_folders())(record)
+
+
+def _history_in(folders: Mapping[str, str]) -> History:
+    return lambda record: history_points.rows_of_run(Path(folders[record.key], record.key), record)
 
 
 def _of_folder(
@@ -129,7 +135,7 @@ def from_results(grid: Grid, warn: Warn = lambda _: None) -> Mapping[str, Record
         grid: the planned table.
         warn: told of published runs that the table does not plan any more, in one line.
     """
-    from retable.runs.published_records import histories, parquet_file, read
+    from retable.runs.published_records import parquet_file, read
 
     path = parquet_file(grid.name, grid.protocol)
     if not path.is_file():
@@ -147,8 +153,15 @@ def from_results(grid: Grid, warn: Warn = lambda _: None) -> Mapping[str, Record
     places = places_of(grid)
     if not any(map(history_points.of_history, places)):
         return found
-    texts = histories(path)
-    return Found.of(found, places, lambda record: json.loads(texts.get(record.key, "[]")))
+    return Found.of(found, places, history_of_results(grid))
+
+
+def history_of_results(grid: Grid) -> History:
+    """The same from what is published with the table."""
+    from retable.runs.published_records import histories, parquet_file
+
+    texts = cache(lambda: histories(parquet_file(grid.name, grid.protocol)))
+    return lambda record: json.loads(texts().get(record.key, "[]"))
 
 
 def artifacts_of_runs(grid: Grid) -> artifacts.ArtifactFile:

@@ -12,6 +12,7 @@ from retable.config.yaml_checks import of_launch
 from retable.runs.columns import Place
 from retable.runs.frozen import FrozenRun, freeze
 from retable.tables import spec as specs
+from retable.tables.address import Address, refuse_impossible
 from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
 from retable.tables.select import overrides as select_overrides
 from retable.tables.spec import TableSpec
@@ -19,30 +20,6 @@ from retable.tables.spec_parts import Select
 from retable.tables.verdicts.course import Course
 from retable.util import paths
 from retable.util.errors import UserError, nearest
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a cell's number stands: in a record, or with an epoch in the run's history."""
-
-    metric: str
-    result_row: str
-    step: int | None
-    epoch: int | str | None = None
-
-    @property
-    def place(self) -> Place:
-        """The same for who collects records."""
-        if self.epoch is not None:
-            return self.metric, None, self.epoch
-        return self.metric, self.result_row, self.step
-
-    def text(self) -> str:
-        """In words."""
-        row = f", result row {self.result_row}" if self.result_row else ""
-        step = f", step {self.step}" if self.step is not None else ""
-        epoch = f", epoch {self.epoch} of the history" if self.epoch is not None else ""
-        return f"{self.metric}{row}{step}{epoch}"
 
 
 @dataclass(frozen=True)
@@ -269,19 +246,9 @@ def _cells(
                         f"{name}, row {row_name}, column {column_name}: is of paper '{paper}', the"
                         f" table of '{spec.paper}'"
                     )
-                _refuse_untested(f"{name}, row {row_name}, column {column_name}", run, address)
+                refuse_impossible(f"{name}, row {row_name}, column {column_name}", run, address)
                 cells[place] = CellPlan(row_name, column_name, run, address, selection)
     return cells
-
-
-def _refuse_untested(where: str, run: FrozenRun, address: Address) -> None:
-    """Refuse the number of a test that the run does not make."""
-    tested, row = run.config.tested, address.result_row
-    if tested and address.metric.startswith("test/") and row.partition("/")[0] not in tested:
-        raise UserError(
-            f"{where}: its run tests the rows {', '.join(tested)} (tested), so that result_row has"
-            f" to be one of them, not '{row}'{nearest(row, tested) if row else ''}"
-        )
 
 
 def _selection(

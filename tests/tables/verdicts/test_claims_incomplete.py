@@ -72,6 +72,11 @@ def test_a_row_that_another_protocol_runs_is_not_quoted():
     reduced = {"columns": {"x": {"metric": "error", "experiment": {"paper": "digits/base"}}}}
     found = judged(ORDERING, {"low": {"x": LOW}, "high": {}}, reported=number, **reduced)
     assert (found.verdict, found.text, found.marks) == ("partial", "not run", [])
+    made = spec_of(["low", "high"], claims=[{"id": "1", **ORDERING}], reported=number, **reduced)
+    table = table_of(made, {"low": {"x": LOW}, "high": {}}, protocol="reduced")
+    found = judge_claim(table, made.claims[0])
+    assert (found.verdict, found.text, found.marks) == ("not judged", "not judged", [])
+    assert found.why == "protocol reduced does not run x"
 
 
 def test_one_run_decides_nothing_unless_all_are_the_same():
@@ -107,6 +112,10 @@ def test_a_protocol_that_cannot_decide_shows_the_effect_and_says_why():
     assert found.effect.theta > 0
     assert found.p is None  # so that it is no test among the paper's claims
     assert judge_claim(table_of(made, values), made.claims[0]).verdict == "upheld"
+    for low in (LOW[:2], []):  # nor does it wait for runs that would not decide it
+        some = table_of(made, {"low": {"x": low}, "high": {"x": HIGH}}, protocol="reduced")
+        found = judge_claim(some, made.claims[0])
+        assert (found.verdict, found.why) == ("not judged", "short training under-fits")
 
 
 def test_what_is_missing_is_not_averaged_away():

@@ -194,7 +194,9 @@ def test_only_what_the_paper_prints_counts_as_verified():
 
 def test_claims_are_adjusted_over_a_paper_and_not_beyond():
     claims = [{"id": "1", "kind": "ordering", "better": "a", "than": "b"}]
-    spec = spec_of(["a", "b"], claims=claims)
+    both = {"paper": "digits/base", "reduced": "digits/base"}
+    columns = {"x": {"metric": "error", "experiment": both}}
+    spec = spec_of(["a", "b"], claims=claims, columns=columns)
     a, b = [1.0, 1.1, 0.9], [1.2, 1.25, 1.4]
     first = table_of(spec, {"a": {"x": a}, "b": {"x": b}})
     second = replace(table_of(spec, {"a": {"x": a}, "b": {"x": [2.0, 2.2, 2.1]}}), name="digits/b")

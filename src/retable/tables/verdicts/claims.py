@@ -74,7 +74,10 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     unit = _unit(table, cells)
     base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None)
     waiting = _waiting(table, sums, cells)
+    elsewhere = elsewhere or _not_planned(table, claim, sums)
     if waiting == "not run":
+        if elsewhere is not None:
+            return replace(base, why=elsewhere, marks=[])
         return replace(base, verdict="partial", text=waiting, marks=[])
     parts = _tested(table, claim, sums, cells, alpha)
     verdict, p = _together(claim, parts)
@@ -90,10 +93,10 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         parts=parts if len(parts) > 1 else [],
         why="not known" if verdict == "contradicted" else None,
     )
-    if waiting:
-        return replace(judged, verdict="partial", text=waiting, why=None)
     if elsewhere is not None:
         return replace(judged, verdict="not judged", text="not judged", why=elsewhere, p=None)
+    if waiting:
+        return replace(judged, verdict="partial", text=waiting, why=None)
     return replace(judged, needed=_needed(table, claim, judged, cells, alpha))
 
 
@@ -127,6 +130,18 @@ def _cells(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Cell]:
     else:
         places = [(row, column) for row in claim.rows() for column in columns_of(table, claim)]
     return [table.cells[place] for place in dict.fromkeys(places) if place in table.cells]
+
+
+def _not_planned(table: Table, claim: Claim, sums: Sequence[Sum]) -> str | None:
+    """Why no run of this protocol can decide the claim; None where some can."""
+    places = [(row, column) for s in sums for _, row, column in s.terms]
+    places += [(row, column) for row in claim.rows() for column in claim.columns()]
+    for row, column in dict.fromkeys(places):
+        here, paper = (table.spec.experiment(column, p, row) for p in (table.protocol, "paper"))
+        if table.spec.rows[row].runs_in(column) and here is None and paper is not None:
+            name = table.spec.columns[column].title or column
+            return f"protocol {table.protocol} does not run {name}"
+    return None
 
 
 def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | None:
