@@ -114,6 +114,19 @@ def test_an_experiment_may_start_from_itself_without_a_start(experiment):
     assert run.parent.key == freeze().key
 
 
+def test_an_override_that_a_shared_part_would_undo_is_refused():
+    message = refusal("start.run.overrides=['model.hidden=8']", "start.run.same=[model]")
+    assert message.startswith(
+        "start.run.overrides: 'model.hidden=8' would be lost: start.run.same gives it this run's"
+        " own ('model'); leave one of them out"
+    )
+    beside = freeze(
+        "start.run.overrides=['model.hidden=8']", "start.run.same=[data]", experiment=TUNED
+    )
+    assert beside.parent is not None
+    assert beside.parent.config.model["hidden"] == 8
+
+
 def test_data_that_differs_is_refused_unless_somebody_says_so():
     message = refusal("data.noise=0.2")
     assert message.startswith(

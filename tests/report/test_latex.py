@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,37 +13,14 @@ from retable.report import latex, publish
 from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Table, build
 from retable.tables.verdicts.judge import judge_all
+from support.latex import compiled
 from support.mini import extra_root, planned
-
-DOCUMENT = r"""\documentclass{article}
-\usepackage{booktabs,graphicx,xcolor}
-\begin{document}
-%s
-\end{document}
-"""
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch) -> Table:
     monkeypatch.setenv("RETABLE_EXTRA", str(extra_root(tmp_path)))
     return judge_all([build(*planned())])[0]
-
-
-def compiled(folder: Path, body: str) -> str:
-    """Log of a document; fails where pdflatex does."""
-    if shutil.which("pdflatex") is None:
-        pytest.skip("needs pdflatex (texlive-latex-recommended)")
-    (folder / "t.tex").write_text(DOCUMENT % body, encoding="ascii")
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"],
-        cwd=folder,
-        capture_output=True,
-        timeout=120,
-    )
-    log = (folder / "t.log").read_text(encoding="latin-1")
-    assert done.returncode == 0, log[-3000:]
-    assert (folder / "t.pdf").stat().st_size > 1000
-    return log.replace("\n", "")
 
 
 def test_every_published_table_compiles_and_fits_its_page(tmp_path, published_results):

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from retable.config import compose_cache, start
 from retable.config.hydra_errors import USE_MULTIRUN, in_words, refuse_unreadable
+from retable.config.model_checks import check_devices, check_factories, check_tested
 from retable.config.refusals import check_interpolations, explain, place
 from retable.config.schema import RunConfig, keyed_part, with_neutral
-from retable.config.targets import check, check_devices, check_tested
+from retable.config.targets import check
 from retable.config.yaml_checks import (
     NOT_OF_A_FILE,
     check_files,
@@ -260,6 +261,7 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
                 },
             }
         )
+        check_factories(checked.model)
         check_devices(checked.model, checked.device.devices)
         check_tested(checked.model, checked.tested)
     except UserError as error:

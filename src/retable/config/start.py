@@ -68,6 +68,11 @@ def named(values: Node, overrides: Sequence[str]) -> NamedRun | None:
         if name in RunConfig.model_fields and not _may_override(name):
             why = "both have the same seed" if name == "seed" else "it is the same for both"
             raise _refusal("overrides", f"'{text}' cannot be set here; {why}", overrides)
+        key = text.split("=")[0].lstrip("+~").split("@")[0]
+        for shared in run.same:
+            if _is_in(key, shared):
+                why = f"start.run.same gives it this run's own ('{shared}'); leave one of them out"
+                raise _refusal("overrides", f"'{text}' would be lost: {why}", overrides)
     return run
 
 

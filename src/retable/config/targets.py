@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from functools import cache
 from typing import Annotated, Any, Literal, Union, cast
 
@@ -143,37 +143,6 @@ def unchecked(node: dict[str, Any], given: Set[str]) -> list[str]:
         if name not in given
         and (parameter.annotation is None or not _type(parameter.annotation)[1])
     ]
-
-
-def check_devices(model: dict[str, Any], devices: int) -> None:
-    """Refuse several devices for a method whose batches cannot be split over them.
-
-    Raises:
-        UserError: where the model's class does not say that they can.
-    """
-    target = str(model["_target_"])
-    if devices > 1 and signatures.constant(definition(target, "model"), "splits") is not True:
-        raise UserError(
-            f"device.devices: must be 1 here, a batch of {target} cannot be split over {devices}"
-        )
-
-
-def check_tested(model: dict[str, Any], tested: Mapping[str, Mapping[Any, str]]) -> None:
-    """Refuse to test weights that a method does not keep.
-
-    Raises:
-        UserError: where the model's class does not name them among its ``kept_weights``.
-    """
-    target = str(model["_target_"])
-    for row, which in tested.items():
-        kept = cast(
-            "tuple[str, ...]", signatures.constant(definition(target, "model"), "kept_weights")
-        )
-        if (name := which.get("weights")) is not None and name not in kept:
-            raise UserError(
-                f"tested.{row}.weights: {target} keeps no weights '{name}'"
-                f"{nearest(name, kept) if kept else ', it has those that it trains'}"
-            )
 
 
 def definition(target: str, where: str) -> signatures.Definition:

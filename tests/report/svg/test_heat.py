@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from retable.report import latex, markdown
+from retable.report import markdown
 from retable.report.svg import colours, curves, heat
 from retable.report.svg.axes import between
 from retable.tables.aggregate import Table, build
@@ -159,12 +159,10 @@ def test_the_diagonal_of_a_square_is_told_apart(mini, tmp_path):
     )
 
 
-def test_markdown_says_it_in_the_pictures_text_and_latex_has_the_table(mini, tmp_path):
+def test_markdown_says_it_in_the_pictures_text(mini, tmp_path):
     table = with_heat(mini, tmp_path, {"a": SMALL}, "a", title="a [level](x)")
     line = next(x for x in markdown.render(table, picture="p.svg").splitlines() if x[:2] == "![")
     assert re.fullmatch(r"!\[[^\[\]]*: Heat maps of a \(level\)[^\[\]]*\]\(p\.svg\)", line)
-    plain = latex.render(mini)
-    assert latex.render(table) == plain
 
 
 def test_the_same_table_gives_the_same_bytes(mini, tmp_path):

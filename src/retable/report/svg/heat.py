@@ -19,7 +19,7 @@ from retable.tables.heat_maps import HeatMap, heat_maps
 from retable.tables.heat_spec import Heat
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 40, 44
-_WRITTEN = 12
+WRITTEN = 12
 """Rows and columns up to which the numbers stand in their cells."""
 
 _FLAT, _TALL = 16, 46
@@ -57,10 +57,10 @@ def render(table: Table, figure: Heat) -> str:
     scale = scale_of(figure, found)
     columns = min(len(figure.panels), figure.across)
     width = (WIDTH - 2 * MARGIN) / columns
-    about = wrap(_about(table, found, scale), 140)
-    y = float(MARGIN + _BAR_HEIGHT + 12 + 15 * len(about))
+    lines = wrap(about(table, found, scale), 140)
+    y = float(MARGIN + _BAR_HEIGHT + 12 + 15 * len(lines))
     body = [_STYLE, *(_bar(figure, scale) if any(one.mean is not None for one in found) else [])]
-    for number, line in enumerate(about):
+    for number, line in enumerate(lines):
         at = MARGIN + _BAR_HEIGHT + 14 + 15 * number
         body.append(f'<text class="s" x="{MARGIN + 12}" y="{at}">{escape(line)}</text>')
     for start in range(0, len(found), columns):
@@ -99,29 +99,31 @@ def _summary(one: HeatMap) -> str:
         return f"nothing, {one.why}"
     rows, columns = one.mean.shape
     known = one.mean[np.isfinite(one.mean)]
-    said = f"{rows} × {columns} numbers of {_runs(one)}"
-    said += f", from {_short(known.min())} to {_short(known.max())}" if known.size else ""
+    said = f"{rows} × {columns} numbers of {runs(one)}"
+    said += f", from {short(known.min())} to {short(known.max())}" if known.size else ""
     if rows == columns > 1 and known.size == one.mean.size:
         off = one.mean[~np.eye(rows, dtype=bool)]
-        said += f", mean {_short(np.trace(one.mean) / rows)} on the diagonal and"
-        said += f" {_short(off.mean())} off it"
+        said += f", mean {short(np.trace(one.mean) / rows)} on the diagonal and"
+        said += f" {short(off.mean())} off it"
     if gone := one.mean.size - known.size:
         said += f", {gone} of them not finite"
     return said
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A number in three digits."""
     return f"{value:.3g}".replace("-", "−")
 
 
-def _runs(one: HeatMap) -> str:
+def runs(one: HeatMap) -> str:
     """Over how many runs a mean is; not all that there are to be, where some are missing."""
     if one.n < one.n_planned:
         return f"{one.n} of {one.n_planned} runs"
     return "1 run" if one.n == 1 else f"{one.n} runs"
 
 
-def _about(table: Table, found: list[HeatMap], scale: Axis) -> str:
+def about(table: Table, found: list[HeatMap], scale: Axis) -> str:
+    """What has to be known beside the panels."""
     gone = any(one.mean is not None and not np.isfinite(one.mean).all() for one in found)
     parts = ["Elementwise means over runs, of what they left"]
     parts += ["dashed: not finite"] if gone else []
@@ -162,7 +164,7 @@ def _frame(one: HeatMap, width: float) -> _Frame:
 
 
 def _panel(figure: Heat, one: HeatMap, frame: _Frame, scale: Axis, width: float) -> list[str]:
-    n, title = "" if one.mean is None else _runs(one), one.panel.title
+    n, title = "" if one.mean is None else runs(one), one.panel.title
     size = min(12.0, (width - _LEFT) / (0.6 * max(len(title), 1)))
     out = [
         f'<text class="h" style="font-size:{size:.3g}px" x="{_LEFT}" y="{_TOP - 22}">'
@@ -179,7 +181,7 @@ def _panel(figure: Heat, one: HeatMap, frame: _Frame, scale: Axis, width: float)
     else:
         out += _cells(one.mean, frame, scale)
         out += _ticks(figure, frame)
-        if max(one.mean.shape) <= _WRITTEN:
+        if max(one.mean.shape) <= WRITTEN:
             out += _numbers(one.mean, frame, scale)
     return [*out, "</g>"]
 
@@ -189,7 +191,7 @@ def _cells(mean: NDArray[np.float64], frame: _Frame, scale: Axis) -> list[str]:
     by_level: dict[int, list[str]] = {}
     dashed: list[str] = []
     for row, line in enumerate(mean):
-        for level, first, count in _stretches(line, scale):
+        for level, first, count in stretches(line, scale):
             if level is None:
                 dashed.append(f"M{first} {row}h{count}v1h-{count}z")
             else:  # a line as thick as the row is half as long to write as a rectangle
@@ -204,7 +206,7 @@ def _cells(mean: NDArray[np.float64], frame: _Frame, scale: Axis) -> list[str]:
     return [*out, "</g>"]
 
 
-def _stretches(line: NDArray[np.float64], scale: Axis) -> Iterator[tuple[int | None, int, int]]:
+def stretches(line: NDArray[np.float64], scale: Axis) -> Iterator[tuple[int | None, int, int]]:
     """Neighbours of one colour: its level (None where no number is), the first, and how many."""
     levels = [colours.level(scale.share(v)) if math.isfinite(v) else None for v in line.tolist()]
     first = 0
@@ -215,9 +217,8 @@ def _stretches(line: NDArray[np.float64], scale: Axis) -> Iterator[tuple[int | N
 
 
 def _numbers(mean: NDArray[np.float64], frame: _Frame, scale: Axis) -> list[str]:
-    """Each number in its cell, all with as many digits as tell the scale's colours apart."""
-    digits = max(0, 2 - round(math.log10(scale.high - scale.low)))
-    texts = [[_written(v, digits) for v in line] for line in mean.tolist()]
+    """Each number in its cell."""
+    texts = written(mean, scale)
     longest = max(len(text) for line in texts for text in line)
     size = min(12.0, frame.cell[0] / (0.68 * longest + 0.3), 0.6 * frame.cell[1])
     if size < _LEAST:
@@ -234,6 +235,12 @@ def _numbers(mean: NDArray[np.float64], frame: _Frame, scale: Axis) -> list[str]
                     f' y="{y:.1f}">{text}</text>'
                 )
     return [*out, "</g>"]
+
+
+def written(mean: NDArray[np.float64], scale: Axis) -> list[list[str]]:
+    """Numbers of an array, with as many digits as tell the colours of the scale apart."""
+    digits = max(0, 2 - round(math.log10(scale.high - scale.low)))
+    return [[_written(v, digits) for v in line] for line in mean.tolist()]
 
 
 def _written(value: float, digits: int) -> str:

@@ -1,0 +1,104 @@
+r"""Heat maps as LaTeX: rules in the picture environment, for which ``xcolor`` is enough."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retable.report.latex_escape import escape
+from retable.report.svg import colours, heat
+from retable.report.svg.axes import Axis
+from retable.tables.aggregate import Table
+from retable.tables.heat_maps import HeatMap, heat_maps
+from retable.tables.heat_spec import Heat
+
+MOST = 64
+"""Rows or columns that are drawn: of more, TeX would set each as a rule of its own for seconds."""
+
+_SWATCHES = 64
+"""Rules of the bar of colours."""
+
+
+def figure(table: Table, spec: Heat, label: str) -> list[str]:
+    """A float with all panels, the bar of their colours, and what is missing in words.
+
+    Args:
+        table: with its artefacts.
+        spec: its figure.
+        label: of the float.
+    """
+    found = heat_maps(table, spec)
+    scale = heat.scale_of(spec, found)
+    across = min(len(found), spec.across)
+    lines = [r"\begin{figure}[tbp]", r"\centering", *_bar(scale)]
+    for number, one in enumerate(found):
+        last = number % across == across - 1 or number == len(found) - 1
+        lines += [
+            rf"\begin{{minipage}}[t]{{{0.98 / across:.3f}\linewidth}}\centering\scriptsize",
+            *_panel(spec, one, scale),
+            r"\end{minipage}" + (r"\par\medskip" if last else "%"),
+        ]
+    said = heat.about(table, found, scale)
+    return [*lines, rf"\caption{{{escape(spec.title)}. {escape(said)}.}}", label, r"\end{figure}"]
+
+
+def _bar(scale: Axis) -> list[str]:
+    lines = [r"{\scriptsize\setlength{\unitlength}{0.4\linewidth}"]
+    lines.append(rf"\divide\unitlength by {_SWATCHES}")
+    rules = [
+        rf"\put({i},0){{{_rule(colours.level(i / (_SWATCHES - 1)), 1, 2)}}}"
+        for i in range(_SWATCHES)
+    ]
+    low, high = (escape(heat.short(end)) for end in (scale.low, scale.high))
+    picture = rf"\begin{{picture}}({_SWATCHES},2){''.join(rules)}\end{{picture}}"
+    return [*lines, rf"{low} {picture} {high}\par\medskip}}"]
+
+
+def _panel(spec: Heat, one: HeatMap, scale: Axis) -> list[str]:
+    title = escape(one.panel.title or f"{one.panel.row}, {one.panel.column}")
+    if one.mean is None:
+        return [rf"{title}\par\smallskip", rf"Nothing to show: {escape(one.why)}"]
+    rows, columns = one.mean.shape
+    lines = [rf"{title} ({escape(heat.runs(one))})\par\smallskip"]
+    if max(rows, columns) > MOST:
+        return [*lines, f"{rows} by {columns} numbers: too many to be drawn here"]
+    lines += [
+        r"\setlength{\unitlength}{0.88\linewidth}",
+        rf"\divide\unitlength by {max(rows, columns)}",
+    ]
+    lines.append(rf"\begin{{picture}}({columns},{rows})")
+    for row, line in enumerate(one.mean):
+        for level, first, count in heat.stretches(line, scale):
+            if level is not None:
+                lines.append(rf"\put({first},{rows - 1 - row}){{{_rule(level, count, 1)}}}%")
+    lines += [*_numbers(one.mean, scale), r"\end{picture}\par"]
+    named = [f"{name} to the right" for name in (spec.x,) if name]
+    named += [f"{name} downwards" for name in (spec.y,) if name and rows > 1]
+    return [*lines, escape(", ".join(named))]
+
+
+def _rule(level: int, width: int, height: int) -> str:
+    colour = colours.colour(level).removeprefix("#").upper()
+    return rf"\textcolor[HTML]{{{colour}}}{{\rule{{{width}\unitlength}}{{{height}\unitlength}}}}"
+
+
+def _numbers(mean: NDArray[np.float64], scale: Axis) -> list[str]:
+    """Each number in its cell, where they are few."""
+    rows, columns = mean.shape
+    if max(rows, columns) > heat.WRITTEN:
+        return []
+    out: list[str] = []
+    for row, texts in enumerate(heat.written(mean, scale)):
+        for column, text in enumerate(texts):
+            value = float(mean[row, column])
+            if not math.isfinite(value):
+                continue
+            dark = colours.is_dark(colours.level(scale.share(value)))
+            ink = rf"\textcolor{{{'white' if dark else 'black'}}}{{{escape(text)}}}"
+            place = f"{column}.5,{rows - 1 - row}.5"
+            out.append(
+                rf"\put({place}){{\makebox(0,0){{\resizebox{{!}}{{0.26\unitlength}}{{{ink}}}}}}}%"
+            )
+    return out
