@@ -18,11 +18,15 @@ def test_the_cells_that_fit_are_done_and_the_others_said(fake):
     """Nothing is known of the cost at first; an estimate is enough."""
     nothing = called("--within", "1h")
     assert "within 1h: 0 cells, about 0 s; 2 cells left" in nothing.stderr
-    assert "left: slow, accuracy: nothing is known of its cost; retable rehearse" in nothing.stderr
-    CliRunner().invoke(app, ["rehearse", "digits/accuracy", "--protocol", "smoke"])
+    said = "left: 2 cells (slow, accuracy; fast, accuracy): nothing is known of the cost; try "
+    hint = "retable rehearse digits/accuracy --protocol smoke"
+    assert f"{said}{hint}\n" in nothing.stderr
+    assert "nothing is run; retable table digits/accuracy --protocol smoke shows" in nothing.stderr
+    assert nothing.stdout == ""
+    CliRunner().invoke(app, hint.split()[1:])
     little = called("--within", "0.00001s")
     assert "within 0.00001s: 0 cells, about 0 s; 2 cells left" in little.stderr
-    assert "| slow | X" in little.stdout
+    assert little.stdout == ""
     whole = called("--within", "1h")
     assert "within 1h: 2 cells, about " in whole.stderr
     assert "; 0 cells left" in whole.stderr

@@ -63,7 +63,11 @@ def test_an_estimate_for_a_gpu_says_nothing_of_a_processor(monkeypatch):
     estimated(setting, 1.0, "A100 SXM")
     assert within([grid], 1e9).chosen == 0
     monkeypatch.setattr("retable.monitor.budget._on_gpu", lambda run: True)
-    assert within([grid], 1e9).chosen == 1
+    found = within([grid], 1e9)
+    assert found.chosen == 1
+    [(_, why)] = found.left
+    command = "retable rehearse digits/accuracy --protocol smoke --device v100 (or a100 or h100)"
+    assert str(why).endswith(f"try {command}")
     estimated(setting, 1.0)
     assert within([grid], 1e9).chosen == 0
 
@@ -75,8 +79,12 @@ def test_cells_by_past_cost_and_by_estimate(monkeypatch):
     nothing = within([grid], 1e9)
     assert nothing.chosen == 0
     assert {why for _, why in nothing.left} == {
-        "nothing is known of its cost; retable rehearse digits/accuracy"
+        "nothing is known of the cost; try retable rehearse digits/accuracy"
     }
+    assert nothing.as_text("8h").count("\n") == 2  # the reason once, whatever it is said of
+    assert nothing.as_text("8h").splitlines()[1].startswith(
+        "left: 4 cells (slow, accuracy; slow, loss; fast, accuracy; ...): nothing is known"
+    )
     assert nothing.grids[0].cells == {}
     left(slow, wall_s=10.0)  # one of three seeds; two are left, two at once
     estimated(fast, 20.0)

@@ -66,9 +66,8 @@ def test_a_child_is_stale_by_its_parent(chained):
         left(run)
     left(other, started_from=StartedFrom(key=parent.key, weights_sha256="b" * 64))
     assert states(chained)[:3] == [State.DONE, State.DONE, State.STALE]
-    assert f"has changed, retable retry {chained.name} --stale does them again" in (
-        progress_of(chained).as_text()
-    )
+    again = f"retable retry {chained.name} --protocol smoke --stale"
+    assert f"has changed, {again} does them again" in progress_of(chained).as_text()
     path = parent.folder / "record.json"
     record = records.read(path)
     path.unlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.util.text import counted, duration, folder_name, run_name
+from retable.util.text import counted, duration, folder_name, on_table, run_name
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,12 @@ def test_durations(seconds, said):
 
 def test_counts():
     assert [counted(n, "run") for n in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
+def test_commands_on_tables():
+    assert on_table("run", "digits/accuracy", "paper") == "retable run digits/accuracy"
+    said = "retable run digits/accuracy --protocol smoke"
+    assert on_table("run", "digits/accuracy", "smoke") == said
 
 
 def test_names_of_runs():

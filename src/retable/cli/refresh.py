@@ -12,6 +12,7 @@ from retable.cli import workflow
 from retable.cli.options import STOPPED, Columns, Rows, say, table_names, warn
 from retable.util import paths
 from retable.util.errors import UserError, brief, nearest
+from retable.util.text import on_table
 
 if TYPE_CHECKING:
     from retable.launch.stale import RefreshPlan
@@ -57,11 +58,11 @@ def refresh(
 
     runs, label = _runs_of(name, protocol, row, column)
     if dry_run:
-        typer.echo(plan_text(_found(name, runs)))
+        typer.echo(plan_text(_found(name, protocol, runs)))
         return
     done = bring_up(runs, say, redo=redo, label=label)
     if not done.settings and not done.back:
-        _found(name, runs)
+        _found(name, protocol, runs)
     typer.echo(done.text())
     raise typer.Exit(STOPPED if done.stopped else 0 if done.ok else 1)
 
@@ -69,7 +70,7 @@ def refresh(
 Runs = tuple[list["FrozenRun"], Callable[["FrozenRun"], str]]
 
 
-def _found(name: str, runs: list[FrozenRun]) -> RefreshPlan:
+def _found(name: str, protocol: str | None, runs: list[FrozenRun]) -> RefreshPlan:
     """Records of the runs; that there is none is not that none is stale."""
     from retable.launch import stale
 
@@ -77,7 +78,7 @@ def _found(name: str, runs: list[FrozenRun]) -> RefreshPlan:
     if not found.recorded:
         raise UserError(
             f"{name}: no run of it is done in {paths.runs_folder()};"
-            f" `retable restore {name}` brings what is published"
+            f" `{on_table('restore', name, protocol or 'paper')}` brings what is published"
         )
     return found
 

@@ -10,6 +10,7 @@ import typer
 
 from retable.cli import workflow
 from retable.cli.options import STOPPED, say, warn
+from retable.util.text import on_table
 
 if TYPE_CHECKING:
     from retable.launch.summary import Summary
@@ -100,7 +101,8 @@ def retry_tables(
     from retable.monitor.state import State
 
     if blocked := sum(table.counts()[State.BLOCKED] for table in tables):
-        say(f"{blocked} blocked runs start from others: `retable run {name}` does those that can")
+        run = on_table("run", name, protocol)
+        say(f"{blocked} blocked runs start from others: `{run}` does those that can")
     return STOPPED if summary.stopped else 0 if summary.ok and not failed else 1
 
 

@@ -25,6 +25,7 @@ from retable.cli.options import (
 from retable.cli.slurm_options import Prepare, Publish, Wait, is_cluster, orders_of_tables
 from retable.util import paths
 from retable.util.errors import UserError
+from retable.util.text import on_table
 
 if TYPE_CHECKING:
     from retable.tables.grid import Grid
@@ -142,6 +143,9 @@ def run(
     if budget_s is not None:
         found = budget.within(planned, budget_s)
         say(found.as_text(within or ""))
+        if found.left and not found.chosen and not diverged:
+            say(f"nothing is run; {on_table('table', name, protocol)} shows what there is")
+            raise typer.Exit
         planned = found.grids
     if until_decided:
         if is_cluster(planned) and not wait:

@@ -11,6 +11,7 @@ from statistics import fmean
 from retable.launch.checks import workers_of
 from retable.launch.dispatch import warn
 from retable.launch.rehearsal import records as rehearsed
+from retable.launch.rehearsal.devices import GPUS
 from retable.monitor import recorded
 from retable.monitor.state import State
 from retable.runs import provenance
@@ -19,10 +20,13 @@ from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util.errors import UserError, brief
-from retable.util.text import counted, duration
+from retable.util.text import counted, duration, on_table
 
 LISTED = 20
-"""Cells that are named one by one of those that are left."""
+"""Cells that are named one by one of those that are left, with what they would take."""
+
+_NAMED = 3
+"""So many are named of those that are left for the same reason."""
 
 _OPEN = frozenset({State.TODO, State.FAILED, State.BLOCKED})
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -50,15 +54,23 @@ class Budget:
     open_claims: dict[str, list[str]]
 
     def as_text(self, given: str) -> str:
-        """What is done and what is left, a line each."""
+        """What is done and what is left, a line each; what shares a reason in one."""
         lines = [
             f"within {given}: {counted(self.chosen, 'cell')}, about {duration(self.spent_s)};"
             f" {counted(len(self.left), 'cell')} left"
         ]
-        for name, why in self.left[:LISTED]:
-            lines.append(f"left: {name}: {why if isinstance(why, str) else duration(why)}")
-        if len(self.left) > LISTED:
-            lines.append(f"left: {len(self.left) - LISTED} more")
+        dear = [(name, seconds) for name, seconds in self.left if not isinstance(seconds, str)]
+        lines += [f"left: {name}: {duration(seconds)}" for name, seconds in dear[:LISTED]]
+        if len(dear) > LISTED:
+            lines.append(f"left: {len(dear) - LISTED} more")
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self.left:
+            if isinstance(why, str):
+                by_reason.setdefault(why, []).append(name)
+        for why, names in by_reason.items():
+            few = "; ".join([*names[:_NAMED], *(["..."] if len(names) > _NAMED else [])])
+            cells = few if len(names) == 1 else f"{len(names)} cells ({few})"
+            lines.append(f"left: {cells}: {why}")
         for table, ids in self.open_claims.items():
             lines.append(f"left: {table}: {', '.join(ids)}, whose cells are not all chosen")
         return "\n".join(lines)
@@ -123,12 +135,13 @@ def within(grids: Sequence[Grid], budget_s: float) -> Budget:
         for (row, column), cell in grid.cells.items():
             place = (number, row, column)
             if is_undecided(cell):
-                unknown[place] = "its setting is chosen after the tuning runs"
+                unknown[place] = "chosen after the tuning runs"
                 continue
             missing = list(_missing(cell.setting, grid.cell_seeds(cell), states))
             of_setting = {one.setting_key: _seconds(one, took) for one, _ in missing}
             if None in of_setting.values():
-                unknown[place] = f"nothing is known of its cost; retable rehearse {grid.name}"
+                dark = [one for one, _ in missing if of_setting[one.setting_key] is None]
+                unknown[place] = f"nothing is known of the cost; try {_rehearse(grid, dark)}"
                 continue
             for setting, key in missing:
                 cost[key] = (of_setting[setting.setting_key] or 0.0) * _share(setting)
@@ -182,6 +195,15 @@ def _seconds(setting: FrozenRun, took: Mapping[str, Sequence[float]]) -> float |
     if estimate is None or estimate.is_of_processor is _on_gpu(setting):
         return None
     return estimate.seconds
+
+
+def _rehearse(grid: Grid, settings: Sequence[FrozenRun]) -> str:
+    """The command that finds out what settings cost on the device that they are run on."""
+    command = on_table("rehearse", grid.name, grid.protocol)
+    if any(_on_gpu(setting) for setting in settings):
+        first, *others = GPUS
+        return f"{command} --device {first} (or {' or '.join(others)})"
+    return command
 
 
 def _on_gpu(run: FrozenRun) -> bool:

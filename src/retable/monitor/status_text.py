@@ -12,7 +12,7 @@ from retable.monitor.table_status import Run, TableStatus
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util.errors import brief
-from retable.util.text import short_key
+from retable.util.text import on_table, short_key
 
 LISTED = 20
 """Runs that are named one by one of each state; --json names all."""
@@ -45,9 +45,8 @@ def table_text(table: TableStatus) -> str:
         what = f"the {again} failed or lost runs" if again > 1 else "the failed or lost run"
         lines.append(f"{retry_command(table.grid)} does {what} again")
     if blocked := len(table.in_state(State.BLOCKED)):
-        lines.append(
-            f"blocked: {blocked}; `retable run` does them when what they start from is done"
-        )
+        run = on_table("run", table.grid.name, table.grid.protocol)
+        lines.append(f"blocked: {blocked}; {run} does them when what they start from is done")
     return "\n".join([*lines, *table.notes])
 
 
@@ -60,8 +59,7 @@ def _details(table: TableStatus, key: str) -> str:
 
 def retry_command(grid: Grid) -> str:
     """Command that does again what has failed or was lost."""
-    option = "" if grid.protocol == "paper" else f" --protocol {grid.protocol}"
-    return f"retable retry {grid.name}{option}"
+    return on_table("retry", grid.name, grid.protocol)
 
 
 def trouble(seen: Seen) -> str:

@@ -18,7 +18,7 @@ from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util import eta
-from retable.util.text import counted, duration
+from retable.util.text import counted, duration, on_table
 
 _UNFINISHED = frozenset({State.FAILED, State.BLOCKED, State.TODO})
 
@@ -84,9 +84,10 @@ class TableProgress:
             f"expected time: {known if unfinished else 'nothing to do'}",
         ]
         if self.runs[State.STALE]:
-            lines.append(f"stale: retable refresh {self.grid.name} tells whether the edits matter")
+            refresh = on_table("refresh", self.grid.name, self.grid.protocol)
+            lines.append(f"stale: {refresh} tells whether the edits matter")
             if any(setting.parent is not None for setting, _ in self.grid.settings()):
-                again = f"retable retry {self.grid.name} --stale"
+                again = f"{on_table('retry', self.grid.name, self.grid.protocol)} --stale"
                 lines.append(f"    where what they start from has changed, {again} does them again")
         lines += [
             f"    {name}, which others start from: {states_text(count)}"

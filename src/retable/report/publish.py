@@ -32,6 +32,7 @@ from retable.tables.verdicts.sequential import dump
 from retable.util import paths
 from retable.util.atomic import write_atomic
 from retable.util.errors import UserError
+from retable.util.text import on_table
 
 if TYPE_CHECKING:
     from retable.training.start import Start
@@ -67,7 +68,8 @@ def check(
     if len(table.records) < len(before.records) and not partial:
         raise UserError(
             f"{grid.name}: {len(table.records)} finished runs are here, {len(before.records)} are"
-            f" published; run it first (retable run {grid.name}), or say --partial"
+            f" published; run it first ({on_table('run', grid.name, grid.protocol)}), or say"
+            " --partial"
         )
     for number, why in enumerate(grid.spec.why):
         for key in why.runs:

@@ -29,6 +29,12 @@ def run_name(what: str, seed: int, key: str) -> str:
     return f"{what} s{seed} {short_key(key)}"
 
 
+def on_table(command: str, name: str, protocol: str) -> str:
+    """A command on a table, to be pasted: ``retable run paper/table --protocol reduced``."""
+    option = "" if protocol == "paper" else f" --protocol {protocol}"
+    return f"retable {command} {name}{option}"
+
+
 def folder_name(folder: PurePath | str) -> str:
     """Name of a run of which only the folder is known: ``digits/3f2a91c0``."""
     path = PurePath(folder)
