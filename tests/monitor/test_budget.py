@@ -82,8 +82,12 @@ def test_cells_by_past_cost_and_by_estimate(monkeypatch):
         "nothing is known of the cost; try retable rehearse digits/accuracy"
     }
     assert nothing.as_text("8h").count("\n") == 2  # the reason once, whatever it is said of
-    assert nothing.as_text("8h").splitlines()[1].startswith(
-        "left: 4 cells (slow, accuracy; slow, loss; fast, accuracy; ...): nothing is known"
+    assert (
+        nothing.as_text("8h")
+        .splitlines()[1]
+        .startswith(
+            "left: 4 cells (slow, accuracy; slow, loss; fast, accuracy; ...): nothing is known"
+        )
     )
     assert nothing.grids[0].cells == {}
     left(slow, wall_s=10.0)  # one of three seeds; two are left, two at once

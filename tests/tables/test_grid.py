@@ -63,6 +63,23 @@ def test_names():
             expand_names(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nosuch", "; valid: binary_connect, digits, "),
+        ("digits/a", "; did you mean 'digits/accuracy'?"),  # never the paper that it names
+        ("digits/" + 30 * "z", "; valid: digits/accuracy"),
+        ("digits/acuracy", "; did you mean 'digits/accuracy'?"),
+        ("binary_conect/table2", "; did you mean 'binary_connect/table2'?"),
+        ("digit", "; did you mean 'digits'?"),
+    ],
+)
+def test_what_there_is_besides_an_unknown_name(name, hint):
+    with pytest.raises(UserError) as error:
+        expand_names(name)
+    assert str(error.value).startswith(f"no table or paper '{name}'{hint}")
+
+
 def test_unknown_names_and_ranges():
     assert "did you mean 'slow'?" in refusal("digits/accuracy", rows=["slw"])
     assert "did you mean 'accuracy'?" in refusal("digits/accuracy", columns=["acc"])

@@ -163,7 +163,9 @@ def expand_names(name: str) -> list[str]:
     found = [n for n in names if n.startswith(f"{name}/")]
     if not found:
         papers = {n.partition("/")[0] for n in names}
-        raise UserError(f"no table or paper '{name}'{nearest(name, [*names, *papers])}")
+        own = [n for n in names if n.partition("/")[0] == name.partition("/")[0]]
+        hint = nearest(name, own or [*names, *papers]) or nearest(name, papers)
+        raise UserError(f"no table or paper '{name}'{hint or '; retable list shows them'}")
     return found
 
 

@@ -39,8 +39,28 @@ def test_devices_have_every_precision_and_a_source():
     for device in GPUS.values():
         assert device.peak.keys() == {"16-mixed", "bf16-mixed", "32-true", "64-true"}
         assert device.source
-    with pytest.raises(UserError, match="--device a10: not known; did you mean 'a100'"):
-        check_device("a10")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("a10", "did you mean 'a100'"),
+        ("H200", "did you mean 'h100'"),
+        ("NVIDIA A100-SXM4-80GB", "did you mean 'a100'"),
+        ("cpuu", "did you mean 'cpu'"),
+        ("gpu", "valid: a100, h100, v100"),
+        ("cuda:0", "valid: a100, h100, v100"),
+        ("nosuch", "valid: a100, cpu, h100, v100"),
+    ],
+)
+def test_the_nearest_device_is_named(name, hint):
+    with pytest.raises(UserError, match=f"^--device {name}: not known; {hint}"):
+        check_device(name)
+
+
+def test_capitals_of_a_device_do_not_matter():
+    assert [check_device(name) for name in ("A100", "cpu", " CPU")] == ["a100", "cpu", "cpu"]
+    assert device_named("H100", 1) is GPUS["h100"]
 
 
 def test_an_estimate_is_kept_for_all_seeds_and_for_the_code_that_was_rehearsed(tmp_path):

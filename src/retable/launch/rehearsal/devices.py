@@ -55,24 +55,30 @@ def device_named(name: str, threads: int) -> Device:
     """A device by name; the processor of this machine is measured.
 
     Args:
-        name: ``cpu``, or one of :data:`GPUS`.
+        name: ``cpu``, or one of :data:`GPUS`, in any capitals.
         threads: of a run on the processor.
 
     Raises:
         UserError: for a name that is not known.
     """
-    check_device(name)
-    return _here(threads) if name == HERE else GPUS[name]
+    known = check_device(name)
+    return _here(threads) if known == HERE else GPUS[known]
 
 
-def check_device(name: str) -> None:
-    """Refuse a device whose name is not known.
+def check_device(name: str) -> str:
+    """The device that a name stands for, whatever its capitals.
 
     Raises:
-        UserError: with the nearest that is.
+        UserError: with the nearest, where the name is not known.
     """
-    if name != HERE and name not in GPUS:
-        raise UserError(f"--device {name}: not known{nearest(name, [HERE, *GPUS])}")
+    lower = name.strip().lower()
+    if lower == HERE or lower in GPUS:
+        return lower
+    # One that is called by its full title is meant, and no processor where somebody wants a GPU.
+    inside = [known for known in GPUS if known in lower]
+    other = [] if "gpu" in lower or "cuda" in lower else [HERE]
+    hint = f"; did you mean '{inside[0]}'?" if inside else nearest(lower, [*other, *GPUS])
+    raise UserError(f"--device {name}: not known{hint}")
 
 
 def _here(threads: int) -> Device:
