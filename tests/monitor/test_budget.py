@@ -13,6 +13,7 @@ from retable.runs.records import Status
 from retable.tables.grid import plan
 from retable.util.errors import UserError
 from support.chained import left
+from support.records import plain_record
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,22 @@ def test_cells_by_past_cost_and_by_estimate(monkeypatch):
     # On a cluster it is the time of what a run holds there.
     monkeypatch.setattr("retable.monitor.budget._share", lambda run: 3)
     assert within([grid], 60.0).spent_s == 60.0
+
+
+def test_published_times_count_where_nothing_else_is_known(monkeypatch):
+    grid = plan("digits/accuracy", "smoke", overrides=["launcher.workers=1"])
+    slow, fast = (grid.cells[row, "accuracy"].setting for row in ("slow", "fast"))
+    published = {
+        run.key: plain_record(key=run.key, seed=0, wall_s=s)
+        for run, s in ((slow, 50.0), (fast, 20.0))
+    }
+    monkeypatch.setattr("retable.tables.collect.from_results", lambda grid: published)
+    estimated(slow, 3.0)
+    found = within([grid], 5.0)
+    assert (found.chosen, found.left) == (1, [("fast, accuracy", 20.0)])
+    failed = Rehearsed("failed", 1, reason="no")
+    rehearsed.keep(slow, Estimate(slow.fingerprint, failed, None, "this processor", None))
+    assert within([grid], 1e9).chosen == 1  # what cannot be stepped is not begun
 
 
 def test_what_a_cell_starts_from_counts_once_and_not_where_it_is_done(chained, monkeypatch):

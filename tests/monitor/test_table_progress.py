@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from retable.launch.rehearsal.records import Estimate, Rehearsed, keep
+from retable.launch.rehearsal.records import Estimate, Rehearsed, forget_failure, keep
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor import recorded, table_progress
 from retable.monitor.state import RECORDED, State
@@ -14,10 +14,12 @@ from retable.monitor.table_progress import progress_of
 from retable.monitor.table_status import statuses_of
 from retable.runs.records import Status
 from retable.tables import collect
+from retable.util.errors import UserError
 from support.follow import (
     ended,
 )
 from support.index import table
+from support.records import plain_record
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +62,8 @@ def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):
         "expected_s": 3 * 150.0 / 2,
         "workers": 2,
         "estimated_runs": {},
+        "published_runs": 0,
+        "failed_rehearsals": [],
         "started_from": [],
         "without_weights": [],
         "cells": cells,
@@ -81,6 +85,51 @@ def test_a_rehearsal_tells_the_time_of_settings_without_a_record_and_of_no_other
     assert known.as_json()["estimated_runs"] == {"a device at 30% of its peak": 3}
     ended(fast[0], wall_s=10.0)
     assert not progress_of(grid).estimated
+
+
+def test_published_times_count_where_nothing_else_is_known(grid, monkeypatch, tmp_path):
+    slow, fast = (grid.cell_runs(grid.cells[row, "accuracy"]) for row in ("slow", "fast"))
+    ended(slow[0], wall_s=100.0)
+    published = {run.key: plain_record(key=run.key, seed=s, wall_s=20.0) for run, s in
+                 ((slow[0], 0), (fast[0], 0))}  # fmt: skip
+    monkeypatch.setattr(collect, "from_results", lambda grid: published)
+    known = progress_of(grid)
+    assert known.expected_s == (2 * 100.0 + 3 * 20.0) / 2
+    assert known.as_text().splitlines()[1] == (
+        "expected time: about 2 min with 2 at once,"
+        " of which by published records, of whatever machine: 3 runs"
+    )
+    assert known.as_json()["published_runs"] == 3
+    keep(fast[0], Estimate(fast[0].fingerprint, Rehearsed("done", 1), 7.0, "a device", 0.3))
+    assert progress_of(grid).by_published == 0  # somebody has asked for that device
+
+
+def test_a_published_file_that_is_broken_does_not_end_it(grid, monkeypatch, capsys):
+    def broken(grid):
+        raise UserError("x.parquet: is not what was published")
+
+    monkeypatch.setattr(collect, "from_results", broken)
+    assert progress_of(grid).expected_s is None
+    assert "x.parquet: is not what was published" in capsys.readouterr().err
+
+
+def test_what_failed_in_its_rehearsal_is_told_until_it_does_no_more(grid):
+    run = grid.cells["fast", "accuracy"].setting
+    failed = Rehearsed("failed", 1, reason="start.run: does not fit")
+    keep(run, Estimate(run.fingerprint, failed, None, "a device", None))
+    known = progress_of(grid)
+    assert "    failed in its rehearsal: fast, accuracy: start.run: does not fit\n" in (
+        known.as_text()
+    )
+    assert known.as_json()["failed_rehearsals"] == [
+        {"reason": "start.run: does not fit", "settings": ["fast, accuracy"]}
+    ]
+    assert known.expected_s is None
+    forget_failure(run)
+    assert not progress_of(grid).broken
+    keep(run, Estimate(run.fingerprint, Rehearsed("done", 1), 7.0, "a device", 0.3))
+    forget_failure(run)
+    assert progress_of(grid).estimated
 
 
 def test_a_table_that_is_done_has_nothing_to_do(grid):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,33 +66,62 @@ def _take_start(module: PaperModule, config: dict[str, Any]) -> None:
     Raises:
         UserError: where names or shapes do not fit.
     """
-    key, state, whose = begun_with(config)
+    begun = begun_with(config)
     own = module.state_dict()
     try:
-        module.take_start(Start(state))
+        module.take_start(Start(begun.weights))
     except Exception as error:
-        loading = str(error).startswith("Error(s) in loading state_dict")
-        misfit = _misfit(state, own) if loading else ""
-        if misfit:
-            misfit += f"; {_HINTS[key]}, or let it take what fits: see docs/chains.md"
-        elif key == "start.file":
+        misfit = misfit_of(begun, own, error)
+        if not misfit and begun.key == "start.file":
             misfit = brief(f"{type(error).__name__}: {error}")
         if misfit:
-            raise UserError(
-                f"{key}: {type(module).__name__} cannot take the weights of {whose}: {misfit}"
-            ) from error
+            raise UserError(refusal_of(begun, module, misfit)) from error
 
 
-def begun_with(config: dict[str, Any]) -> tuple[str, dict[str, Tensor], str]:
-    """What names a start, weights of the shape that it will have, and whose they are."""
+class Begun(NamedTuple):
+    """What a run begins with: the key that names it, weights of its shapes, and whose they are."""
+
+    key: str
+    weights: dict[str, Tensor]
+    whose: str
+
+
+def begun_with(config: dict[str, Any]) -> Begun:
+    """What a run that has a start begins with; of another run, weights of the shapes of its own."""
     above = config["start"]["run"]
     if above is None:
         start = StartConfig.model_validate(config["start"])
         file = weight_files.have(start, PathsConfig.model_validate(config["paths"]))
-        return "start.file", weight_files.read(file), str(start.file)
+        return Begun("start.file", weight_files.read(file), str(start.file))
     _, parent = build({**config, **above})
     whose = f"{above['experiment'] or above['paper']} ({type(parent).__name__})"
-    return "start.run", parent.state_dict(), whose
+    return Begun("start.run", parent.state_dict(), whose)
+
+
+def misfit_of(begun: Begun, own: dict[str, Tensor], error: Exception) -> str:
+    """What does not fit, with what to do, where torch has said that it does not; else nothing.
+
+    Args:
+        begun: what the run begins with.
+        own: weights of its module, as they were before.
+        error: raised by the module that was to take the others.
+    """
+    if not is_of_loading(error):
+        return ""
+    found = _misfit(begun.weights, own)
+    hint = f"; {_HINTS[begun.key]}, or let it take what fits: see docs/chains.md"
+    return f"{found}{hint}" if found else ""
+
+
+def is_of_loading(error: Exception) -> bool:
+    """Whether torch has said that weights have other names or shapes than a module."""
+    return str(error).startswith("Error(s) in loading state_dict")
+
+
+def refusal_of(begun: Begun, module: PaperModule, misfit: str) -> str:
+    """The sentence that refuses a start."""
+    name = type(module).__name__
+    return f"{begun.key}: {name} cannot take the weights of {begun.whose}: {misfit}"
 
 
 def _misfit(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from statistics import fmean
 
 from retable.launch.checks import workers_of
@@ -132,13 +132,14 @@ def within(grids: Sequence[Grid], budget_s: float) -> Budget:
         found = from_runs(grid, warn)
         states = recorded.states(grid, found)
         took = recorded.seconds(grid, found)
+        published = cache(partial(recorded.published_seconds, grid, warn))
         for (row, column), cell in grid.cells.items():
             place = (number, row, column)
             if is_undecided(cell):
                 unknown[place] = "chosen after the tuning runs"
                 continue
             missing = list(_missing(cell.setting, grid.cell_seeds(cell), states))
-            of_setting = {one.setting_key: _seconds(one, took) for one, _ in missing}
+            of_setting = {one.setting_key: _seconds(one, took, published) for one, _ in missing}
             if None in of_setting.values():
                 dark = [one for one, _ in missing if of_setting[one.setting_key] is None]
                 unknown[place] = f"nothing is known of the cost; try {_rehearse(grid, dark)}"
@@ -187,14 +188,24 @@ def _missing(
     yield from ((setting, key) for _, key in waiting)
 
 
-def _seconds(setting: FrozenRun, took: Mapping[str, Sequence[float]]) -> float | None:
-    """Mean time of a setting's past runs, else a rehearsal's estimate for such a device."""
+def _seconds(
+    setting: FrozenRun,
+    took: Mapping[str, Sequence[float]],
+    published: Callable[[], Mapping[str, Sequence[float]]],
+) -> float | None:
+    """Mean time of a setting's past runs, or a rehearsal's estimate for such a device.
+
+    Where there is neither, the mean time of the published runs.
+    """
     if past := took.get(setting.setting_key):
         return fmean(past)
     estimate = rehearsed.kept(setting)
-    if estimate is None or estimate.is_of_processor is _on_gpu(setting):
-        return None
-    return estimate.seconds
+    if estimate is not None and estimate.seconds is None:
+        return None  # it cannot be built or stepped, by its rehearsal
+    if estimate is not None and estimate.is_of_processor is not _on_gpu(setting):
+        return estimate.seconds
+    past = published().get(setting.setting_key)
+    return fmean(past) if past else None
 
 
 def _rehearse(grid: Grid, settings: Sequence[FrozenRun]) -> str:

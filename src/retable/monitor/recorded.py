@@ -1,8 +1,8 @@
-"""States of a table's runs, how they have ended, and how long they took, by their records alone."""
+"""States of a table's runs, how they ended, and how long they took, by their records alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from retable.monitor.state import BLOCKING, Facts, State, judge
 from retable.runs.columns import STATUSES
 from retable.runs.record_set import Found
 from retable.runs.records import Status
+from retable.tables import collect
 from retable.tables.grid import Grid
+from retable.util.errors import UserError
 
 Ending = tuple[Status, bool]
 """How a run ended, and whether by the present code."""
@@ -71,3 +73,17 @@ def seconds(grid: Grid, found: Found) -> dict[str, list[float]]:
         done = numbers[found.done(numbers)]
         took.setdefault(setting.setting_key, []).extend(found.columns.wall_s[done].tolist())
     return took
+
+
+def published_seconds(grid: Grid, warn: Callable[[str], None]) -> dict[str, list[float]]:
+    """The same of the runs that are published with a table, on whatever machine those were.
+
+    Args:
+        grid: the planned table.
+        warn: told of a file that cannot be read.
+    """
+    try:
+        return seconds(grid, Found.of(collect.from_results(grid)))
+    except UserError as error:
+        warn(str(error))
+        return {}

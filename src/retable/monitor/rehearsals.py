@@ -12,7 +12,6 @@ from retable.launch.rehearsal.devices import Device, device_named, run_seconds
 from retable.launch.rehearsal.records import Estimate, Rehearsed
 from retable.monitor import recorded
 from retable.runs.frozen import FrozenRun
-from retable.runs.record_set import Found
 from retable.tables import collect
 from retable.tables.grid import Grid
 from retable.util.text import duration
@@ -31,6 +30,7 @@ class Line:
     Attributes:
         experiment: that they are of.
         rows: of the tables, in which their numbers stand.
+        cells: the same with the columns.
         found: what was rehearsed; ``steps`` is that of the first setting.
         settings: how many there are.
         runs: how many runs they have.
@@ -42,6 +42,7 @@ class Line:
     experiment: str
     found: Rehearsed
     rows: dict[str, None] = field(default_factory=dict[str, None])
+    cells: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     settings: int = 0
     runs: int = 0
     steps: list[int] = field(default_factory=list[int])
@@ -169,11 +170,20 @@ class Rehearsal:
         by_reason: dict[str, list[str]] = {}
         for line in self.lines:
             if line.found.status == status and line.found.reason:
-                by_reason.setdefault(line.found.reason, []).append(line.name)
+                name = self._all_named(line) if status == "failed" else line.name
+                by_reason.setdefault(line.found.reason, []).append(name)
         return [
             f"{said}: {', '.join(dict.fromkeys(names))}: {reason}"
             for reason, names in by_reason.items()
         ]
+
+    def _all_named(self, line: Line) -> str:
+        """A line's name with all its rows, and their columns where others of them are well."""
+        alike = [one for one in self.lines if one is not line and one.experiment == line.experiment]
+        elsewhere = {row for one in alike for row in one.rows}
+        named = [f"{row}, {column}" if row in elsewhere else row for row, column in line.cells]
+        of_rows = "; ".join(dict.fromkeys(named))
+        return f"{line.experiment} [{of_rows}]" if of_rows else line.experiment
 
 
 def _amount(value: float | None) -> str:
@@ -224,10 +234,10 @@ def rehearse_tables(
     threads = max((s.config.device.threads for s, _ in settings.values()), default=1)
     chosen = device_named(device, threads)
     took = _recorded(grids, warn)
-    rows: dict[str, dict[str, None]] = {}
+    cells: dict[str, list[tuple[str, str]]] = {}
     for grid in grids:
         for cell in grid.cells.values():
-            rows.setdefault(cell.setting.setting_key, {})[cell.row] = None
+            cells.setdefault(cell.setting.setting_key, []).append((cell.row, cell.column))
     lines: dict[object, Line] = {}
     given = [
         Setting(key, _experiment(setting), setting.config.model_dump(mode="json"))
@@ -240,10 +250,15 @@ def rehearse_tables(
             of_peak = share if found.flops is not None else None
             estimate = Estimate(setting.fingerprint, found, seconds, chosen.title, of_peak)
             records.keep(setting, estimate)
+        elif found.status == "failed":
+            records.keep(setting, Estimate(setting.fingerprint, found, None, chosen.title, None))
+        else:
+            records.forget_failure(setting)
         same = found.network if found.status == "done" else (found.reason, found.parameters)
         key = one.name, same
         line = lines.setdefault(key, Line(one.name, found))
-        line.rows.update(dict.fromkeys(rows.get(one.key, ())))
+        line.cells += cells.get(one.key, ())
+        line.rows.update(dict.fromkeys(row for row, _ in cells.get(one.key, ())))
         line.settings += 1
         line.runs += len(keys)
         if found.steps is not None:
@@ -262,15 +277,10 @@ def _experiment(setting: FrozenRun) -> str:
 
 def _recorded(grids: Sequence[Grid], warn: Callable[[str], None]) -> dict[str, list[float]]:
     """Seconds of finished runs by setting: those here, else those that are published."""
-    from retable.runs import published_records
-
     took: dict[str, list[float]] = {}
     for grid in grids:
         here = recorded.seconds(grid, collect.from_runs(grid, warn))
-        published: dict[str, list[float]] = {}
-        if published_records.parquet_file(grid.name, grid.protocol).is_file():
-            found = Found.of(collect.from_results(grid))
-            published = recorded.seconds(grid, found)
+        published = recorded.published_seconds(grid, warn)
         for key in {*here, *published}:
             took[key] = took.get(key) or here.get(key) or published.get(key) or []
     return took

@@ -38,6 +38,9 @@ class TableProgress:
             here.
         estimated: how many of the runs that are to do count by a rehearsal's estimate, since none
             of their setting is recorded, by the device that it is for.
+        by_published: how many count by the times that are published with the table, since nothing
+            else is known of their setting.
+        broken: what settings are called that failed in their rehearsal, by the reason.
     """
 
     grid: Grid
@@ -48,6 +51,8 @@ class TableProgress:
     workers: int
     without_weights: Sequence[FrozenRun] = ()
     estimated: Counter[str] = field(default_factory=Counter[str])
+    by_published: int = 0
+    broken: Mapping[str, list[str]] = field(default_factory=dict[str, list[str]])
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -58,6 +63,10 @@ class TableProgress:
             "expected_s": self.expected_s,
             "workers": self.workers,
             "estimated_runs": dict(self.estimated),
+            "published_runs": self.by_published,
+            "failed_rehearsals": [
+                {"reason": reason, "settings": names} for reason, names in self.broken.items()
+            ],
             "started_from": [
                 {"experiment": name, **states_json(count, RECORDED)}
                 for name, count in self.above.items()
@@ -77,6 +86,9 @@ class TableProgress:
         if self.estimated:
             what = " and ".join(f"{counted(n, 'run')} on {on}" for on, n in self.estimated.items())
             known += f", of which an estimate: {what} (retable rehearse)"
+        if self.by_published:
+            runs = counted(self.by_published, "run")
+            known += f", of which by published records, of whatever machine: {runs}"
         unfinished = any(self.runs[state] for state in _UNFINISHED)
         lines = [
             f"{self.grid.name}, protocol {self.grid.protocol}: {self.runs.total()} runs,"
@@ -99,6 +111,10 @@ class TableProgress:
                 f"    of these {len(self.without_weights)} done without their weights being here:"
                 f" `retable verify {run.config.paper}/{run.key[:12]} --replace` makes them again"
             )
+        lines += [
+            f"    failed in its rehearsal: {'; '.join(names)}: {reason}"
+            for reason, names in self.broken.items()
+        ]
         groups: dict[tuple[str, str], list[str]] = {}
         for (row, column), count in self.cells.items():
             state = states_text(count)
@@ -118,13 +134,32 @@ def progress_of(grid: Grid) -> TableProgress:
     took = recorded.seconds(grid, found)
     waiting: Counter[str] = Counter()
     estimated: Counter[str] = Counter()
+    unknown: dict[str, int] = {}
+    by_published = 0
+    broken: dict[str, list[str]] = {}
+    called: dict[str, list[str]] = {}
+    for row, column in grid.cells:
+        key = grid.cells[row, column].setting.setting_key
+        called.setdefault(key, []).append(f"{row}, {column}")
     for setting, seeds in grid.settings():
         unfinished = sum(states[key] in _UNFINISHED for key in setting.keys(seeds))
         waiting[setting.setting_key] += unfinished
-        unknown = unfinished and not took[setting.setting_key]
-        if unknown and (estimate := rehearsed.kept(setting)):
+        estimate = rehearsed.kept(setting) if unfinished else None
+        if estimate is not None and estimate.seconds is None:
+            names = broken.setdefault(estimate.rehearsed.reason, [])
+            names += called.get(setting.setting_key) or [setting.config.experiment]
+        if not unfinished or took[setting.setting_key]:
+            continue
+        if estimate is not None and estimate.seconds is not None:
             took[setting.setting_key] = [estimate.seconds]
             estimated[estimate.on()] += unfinished
+        else:
+            unknown[setting.setting_key] = unfinished
+    if unknown:
+        published = recorded.published_seconds(grid, warn)
+        known = {key: past for key in unknown if (past := published.get(key))}
+        took.update(known)
+        by_published = sum(unknown[key] for key in known)
     cells = {
         place: Counter(states[key] for key in grid.cell_keys(cell))
         for place, cell in grid.cells.items()
@@ -138,7 +173,9 @@ def progress_of(grid: Grid) -> TableProgress:
     expected = eta.left(took, waiting, workers)
     runs = Counter(states.values())
     gone = _without_weights(grid, states)
-    return TableProgress(grid, cells, above, runs, expected, workers, gone, estimated)
+    return TableProgress(
+        grid, cells, above, runs, expected, workers, gone, estimated, by_published, broken
+    )
 
 
 def _without_weights(grid: Grid, states: Mapping[str, State]) -> list[FrozenRun]:

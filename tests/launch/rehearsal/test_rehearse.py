@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from retable.cli import workflow
 from retable.data.fetch import sha256_of
+from retable.launch.preflight import first_refusal
 from retable.launch.rehearsal import rehearse as module
 from retable.launch.rehearsal.rehearse import Setting, rehearse
 from retable.monitor.rehearsals import rehearse_tables
@@ -45,7 +46,30 @@ def test_a_setting_that_starts_from_a_file_takes_its_weights(tmp_path):
     sha256 = sha256_of(tmp_path / "a.safetensors")
     [misfit], _ = rehearsed(start("a.safetensors"))
     assert misfit.status == "failed"
-    assert "Missing key(s)" in misfit.reason
+    assert misfit.reason == (
+        "start.file: Perceptron cannot take the weights of a.safetensors: there is no net.0.weight;"
+        " valid: a (and 9 more); rename them in its take_start, or let it take what fits: see"
+        " docs/chains.md"
+    )
+
+
+def test_weights_of_a_run_that_do_not_fit_are_told_as_a_launch_tells_it():
+    start = "start={run: {experiment: digits/base}}"
+    found, _ = rehearsed([start], [start, "model.hidden=64"])
+    assert [one.status for one in found] == ["done", "failed"]
+    config = freeze(start, "model.hidden=64", experiment="digits/base").config
+    refused = first_refusal([config.model_dump(mode="json")])
+    assert refused is not None
+    assert found[1].reason == refused[1]
+    assert found[1].reason.startswith("start.run: Perceptron cannot take the weights of digits/ba")
+
+
+def test_lazy_layers_are_left_with_the_reason():
+    lazy = "model._target_=retable.papers.digits.lazy.Lazy"
+    why = "has lazy layers, whose sizes are not known before a batch (net.0.weight)"
+    above = f"start={{run: {{experiment: digits/base, overrides: ['{lazy}']}}}}"
+    found, _ = rehearsed([lazy], [above], [lazy, "start={run: {experiment: digits/base}}"])
+    assert [(one.status, one.reason) for one in found] == [("left", why)] * 3
 
 
 def _fresh():

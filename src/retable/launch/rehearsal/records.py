@@ -46,19 +46,19 @@ class Rehearsed:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated time of a run of a setting.
+    """Estimated time of a run of a setting, or that it cannot be built or stepped.
 
     Attributes:
         fingerprint: of the code that was rehearsed.
         rehearsed: what was found.
-        seconds: of a run's training steps on the device.
+        seconds: of a run's training steps on the device; None where the setting failed.
         device: name of the device.
         share: of its peak that was assumed; None where the steps were timed.
     """
 
     fingerprint: str
     rehearsed: Rehearsed
-    seconds: float
+    seconds: float | None
     device: str
     share: float | None
 
@@ -81,6 +81,13 @@ def keep(setting: FrozenRun, estimate: Estimate) -> None:
     file = _file(setting)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, msgspec.json.encode(estimate))
+
+
+def forget_failure(setting: FrozenRun) -> None:
+    """Remove what is kept of a setting that failed in an earlier rehearsal, and does no more."""
+    found = kept(setting)
+    if found is not None and found.seconds is None:
+        _file(setting).unlink(missing_ok=True)
 
 
 def kept(setting: FrozenRun) -> Estimate | None:

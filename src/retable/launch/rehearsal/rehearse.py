@@ -20,11 +20,12 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     unset_fake_temporarily,
 )
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
 from retable.data.base import PaperDataModule
 from retable.data.fetch import DataUnavailable
-from retable.launch.preflight import begun_with
+from retable.launch.preflight import Begun, begun_with, is_of_loading, misfit_of, refusal_of
 from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
 from retable.launch.rehearsal.fake import convertible, faked
@@ -123,7 +124,9 @@ def _trouble(error: Exception, network: int = 0) -> Rehearsed:
     status: Literal["left", "failed"] = "left" if _no_fault(error) else "failed"
     plain = isinstance(error, _Cannot | UserError | ValueError)
     said = str(error) if plain else f"{type(error).__name__}: {error}"
-    return Rehearsed(status, network, reason=brief(said, 300))
+    # A refusal of the harness is as long as a launch shows it: its end says what to do.
+    most = 600 if isinstance(error, UserError) else 300
+    return Rehearsed(status, network, reason=brief(said, most))
 
 
 def _no_fault(error: Exception) -> bool:
@@ -142,28 +145,41 @@ def _built(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
 
 def _with_start(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
     data, module = build(config)
-    start = _start(config)
-    if start is not None:
+    own = module.state_dict()
+    _refuse_lazy(own)
+    begun = _begun(config)
+    if begun is not None:
+        _refuse_lazy(begun.weights)
+        start = Start(begun.weights)
         try:
             data.take_start(start)
             module.take_start(start)
         except Exception as error:
-            if str(error).startswith("Error(s) in loading state_dict"):
+            if misfit := misfit_of(begun, own, error):
+                raise UserError(refusal_of(begun, module, misfit)) from error
+            if is_of_loading(error):
                 raise
-            reason = "takes more than weights from the run it starts from"
+            what = "run" if begun.key == "start.run" else "file"
+            reason = f"takes more than weights from the {what} it starts from"
             raise _Cannot(f"{reason} ({type(error).__name__}: {error})") from error
     return data, module
 
 
-def _start(config: dict[str, Any]) -> Start | None:
+def _refuse_lazy(weights: dict[str, Tensor]) -> None:
+    """Leave a network whose sizes only a batch will tell, as a run's first step does."""
+    if lazy := [name for name, weight in weights.items() if is_lazy(weight)]:
+        raise _Cannot(f"has lazy layers, whose sizes are not known before a batch ({lazy[0]})")
+
+
+def _begun(config: dict[str, Any]) -> Begun | None:
     """Weights of a file, or those that the run above begins with, for those it will leave."""
     above = config.get("start")
     if above is None:
         return None
     if above["run"] is None:
         with unset_fake_temporarily():
-            return Start(begun_with(config)[1])
-    return Start(begun_with(config)[1])
+            return begun_with(config)
+    return begun_with(config)
 
 
 def step_of(
@@ -267,7 +283,8 @@ def _reason(error: RuntimeError) -> str:
 def _step_once(config: dict[str, Any], most_s: float) -> str:
     """A step, a validation and a test of few items, all that a run does; what was left of it."""
     few = small(config)
-    start = _start(few)
+    begun = _begun(few)
+    start = Start(begun.weights) if begun else None
     with tempfile.TemporaryDirectory(prefix="retable-rehearsal-") as folder:
         try:
             with _at_most(most_s), _finite_or_not():
