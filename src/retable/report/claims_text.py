@@ -39,7 +39,8 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         " two one-sided 95 % bounds (together a 90 % interval): upheld where the lower is above 0,"
         " contradicted where the upper is below. p: one-sided."
         + (" Holm: p adjusted over all claims of the paper." if holm else "")
-        + " Wins: seeds on which the sum is positive; of several sums, on which all are."
+        + " Wins: on how many seeds the sum (the least of several) is positive, of those on which"
+        " it is not 0: ties count in neither number."
     )
 
 
