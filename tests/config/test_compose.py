@@ -139,6 +139,7 @@ def test_what_is_missing_is_named(hydra):
     # A misspelt key is said first: it may be why.
     assert "did you mean 'seed'?" in refusal("experiment=digits/base", "sed=0")
     assert "did you mean 'hidden'?" in refusal("experiment=digits/base", "model.hiden=3")
+    assert "paper: is missing; set it" in refusal("experiment=digits/base", "paper=???")
     assert "experiment: is missing; choose one" in refusal("seed=0")
     assert "experiment: is missing; choose one" in refusal()
 

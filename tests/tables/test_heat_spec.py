@@ -40,7 +40,7 @@ def test_panels_may_be_a_pattern():
          "figure.panels.1.column: no column 'acuracy'; did you mean 'accuracy'?"),
         ("row: fast,", "row: quoted,", "figure.panels.1: row 'quoted' is not run in column 'acc"),
         ("artifact: cosines", "artifact: ../x", "figure.artifact: '../x' is no artefact's name"),
-        ("artifact: cosines", "artefact: cosines", "figure.artifact: is missing"),
+        ("artifact: cosines", "artefact: cosines", "figure.artefact: unknown field; did you mean"),
         ("  x: class", "  xx: class", "figure.xx: unknown field"),
         ("  x: class", "  band: std", "figure.band: unknown field"),
         ("array: half", "array: half, arry: a",
@@ -48,7 +48,8 @@ def test_panels_may_be_a_pattern():
         (", array: half", "", "figure.panels.1.array: is missing"),
         ("  x: class", "  limits: [1, 0]", "figure.limits: [1, 0]: expected the lower end first"),
         ("  x: class", "  limits: [1]", "figure.limits: [1] is not valid"),
-        ("kind: heat", "kind: heet", "figure: "),
+        ("kind: heat", "kind: heatmap", "figure.kind: heatmap is not valid; did you mean 'heat'?"),
+        ("kind: heat", "kind: bars", "figure.kind: bars is not valid; valid: curves, heat, scat"),
     ],
 )  # fmt: skip
 def test_refusals(old, new, said):

@@ -155,7 +155,7 @@ def test_refusals_name_file_and_line(table, tmp_path, monkeypatch, old, new, mes
         ("paper: [1\n", "not valid YAML"),
         (TEXT + "\x00", "not valid YAML"),
         (TEXT.replace("paper: digits\n", ""), "paper: is missing"),
-        (TEXT.replace("rows:\n", "rowz:\n"), "rows: is missing"),
+        (TEXT.replace("rows:\n", "rowz:\n"), "rowz: unknown field; did you mean 'rows'"),
         (TEXT + "---\na: 1\n", "not valid YAML"),
         (TEXT + "notes: &a [*a]\n", "line 26: refers to itself"),
         (TEXT + "null: 3\n", "None"),

@@ -133,19 +133,24 @@ def compose(overrides: Sequence[str]) -> RunConfig:
     """
     known = compose_cache.find(overrides)
     values = _values(overrides) if known is None else known
-    named = start.named(values, overrides)
-    if named is None:
-        config = from_values(values, overrides)
-    else:
-        whole = {**values, "start": start.resolved(named, values, overrides, compose, from_values)}
-        config = from_values(whole, overrides)
-        start.refuse_silent_differences(config, named, overrides)
+    config = _whole(values, overrides)
     if known is None:
         path = private_at(keyed_part(config))
         if path is not None:  # the value itself is not to be shown
             what = "a secret of the environment, an e-mail address or the home folder"
             raise UserError(f"{'.'.join(path)}: holds {what}, and records keep it")
         compose_cache.keep(overrides, values)
+    return config
+
+
+def _whole(values: dict[str, Any], overrides: Sequence[str]) -> RunConfig:
+    """Validate composed values, with the run that they start from in its place."""
+    named = start.named(values, overrides)
+    if named is None:
+        return from_values(values, overrides)
+    whole = {**values, "start": start.resolved(named, values, overrides, compose, from_values)}
+    config = from_values(whole, overrides)
+    start.refuse_silent_differences(config, named, overrides)
     return config
 
 
@@ -229,14 +234,18 @@ def _resolved(raw: Any, overrides: Sequence[str]) -> dict[str, Any]:
 def _refuse_missing(missing: set[str], values: dict[str, Any], overrides: Sequence[str]) -> None:
     if not missing:
         return
-    if missing == {"seed"}:
-        # A misspelt key is the better answer.
-        start.named(values, overrides)
-        from_values({**values, "seed": 0, "start": None}, overrides)
     names = paths.config_names("experiment")
     if "model" in missing and choice(overrides) is None and names:
         raise UserError(f"experiment: is missing; choose one, such as experiment={names[-1]}")
-    key = "seed" if "seed" in missing else min(missing)
+    if all("." not in key for key in missing):
+        # Anything else that is wrong is the better answer: a misspelt key, what it starts from.
+        given = {name: value for name, value in values.items() if name not in missing}
+        try:
+            _whole({**given, "seed": 0}, overrides)
+        except UserError as error:
+            if str(error).partition(": is missing")[0] not in missing:
+                raise
+    key = min(missing - {"seed"}, default="seed")
     hint = "give it on the command line, such as seed=0" if key == "seed" else "set it"
     place = "" if key == "seed" else _experiment(overrides)
     raise UserError(f"{key}: is missing; {hint}{place}")

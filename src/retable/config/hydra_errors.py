@@ -9,6 +9,9 @@ from retable.config.yaml_checks import references
 from retable.util.errors import UserError, brief
 
 USE_MULTIRUN = "several values need `train -m`; a list is written key=[a,b]"
+_QUOTE = "quote a text, such as key='\"a: b\"'"
+_QUOTE_EACH = "quote each override, such as 'start.run.overrides=[\"model.width=8\"]'"
+_OVERRIDES = re.compile(r"\+*start(\.run\.overrides=|.*\boverrides:)")
 _UNREADABLE = (
     "LexerNoViableAlt",
     "Error parsing override",
@@ -28,7 +31,7 @@ def in_words(error: Exception) -> str:
     if any(part in text for part in _UNREADABLE):
         first = first.replace("LexerNoViableAltException: ", "").removesuffix(" ^")
         first = first.partition(" expecting ")[0]  # what the grammar calls things
-        return f"cannot be read: {first}; quote a text, such as key='\"a: b\"'"
+        return f"cannot be read: {first}; {_QUOTE}"
     if "Ambiguous value" in text or "requires --multirun" in text:
         return f"{first}: {USE_MULTIRUN}"
     if text.startswith("Error merging override"):
@@ -63,6 +66,8 @@ def refuse_unreadable(overrides: Sequence[str]) -> None:
             parser.parse_override(text)
         except HydraException as error:
             said = in_words(error)
+            if _OVERRIDES.match(text):
+                said = said.replace(_QUOTE, _QUOTE_EACH)
             raise UserError(
                 said if brief(text) in said else f"override '{brief(text)}': {said}"
             ) from None

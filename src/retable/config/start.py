@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from retable.config.refusals import explain, place
 from retable.config.schema import Node, RunConfig, Section, SettingConfig, is_keyed
+from retable.config.start_words import of_parent, refuse_unnamed
 from retable.util.errors import UserError, nearest
 
 Compose = Callable[[Sequence[str]], RunConfig]
@@ -52,6 +53,8 @@ def named(values: Node, overrides: Sequence[str]) -> NamedRun | None:
         UserError: where ``start`` is not what it has to be.
     """
     given = values.get("start")
+    if given is not None:
+        refuse_unnamed(given, overrides, NamedRun.model_fields)
     if given is None or (isinstance(given, dict) and given.get("run") is None):
         return None  # what a file of weights has to be is in the schema
     if isinstance(given, dict) and given.get("file") is not None:
@@ -105,7 +108,7 @@ def resolved(
         try:
             parent = compose([*own, *passed, f"seed={values.get('seed', 0)}"])
         except UserError as error:
-            raise UserError(f"start.run: {error}") from None
+            raise of_parent(error) from None
     if "fit" not in parent.stages:
         raise UserError(
             f"start.run: {run.experiment} has no 'fit' among its stages, so that it leaves no"

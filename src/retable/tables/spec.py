@@ -147,6 +147,9 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
         # Of a union, the member that was nearly right says more than that the first was wrong.
         said = [e for e in others if e["type"] == "value_error" and e["input"] == first["input"]]
         first = next(iter(said), first)
+    if first["type"] == "missing":  # it is often there under a misspelt name
+        beside = [e for e in others if e["loc"][:-1] == first["loc"][:-1]]
+        first = next((e for e in beside if e["type"] == "extra_forbidden"), first)
     # Names of union members in a location are pydantic's, not the file's.
     kind = _figure_kind(first["loc"])
     found = first["loc"] if kind is None else (first["loc"][0], *first["loc"][2:])
@@ -166,6 +169,9 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
         case "literal_error":
             choices = re.findall(r"'([^']*)'", first["msg"])
             message = f"{given} is not valid{nearest(str(first['input']), choices)}"
+        case "union_tag_invalid":  # the only one is that of figures
+            path, tag = [*path, "kind"], str(first.get("ctx", {})["tag"])
+            message = f"{brief(tag)} is not valid{nearest(tag, _FIGURES)}"
         case "dict_type" | "model_type":
             message = f"{given} is not valid: expected key: value pairs"
         case _ if path and path[-1] == "epoch":
