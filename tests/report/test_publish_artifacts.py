@@ -165,6 +165,12 @@ def test_on_the_command_line(retable, tmp_path):
     done = retable("publish", name, *smoke, RETABLE_EXTRA=extra)
     assert "figure, panel 'fast', is empty: no run of it is finished" in done.stderr
     page = extra / "results" / "digits" / "heat-smoke.md"
+    beside = "heat-smoke.parquet, heat-smoke.svg, heat-smoke.artifacts/ (1 file)"
+    overview = f"{extra / 'results' / 'README.md'}, and pages of the paper whose claims share p"
+    first, second = done.stdout.splitlines()
+    assert (first, second.partition(" (Holm)")[0]) == (f"{page}, {beside}", overview)
+    again = retable("publish", name, *smoke, "--from", "results", RETABLE_EXTRA=extra)
+    assert again.stdout.splitlines() == [first, str(extra / "results" / "README.md")]
     assert "(heat-smoke.svg)" in page.read_text(encoding="utf-8")
     picture = page.with_suffix(".svg").read_text(encoding="utf-8")
     tex = retable("table", name, *smoke, "--format", "latex", RETABLE_EXTRA=extra).stdout

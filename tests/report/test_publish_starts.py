@@ -65,6 +65,9 @@ def test_restored_it_is_started_from_as_if_it_had_been_done_here(grid, runs, fak
     publish.publish(grid)
     parents = sorted({run.parent.key for run in grid.runs() if run.parent})
     assert [file.stem for file in published(grid)] == parents
+    assert publish.written(NAME, "smoke").endswith(
+        "averages-smoke.md, averages-smoke.parquet, averages-smoke.starts/ (2 files)"
+    )
     before = [file.read_bytes() for file in published(grid)]
     shutil.rmtree(runs)
     assert restore(grid).written == 6

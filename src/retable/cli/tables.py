@@ -189,14 +189,16 @@ def publish(
     one_of("--from", source, workflow.SOURCES)
     if source == "results":
         for table in published.rewrite(name.partition("/")[0], protocol):
-            typer.echo(f"{published.published_file(table.name, protocol)}")
+            typer.echo(published.written(table.name, protocol))
+        typer.echo(str(published.overview_file()))
         return
     grids = workflow.plan(name, protocol)
     for grid in grids:  # all of them before anything is written
         published.check(grid, partial=partial, warn=warn)
     for grid in grids:
-        path, _ = published.publish(grid, partial=partial)
-        typer.echo(f"{path} and {path.with_suffix('.parquet').name}")
+        published.publish(grid, partial=partial)
+        typer.echo(published.written(grid.name, protocol))
+    typer.echo(f"{published.overview_file()}, and pages of the paper whose claims share p (Holm)")
 
 
 @app.command()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
+from retable.config.compose import compose
+from retable.config.compose_cache import planning
 from retable.launch.dispatch import warn
 from retable.launch.summary import Summary
 from retable.report import formatting
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.tables import spec as specs
+from retable.tables.figure_spec import Figure, Scatter
+from retable.tables.heat_spec import Heat
 from retable.tables.spec import TableSpec
 from retable.util import paths
-from retable.util.text import short_key
+from retable.util.errors import UserError
+from retable.util.text import counted, short_key
 
 _MAX_STEPS = 12
 """Values of one metric that are listed one by one."""
@@ -66,6 +71,9 @@ def show_text(name: str, spec: TableSpec) -> str:
         "protocols: "
         + ", ".join(f"{p} ({len(spec.seed_list(p))} seeds)" for p in spec.protocols()),
     ]
+    if spec.figure is not None:
+        lines.append(f"figure: {_figure(spec.figure)}")
+    lines += [f"chain: {one}" for one in _chains(spec)]
     if spec.differs:
         lines.append(f"why it may differ: {spec.differs.strip()}")
     lines += ["", "rows:"]
@@ -94,6 +102,40 @@ def show_text(name: str, spec: TableSpec) -> str:
         lines.append("claims:")
         lines += [f"    {c.id} ({c.kind}): {c.statement}" for c in spec.claims]
     return "\n".join(lines)
+
+
+def _figure(figure: Figure | Scatter | Heat) -> str:
+    """Kind of a figure, what it shows, and its panels."""
+    if isinstance(figure, Heat):
+        what = f"heat, {figure.title} (artefact {figure.artifact})"
+    elif isinstance(figure, Scatter):
+        what = "scatter, " + "; ".join(f"{pair.y} over {pair.x}" for pair in figure.panels)
+    else:
+        what = f"curves over {figure.x}"
+    titles = ", ".join(panel.title for panel in figure.panels if panel.title)
+    return f"{what}; {counted(len(figure.panels), 'panel')}{f': {titles}' if titles else ''}"
+
+
+def _chains(spec: TableSpec) -> list[str]:
+    """What the experiments of a table start from; one that cannot be composed is left out."""
+    named = [column.experiment for column in spec.columns.values()]
+    named += [row.experiment for row in spec.rows.values() if row.experiment is not None]
+    each = [[one] if isinstance(one, str) else one.values() for one in named]
+    lines: list[str] = []
+    with planning():
+        for name in dict.fromkeys(chain.from_iterable(each)):
+            try:
+                start = compose([f"experiment={name}", "seed=0"]).start
+            except UserError:  # `plan` says what is wrong with it
+                continue
+            above: list[str] = []
+            while start is not None:
+                run = start.run
+                above.append(str(start.file) if run is None else run.experiment or run.paper)
+                start = None if run is None else run.start
+            if above:
+                lines.append(f"{name} starts from {', which starts from '.join(above)}")
+    return lines
 
 
 def _experiments(named: str | dict[str, str]) -> str:

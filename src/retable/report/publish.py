@@ -32,7 +32,7 @@ from retable.tables.verdicts.sequential import dump
 from retable.util import paths
 from retable.util.atomic import write_atomic
 from retable.util.errors import UserError
-from retable.util.text import on_table
+from retable.util.text import counted, on_table
 
 if TYPE_CHECKING:
     from retable.training.start import Start
@@ -218,6 +218,19 @@ def render_published(grid: Grid) -> str:
     return files_of(tables)[published_file(grid.name, grid.protocol)]
 
 
+def written(name: str, protocol: str) -> str:
+    """What stands in the results of a table: its page, and the names of what lies beside it."""
+    page = published_file(name, protocol)
+    files = [page.with_suffix(".parquet"), page.with_suffix(".svg")]
+    files.append(published_records.looks_file(name, protocol))
+    beside = [file.name for file in files if file.is_file()]
+    for of in (published_artifacts, published_starts):
+        folder = of.folder_of(name, protocol)
+        if n := len([*folder.glob("*.safetensors")]):
+            beside.append(f"{folder.name}/ ({counted(n, 'file')})")
+    return ", ".join([str(page), *beside])
+
+
 def _histories(grid: Grid, found: Mapping[str, records.Record]) -> dict[str, str]:
     """By key; of a run that was restored, the thinned one that is published."""
     texts: dict[str, str] = {}
@@ -283,9 +296,14 @@ def render_overview() -> str:
     )
 
 
+def overview_file() -> Path:
+    """File of the overview of all papers."""
+    return paths.results_dir() / "README.md"
+
+
 def write_overview() -> None:
     """Write results/README.md."""
-    write_atomic(paths.results_dir() / "README.md", render_overview())
+    write_atomic(overview_file(), render_overview())
 
 
 def _address(table: Table) -> str:

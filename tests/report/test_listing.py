@@ -1,0 +1,58 @@
+"""What `show` says of a table file besides its cells."""
+
+from __future__ import annotations
+
+import pytest
+
+from retable.report import listing
+from retable.report.listing import show_text
+from retable.tables import spec
+from retable.util.errors import UserError
+from support import heat
+
+TABLE = """\
+paper: digits
+title: Accuracy
+source: {paper_ref: "Table 2", own: true}
+metrics: {accuracy: {key: test/accuracy, direction: max, margin: 1.0}}
+seeds: {smoke: 2}
+columns:
+  accuracy: {metric: accuracy, experiment: {smoke: digits/tuned}}
+  loss: {metric: accuracy, experiment: {smoke: digits/smoke}}
+rows: {slow: [model.optimizer.lr=0.01]}
+"""
+
+
+def shown(text):
+    with heat.files(text) as file:
+        return show_text("digits/shown", spec.load_file(file)).splitlines()
+
+
+def test_what_starts_from_another_run_is_said_and_nothing_of_what_is_broken(monkeypatch):
+    lines = shown(TABLE)
+    assert "chain: digits/tuned starts from digits/smoke" in lines
+    assert sum(line.startswith("chain:") for line in lines) == 1
+    assert not any(line.startswith("figure:") for line in lines)
+
+    def broken(overrides):
+        raise UserError("model: no")
+
+    monkeypatch.setattr(listing, "compose", broken)
+    assert shown(TABLE) == [line for line in lines if not line.startswith("chain:")]
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        ("{x: epoch, panels: [{title: Both, points: {accuracy: 1, loss: 2}}]}",
+         "figure: curves over epoch; 1 panel: Both"),
+        ("{kind: scatter, panels: [{x: accuracy, y: loss}]}",
+         "figure: scatter, loss over accuracy; 1 panel"),
+        ("{kind: heat, artifact: cosines, title: cosine, panels:"
+         " [{row: slow, column: accuracy, array: all}]}",
+         "figure: heat, cosine (artefact cosines); 1 panel"),
+    ],
+)  # fmt: skip
+def test_that_a_table_has_a_figure_is_said(figure, said):
+    lines = shown(f"{TABLE}figure: {figure}\n")
+    assert said in lines
