@@ -38,13 +38,15 @@ def test_the_overview_counts_what_the_tables_say(site):
     assert tally is not None
     assert tally.judged > 0
     assert f"({tally.by_chance:.1f})" in text
-    counts = [a["data-value"] for a in page(site / "index.html").all("td")][:10]
+    counts = [a["data-value"] for a in page(site / "index.html").all("td")][:11]
     t = tally
     assert counts == [
         str(n)
         for n in (6, t.judged, t.reproduced, t.consistent, t.undecided, t.different, t.upheld,
-                  t.contradicted, t.claims_undecided, t.claims_partial + t.not_judged)
+                  t.contradicted, t.claims_undecided, t.claims_partial, t.not_judged)
     ]  # fmt: skip
+    heads = [a["data-col"] for a in page(site / "index.html").all("th") if "data-col" in a]
+    assert heads == [str(n) for n in range(12)]  # the name of a table, and a head for each count
 
 
 def cell_text(site: Path, name: str) -> str:
