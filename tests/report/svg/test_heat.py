@@ -89,6 +89,12 @@ def test_numbers_beyond_given_limits_have_the_colour_of_the_end(mini, tmp_path):
     assert said not in curves.render(with_heat(mini, tmp_path / "2", {"a": SMALL}, "a"))
 
 
+@pytest.mark.parametrize(("factor", "beyond"), [(1 + 1e-6, False), (1 + 1e-4, True)])
+def test_a_cosine_that_is_rounded_is_not_beyond_the_scale(mini, tmp_path, factor, beyond):
+    table = with_heat(mini, tmp_path, {"a": factor * SMALL}, "a", limits=[-1, 1])
+    assert ("beyond the scale" in curves.render(table)) is beyond
+
+
 def test_the_bar_has_the_colours_and_its_ticks_the_numbers(mini, tmp_path):
     root = ET.fromstring(curves.render(with_heat(mini, tmp_path, {"a": SMALL}, "a")))
     stops = [stop.get("stop-color") for stop in root.iter(f"{NS}stop")]

@@ -28,6 +28,9 @@ _FLAT, _TALL = 16, 46
 _LEAST = 4.5
 """Size of type below which numbers are left out."""
 
+_ROUNDING = 1e-5
+"""Of the scale's length: what a cosine of 32 bits may be above 1 without being beyond it."""
+
 _BAR, _BAR_HEIGHT = 260, 44
 _EMPTY = 60
 """Height of a panel that has nothing to show."""
@@ -128,7 +131,8 @@ def about(table: Table, found: list[HeatMap], scale: Axis) -> str:
     parts = ["Elementwise means over runs, of what they left"]
     parts += ["dashed: not finite"] if gone else []
     shown = [one.mean[np.isfinite(one.mean)] for one in found if one.mean is not None]
-    if any(((some < scale.low) | (some > scale.high)).any() for some in shown):
+    room = _ROUNDING * (scale.high - scale.low)
+    if any(((some < scale.low - room) | (some > scale.high + room)).any() for some in shown):
         parts.append("numbers beyond the scale have the colour of its end")
     return f"{'; '.join(parts)}; protocol {table.protocol}"
 
