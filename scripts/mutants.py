@@ -5,11 +5,14 @@
 
 The faults are in tests/mutants, a file for each layer. Each is made by itself in a copy of source,
 tests and configs below a temporary folder; the named test has to pass without it, and fail (not
-err) with it. torch and Lightning are imported once: tests run in forks of this process.
+err) with it. torch and Lightning are imported once: tests run in forks of this process. What is
+not changed is compiled once: a copy has the bytecode of the run without faults, but for the file
+that a fault is in, and is put back after each; what is run with a fault leaves no bytecode.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -66,6 +69,19 @@ class Mutant:
                 raise ValueError(f"{self.name}: {found}")
             text = text.replace(old, new)
         path.write_text(text, encoding="utf-8")
+        for compiled in self._compiled(path):
+            compiled.unlink()
+
+    def mend(self, root: Path, clean: Path) -> None:
+        """Put the file of a copy back as it is in another, bytecode included."""
+        path = Path("src", "retable", self.file)
+        for file in (path, *(p.relative_to(clean) for p in self._compiled(clean / path))):
+            shutil.copy2(clean / file, root / file)
+
+    @staticmethod
+    def _compiled(path: Path) -> list[Path]:
+        # Python would see by its time that it is of another text, but to the second only.
+        return list(path.parent.glob(f"__pycache__/{path.stem}.*.pyc"))
 
 
 def mutants() -> list[Mutant]:
@@ -88,20 +104,28 @@ def copy_project(target: Path) -> None:
         (target / name).symlink_to(ROOT / name)
 
 
-def run_tests(root: Path, tests: Sequence[str]) -> int:
+def run_tests(root: Path, tests: Sequence[str], place: Path, *, compiled: bool) -> int:
     """Run tests of a copy, with the copy's source, in this process, whose end this is; exit code.
 
-    What pytest prints is left in ``output.txt`` of the copy.
+    Args:
+        root: the copy.
+        tests: from its tests' folder.
+        place: folder of this process, where what pytest prints is left in ``output.txt``.
+        compiled: whether bytecode is left in the copy.
     """
-    with (root / "output.txt").open("w") as output:
+    with (place / "output.txt").open("w") as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
     os.chdir(root)
     sys.path.insert(0, str(root / "src"))
     inherited = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = f"{root / 'src'}{os.pathsep}{inherited}".rstrip(os.pathsep)
-    sys.dont_write_bytecode = True
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = not compiled
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if not compiled:
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    # Numba does not see that a function of another file, which it has compiled along, has changed.
+    os.environ["NUMBA_CACHE_DIR"] = str(place / "numba")
     import pytest
 
     named = [f"tests/{test}" for test in tests]
@@ -117,7 +141,12 @@ def caught(output: str) -> str | None:
 
 
 class Forks:
-    """Copies of the project and the processes that test them, a few at a time."""
+    """Processes that run tests of copies of the project, a few at a time.
+
+    Args:
+        folder: for all they leave.
+        workers: how many at a time.
+    """
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.folder, self.workers = folder, workers
@@ -125,23 +154,19 @@ class Forks:
         self._made = 0
 
     def start(
-        self, change: Callable[[Path], None], tests: Sequence[str], then: Callable[[int, str], None]
+        self, root: Path, tests: Sequence[str], then: Callable[[int, str], None], *, compiled: bool
     ) -> None:
-        """Test a copy that was changed; told in the end: exit code and output."""
-        while len(self.running) >= self.workers:
-            self.wait()
+        """Test a copy; told in the end: exit code and output. As :func:`run_tests`."""
         self._made += 1
-        root = self.folder / str(self._made)
-        root.mkdir()
-        copy_project(root)
-        change(root)
+        place = self.folder / f"process-{self._made}"
+        place.mkdir()
         pid = os.fork()
         if pid:
-            self.running[pid] = (root, then)
+            self.running[pid] = (place, then)
             return
         code = 3
         try:
-            code = run_tests(root, tests)
+            code = run_tests(root, tests, place, compiled=compiled)
             sys.stdout.flush()
         except BaseException:
             traceback.print_exc()
@@ -151,9 +176,10 @@ class Forks:
     def wait(self) -> None:
         """Until one has ended."""
         pid, status = os.wait()
-        root, then = self.running.pop(pid)
-        then(os.waitstatus_to_exitcode(status), (root / "output.txt").read_text("utf-8", "replace"))
-        shutil.rmtree(root)
+        place, then = self.running.pop(pid)
+        output = (place / "output.txt").read_text("utf-8", "replace")
+        shutil.rmtree(place)
+        then(os.waitstatus_to_exitcode(status), output)
 
     def settle(self) -> None:
         """Until all have ended."""
@@ -161,29 +187,14 @@ class Forks:
             self.wait()
 
 
-def check(chosen: Sequence[Mutant], forks: Forks) -> int:
-    """How many faults survive; says of each how it was caught."""
-    survived = 0
+def all_pass(tests: Sequence[str], clean: Path, forks: Forks) -> bool:
+    """Whether the named tests pass without any fault; else says what they say.
 
-    def say(mutant: Mutant) -> Callable[[int, str], None]:
-        def ended(code: int, output: str) -> None:
-            nonlocal survived
-            how = caught(output) if code == 1 else None
-            survived += how is None
-            mark = "caught  " if how is not None else "SURVIVED"
-            said = output[-2000:] if how is None else how
-            print(f"{mark} {mutant.name}\n         by {mutant.test}\n         {said}", flush=True)
-
-        return ended
-
-    for mutant in chosen:
-        forks.start(mutant.make, [mutant.test], say(mutant))
-    forks.settle()
-    return survived
-
-
-def all_pass(tests: Sequence[str], forks: Forks) -> bool:
-    """Whether the named tests pass without any fault; else says what they say."""
+    Args:
+        tests: from the tests' folder.
+        clean: a copy of the project, in which what was imported is left compiled.
+        forks: to run them in.
+    """
     failed: list[str] = []
 
     def ended(code: int, output: str) -> None:
@@ -192,11 +203,48 @@ def all_pass(tests: Sequence[str], forks: Forks) -> bool:
 
     for part in range(forks.workers):
         if some := tests[part :: forks.workers]:
-            forks.start(lambda _: None, some, ended)
+            forks.start(clean, some, ended, compiled=True)
     forks.settle()
     for output in failed:
         print(f"without any fault the named tests do not all pass:\n{output}")
     return not failed
+
+
+def check(chosen: Sequence[Mutant], clean: Path, forks: Forks) -> int:
+    """How many faults survive; says of each how it was caught.
+
+    Args:
+        chosen: to be made, each in a copy that has no other.
+        clean: the project without faults.
+        forks: to run the tests in.
+    """
+    survived = 0
+    free = [forks.folder / f"copy-{number}" for number in range(forks.workers)]
+    for root in free:
+        shutil.copytree(clean, root, symlinks=True)
+
+    def start(mutant: Mutant) -> None:
+        root = free.pop()
+
+        def ended(code: int, output: str) -> None:
+            nonlocal survived
+            mutant.mend(root, clean)
+            free.append(root)
+            how = caught(output) if code == 1 else None
+            survived += how is None
+            mark = "caught  " if how is not None else "SURVIVED"
+            said = output[-2000:] if how is None else how
+            print(f"{mark} {mutant.name}\n         by {mutant.test}\n         {said}", flush=True)
+
+        mutant.make(root)
+        forks.start(root, [mutant.test], ended, compiled=False)
+
+    for mutant in chosen:
+        while not free:
+            forks.wait()
+        start(mutant)
+    forks.settle()
+    return survived
 
 
 def main() -> int:
@@ -214,12 +262,17 @@ def main() -> int:
     import torch  # noqa: F401
 
     with tempfile.TemporaryDirectory(prefix="retable-mutants-") as folder:
+        clean = Path(folder, "clean")
+        clean.mkdir()
+        copy_project(clean)
         forks = Forks(Path(folder), len(os.sched_getaffinity(0)))
-        if not all_pass(sorted({m.test for m in chosen}), forks):
+        gc.freeze()  # else each process goes through all that torch has made, again and again
+        if not all_pass(sorted({m.test for m in chosen}), clean, forks):
             return 1
         seconds = time.monotonic() - begin
         print(f"without faults: all named tests pass ({seconds:.0f} s)", flush=True)
-        survived = check(chosen, forks)
+        survived = check(chosen, clean, forks)
+        gc.unfreeze()  # what ends in order says nothing of leaks
     seconds = time.monotonic() - begin
     print(f"{len(chosen) - survived} of {len(chosen)} caught, {seconds:.0f} s")
     return 1 if survived else 0
