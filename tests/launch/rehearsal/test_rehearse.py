@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from retable.cli import workflow
@@ -13,6 +15,7 @@ from retable.launch.preflight import first_refusal
 from retable.launch.rehearsal import rehearse as module
 from retable.launch.rehearsal.rehearse import Setting, rehearse
 from retable.monitor.rehearsals import rehearse_tables
+from retable.papers.base import PaperModule
 from retable.tables import spec
 from retable.training.execute import build
 from retable.util import paths
@@ -142,9 +145,29 @@ def test_a_result_that_few_items_do_not_give_is_left_out():
         network.add_result("test/few", float("nan"))
 
 
+def test_a_checkpoint_is_made_whole_and_written_without_its_tensors(monkeypatch):
+    written = []
+    save = torch.save
+
+    def saving(content, file):
+        save(content, file)
+        file.flush()
+        written.append((file.tell(), 512 * os.fstat(file.fileno()).st_blocks))
+
+    monkeypatch.setattr(torch, "save", saving)
+    found, _ = rehearsed(["model.hidden=20000"])
+    assert found[0].status == "done"
+    [(size, on_disk)] = written
+    assert size > 4 * found[0].parameters > 5 * on_disk
+    monkeypatch.setattr(PaperModule, "on_save_checkpoint", lambda _, kept: kept.update(a=lambda: 0))
+    found, _ = rehearsed([])
+    assert found[0].status == "failed"
+
+
 @pytest.mark.slow
 def test_every_setting_of_every_paper_can_be_rehearsed(monkeypatch):
     monkeypatch.delenv("RETABLE_EXTRA")
+    monkeypatch.setattr(module, "TIMED_S", 0.0)  # two steps of each tell whether it can be timed
     names = paths.config_names("table")
     papers = sorted({n.partition("/")[0] for n in names if "paper" in spec.load(n).protocols()})
     assert len(papers) >= 5
