@@ -81,8 +81,9 @@ def generated(tmp_path, monkeypatch):
                 # One step is a whole run there: few units and a small learner.
                 learner = config.model["learner"]
                 small = {"n_candidates": 2, "trees": "[1,3]", "max_epochs": 2, "steps": 2}
+                small |= {"n_folds": 2, "burn_in": 2}
                 fewer = [f"model.learner.{k}={v}" for k, v in small.items() if k in learner]
-                return ["data.n=60", "data.n_test=50", *fewer]
+                return ["data.n=60", "data.n_test=50", "model.folds=2", *fewer]
             case "Adult" | "Compas":
                 return [
                     "data._target_=retable.papers.superhuman_fairness.data.Generated",
@@ -92,15 +93,21 @@ def generated(tmp_path, monkeypatch):
                 ]
             case "UpdatesOnFiles" if config.model["reward"] in {"proxy", "seh"}:
                 made_up = {"proxy": "motifs", "seh": "toy"}[config.model["reward"]]
-                return [f"model.reward={made_up}", "data.files=[]", "data.checksums=[]"]
+                few = ["model.test_samples=16", "model.best=8"] if made_up == "motifs" else []
+                return [f"model.reward={made_up}", "data.files=[]", "data.checksums=[]", *few]
+            case "Updates" if "modes" in config.model:
+                return ["model.test_samples=16", "model.modes=4"]
             case "ImageFolder" | "Helena":
                 return own_data(config, mirror)
             case "ImageData":
-                out = [f"data.checksum={images[config.data['dataset']]}", "data.n_validation=20"]
-                if config.experiment != "binary_connect/cifar10":
-                    # Whitening takes a while; one of those that whiten is enough.
-                    out.append("data.preprocess=center_train")
-                return [*out, "data.split=last", "data.batch_size=20"]
+                return [
+                    f"data.checksum={images[config.data['dataset']]}",
+                    # Whitening takes a while; tests/data/test_modules.py does it.
+                    "data.preprocess=center_train",
+                    "data.n_validation=20",
+                    "data.split=last",
+                    "data.batch_size=20",
+                ]
             case "LongTailed":
                 n_classes = SETS[config.data["dataset"]].classes
                 validation = n_classes if config.data["n_validation"] else 0
