@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-import signal
 import tempfile
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Trainer
 from torch import Tensor
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -22,7 +17,6 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 from torch.nn.parameter import is_lazy
-from torch.serialization import skip_data
 from torch.utils._pytree import tree_map_only
 
 from retable.data.base import PaperDataModule
@@ -32,8 +26,8 @@ from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
 from retable.launch.rehearsal.fake import convertible, faked
 from retable.launch.rehearsal.records import Rehearsed
+from retable.launch.rehearsal.small_run import TooLong, at_most, finite_or_not, small_checkpoints
 from retable.papers.base import PaperModule
-from retable.training.checkpointing import Checkpointer
 from retable.training.execute import Context, Diverged, build, build_data, execute
 from retable.training.start import Start
 from retable.util.errors import UserError, brief
@@ -82,10 +76,6 @@ class _Known:
             node = build_data(config["data"], config["seed"], config["paths"])
             self.batches[data] = Batches(node).first()
         return self.batches[data]
-
-
-class _TooLong(Exception):
-    """What was done took too long."""
 
 
 class _Cannot(Exception):
@@ -290,66 +280,15 @@ def _step_once(config: dict[str, Any], most_s: float) -> str:
     start = Start(begun.weights) if begun else None
     with tempfile.TemporaryDirectory(prefix="retable-rehearsal-") as folder:
         try:
-            with _at_most(most_s), _finite_or_not(), _small_checkpoints():
+            with at_most(most_s), finite_or_not(), small_checkpoints():
                 execute(few, Context(Path(folder), start=start))
         except Diverged:  # that a metric of so few items is not finite says nothing
             return ""
         except DataUnavailable:  # of which a step could be counted without it
             return "its data is not here, for a small step and a test"
-        except _TooLong:
+        except TooLong:
             return f"its validation or test, which are not of few items, left after {most_s:g} s"
     return ""
-
-
-@contextlib.contextmanager
-def _finite_or_not() -> Generator[None]:
-    """Leave out results that are not finite: a mean over a class of which no item is there."""
-    add = PaperModule.add_result
-
-    def tolerant(self: PaperModule, metric: str, value: float, *where: Any, **named: Any) -> None:
-        if math.isfinite(value):
-            add(self, metric, value, *where, **named)
-
-    PaperModule.add_result = tolerant
-    try:
-        yield
-    finally:
-        PaperModule.add_result = add
-
-
-@contextlib.contextmanager
-def _small_checkpoints() -> Generator[None]:
-    """Make checkpoints as a run does, but for the bytes of their tensors, which nobody reads."""
-    save = Checkpointer.save
-
-    def skipping(self: Checkpointer, trainer: Trainer, *, fitted: bool) -> None:
-        with skip_data():
-            save(self, trainer, fitted=fitted)
-
-    Checkpointer.save = skipping
-    try:
-        yield
-    finally:
-        Checkpointer.save = save
-
-
-@contextlib.contextmanager
-def _at_most(seconds: float) -> Generator[None]:
-    """End the block after so much processor time; in the main thread only, which has signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(_number: int, _frame: object) -> None:
-        raise _TooLong
-
-    before = signal.signal(signal.SIGPROF, over)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 def _with_steps(found: Rehearsed, config: dict[str, Any]) -> Rehearsed:

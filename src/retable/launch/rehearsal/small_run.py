@@ -1,0 +1,71 @@
+"""What a small step and a small test are allowed that a run is not, and how long they may take."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import threading
+from collections.abc import Generator
+from typing import Any
+
+from pytorch_lightning import Trainer
+from torch.serialization import skip_data
+
+from retable.papers.base import PaperModule
+from retable.training.checkpointing import Checkpointer
+
+
+class TooLong(Exception):
+    """What was done took too long."""
+
+
+@contextlib.contextmanager
+def finite_or_not() -> Generator[None]:
+    """Leave out results that are not finite: a mean over a class of which no item is there."""
+    add = PaperModule.add_result
+
+    def tolerant(self: PaperModule, metric: str, value: float, *where: Any, **named: Any) -> None:
+        if math.isfinite(value):
+            add(self, metric, value, *where, **named)
+
+    PaperModule.add_result = tolerant
+    try:
+        yield
+    finally:
+        PaperModule.add_result = add
+
+
+@contextlib.contextmanager
+def small_checkpoints() -> Generator[None]:
+    """Make checkpoints as a run does, but for the bytes of their tensors, which nobody reads."""
+    save = Checkpointer.save
+
+    def skipping(self: Checkpointer, trainer: Trainer, *, fitted: bool) -> None:
+        with skip_data():
+            save(self, trainer, fitted=fitted)
+
+    Checkpointer.save = skipping
+    try:
+        yield
+    finally:
+        Checkpointer.save = save
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Generator[None]:
+    """End the block after so much processor time; in the main thread only, which has signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(_number: int, _frame: object) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGPROF, over)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
