@@ -1,0 +1,1 @@
+"""Koster, Grothe, Rettinger: Signing the Supermask: Keep, Hide, Invert (ICLR 2022)."""
