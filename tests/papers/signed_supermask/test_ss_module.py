@@ -1,0 +1,144 @@
+"""The module in the harness: what is trained, what stays, what is recorded, and when a fit ends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from retable.config.compose import compose, hydra_ready
+from retable.papers.signed_supermask.initial import Initial
+from retable.papers.signed_supermask.masks import Threshold, mask_of, scores_of
+from retable.papers.signed_supermask.module import Supermask
+from retable.training.execute import Context, build, execute
+from support.training import IDENTITY
+
+SMOKE = "signed_supermask/smoke"
+
+
+def config(*overrides, experiment=SMOKE, seed=0):
+    with hydra_ready():
+        made = compose([f"experiment={experiment}", f"seed={seed}", *overrides])
+    return made.model_dump(mode="json")
+
+
+def module(*overrides, experiment=SMOKE, seed=0):
+    return build(config(*overrides, experiment=experiment, seed=seed))[1]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A run's outcome, and the weights that it ends with."""
+    folder = tmp_path_factory.mktemp("run")
+    outcome = execute(config(), Context(folder, IDENTITY, None, None))
+    state = torch.load(folder / "checkpoints/epoch=2.ckpt", weights_only=False)["state_dict"]
+    return outcome, state
+
+
+def test_weights_and_thresholds_stay_and_scores_move(done):
+    fresh = module()
+    before, after = fresh.state_dict(), done[1]
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    scores = {name for name in before if name.endswith("parametrizations.weight.original")}
+    assert moved == scores == {name for name, _ in fresh.named_parameters()}
+    assert len(scores) == 3
+    for layer in fresh.layers:
+        assert len(layer.parametrizations.weight[0].weight.abs().unique()) == 1
+    for name in scores:
+        # Not recomputed: it would follow the scores, which decay shrinks.
+        tau = after[name.replace("original", "0.threshold")]
+        assert tau == 0.4 * before[name].abs().max() != 0.4 * after[name].abs().max()
+
+
+def test_what_is_recorded(done):
+    outcome, state = done
+    found = {(r.metric, r.step): r.value for r in outcome.results}
+    net = module()
+    net.load_state_dict(state)
+    masks = [mask_of(layer) for layer in net.layers]
+    n = [m.numel() for m in masks]
+    assert n == [784 * 16, 16 * 12, 120]
+    assert found["weights/parameters", None] == sum(n)
+    remaining = sum(int(m.abs().sum()) for m in masks)
+    assert found["weights/remaining", None] == pytest.approx(remaining / sum(n), rel=1e-12)
+    assert found["weights/remaining_thousands", None] == remaining / 1000
+    last = outcome.history[-1]  # after the epoch's last step
+    assert last["train/remaining"] == pytest.approx(remaining / sum(n), rel=1e-6)
+    for number, mask in enumerate(masks, start=1):
+        for name, sign in (("kept", 1), ("inverted", -1)):
+            share = float((mask == sign).double().mean())
+            assert found[f"weights/{name}", number] == pytest.approx(share, rel=1e-12)
+            assert last[f"train/{name}_{number}"] == pytest.approx(share, rel=1e-6)
+    assert torch.equal(outcome.artifacts["first_layer"]["mask"], masks[0].to(torch.int8))
+    for name, sign in (("kept", 1), ("inverted", -1)):
+        shares = (masks[0] == sign).double().mean(0).view(28, 28).float()
+        assert torch.equal(outcome.artifacts["masks"][name], shares)
+
+
+class Two(nn.Module):
+    """Layers of 10 and 1000 weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 5, bias=False), nn.Linear(5, 200, bias=False)
+
+
+def test_remaining_is_of_all_layers_together():
+    net = Supermask(seed=0, net=Two(), weights=Initial(), mask=Threshold(Initial("he", "uniform")))
+    first, second = net.layers
+    with torch.no_grad():
+        scores_of(first).fill_(9.0)
+        scores_of(second).fill_(0.0)
+        scores_of(second)[0, 0] = -9.0
+    kept, inverted = net._counts()
+    assert (kept.tolist(), inverted.tolist()) == ([10, 0], [0, 1])
+    assert float(kept.sum() + inverted.sum()) / net.n_weights == 11 / 1010
+
+
+def test_draws_follow_the_seed_and_masks_do_not_move_weights():
+    one, other = module(), module(seed=1)
+    for a, b in zip(one.layers, other.layers, strict=True):
+        assert not torch.equal(scores_of(a), scores_of(b))
+        assert not torch.equal(
+            a.parametrizations.weight[0].weight, b.parametrizations.weight[0].weight
+        )
+    he = module("model.mask.initial.kind=he")
+    for a, b in zip(one.layers, he.layers, strict=True):
+        assert torch.equal(a.parametrizations.weight[0].weight, b.parametrizations.weight[0].weight)
+
+
+def test_the_baseline_trains_weights_within_their_bound():
+    net = module(experiment="signed_supermask/smoke_trained")
+    assert [name for name, _ in net.named_parameters()] == [
+        "net.hidden.1.weight",
+        "net.hidden.3.weight",
+        "net.fc.weight",
+    ]
+    bound = (4.5 / 784) ** 0.5
+    assert 0.99 * bound < net.net.hidden[1].weight.abs().max() <= bound
+
+
+def test_peers_have_their_masks():
+    zhou = module(experiment="signed_supermask/smoke_zhou")
+    assert all(scores_of(layer).count_nonzero() == 0 for layer in zhou.layers)
+    popup = module(experiment="signed_supermask/smoke_edge_popup")
+    for layer in popup.layers:
+        assert mask_of(layer).sum() == scores_of(layer).numel() / 2
+
+
+def test_a_fit_ends_with_the_last_reduction(tmp_path):
+    schedule = (
+        "{_target_: retable.papers.signed_supermask.sgdw.Plateau, _partial_: true, patience: 1, "
+    )
+    schedule += "begin: 1, cooldown: 0, reductions: 2, delta: 9.0}"
+    options = ["~model.scheduler", f"+model.scheduler={schedule}", "model.scheduler_interval=epoch"]
+    made = config(*options, "trainer.max_epochs=9")
+    outcome = execute(made, Context(tmp_path, IDENTITY, None, None))
+    # Epochs 1 and 2 are waited, the second of them reduces, and so does epoch 3.
+    assert len(outcome.history) == 4
+
+
+def test_many_layers_have_no_shares_of_their_own(monkeypatch):
+    monkeypatch.setattr("retable.papers.signed_supermask.module._BY_LAYER", 2)
+    assert module()._by_layer(torch.ones(3), torch.ones(3)) == []
