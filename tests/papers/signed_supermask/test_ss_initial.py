@@ -66,7 +66,7 @@ def test_draws_follow_the_generator():
     [(1.5, 0.5, 1.23, 0.97, 0.04), (3.0, 0.75, 1.22, 0.96, 0.04), (1.0, 0.5, 1.0, 0.27, 0.05)],
 )
 def test_variance_of_signals_under_masks(factor, share, first, last, tolerance):
-    """Ten layers with ELU on normal inputs: it stays where f = 1.5 / q for a share q that is left."""
+    """Ten layers with ELU on normal inputs: it stays where f = 1.5 / q for a share q left."""
     generator = torch.Generator().manual_seed(0)
     n = 500
     x = torch.randn(400, n, generator=generator)

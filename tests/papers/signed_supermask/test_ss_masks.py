@@ -1,4 +1,4 @@
-"""Masks: signs and thresholds, gradients of hidden entries, ranks by brute force, parametrised layers."""
+"""Masks: signs and thresholds, gradients of hidden entries, ranks by brute force, layers."""
 
 from __future__ import annotations
 
@@ -121,9 +121,8 @@ def test_signs_of_weights_and_scores_can_be_turned_together():
 def test_ranks_by_brute_force_with_ties():
     scores = torch.tensor([0.5, -0.5, 0.1, -0.9, 0.5, 0.0, -0.1, 0.3, -0.3, 0.7])
     for share in (0.05, 0.3, 0.45, 0.5, 0.77, 1.0):
-        dropped = sorted(range(10), key=lambda i: (abs(float(scores[i])), i))[
-            : int((1 - share) * 10)
-        ]
+        rising = sorted(range(10), key=lambda i: (abs(float(scores[i])), i))
+        dropped = rising[: int((1 - share) * 10)]
         expected = [0.0 if i in dropped else 1.0 for i in range(10)]
         assert top_share(scores, share).tolist() == expected, share
         assert top_share(scores.view(2, 5), share).shape == (2, 5)

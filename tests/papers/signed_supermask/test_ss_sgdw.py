@@ -118,7 +118,7 @@ def test_what_was_waited_is_never_forgotten():
 def test_progress_has_to_be_more_than_delta_and_is_against_the_least_before():
     assert rates([1 - 2e-4 * i for i in range(60)])[0] == []
     assert rates([1 - 0.9e-4 * i for i in range(60)])[0] == [25, 36, 47, 58]
-    # Every second epoch is worse than the one before: 11, 13 ... 41 are the sixteen that are waited.
+    # Every second epoch is worse than the one before: the sixteen from 11 to 41 are waited.
     ups_and_downs = [1 - 1e-3 * i + 0.1 * (i % 2) for i in range(60)]
     assert rates(ups_and_downs)[0] == [41, 53]
 
