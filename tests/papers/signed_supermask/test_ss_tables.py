@@ -19,19 +19,27 @@ def test_the_main_table_has_every_number_of_the_readme():
     for row, given in main.reported.items():
         n = None if "56" in row or "110" in row else 50
         assert given["accuracy"].n == n, row
-        if "remaining" in given:
-            # Remaining weights in thousands are the share of the network's, as rounded by the authors.
-            share, thousands = (float(given[c].value) for c in ("remaining", "thousands"))
-            if "parameters" in given:
-                total = float(given["parameters"].value)
-                assert thousands == pytest.approx(share * total / 1e5, rel=0.011), row
+        if "parameters" in given:
+            # In thousands it is the share of the network, up to what the authors have rounded.
+            share, thousands, total = (
+                float(given[c].value) for c in ("remaining", "thousands", "parameters")
+            )
+            assert thousands == pytest.approx(share * total / 1e5, rel=0.02), row
 
 
 def test_every_claim_of_the_paper_is_in_a_table():
     names = ("main", "initialisation", "extreme", "peers")
     found = {claim.id for name in names for claim in spec.load(f"{PAPER}/{name}").claims}
-    wanted = "C1 C2a C2b C2c C3 C4 C5a C5b C5c C5d C5e C6a C6b C7a C7b C9a C9b C9c C10_fcn".split()
-    assert set(wanted) <= found
+    wanted = {"C1", "C3", "C4", "C10_fcn"}
+    for name, letters in (
+        ("C2", "abc"),
+        ("C5", "abcde"),
+        ("C6", "ab"),
+        ("C7", "ab"),
+        ("C9", "abc"),
+    ):
+        wanted |= {name + letter for letter in letters}
+    assert wanted <= found
     assert {f"C8_{net}_f3" for net in ("fcn", "conv2", "conv4", "conv6", "conv8")} <= found
 
 
@@ -45,7 +53,7 @@ def test_quoted_numbers_are_marked_as_such():
 
 
 def test_a_row_at_the_default_is_the_same_run_in_every_table():
-    main = plan(f"{PAPER}/main", "reduced").cells["fcn", "accuracy"].setting.key
+    main = plan(f"{PAPER}/main", "smoke").cells["fcn", "accuracy"].setting.key
     others = {
         "initialisation": ("elus3_xavier", "accuracy_fcn"),
         "extreme": ("fcn_plain", "accuracy"),
@@ -54,6 +62,6 @@ def test_a_row_at_the_default_is_the_same_run_in_every_table():
         "training_curves": ("elus3", "remaining_100"),
     }
     for table, cell in others.items():
-        assert plan(f"{PAPER}/{table}", "reduced").cells[cell].setting.key == main, table
-    he = plan(f"{PAPER}/initialisation", "reduced").cells["he_xavier", "accuracy_fcn"].setting.key
-    assert plan(f"{PAPER}/training_curves", "reduced").cells["he", "remaining_5"].setting.key == he
+        assert plan(f"{PAPER}/{table}", "smoke").cells[cell].setting.key == main, table
+    he = plan(f"{PAPER}/initialisation", "smoke").cells["he_xavier", "accuracy_fcn"].setting.key
+    assert plan(f"{PAPER}/training_curves", "smoke").cells["he", "remaining_5"].setting.key == he
