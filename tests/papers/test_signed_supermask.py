@@ -64,7 +64,7 @@ def test_the_baseline_trains_norms_of_a_resnet_too():
         ("conv_trained", 0.01, 7e-4, 50, 391),
         ("resnet", 0.3, 3e-4, 110, 391),
         ("resnet_trained", 0.3, 3e-4, 80, 391),
-        ("resnet_cifar100_trained", 0.15, 1e-4, 90, 391),
+        ("resnet_cifar100_trained", 0.15, 1e-4, 7 * 90, 391),
     ],
 )
 def test_the_papers_protocol(name, rate, decay, epochs, steps):

@@ -1,11 +1,10 @@
-"""Standardisation by image, its augmentation, and epochs of several passes."""
+"""Standardisation by image, and its augmentation."""
 
 from __future__ import annotations
 
 import torch
 
-from retable.data.tensor_loader import TensorLoader
-from retable.papers.signed_supermask.images import CropFlip, Passes, Standardise, standardise
+from retable.papers.signed_supermask.images import CropFlip, Standardise, standardise
 
 
 def test_every_image_by_itself():
@@ -34,19 +33,3 @@ def test_a_cropped_image_is_standardised_again():
     found = CropFlip()(images, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.square().mean((1, 2, 3)), torch.ones(64))
     assert not torch.allclose(found, images)
-
-
-def test_passes_are_an_epoch_with_an_order_of_each():
-    epoch = [0]
-    items = torch.arange(10)
-    made = Passes(TensorLoader((items,), 4, shuffle=5, epoch=lambda: epoch[0]), 3)
-    assert len(made) == 9
-    orders = []
-    for epoch[0] in (0, 1):
-        seen = torch.cat([batch for (batch,) in made])
-        assert len(list(made)) == 9
-        assert torch.equal(seen, torch.cat([batch for (batch,) in made]))
-        for one in seen.split(10):
-            assert sorted(one.tolist()) == list(range(10))
-            orders.append(tuple(one.tolist()))
-    assert len(set(orders)) == 6

@@ -123,6 +123,13 @@ def test_progress_has_to_be_more_than_delta_and_is_against_the_least_before():
     assert rates(ups_and_downs)[0] == [41, 53]
 
 
+def test_an_epoch_may_be_several_passes():
+    """The mean of their losses counts: it stays, though every second one is less than the last."""
+    falls, _, scheduler = rates([0.2 if i % 2 else 1.0 for i in range(160)], passes=2)
+    assert falls == [2 * e + 1 for e in (25, 36, 47, 58, 69)]
+    assert len(scheduler.losses) == 80
+
+
 def test_a_resumed_plateau_goes_on():
     optimizer = SGDW([parameter()], 1.0, 1.0)
     scheduler = Plateau(optimizer)

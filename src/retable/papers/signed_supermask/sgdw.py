@@ -123,6 +123,7 @@ class Plateau(ReduceLROnPlateau):
         begin: first epoch that is compared, from 0.
         cooldown: epochs after a reduction.
         reductions: after so many `done` is true, and the fit ends.
+        passes: an epoch of the authors, with the mean of their losses, is so many of ours.
     """
 
     def __init__(
@@ -134,13 +135,15 @@ class Plateau(ReduceLROnPlateau):
         begin: Annotated[int, Field(ge=1)] = 10,
         cooldown: Annotated[int, Field(ge=0)] = 10,
         reductions: Annotated[int, Field(ge=1)] = 5,
+        passes: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
         mode: Literal["abs"] = "abs"
         super().__init__(optimizer, "min", factor, patience, delta, mode, cooldown)
-        self.begin, self.reductions = begin, reductions
+        self.begin, self.reductions, self.passes = begin, reductions, passes
         self.waited = self.reduced = 0
         self.resting = 0
         self.losses: list[float] = []
+        self.begun: list[float] = []
 
     @property
     def done(self) -> bool:
@@ -148,8 +151,12 @@ class Plateau(ReduceLROnPlateau):
         return self.reduced >= self.reductions
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:
-        """Take the loss of an epoch that has ended."""
-        loss, before = float(metrics), self.losses[-self.patience :]
+        """Take the loss of a pass that has ended."""
+        self.begun.append(float(metrics))
+        if len(self.begun) < self.passes:
+            return
+        loss, before = sum(self.begun) / self.passes, self.losses[-self.patience :]
+        self.begun = []
         self.losses.append(loss)
         if self.resting:
             self.resting -= 1
