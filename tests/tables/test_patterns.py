@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retable.tables import spec, table_file
+from retable.tables.figure_spec import Figure
 from retable.tables.heat_spec import Heat
 from retable.util.errors import UserError
 
@@ -238,7 +239,7 @@ def test_examples_of_the_docs(read):
     examples = re.findall(r"```yaml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
     pattern, by_hand, *others = map(read, examples)
     assert repr(pattern) == repr(by_hand)
-    alone, nested, curve, heat = others
+    alone, nested, curve, picture, heat = others
     assert alone["columns"]["n250"]["seeds"] is None
     assert alone["columns"]["n500"] == {
         "metric": "cate_mse", "seeds": 5, "overrides": ["data.n=500"],
@@ -250,6 +251,8 @@ def test_examples_of_the_docs(read):
     }  # fmt: skip
     assert nested["claims"][0]["on"] == ["l1_small", "l1_large"]
     assert curve["columns"]["loss_50"]["epoch"] == "50%"
+    points = Figure.model_validate(picture["figure"]).panels[0].points
+    assert list(points) == list(curve["columns"])
     assert [panel.row for panel in Heat.model_validate(heat["figure"]).panels] == [
         "ce_none",
         "ce_all",
