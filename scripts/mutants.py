@@ -12,10 +12,14 @@ that a fault is in, and is put back after each; what is run with a fault leaves 
 
 from __future__ import annotations
 
+import ast
 import gc
+import importlib
 import os
 import re
+import runpy
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -126,10 +130,24 @@ def run_tests(root: Path, tests: Sequence[str], place: Path, *, compiled: bool) 
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     # Numba does not see that a function of another file, which it has compiled along, has changed.
     os.environ["NUMBA_CACHE_DIR"] = str(place / "numba")
+    _fork_zygote(root)
     import pytest
 
     named = [f"tests/{test}" for test in tests]
     return int(pytest.main(["-q", "-p", "no:cacheprovider", *named]))
+
+
+def _fork_zygote(root: Path) -> None:
+    """Have what the tests fork their commands from, tests/support/warm.py of a copy, ready."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        theirs.close()
+        os.environ["RETABLE_TESTS_ZYGOTE"] = str(ours.detach())
+        return
+    ours.close()
+    support = root / "tests" / "support"
+    sys.argv[:] = [str(support / "zygote.py"), str(theirs.detach())]
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def caught(output: str) -> str | None:
@@ -247,6 +265,15 @@ def check(chosen: Sequence[Mutant], clean: Path, forks: Forks) -> int:
     return survived
 
 
+def slow_modules() -> tuple[str, ...]:
+    """What the tests' own processes have loaded beforehand, by tests/support/warm.py."""
+    tree = ast.parse((ROOT / "tests" / "support" / "warm.py").read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SLOW":
+            return ast.literal_eval(node.value)
+    raise LookupError("SLOW")
+
+
 def main() -> int:
     """Check all mutants, or those named."""
     words = sys.argv[1:]
@@ -257,9 +284,8 @@ def main() -> int:
         return 2
     begin = time.monotonic()
     # What tests import of others; nothing of retable, whose source is the copy's.
-    import pytest  # noqa: F401
-    import pytorch_lightning  # noqa: F401
-    import torch  # noqa: F401
+    for name in ("pytest", *slow_modules()):
+        importlib.import_module(name)
 
     with tempfile.TemporaryDirectory(prefix="retable-mutants-") as folder:
         clean = Path(folder, "clean")

@@ -81,6 +81,7 @@ def test_a_run_whose_history_is_gone_is_not_synced(retable, server, table_runs):
 def test_what_is_left_when_the_server_goes_away_is_counted(retable, server, table_runs):
     def gone(what):
         if what == "UpsertBucket":
+            server.http.shutdown()  # else it goes round and round on a closed socket
             server.http.server_close()
             return 503
         return None

@@ -30,6 +30,8 @@ from typing import Any
 from support import reborn
 
 COLD = "RETABLE_TESTS_COLD"
+GIVEN = "RETABLE_TESTS_ZYGOTE"
+"""Environment variable: descriptor of a zygote that who started this process has forked for it."""
 LOG = "RETABLE_TESTS_WARM_LOG"
 """Environment variable: a file that is told of each process how it was started."""
 FORKSERVER = "retable.launch.forkserver_server"
@@ -68,6 +70,7 @@ _STATUS = (
 _execute = subprocess.Popen._execute_child
 _python = sys.executable  # a test may change it
 _owner = 0
+_given: int | None = None
 _inherited: list[object] = []
 _lock = threading.Lock()
 _zygote: Zygote | None = None
@@ -76,7 +79,17 @@ _zygote: Zygote | None = None
 class Zygote:
     """The process that others are forked from, as seen by the one that has started it."""
 
-    def __init__(self, modules: Sequence[str] = SLOW) -> None:
+    def __init__(self, modules: Sequence[str] = SLOW, given: int | None = None) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        if given is None:
+            self._execute(modules)
+        else:
+            self.commands = socket.socket(fileno=given)
+        hello = self.commands.recv(2**20)
+        self.loaded = frozenset(json.loads(hello or "[]"))
+        """First names of what it has loaded; none where it could not and has ended."""
+
+    def _execute(self, modules: Sequence[str]) -> None:
         environment = {k: v for k, v in reborn.birth.items() if k != "PYTHONPATH"}
         # Else pyarrow's allocator has a thread.
         environment["JE_ARROW_MALLOC_CONF"] = "background_thread:false"
@@ -95,9 +108,6 @@ class Zygote:
                 env=environment,
                 pass_fds=[theirs.fileno()],
             )
-        hello = self.commands.recv(2**20)
-        self.loaded = frozenset(json.loads(hello or "[]"))
-        """First names of what it has loaded; none where it could not and has ended."""
 
     def start(self, told: dict[str, Any], descriptors: list[int]) -> int | None:
         """Process id of a new child of this process; None where there is none."""
@@ -119,15 +129,18 @@ class Zygote:
         """End it. It would end by itself with this process."""
         if os.getpid() == _owner:
             self.commands.close()
-            self.process.wait()
+            if self.process is not None:
+                self.process.wait()
 
 
 def install() -> None:
     """From now on, in this process and in those that are born warm."""
-    global _owner
+    global _owner, _given
+    given = os.environ.pop(GIVEN, None)
     if sys.platform != "linux":
         return
     _owner = os.getpid()
+    _given = None if given is None else int(given)
     reborn.birth.update(os.environ)
     _inherited[:] = _conditions()
     subprocess.Popen._execute_child = _execute_child
@@ -226,7 +239,7 @@ def _born(told: dict[str, Any], call: dict[str, Any]) -> tuple[int | None, str]:
     global _zygote
     with _lock:
         if _zygote is None:
-            _zygote = Zygote()
+            _zygote = Zygote(given=_given)
             atexit.register(_zygote.close)
         if not _zygote.loaded or _shadowed(told, _zygote.loaded):
             return None, "executed (another is loaded)"
