@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,9 +25,16 @@ class NoisyDigits(Dataset[Any]):
 
     def __getitem__(self, at: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = at
-        generator = item_generator(self.seed, epoch, index)
-        noise = torch.randn(self.images[index].shape, generator=generator)
-        return self.images[index] + self.noise * noise, self.labels[index]
+        image = self.images[index]
+        noise = torch.randn(image.shape, generator=item_generator(self.seed, epoch, index))
+        return image + self.noise * noise, self.labels[index]
+
+
+@cache
+def _digits() -> tuple[Tensor, Tensor]:
+    """Images and labels; scikit-learn reads them from a text each time."""
+    images, labels = load_digits(return_X_y=True)
+    return torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
 
 
 class Digits(PaperDataModule):
@@ -51,9 +59,7 @@ class Digits(PaperDataModule):
         self.test_batch_size = test_batch_size
 
     def setup(self, stage: str) -> None:
-        images, labels = load_digits(return_X_y=True)
-        x = torch.tensor(images, dtype=torch.float32) / 16
-        y = torch.tensor(labels)
+        x, y = _digits()
         split = torch.Generator().manual_seed(derive_seed(self.seed, "split"))
         order = torch.randperm(len(y), generator=split)
         train, val, test = order[: self.train_size], order[1200:1497], order[1497:]
