@@ -4,7 +4,8 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # The slow tests run in CI; `make test MARKS="not nightly"` runs them here.
 MARKS ?= $(if $(CI),not nightly,not slow and not nightly)
 ARGS ?=
-WORKERS ?= 2
+# One more in CI, on two cores: what needs a SLURM shares one process, which mostly waits.
+WORKERS ?= $(if $(CI),3,2)
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
