@@ -93,7 +93,8 @@ def generated(tmp_path, monkeypatch):
                 ]
             case "UpdatesOnFiles" if config.model["reward"] in {"proxy", "seh"}:
                 made_up = {"proxy": "motifs", "seh": "toy"}[config.model["reward"]]
-                few = ["model.test_samples=16", "model.best=8"] if made_up == "motifs" else []
+                other = "best=8" if made_up == "motifs" else "test_molecules=20"
+                few = ["model.test_samples=16", f"model.{other}"]
                 return [f"model.reward={made_up}", "data.files=[]", "data.checksums=[]", *few]
             case "Updates" if "modes" in config.model:
                 return ["model.test_samples=16", "model.modes=4"]
