@@ -4,8 +4,8 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # The slow tests run in CI; `make test MARKS="not nightly"` runs them here.
 MARKS ?= $(if $(CI),not nightly,not slow and not nightly)
 ARGS ?=
-# Twice its two cores in CI: what starts runs or jobs waits more than it computes.
-WORKERS ?= $(if $(CI),4,2)
+# More than its two cores in CI: what starts runs or jobs waits more than it computes.
+WORKERS ?= $(if $(CI),3,2)
 SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
