@@ -205,7 +205,7 @@ def weighted(net: nn.Module) -> list[tuple[str, Layer]]:
     """
     found = [(name, m) for name, m in net.named_modules() if isinstance(m, Layer)]
     for name, layer in found:
-        if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        if "bias" in dict(layer.named_parameters(recurse=False)):
             raise ValueError(f"model.net: layer {name} has a bias; weights are all that is masked")
     return found
 
