@@ -45,9 +45,12 @@ def written(runs, tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(paths, "results_dir", lambda: tmp_path / "results")
 
-    def write(old: str = "", new: str = ""):
-        assert old in TABLE
-        file.write_text(TABLE.replace(old, new) if old else TABLE, encoding="utf-8")
+    def write(*changes: str):
+        text = TABLE
+        for old, new in zip(changes[::2], changes[1::2], strict=True):
+            assert old in text
+            text = text.replace(old, new)
+        file.write_text(text, encoding="utf-8")
         grid = plan(NAME)
         text = "".join(f"{json.dumps({'epoch': k, 'val/error': k / 8})}\n" for k in range(4))
         for run in grid.runs():
@@ -70,6 +73,12 @@ WRONG = {
         ("key: test/accuracy", "key: test/acuracy"),
         "metrics.accuracy.key: 'test/acuracy' is not in the records of the 2 finished runs of row"
         " slow, column accuracy and of 1 more cell; did you mean 'test/accuracy'?",
+        True,
+    ),
+    "metric of a row": (
+        ("loss: {key: test/loss}", "loss: {key: test/los}"),
+        "metrics.loss.key: 'test/los' is not in the records of the 2 finished runs of row slow,"
+        " column loss and of 1 more cell; did you mean 'test/loss'?",
         True,
     ),
     "history": (
@@ -103,6 +112,15 @@ def test_what_no_run_has_recorded_is_told_once_with_what_was_meant(
     assert {"not recorded", "partial 0/2"} <= set(table.cells[one.cells[0]].marks)
     workflow.collect([grid])
     assert capsys.readouterr().err.count(f"{NAME}: {said}") == 1
+
+
+def test_one_metric_that_is_nowhere_is_told_once_for_all_its_rows(written):
+    other = ("fast: []", "fast: {result_row: other}")
+    _, told = found_in(written(*other))
+    assert [one.is_mistake for one in told] == [False, False]  # two numbers, and no mistake
+    _, told = found_in(written(*other, "key: test/accuracy", "key: test/acuracy"))
+    (wrong,) = (one for one in told if one.is_mistake)
+    assert wrong.cells == [("slow", "accuracy"), ("fast", "accuracy")]
 
 
 def test_all_recorded_is_nothing_to_tell(written):

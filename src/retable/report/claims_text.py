@@ -38,7 +38,7 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         "Effect: the tested sum, oriented so that a positive one supports the claim, between its"
         " two one-sided 95 % bounds (together a 90 % interval): upheld where the lower is above 0,"
         " contradicted where the upper is below. p: one-sided."
-        + (" Holm: p adjusted over all claims of the paper." if holm else "")
+        + (" Holm: p adjusted over all claims of the paper that are judged." if holm else "")
         + " Wins: on how many seeds the sum (the least of several) is positive, of those on which"
         " it is not 0: ties count in neither number."
     )

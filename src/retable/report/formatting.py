@@ -181,7 +181,12 @@ def claims_tally(found: Tally) -> str:
     total = sum(counts.values())
     if not total:
         return ""
-    return f"{_count(total, 'claim')}: {', '.join(f'{n} {w}' for w, n in counts.items() if n)}."
+    said = f"{_count(total, 'claim')}: {', '.join(f'{n} {w}' for w, n in counts.items() if n)}"
+    return (
+        f"{said} (the effect of {found.against} is against the claim)."
+        if found.against
+        else f"{said}."
+    )
 
 
 def _count(n: int, word: str) -> str:

@@ -253,6 +253,8 @@ class Tally:
         reproduced: and so on: cells by verdict.
         different: better, worse, higher or lower.
         unverified: judged cells whose reported value is not primary.
+        not_judged: claims that nothing was said of.
+        against: of these, how many have an effect whose interval lies against the claim.
     """
 
     judged: int = 0
@@ -267,6 +269,7 @@ class Tally:
     claims_undecided: int = 0
     claims_partial: int = 0
     not_judged: int = 0
+    against: int = 0
 
     @property
     def by_chance(self) -> float:

@@ -70,18 +70,22 @@ def unrecorded(
             given.add(plan.address.metric)
         elif cell.n_done:
             empty.setdefault((cell.metric, plan.address), []).append(cell)
-    out: list[Unrecorded] = []
+    found: dict[tuple[str, str], tuple[_Missing, list[Cell]]] = {}
     for (metric, address), cells in empty.items():
-        places = [(cell.row, cell.column) for cell in cells]
-        record = _finished(grid, places[0], records)
+        record = _finished(grid, (cells[0].row, cells[0].column), records)
         if record is None:  # the cell has it from where records are not any more
             continue
         missing = _missing(metric, cells[0], address, record, history)
+        # A metric that is nowhere is one mistake, whichever rows and steps of it are asked for.
+        found.setdefault((missing.key, missing.what), (missing, []))[1].extend(cells)
+    out: list[Unrecorded] = []
+    for missing, cells in found.values():
+        places = [(cell.row, cell.column) for cell in cells]
         more = f" and of {counted(len(cells) - 1, 'more cell')}" if len(cells) > 1 else ""
         runs = counted(cells[0].n_done, "finished run")
         said = f"is not in the records of the {runs} of row {places[0][0]}, column {places[0][1]}"
         text = f"{missing.key}: {missing.what} {said}{more}{missing.hint}"
-        mistake = missing.is_metric and address.metric not in given
+        mistake = missing.is_metric and grid.cells[places[0]].address.metric not in given
         out.append(Unrecorded(text, places, mistake))
     return out
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
+from retable.report.formatting import claims_tally
 from retable.tables.verdicts.claims import judge_claim
+from retable.tables.verdicts.judge import judge
 from support.judge import cell_of, reported, spec_of, table_of
 
 LOW, HIGH = [1.0, 1.1, 0.9, 1.05], [2.0, 2.2, 2.1, 1.9]
@@ -118,6 +120,30 @@ def test_a_protocol_that_cannot_decide_shows_the_effect_and_says_why():
         assert (found.verdict, found.why) == ("not judged", "short training under-fits")
 
 
+@pytest.mark.parametrize(("protocol", "against"), [("reduced", 1), ("smoke", 0)])
+def test_how_many_that_are_not_judged_have_an_effect_against_them_is_counted(protocol, against):
+    claims = [
+        {
+            "id": name,
+            "kind": "ordering",
+            "better": better,
+            "than": than,
+            "not_in": {"reduced": "why"},
+        }
+        for name, better, than in (("C1", "low", "high"), ("C2", "high", "low"))
+    ]
+    both_ = {"metric": "error", "experiment": dict.fromkeys(("paper", "reduced", "smoke"), "d/b")}
+    made = spec_of(["low", "high"], claims=claims, columns={"x": both_})
+    values = {"low": {"x": LOW}, "high": {"x": HIGH}}
+    found = judge(table_of(made, values, protocol=protocol)).tally
+    assert (found.not_judged, found.against) == (2, against)
+    said = claims_tally(found)
+    assert said.endswith(
+        "2 not judged (the effect of 1 is against the claim)." if against else "judged."
+    )
+    assert judge(table_of(made, values)).tally.against == 0  # that one is contradicted
+
+
 def test_what_is_missing_is_not_averaged_away():
     made = spec_of(["low", "high"], claims=[{"id": "C1", **ORDERING}])
     full = {"low": {"x": LOW}, "high": {"x": HIGH}}
@@ -134,6 +160,9 @@ def test_what_is_missing_is_not_averaged_away():
     assert (diverged.verdict, diverged.text) == ("partial", "diverged 1/5")
     none = judge_claim(table_of(made, {"high": {"x": HIGH}}), made.claims[0])
     assert (none.verdict, none.text, none.effect) == ("partial", "not run", None)
+    unrecorded = replace(cell_of(made, "low", "x", [], planned=4), n_done=4)
+    found = judge_claim(table_of(made, full, more={("low", "x"): unrecorded}), made.claims[0])
+    assert (found.verdict, found.text, found.effect) == ("partial", "not recorded", None)
 
 
 def test_finished_runs_without_a_value_are_marked():

@@ -41,6 +41,9 @@ from retable.util.errors import UserError
 if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table
 
+_NOTHING = ("not run", "not recorded")
+"""What is said of a claim for which some cell has no number at all."""
+
 
 def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedClaim:
     """Judge one claim by a table's cells.
@@ -75,7 +78,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None)
     waiting = _waiting(table, sums, cells)
     elsewhere = elsewhere or _not_planned(table, claim, sums)
-    if waiting == "not run":
+    if waiting in _NOTHING:
         if elsewhere is not None:
             return replace(base, why=elsewhere, marks=[])
         return replace(base, verdict="partial", text=waiting, marks=[])
@@ -145,12 +148,14 @@ def _not_planned(table: Table, claim: Claim, sums: Sequence[Sum]) -> str | None:
 
 
 def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | None:
-    """Why the claim cannot be judged yet: ``not run``, ``partial 3/5``, ``diverged 1/5``."""
+    """Why the claim cannot be judged yet: ``not run``, ``not recorded``, ``partial 3/5`` ..."""
     places = {(row, column) for s in sums for _, row, column in s.terms}
     if not cells or any(place not in table.cells for place in places):
         return "not run"
     ours = [cell for cell in cells if is_ours(cell)]
-    if not ours or any(cell.n == 0 for cell in ours):
+    if empty := [cell for cell in ours if cell.n == 0]:
+        return "not recorded" if all(cell.n_done for cell in empty) else "not run"
+    if not ours:
         return "not run"
     # What would be run under another protocol is no row that can only be quoted.
     if any(not is_ours(cell) and table.spec.rows[cell.row].runs_in(cell.column) for cell in cells):

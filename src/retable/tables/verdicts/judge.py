@@ -91,7 +91,10 @@ def _with_holm(claims: Sequence[JudgedClaim], adjusted: Iterable[float]) -> list
 
 def with_claims(table: Table, claims: list[JudgedClaim]) -> Table:
     """A judged table with these claims, counted anew."""
-    return replace(table, claims=claims, tally=tally(table.cells.values(), claims))
+    found = tally(table.cells.values(), claims)
+    if table.protocol == "smoke":  # whose data say nothing, against a claim either
+        found = replace(found, against=0)
+    return replace(table, claims=claims, tally=found)
 
 
 def tally(cells: Iterable[Cell], claims: Iterable[JudgedClaim]) -> Tally:
@@ -112,7 +115,14 @@ def tally(cells: Iterable[Cell], claims: Iterable[JudgedClaim]) -> Tally:
         claims_undecided=verdicts["undecided"],
         claims_partial=verdicts["partial"],
         not_judged=verdicts["not judged"],
+        against=sum(is_against(claim) for claim in claims),
     )
+
+
+def is_against(claim: JudgedClaim) -> bool:
+    """Whether a claim that is not judged has an effect that would contradict it."""
+    upper = None if claim.effect is None else claim.effect.upper
+    return claim.verdict == "not judged" and upper is not None and upper < 0
 
 
 def _is_estimated(judged: Judged | None) -> bool:
