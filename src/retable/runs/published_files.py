@@ -1,10 +1,11 @@
-"""Files that are published in a folder beside a table's records: only small ones."""
+"""Where a table's records are published, and the small files in a folder beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from retable.util import paths
 from retable.util.atomic import write_atomic
 
 MAX_BYTES = 1_000_000
@@ -12,6 +13,12 @@ MAX_BYTES = 1_000_000
 
 MAX_ALL_BYTES = 20_000_000
 """Of all files of one folder."""
+
+
+def parquet_file(name: str, protocol: str) -> Path:
+    """File of a table's records; protocols other than ``paper`` have their own."""
+    stem = name if protocol == "paper" else f"{name}-{protocol}"
+    return paths.results_dir() / f"{stem}.parquet"
 
 
 def write(folder: Path, found: Iterable[tuple[str, bytes]], most: int, in_all: int) -> set[str]:

@@ -14,6 +14,7 @@ import polars as pl
 from retable.runs import history_points
 from retable.runs.columns import Place
 from retable.runs.history import rows_of
+from retable.runs.published_files import parquet_file as parquet_file
 from retable.runs.records import Record, RecordError, dump, parse
 from retable.util import paths
 from retable.util.atomic import write_atomic
@@ -22,12 +23,6 @@ from retable.util.errors import UserError, brief
 MAX_HISTORY = 100
 _SEAL = b"retable sha256 "
 _TOP = ("key", "paper", "experiment", "protocol", "seed", "status", "wall_s", "fingerprint")
-
-
-def parquet_file(name: str, protocol: str) -> Path:
-    """File of a table's records; protocols other than ``paper`` have their own."""
-    stem = name if protocol == "paper" else f"{name}-{protocol}"
-    return paths.results_dir() / f"{stem}.parquet"
 
 
 def looks_file(name: str, protocol: str) -> Path:

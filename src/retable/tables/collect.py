@@ -16,6 +16,7 @@ import numpy as np
 
 from retable.runs import artifacts, history_points, index, records, scan
 from retable.runs.columns import Columns, Place
+from retable.runs.published_files import parquet_file
 from retable.runs.record_set import Found
 from retable.runs.records import Record
 from retable.tables.grid import Grid, places_of
@@ -135,11 +136,11 @@ def from_results(grid: Grid, warn: Warn = lambda _: None) -> Mapping[str, Record
         grid: the planned table.
         warn: told of published runs that the table does not plan any more, in one line.
     """
-    from retable.runs.published_records import parquet_file, read
-
     path = parquet_file(grid.name, grid.protocol)
     if not path.is_file():
         return {}
+    from retable.runs.published_records import read
+
     wanted = grid.run_folders()
     found: dict[str, Record] = {}
     others: list[Record] = []
@@ -158,7 +159,7 @@ def from_results(grid: Grid, warn: Warn = lambda _: None) -> Mapping[str, Record
 
 def history_of_results(grid: Grid) -> History:
     """The same from what is published with the table."""
-    from retable.runs.published_records import histories, parquet_file
+    from retable.runs.published_records import histories
 
     texts = cache(lambda: histories(parquet_file(grid.name, grid.protocol)))
     return lambda record: json.loads(texts().get(record.key, "[]"))
