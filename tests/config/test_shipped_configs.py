@@ -108,6 +108,7 @@ def generated(tmp_path, monkeypatch):
                     "data.n_validation=20",
                     "data.split=last",
                     "data.batch_size=20",
+                    *(["data.n_train=20"] if "n_train" in config.data else []),
                 ]
             case "LongTailed":
                 n_classes = SETS[config.data["dataset"]].classes
