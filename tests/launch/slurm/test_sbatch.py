@@ -99,7 +99,7 @@ def test_a_process_per_device(tmp_path):
     assert found["gpus-per-task"] == "a100:1"
     assert found["mem-per-cpu"] == "334M"  # never less than the run asks for
     assert not {"mem", "gres", "nodes"} & set(found)  # on one node or several
-    [step] = re.findall(r"exec srun (.*?)\n    [^ -]", text, re.DOTALL)
+    [step] = re.findall(r" srun (.*?)\n        [^ -]", text, re.DOTALL)
     given = step.replace("\\\n", " ").split()
     assert {"--ntasks=4", "--cpus-per-task=3", "--kill-on-bad-exit=1", "--gpu-bind=none"} <= set(
         given
@@ -190,6 +190,42 @@ def test_paths_with_blanks_and_quotes_reach_the_job(tmp_path, monkeypatch):
     # As sbatch reads it: quoted, its own patterns doubled.
     quoted = str(folder / "log").replace("%", "%%").replace('"', '\\"')
     assert options(text)["output"] == f'"{quoted}/0-%a.txt"'
+
+
+@pytest.mark.parametrize(
+    ("answers", "told", "slept", "code"),
+    [
+        ([75, 75, 0], False, [2, 5], 0),
+        ([75, 1], False, [2], 1),  # a run has failed: that is said once
+        ([143], False, [], 143),
+        ([75] * 6, False, [2, 5, 10, 30, 60], 75),
+        ([75, 0], True, [], 75),  # told to go: it is SLURM that starts it again
+    ],
+)
+def test_a_step_that_the_controller_did_not_answer_is_begun_again(
+    tmp_path, monkeypatch, answers, told, slept, code
+):
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "srun").write_text(
+        f"#!/bin/bash\necho $SLURM_EXIT_ERROR >> {tmp_path}/begun\n"
+        f"{'kill -TERM $PPID' if told else ''}\n"
+        f"codes=({' '.join(map(str, answers))})\n"
+        f"exit ${{codes[$(wc -l < {tmp_path}/begun) - 1]}}\n"
+    )
+    (fake / "sleep").write_text(f"#!/bin/sh\necho $1 >> {tmp_path}/slept\n")
+    for command in fake.iterdir():
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake}{os.pathsep}{os.environ['PATH']}")
+    cluster = PLAIN.model_copy(update={"setup": ["set -e"]})
+    file = tmp_path / "a.sbatch"
+    file.write_text(write(tmp_path / "runs", cluster))
+    done = subprocess.run(["bash", file], cwd=tmp_path, check=False)
+    assert done.returncode == code
+    begun = (tmp_path / "begun").read_text().split()
+    assert begun == ["75"] * (len(slept) + 1)
+    log = tmp_path / "slept"
+    assert (log.read_text().split() if log.exists() else []) == [str(s) for s in slept]
 
 
 @pytest.mark.parametrize("name", ["back\\slash", "line\nbreak"])

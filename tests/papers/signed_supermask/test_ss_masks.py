@@ -53,6 +53,12 @@ def test_the_binary_mask_has_no_minus():
         assert mask_of(layer).tolist() == [[0, 0, 1]]
 
 
+def test_a_fixed_threshold_is_that_of_every_layer():
+    for n in (3, 300):
+        layer = masked(nn.Linear(n, 1, bias=False), Threshold(UNIFORM, fixed=0.01))
+        assert parts(layer)[1].threshold.item() == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("kind", ["dense", "convolution"])
 def test_the_gradient_goes_to_hidden_entries_too(kind):
     """dC/dM is W dC/dW_eff of a plain layer that has the effective weight as its own."""

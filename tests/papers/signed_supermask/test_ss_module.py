@@ -32,8 +32,8 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     outcome = execute(config(), Context(folder, IDENTITY, None, None))
     *_, file = sorted(folder.glob("checkpoints/*.ckpt"))
-    state = torch.load(file, weights_only=False)["state_dict"]
-    return outcome, state
+    saved = torch.load(file, weights_only=False)
+    return outcome, saved["state_dict"], saved["optimizer_states"][0]["param_groups"]
 
 
 def test_weights_and_thresholds_stay_and_scores_move(done):
@@ -52,8 +52,15 @@ def test_weights_and_thresholds_stay_and_scores_move(done):
         assert tau == 0.4 * before[name].abs().max() != 0.4 * after[name].abs().max()
 
 
+def test_the_schedule_knows_how_many_steps_an_epoch_has(done):
+    """Ten of 32 images; after two epochs the rate has fallen twice."""
+    for group in done[2]:
+        assert group["lr"] == pytest.approx(0.05 * 0.9**2, rel=1e-12)
+        assert group["weight_decay"] == pytest.approx(0.0005 * 0.9**2, rel=1e-12)
+
+
 def test_what_is_recorded(done):
-    outcome, state = done
+    outcome, state, _ = done
     found = {(r.metric, r.step): r.value for r in outcome.results}
     net = module()
     net.load_state_dict(state)

@@ -71,6 +71,23 @@ def test_rate_and_decay_fall_together(staircase):
         scheduler.step()
 
 
+def test_the_decay_can_stay():
+    optimizer = SGDW([parameter()], 0.05, 5e-4)
+    scheduler = ExponentialDecay(optimizer, 1, every=1, decays=False)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05 * 0.9)
+    assert optimizer.param_groups[0]["weight_decay"] == 5e-4
+
+
+def test_steps_of_an_epoch_that_nobody_has_set_are_refused():
+    optimizer = SGDW([parameter()], 0.05)
+    scheduler = ExponentialDecay(optimizer)
+    optimizer.step()
+    with pytest.raises(ValueError, match="steps_per_epoch is None"):
+        scheduler.step()
+
+
 def test_a_resumed_schedule_goes_on():
     optimizer = SGDW([parameter()], 0.05, 5e-4)
     scheduler = ExponentialDecay(optimizer, 4, every=1)

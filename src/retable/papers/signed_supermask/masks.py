@@ -148,16 +148,20 @@ class Threshold:
         initial: of the scores; ``uniform`` of kind Xavier in the paper's main results.
         share: p of ``tau = p max|M_0|``.
         signed: ternary mask; else the binary one of the paper's ablation.
+        fixed: tau of every layer in place of the share's; the authors' layers have 0.01 until
+            their ``update_tanh_th`` is called.
     """
 
     initial: Initial
     share: Annotated[float, Field(gt=0, lt=1)] = 0.4
     signed: bool = True
+    fixed: Annotated[float, Field(gt=0)] | None = None
 
     def __call__(self, weight: Tensor, generator: torch.Generator) -> Made:
         """Scores and mask of a layer."""
         scores = self.initial.draw(weight, generator)
-        return scores, ThresholdMask(weight, self.share * scores.abs().max(), self.signed)
+        tau = self.share * scores.abs().max() if self.fixed is None else torch.tensor(self.fixed)
+        return scores, ThresholdMask(weight, tau, self.signed)
 
 
 @dataclass(frozen=True)

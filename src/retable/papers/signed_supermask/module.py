@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from retable.papers.base import Arrays, PaperModule, StepOutput
 from retable.papers.signed_supermask.initial import Initial
 from retable.papers.signed_supermask.masks import Layer, mask_layer, mask_of, weighted
-from retable.papers.signed_supermask.sgdw import Plateau
+from retable.papers.signed_supermask.sgdw import ExponentialDecay, Plateau
 from retable.training.seeds import derive_seed
 
 _BY_LAYER = 30
@@ -95,6 +95,13 @@ class Supermask(PaperModule):
         images, labels = batch
         logits = self.net(images).float()
         return StepOutput(F.cross_entropy(logits, labels), logits, labels)
+
+    def on_train_start(self) -> None:
+        """Tell the schedule how many steps an epoch has."""
+        super().on_train_start()
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ExponentialDecay) and schedule.steps_per_epoch is None:
+            schedule.steps_per_epoch = int(self.trainer.num_training_batches)
 
     def on_train_epoch_end(self) -> None:
         """Log what remains, and end where the plateau schedule has made its last reduction."""

@@ -74,26 +74,33 @@ class ExponentialDecay(LRScheduler):
 
     Args:
         optimizer: what it begins with is at t = 0.
-        steps_per_epoch: steps of the optimiser.
+        steps_per_epoch: steps of the optimiser; None: as many as there are, set before training.
         rate: after ``every`` epochs.
         every: D.
         staircase: round the exponent down.
+        decays: of the weight decay too, as TensorFlow Addons wants it; else of the rate alone.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
-        steps_per_epoch: Annotated[int, Field(ge=1)],
+        steps_per_epoch: Annotated[int, Field(ge=1)] | None = None,
         rate: Annotated[float, Field(gt=0, le=1)] = 0.9,
         every: Annotated[float, Field(gt=0)] = 10.0,
         staircase: bool = False,
+        decays: bool = True,
     ) -> None:
-        self.steps, self.rate, self.staircase = steps_per_epoch * every, rate, staircase
+        self.steps_per_epoch, self.every = steps_per_epoch, every
+        self.rate, self.staircase, self.decaying = rate, staircase, decays
         self.decays = [group["weight_decay"] for group in optimizer.param_groups]
         super().__init__(optimizer)
 
     def _factor(self) -> float:
-        exponent = self.last_epoch / self.steps
+        if not self.last_epoch:
+            return 1.0
+        if self.steps_per_epoch is None:
+            raise ValueError("steps_per_epoch is None: it is to be set before the first step")
+        exponent = self.last_epoch / (self.steps_per_epoch * self.every)
         return self.rate ** (int(exponent) if self.staircase else exponent)
 
     def get_lr(self) -> list[float | torch.Tensor]:
@@ -103,6 +110,8 @@ class ExponentialDecay(LRScheduler):
     def step(self, epoch: int | None = None) -> None:
         """Rates, then decays."""
         super().step(epoch)
+        if not self.decaying:
+            return
         for group, decay in zip(self.optimizer.param_groups, self.decays, strict=True):
             group["weight_decay"] = decay * self._factor()
 
