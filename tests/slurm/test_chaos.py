@@ -63,8 +63,16 @@ def test_every_run_ends_once_with_the_result_of_an_undisturbed_one(
         chaos.go_on(seconds)
         assert settled(runs)["done"] < count, "over before the chaos was"
 
+        released: list[str] = []
+
         def drained() -> bool:
-            return not cluster.slurm("squeue", "--noheader", "--format=%i %T")
+            """Released is a job whose start failed on a node just killed: SLURM holds it then."""
+            lines = cluster.slurm("squeue", "--noheader", "--array", "--format=%i|%T|%r")
+            waiting = [line.split("|") for line in lines.splitlines()]
+            for job in (job for job, _, reason in waiting if "held" in reason):
+                cluster.slurm("scontrol", "release", job)
+                released.append(job)
+            return not waiting
 
         try:
             until(drained, 420, "the queue drains")
@@ -90,6 +98,7 @@ def test_every_run_ends_once_with_the_result_of_an_undisturbed_one(
         print(f"\nchaos with seed {SEED}: {about}")
         own = events["requeued"]
         print(f"{count} runs in {attempts} attempts; {requeues} requeues, {own} own;")
+        print(f"held by SLURM and released: {', '.join(released) or 'none'};")
         print(f"{sum(lost for _, lost in repeated)} epochs in flight lost and repeated")
     assert settled(runs) == {"done": count}, unsettled(runs)
     assert len(folders) == count

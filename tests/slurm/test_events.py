@@ -18,10 +18,8 @@ from retable.runs import frozen, records
 from retable.runs.records import Status
 from support.job import LAUNCHED
 from support.runs import checkpoints, record_of
-from support.slurm import Cluster, until
-from support.task import (
-    holder_of,
-)
+from support.slurm import SAVED, Cluster, until
+from support.task import holder_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -199,6 +197,30 @@ def test_nobody_acts_on_a_cancel_and_the_next_submission_goes_on(submit, cluster
     assert again.submission.folder != one.submission.folder
     assert again.wait() == "COMPLETED"
     assert record_of(run).resumed_from_epoch >= 1
+    assert_undisturbed(run, tmp_path)
+
+
+def test_a_job_that_starts_while_the_controller_is_killed_begins_its_step_again(
+    submit, cluster, tmp_path
+):
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    waits = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.1; done"
+    one = submit("trainer.max_epochs=2", f"cluster.setup=['{waits}']")
+    (run,) = one.runs
+    until(begun.exists, 60, "the job has begun")
+    time.sleep(SAVED)
+    controller = cluster.pid("slurmctld")
+    os.kill(controller, signal.SIGSTOP)
+    go.touch()
+    until(lambda: " srun " in f" {' '.join(cluster.processes().values())}", 30, "srun asks")
+    time.sleep(1)
+    os.kill(controller, signal.SIGKILL)
+    try:
+        until(lambda: "srun had no answer" in one.log(), 60, "srun has given up")
+    finally:
+        cluster.script("up")
+    assert one.wait() == "COMPLETED"
+    assert one.restarts() == [0]
     assert_undisturbed(run, tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -92,8 +93,11 @@ def test_what_is_queued_and_cancelled(cluster, calls, retable, status, runs):
     assert found["runs"]["queued"] == 8
     assert {d["why"] for d in found["details"]} == {"JobHeldUser"}
     assert calls.taken() == ["squeue"]
-    assert "8 runs, 8 queued" in retable("status", RETABLE_RUNS=runs).stdout
+    said = retable("status", RETABLE_RUNS=runs).stdout
+    assert "8 runs, 8 queued" in said
     assert calls.taken() == ["squeue"]
+    [held] = re.findall("^held by SLURM, .*: scontrol release (.*)$", said, re.MULTILINE)
+    assert sorted(held.split()) == sorted({d["job"] for d in found["details"]})
     some = found["details"][0]
     assert "queued: JobHeldUser" in retable("logs", some["key"], RETABLE_RUNS=runs).stderr
     said = retable("cancel", NAME, "--row", "quick", "--yes", RETABLE_RUNS=runs).stdout

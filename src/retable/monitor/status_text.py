@@ -47,7 +47,17 @@ def table_text(table: TableStatus) -> str:
     if blocked := len(table.in_state(State.BLOCKED)):
         run = on_table("run", table.grid.name, table.grid.protocol)
         lines.append(f"blocked: {blocked}; {run} does them when what they start from is done")
+    if held := _held(table):
+        lines.append(f"held by SLURM, until somebody does: scontrol release {' '.join(held)}")
     return "\n".join([*lines, *table.notes])
+
+
+def _held(table: TableStatus) -> list[str]:
+    """Jobs that do not start by themselves, as scontrol takes them."""
+    waiting = table.in_state(State.QUEUED)
+    submitted = [table.seen[run.key].facts.submitted for run in waiting]
+    queued = [one.queued for one in submitted if one and one.queued]
+    return list(dict.fromkeys(one.id for one in queued if one.held))
 
 
 def _details(table: TableStatus, key: str) -> str:

@@ -64,6 +64,22 @@ def test_what_has_not_is_living(state):
     assert queued.id == "1_0"
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "held"),
+    [
+        ("PENDING", "JobHeldUser", True),
+        ("PENDING", "JobHoldMaxRequeue", True),
+        ("PENDING", "launch failed requeued held", True),
+        ("REQUEUE_HOLD", "job requeued in held state", True),
+        ("PENDING", "Resources", False),
+        ("PENDING", "Dependency", False),
+        ("RUNNING", "None", False),
+    ],
+)
+def test_what_somebody_has_to_release_is_held(state, reason, held):
+    assert Queued("1", 0, state, "", "", reason).held is held
+
+
 def test_a_submitted_script_gives_its_job(fake_slurm, tmp_path):
     script = tmp_path / "a.sbatch"
     script.write_text("#!/bin/bash\n")

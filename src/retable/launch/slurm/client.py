@@ -32,6 +32,7 @@ ENDED = frozenset(
     }
 )
 """States of jobs that are over; whatever else squeue may say, the job is still to be counted on."""
+_HELD = re.compile(r"held|hold", re.IGNORECASE)  # JobHeldUser, launch failed requeued held, ...
 _SEPARATOR = "|"
 _FIELDS = ("%F", "%K", "%T", "%N", "%L", "%r", "%k")  # the comment last: it may hold anything
 # Of a user's defaults for sbatch, these say who pays and where, which is left to them unless the
@@ -68,6 +69,11 @@ class Queued:
     def living(self) -> bool:
         """Whether it has not ended for good."""
         return self.state not in ENDED
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits until somebody releases it, as after a start that failed on its node."""
+        return self.state in ("PENDING", "REQUEUE_HOLD") and _HELD.search(self.reason) is not None
 
     @property
     def id(self) -> str:
