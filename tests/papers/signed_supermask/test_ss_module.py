@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from retable.config.compose import compose, hydra_ready
+from retable.papers.signed_supermask import packed
 from retable.papers.signed_supermask.initial import Initial
 from retable.papers.signed_supermask.masks import Threshold, mask_of, scores_of
 from retable.papers.signed_supermask.module import Supermask
+from retable.papers.signed_supermask.networks import FCN
 from retable.training.execute import Context, build, execute
 from support.training import IDENTITY
 
@@ -82,6 +84,40 @@ def test_what_is_recorded(done):
     for name, sign in (("kept", 1), ("inverted", -1)):
         shares = (masks[0] == sign).double().mean(0).view(28, 28).float()
         assert torch.equal(outcome.artifacts["masks"][name], shares)
+
+
+def test_the_trained_network_is_packed_and_exported(done, tmp_path):
+    outcome, state, _ = done
+    found = {r.metric: r.value for r in outcome.results if r.metric.startswith("packed/")}
+    net = module()
+    net.load_state_dict(state)
+    said = net.export(tmp_path / "net", None)
+    assert found == {"packed/changed_predictions": 0} | {
+        f"packed/{name}": value for name, value in packed.sizes(net.net).items()
+    }
+    assert said == f"{found['packed/bytes']:.0f} bytes, {found['packed/ratio']:.1f} times less" + (
+        " than in float32"
+    )
+    read = packed.load(FCN(widths=[16, 12]), tmp_path / "net")
+    images = torch.randn(5, 1, 28, 28)
+    assert torch.equal(read(images), net.net(images))
+
+
+def test_changed_predictions_are_counted(tmp_path, monkeypatch):
+    """Of a packing that loses the signs."""
+    unpack = packed.unpack
+    monkeypatch.setattr(
+        "retable.papers.signed_supermask.module.unpack",
+        lambda *given: {k: v.abs() for k, v in unpack(*given).items()},
+    )
+    outcome = execute(config("trainer.max_epochs=1"), Context(tmp_path, IDENTITY, None, None))
+    found = {r.metric: r.value for r in outcome.results}
+    assert 0 < found["packed/changed_predictions"] <= 100
+
+
+def test_trained_weights_are_not_exported(tmp_path):
+    with pytest.raises(ValueError, match="the weights are trained"):
+        module(experiment="signed_supermask/smoke_trained").export(tmp_path / "net", None)
 
 
 def frozen(layer):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from retable.papers.base import Arrays, PaperModule, StepOutput
 from retable.papers.signed_supermask.initial import Initial
 from retable.papers.signed_supermask.masks import Layer, mask_layer, mask_of, weighted
+from retable.papers.signed_supermask.packed import can_pack, pack, plain, save, sizes, unpack
 from retable.papers.signed_supermask.sgdw import ExponentialDecay, Plateau
 from retable.training.seeds import derive_seed
 
@@ -26,7 +28,9 @@ class Supermask(PaperModule):
     Beside accuracy a run records of its masks the remaining weights, of all layers together
     (``weights/remaining``, ``weights/remaining_thousands``), and by layer, from 1, the shares that
     are kept and inverted (``weights/kept``, ``weights/inverted``; ``train/kept_1`` and so on are
-    their curves). It leaves the first layer's mask (artefact ``first_layer``) and, by input, the
+    their curves). Signed constants are also packed (:mod:`.packed`): ``packed/bytes``,
+    ``packed/dense_bytes``, ``packed/ratio``, and of the test images ``packed/changed_predictions``.
+    It leaves the first layer's mask (artefact ``first_layer``) and, by input, the
     shares of units that keep and invert it (``masks``).
 
     Args:
@@ -144,6 +148,31 @@ class Supermask(PaperModule):
         for number, (share, other) in self._by_layer(kept, inverted):
             self.add_result("weights/kept", float(share), step=number)
             self.add_result("weights/inverted", float(other), step=number)
+        if can_pack(self.layers):
+            self._deploy()
+
+    def _deploy(self) -> None:
+        """Pack the network, and test what is unpacked beside the network it comes from."""
+        tensors, layers = pack(self.net)
+        deployed = plain(self.net)
+        deployed.load_state_dict(unpack(tensors, layers))
+        changed = 0
+        loader: Any = cast("Any", self.trainer).datamodule.test_dataloader()
+        with torch.no_grad():
+            for images, _ in loader:
+                given = images.to(self.device)
+                changed += int((deployed(given).argmax(1) != self.net(given).argmax(1)).sum())
+        self.add_result("packed/changed_predictions", changed)
+        for name, count in sizes(self.net).items():
+            self.add_result(f"packed/{name}", count)
+
+    def export(self, file: Path, data: Any) -> str:
+        """Write the network with ternary weights (:mod:`.packed`)."""
+        if not self.layers:
+            raise ValueError("model.mask is null: the weights are trained, and not ternary")
+        save(self.net, file)
+        size = sizes(self.net)
+        return f"{size['bytes']:.0f} bytes, {size['ratio']:.1f} times less than in float32"
 
     def artifacts(self) -> dict[str, Arrays]:
         """The first layer's mask, and its shares by input as an image."""
