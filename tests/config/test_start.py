@@ -171,6 +171,10 @@ def test_data_that_differs_is_refused_unless_somebody_says_so():
             ["start.run.same=[model.hidden]", "start.run.experiment=binary_connect/mnist_smoke"],
             "start.run.same: cannot be shared by binary_connect/mnist_smoke: model.hidden:",
         ),
+        (
+            ["start.run.same=[modle.hidden]"],
+            "start.run.same: this run has no 'modle.hidden'; did you mean 'model'?",
+        ),
         (["start.run.same=[seed]"], "start.run.same: 'seed' cannot be shared"),
         (["start.run.same=[start]"], "start.run.same: 'start' cannot be shared"),
         (

@@ -148,7 +148,10 @@ def _copy(key: str, source: Node, target: Node, overrides: Sequence[str]) -> Non
     """Set a dotted key of the target to the source's value."""
     *parts, last = key.split(".")
     above = ""
-    if not _may_override((*parts, last)[0]) or (*parts, last)[0] == "start":
+    first = (*parts, last)[0]
+    if first not in RunConfig.model_fields:
+        raise _refusal("same", f"this run has no '{key}'{_near('', first, source)}", overrides)
+    if not _may_override(first) or first == "start":
         raise _refusal("same", f"'{key}' cannot be shared", overrides)
     for part in parts:
         if not isinstance(source.get(part), dict):

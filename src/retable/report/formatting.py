@@ -146,6 +146,11 @@ def tally(found: Tally, protocol: str = "paper") -> list[str]:
     return [cells_tally(found, protocol), *([c] if (c := claims_tally(found)) else [])]
 
 
+def table_tally(table: Table) -> list[str]:
+    """The sentences of a table; one without numbers of the paper's compares nothing anyway."""
+    return tally(table.tally or Tally(), table.protocol if table.spec.reported else "paper")
+
+
 def cells_tally(found: Tally, protocol: str = "paper") -> str:
     """``26 cells compared: 3 reproduced, ...; 2 better or worse, up to 1.3 expected by chance``."""
     if protocol != "paper":

@@ -132,7 +132,7 @@ def judged_json(cell: Cell) -> dict[str, Any] | None:
 
 def _tally(table: Table) -> dict[str, Any]:
     assert table.tally is not None
-    said = " ".join(formatting.tally(table.tally, table.protocol))
+    said = " ".join(formatting.table_tally(table))
     return {**asdict(table.tally), "by_chance": table.tally.by_chance, "text": said}
 
 

@@ -167,7 +167,7 @@ def _theirs(cell: Cell | None, letters: str) -> str:
 
 def _notes(table: Table, marks: list[footnotes.MarkNote]) -> list[str]:
     spec = table.spec
-    said = [formatting.tally(table.tally, table.protocol)] if table.tally is not None else []
+    said = [formatting.table_tally(table)] if table.tally is not None else []
     lines = [escape(" ".join(sentences)) for sentences in said]
     lines.append(
         f"{url(footnotes.source(table))}; protocol \\texttt{{{escape(table.protocol)}}}."

@@ -28,7 +28,7 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
     if note:
         lines += [f"**{note}**", ""]
     if table.tally is not None:
-        lines += [_plain(" ".join(formatting.tally(table.tally, table.protocol))), ""]
+        lines += [_plain(" ".join(formatting.table_tally(table))), ""]
     if picture:
         lines += [f"![{_plain(spec.title)}: {_pictured(table)}]({picture})"]
         lines += [""]

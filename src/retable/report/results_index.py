@@ -51,7 +51,7 @@ def render(tables: Sequence[Table], address: Callable[[Table], str]) -> str:
     lines.append("| --- | --- | ---: | ---: | --- |")
     for table in sorted(tables, key=lambda t: (t.name, t.protocol != "paper", t.protocol)):
         filled = sum(c.n > 0 and c.n_done >= c.n_planned for c in table.cells.values())
-        said = " ".join(formatting.tally(table.tally or Tally(), table.protocol))
+        said = " ".join(formatting.table_tally(table))
         lines.append(
             f"| [{table.name}]({address(table)})<br>{in_cell(table.spec.title)} |"
             f" {table.protocol} | {len(table.records):,} | {filled}/{len(table.cells)} |"

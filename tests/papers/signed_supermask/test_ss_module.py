@@ -92,8 +92,9 @@ def test_the_trained_network_is_packed_and_exported(done, tmp_path):
     net = module()
     net.load_state_dict(state)
     said = net.export(tmp_path / "net", None)
+    sizes = packed.save(net.net, tmp_path / "again")
     assert found == {"packed/changed_predictions": 0} | {
-        f"packed/{name}": value for name, value in packed.sizes(net.net).items()
+        f"packed/{name}": value for name, value in sizes.items()
     }
     assert said == f"{found['packed/bytes']:.0f} bytes, {found['packed/ratio']:.1f} times less" + (
         " than in float32"

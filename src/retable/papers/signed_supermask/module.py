@@ -154,8 +154,9 @@ class Supermask(PaperModule):
     def _deploy(self) -> None:
         """Pack the network, and test what is unpacked beside the network it comes from."""
         tensors, layers = pack(self.net)
+        state = unpack(tensors, layers)
         deployed = plain(self.net)
-        deployed.load_state_dict(unpack(tensors, layers))
+        deployed.load_state_dict(state)
         changed = 0
         loader: Any = cast("Any", self.trainer).datamodule.test_dataloader()
         with torch.no_grad():
@@ -163,15 +164,14 @@ class Supermask(PaperModule):
                 given = images.to(self.device)
                 changed += int((deployed(given).argmax(1) != self.net(given).argmax(1)).sum())
         self.add_result("packed/changed_predictions", changed)
-        for name, count in sizes(self.net).items():
+        for name, count in sizes(tensors, state).items():
             self.add_result(f"packed/{name}", count)
 
     def export(self, file: Path, data: Any) -> str:
         """Write the network with ternary weights (:mod:`.packed`)."""
         if not self.layers:
             raise ValueError("model.mask is null: the weights are trained, and not ternary")
-        save(self.net, file)
-        size = sizes(self.net)
+        size = save(self.net, file)
         return f"{size['bytes']:.0f} bytes, {size['ratio']:.1f} times less than in float32"
 
     def artifacts(self) -> dict[str, Arrays]:

@@ -87,9 +87,8 @@ def _constant(layer: Layer) -> float | None:
     if not parametrize.is_parametrized(layer, "weight"):
         return None
     mask = cast("Any", layer.parametrizations).weight[0]
-    sizes = mask.weight.abs().unique()
-    drawn = isinstance(mask, SampledMask)
-    return None if drawn or len(sizes) != 1 else float(sizes)
+    low, high = mask.weight.abs().aminmax()
+    return None if isinstance(mask, SampledMask) or low != high else float(low)
 
 
 def pack(net: nn.Module) -> tuple[dict[str, Codes | NDArray[Any]], dict[str, Any]]:
@@ -113,8 +112,9 @@ def pack(net: nn.Module) -> tuple[dict[str, Codes | NDArray[Any]], dict[str, Any
             "shape": list(layer.weight.shape),
             "constant": constant,
         }
-    for name, tensor in plain(net).state_dict().items():
-        if name not in layers:
+    masked = {name.removesuffix("weight") for name in layers}
+    for name, tensor in net.state_dict().items():
+        if not any(name.startswith(f"{layer}parametrizations.") for layer in masked):
             tensors[name] = tensor.detach().cpu().numpy()
     return tensors, layers
 
@@ -134,18 +134,19 @@ def unpack(tensors: dict[str, Any], layers: dict[str, Any]) -> dict[str, Tensor]
     return state
 
 
-def sizes(net: nn.Module) -> dict[str, float]:
-    """``bytes`` of all tensors packed, ``dense_bytes`` of them in float32, and their ``ratio``."""
-    packed = sum(array.nbytes for array in pack(net)[0].values())
-    dense = sum(t.numel() * t.element_size() for t in plain(net).state_dict().values())
+def sizes(tensors: dict[str, Any], state: dict[str, Tensor]) -> dict[str, float]:
+    """``bytes`` of packed tensors, ``dense_bytes`` of the state with plain weights, ``ratio``."""
+    packed = sum(array.nbytes for array in tensors.values())
+    dense = sum(t.numel() * t.element_size() for t in state.values())
     return {"bytes": packed, "dense_bytes": dense, "ratio": dense / packed}
 
 
-def save(net: nn.Module, file: Path) -> None:
-    """Write a trained network as one safetensors file."""
+def save(net: nn.Module, file: Path) -> dict[str, float]:
+    """Write a trained network as one safetensors file; gives its :func:`sizes`."""
     tensors, layers = pack(net)
     about = {"format": FORMAT, "layers": json.dumps(layers)}
     safetensors.numpy.save_file(tensors, file, about)
+    return sizes(tensors, unpack(tensors, layers))
 
 
 def load(net: nn.Module, file: Path) -> nn.Module:

@@ -51,7 +51,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             "across": across,
             "views": {_laid_out(spec.transposed, place): view for place, view in views.items()},
             "seeds": spec.seed_list(table.protocol),
-            "sentences": formatting.tally(labels.tally_of(table), table.protocol),
+            "sentences": formatting.table_tally(table),
             "legend": footnotes.legend(table),
             "reasons": footnotes.reasons(table),
             "marks": footnotes.mark_notes(table),
