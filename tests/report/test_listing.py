@@ -31,6 +31,7 @@ def shown(text):
 def test_what_starts_from_another_run_is_said_and_nothing_of_what_is_broken(monkeypatch):
     lines = shown(TABLE)
     assert "chain: digits/tuned starts from digits/smoke" in lines
+    assert lines[lines.index("metrics:") + 1] == "    accuracy: test/accuracy, larger is better"
     assert sum(line.startswith("chain:") for line in lines) == 1
     assert not any(line.startswith("figure:") for line in lines)
 

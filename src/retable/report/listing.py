@@ -23,6 +23,8 @@ from retable.util.text import counted, short_key
 _MAX_STEPS = 12
 """Values of one metric that are listed one by one."""
 
+_BETTER = {"max": ", larger is better", "min": ", smaller is better", "none": ""}
+
 
 def tables() -> list[dict[str, Any]]:
     """Every table with its size, protocols and number of reported cells."""
@@ -91,6 +93,10 @@ def show_text(name: str, spec: TableSpec) -> str:
         lines.append(
             f"    {key}{title}: {column.metric} of {named}; {', '.join(rest) or 'no overrides'}"
         )
+    lines.append("metrics:")
+    for key, metric in spec.metrics.items():
+        unit = f" in {metric.unit}" if metric.unit else ""
+        lines.append(f"    {key}: {metric.key}{unit}{_BETTER[metric.direction]}")
     lines.append("reported:")
     for row_name, cells in spec.reported.items():
         for column_name, value in cells.items():

@@ -163,6 +163,8 @@ def test_the_diagonal_of_a_square_is_told_apart(mini, tmp_path):
         "Heat maps of level, means over runs; same, accuracy: 3 × 3 numbers of 3 runs, from 1 to 2,"
         " mean 2 on the diagonal and 1 off it; protocol paper"
     )
+    image = with_heat(mini, tmp_path / "2", {"a": torch.eye(3)}, "a", x="column", y="row")
+    assert "diagonal" not in heat.described(image, image.spec.figure)
 
 
 def test_markdown_says_it_in_the_pictures_text(mini, tmp_path):

@@ -93,18 +93,19 @@ def described(table: Table, figure: Heat) -> str:
     parts = [f"Heat maps of {figure.title}, means over runs"]
     for one in heat_maps(table, figure):
         title = one.panel.title or f"{one.panel.row}, {one.panel.column}"
-        parts.append(f"{title}: {_summary(one)}")
+        parts.append(f"{title}: {_summary(one, square=figure.x == figure.y)}")
     return f"{'; '.join(parts)}; protocol {table.protocol}"
 
 
-def _summary(one: HeatMap) -> str:
+def _summary(one: HeatMap, *, square: bool) -> str:
+    """Its numbers; those of the diagonal where both axes are the same things."""
     if one.mean is None:
         return f"nothing, {one.why}"
     rows, columns = one.mean.shape
     known = one.mean[np.isfinite(one.mean)]
     said = f"{rows} × {columns} numbers of {runs(one)}"
     said += f", from {short(known.min())} to {short(known.max())}" if known.size else ""
-    if rows == columns > 1 and known.size == one.mean.size:
+    if square and rows == columns > 1 and known.size == one.mean.size:
         off = one.mean[~np.eye(rows, dtype=bool)]
         said += f", mean {short(np.trace(one.mean) / rows)} on the diagonal and"
         said += f" {short(off.mean())} off it"
