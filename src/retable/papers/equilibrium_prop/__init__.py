@@ -1,0 +1,1 @@
+"""Laborieux, Zenke: Improving equilibrium propagation without weight symmetry (ICLR 2024)."""
