@@ -43,6 +43,7 @@ def symmetry(jacobian: Tensor) -> float:
     return float(s / (s + a))
 
 
+@torch.no_grad()
 def angle(net: Net) -> float | None:
     """Between forward and backward weights, pooled over all pairs, in degrees; None of no pairs."""
     pairs = net.pairs()

@@ -35,6 +35,14 @@ UNCONVERGED = 1e-3
 """Norm of the field above which a state counts as not converged."""
 
 
+class ErrorRate(MulticlassAccuracy):
+    """1 less the accuracy."""
+
+    def compute(self) -> Tensor:
+        """Share of images that are classified wrongly."""
+        return 1 - super().compute()
+
+
 class Equilibrium(PaperModule):
     """A network of which the fixed point is read out, and a rule for its gradient.
 
@@ -127,9 +135,11 @@ class Equilibrium(PaperModule):
         nn.init.zeros_(self.readout.bias)
 
     def build_metrics(self) -> None:
-        """Accuracy over all images."""
-        metric = MulticlassAccuracy(self.n_classes, average="micro")
-        metrics: dict[str, Any] = {"accuracy": metric}
+        """Accuracy and error over all images."""
+        metrics: dict[str, Any] = {
+            "accuracy": MulticlassAccuracy(self.n_classes, average="micro"),
+            "error": ErrorRate(self.n_classes, average="micro"),
+        }
         if self.n_classes > 10:
             metrics["top5"] = MulticlassAccuracy(self.n_classes, average="micro", top_k=5)
         self.use_metrics(MetricCollection(metrics))

@@ -16,8 +16,9 @@ from retable.papers.equilibrium_prop.phases import nudged, relax, residual, tang
 class DerivativeError(PaperModule):
     """Relative errors ``||s'_N - s'|| / ||s'||`` of images whose states have converged.
 
-    Result ``derivative/error_<beta>`` in row ``n<N>`` is the median over those test images, in
-    double precision; s' is the derivative in forward mode. ``derivative/converged`` is their share.
+    Result ``derivative/error`` in row ``n<N>`` is the median over those test images, in double
+    precision; its step is |beta| in hundredths. s' is the derivative in forward mode, and
+    ``derivative/converged`` the share of the images.
 
     Args:
         seed: the run's seed, of the weights.
@@ -27,7 +28,7 @@ class DerivativeError(PaperModule):
         nudged_steps: T2.
         converged: an image counts up to this norm of the field.
         points: N, each a row.
-        amplitudes: |beta|, each a result.
+        amplitudes: |beta|, each a step.
         n_images: the first of the test.
     """
 
@@ -89,4 +90,4 @@ class DerivativeError(PaperModule):
             errors = torch.cat(parts)
             if len(errors):
                 median = float(errors.median())
-                self.add_result(f"derivative/error_{amplitude:g}", median, f"n{points}")
+                self.add_result("derivative/error", median, f"n{points}", round(100 * amplitude))
