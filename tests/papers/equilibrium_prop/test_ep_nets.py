@@ -120,7 +120,7 @@ def test_angles():
     for degrees in (0.0, 30.0, 90.0):
         net = MLP(784, (256, 256), 10, degrees)
         net.draw(torch.Generator().manual_seed(0))
-        forward, backward = net.pairs()[0]
+        forward, backward = (weight.detach() for weight in net.pairs()[0])
         cosine = (forward * backward).sum() / (forward.norm() * backward.norm())
         assert math.degrees(math.acos(min(1, cosine))) == pytest.approx(degrees, abs=1.5)
         # of all pairs more: weights from ``out``, with their smaller fan in, are larger

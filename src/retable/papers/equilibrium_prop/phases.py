@@ -70,9 +70,9 @@ def relax(
         beta: strength of the nudge, ``(B, 1)``, real or complex as u is.
     """
     # Two buffers: a step reads one and writes the other, and what it read is the state before.
-    u, other = u.clone(), torch.empty_like(u)
+    u, other, s = u.clone(), torch.empty_like(u), torch.empty_like(u)
     for _ in range(steps):
-        s = activate(system.activation, u)
+        s = activate(system.activation, u, s)
         new = system.field(s, other)
         if readout is not None and beta is not None:
             new[:, readout.place] += beta * readout.pull(s)
@@ -96,7 +96,7 @@ def tangent(system: System, u: Tensor, steps: int, readout: Readout) -> Tensor:
     for _ in range(steps):
         s = activate(system.activation, u)
         c = readout.pull(s)
-        u, v = system.both(s, slope(system.activation, u) * v)
+        u, v = system.both(s, slope(system.activation, u, s) * v)
         v[:, readout.place] += c
     return slope(system.activation, u) * v
 
@@ -107,7 +107,8 @@ def adjoint(system: System, u: Tensor, steps: int, readout: Readout) -> Tensor:
     ``delta <- delta + J_u^T delta + g_u``, from 0: with ``J_u = dH/ds D - 1`` it is
     ``D ((dH/ds)^T delta + c)``.
     """
-    s, d = activate(system.activation, u), slope(system.activation, u)
+    s = activate(system.activation, u)
+    d = slope(system.activation, u, s)
     c, pull = readout.pull(s), system.pull(s)
     delta = torch.zeros_like(u)
     for _ in range(steps):
