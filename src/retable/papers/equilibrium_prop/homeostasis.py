@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -36,22 +34,22 @@ def expected(jacobian: Tensor) -> Tensor:
     return (jacobian - jacobian.T).square().sum() / (2 * len(jacobian))
 
 
-def symmetry(jacobian: Tensor) -> float:
+def symmetry(jacobian: Tensor) -> Tensor:
     """``S / (S + A)`` of ``J = dH/ds - 1``: norms of its symmetric and antisymmetric part."""
     j = jacobian - torch.eye(len(jacobian), dtype=jacobian.dtype, device=jacobian.device)
     s, a = (j + j.T).norm() / 2, (j - j.T).norm() / 2
-    return float(s / (s + a))
+    return s / (s + a)
 
 
 @torch.no_grad()
-def angle(net: Net) -> float | None:
+def angle(net: Net) -> Tensor | None:
     """Between forward and backward weights, pooled over all pairs, in degrees; None of no pairs."""
     pairs = net.pairs()
     if not pairs:
         return None
-    product = sum(float((f * b).sum()) for f, b in pairs)
-    of_f, of_b = (sum(float(pair[i].square().sum()) for pair in pairs) for i in (0, 1))
-    return math.degrees(math.acos(max(-1.0, min(1.0, product / math.sqrt(of_f * of_b)))))
+    forward, backward = (torch.cat([p[i].flatten() for p in pairs]) for i in (0, 1))
+    cosine = (forward @ backward) / (forward.norm() * backward.norm())
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
 
 
 def cosines(one: Tensor, other: Tensor) -> Tensor:

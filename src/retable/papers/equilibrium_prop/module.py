@@ -17,7 +17,13 @@ from retable.papers.equilibrium_prop.activations import activate
 from retable.papers.equilibrium_prop.alignment import Alignment
 from retable.papers.equilibrium_prop.conv import ConvSystem
 from retable.papers.equilibrium_prop.dense import lecun_normal
-from retable.papers.equilibrium_prop.homeostasis import angle, expected, homeostatic, symmetry
+from retable.papers.equilibrium_prop.homeostasis import (
+    angle,
+    cosines,
+    expected,
+    homeostatic,
+    symmetry,
+)
 from retable.papers.equilibrium_prop.phases import (
     Online,
     Readout,
@@ -116,7 +122,7 @@ class Equilibrium(PaperModule):
         self.homeostasis, self.draws, self.n_cosines = homeostasis, draws, n_cosines
         self.readout_rate, self.readout_decay = readout_rate, readout_decay
         self._alignment: Alignment | None = None
-        self._last: dict[str, float] = {}
+        self._last: dict[str, Tensor] = {}
         super().__init__(
             seed=seed,
             optimizer=optimizer,
@@ -246,10 +252,10 @@ class Equilibrium(PaperModule):
     def _measure(self, system: System, u: Tensor, readout: Readout, found: Tensor | None) -> None:
         """Cosines of a training batch, kept until the epoch is logged."""
         found = self.derivative(system, u, readout) if found is None else found
-        alignment = Alignment(self.net.layers)
         exact = adjoint(system, u, self.nudged_steps, readout)
-        alignment.add(found, exact, residual(system, u) <= UNCONVERGED)
-        self._last = {f"train/{name}": value for name, value in alignment.means("cosine_").items()}
+        for name, place in self.net.layers.items():
+            values = cosines(found[:, place], exact[:, place])
+            self._last[f"train/cosine_{name}"] = values.nanmean()
 
     def on_train_epoch_end(self) -> None:
         """Log cosines of the last batch, and what the weights say."""
@@ -257,8 +263,8 @@ class Equilibrium(PaperModule):
         weights = {f"train/{name}": value for name, value in self._of_weights().items()}
         self.log_dict({**self._last, **weights}, batch_size=1)
 
-    def _of_weights(self) -> dict[str, float]:
-        found: dict[str, float] = {}
+    def _of_weights(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
         with torch.no_grad():
             jacobian, turned = self.net.jacobian(), angle(self.net)
         if jacobian is not None:
@@ -288,7 +294,7 @@ class Equilibrium(PaperModule):
         """Record cosines, and what the weights say."""
         super().on_test_epoch_end()
         for name, value in self._of_weights().items():
-            self.add_result(f"weights/{name}", value)
+            self.add_result(f"weights/{name}", float(value))
         if self._alignment is not None and self._alignment.n:
             for name, value in self._alignment.results().items():
                 self.add_result(name, value)
