@@ -172,7 +172,8 @@ class Equilibrium(PaperModule):
     def readout_of(self, labels: Tensor) -> Readout:
         """The readout as it is, with the labels of a batch ``(B,)``."""
         weight, bias = self.readout.weight.detach(), self.readout.bias.detach()
-        target = F.one_hot(labels, self.n_classes).to(weight.dtype)
+        classes = torch.arange(self.n_classes, device=labels.device)
+        target = (labels[:, None] == classes).to(weight.dtype)
         return Readout(weight, bias, target, self.net.layers["out"])
 
     def free(self, system: System) -> Tensor:
