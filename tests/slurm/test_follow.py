@@ -96,8 +96,12 @@ def test_what_is_queued_and_cancelled(cluster, calls, retable, status, runs):
     said = retable("status", RETABLE_RUNS=runs).stdout
     assert "8 runs, 8 queued" in said
     assert calls.taken() == ["squeue"]
-    [held] = re.findall("^held by SLURM, .*: scontrol release (.*)$", said, re.MULTILINE)
-    assert sorted(held.split()) == sorted({d["job"] for d in found["details"]})
+    of_table = retable("status", NAME, RETABLE_RUNS=runs).stdout
+    calls.taken()
+    jobs = {d["job"] for d in found["details"]}
+    for text in (said, of_table):
+        [held] = re.findall("^ *held by SLURM, .*: scontrol release (.*)$", text, re.MULTILINE)
+        assert set(held.split()) == jobs
     some = found["details"][0]
     assert "queued: JobHeldUser" in retable("logs", some["key"], RETABLE_RUNS=runs).stderr
     said = retable("cancel", NAME, "--row", "quick", "--yes", RETABLE_RUNS=runs).stdout

@@ -7,7 +7,7 @@ from typing import Any
 from retable.launch.slurm.client import Queued
 from retable.monitor.overview import Local, Overview, Submitted
 from retable.monitor.state import TROUBLE, State, states_json, states_text
-from retable.monitor.status_text import open_text, trouble
+from retable.monitor.status_text import held_text, open_text, trouble
 from retable.util.text import short_key
 
 LISTED = 5
@@ -18,7 +18,7 @@ def overview_text(found: Overview) -> str:
     """A line per submission, with some of its runs below it, and one per run without a job."""
     lines: list[str] = []
     for one in found.submitted:
-        lines += [_submitted(one), *_runs(one)]
+        lines += [_submitted(one), *_runs(one), *(f"    {line}" for line in held_text(one.seen))]
     lines += [_local(one) for one in found.local]
     if not lines:
         lines = [f"nothing is submitted and nothing runs below {found.runs}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,18 @@ def table_text(table: TableStatus) -> str:
     if blocked := len(table.in_state(State.BLOCKED)):
         run = on_table("run", table.grid.name, table.grid.protocol)
         lines.append(f"blocked: {blocked}; {run} does them when what they start from is done")
-    if held := _held(table):
-        lines.append(f"held by SLURM, until somebody does: scontrol release {' '.join(held)}")
+    lines += held_text(table.seen.values())
     return "\n".join([*lines, *table.notes])
 
 
-def _held(table: TableStatus) -> list[str]:
-    """Jobs that do not start by themselves, as scontrol takes them."""
-    waiting = table.in_state(State.QUEUED)
-    submitted = [table.seen[run.key].facts.submitted for run in waiting]
-    queued = [one.queued for one in submitted if one and one.queued]
-    return list(dict.fromkeys(one.id for one in queued if one.held))
+def held_text(seen: Iterable[Seen]) -> list[str]:
+    """A line on jobs that do not start by themselves, with what lets them go; none without any."""
+    waiting = [one.facts.submitted for one in seen if one.state is State.QUEUED]
+    held = [one.queued for one in waiting if one and one.queued and one.queued.held]
+    ids = list(dict.fromkeys(one.id for one in held))
+    if len(ids) > LISTED:  # an array's id stands for all its tasks
+        ids = list(dict.fromkeys(one.job for one in held))
+    return [f"held by SLURM, until somebody does: scontrol release {' '.join(ids)}"] if ids else []
 
 
 def _details(table: TableStatus, key: str) -> str:
