@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from retable.launch.slurm.client import Queued
 from retable.launch.slurm.sacct import Accounting
 from retable.monitor import status_text
-from retable.monitor.status_text import table_json, table_text
+from retable.monitor.state import State
+from retable.monitor.status_text import LISTED, held_text, table_json, table_text
 from retable.monitor.table_status import statuses_of
 from retable.runs.records import Status
 from support.follow import (
@@ -102,3 +106,26 @@ def test_what_an_error_says_cannot_steer_the_terminal(runs, grid, slurm):
     queue(slurm, "12_0 RUNNING n1")
     submission.say(0, 0, "refused", run=folder_of(list(grid.runs())[1]), error="\x1b[2J")
     assert "\x1b" not in table_text(look(grid))
+
+
+def waiting(task, reason, state=State.QUEUED):
+    queued = Queued("12", task, "PENDING", "", "", reason)
+    submitted = SimpleNamespace(queued=queued)
+    return SimpleNamespace(state=state, facts=SimpleNamespace(submitted=submitted))
+
+
+def test_jobs_that_somebody_has_to_release_are_named():
+    nothing = [
+        waiting(0, "Resources"),
+        waiting(1, "JobHeldUser", State.CANCELLED),
+        SimpleNamespace(state=State.QUEUED, facts=SimpleNamespace(submitted=None)),
+    ]
+    assert held_text(nothing) == []
+    held = [waiting(task, "launch failed requeued held") for task in (3, 3, 4)]
+    [line] = held_text([*nothing, *held])
+    assert line.endswith(": scontrol release 12_3 12_4")
+
+
+def test_of_many_tasks_their_array_is_named():
+    [line] = held_text(waiting(task, "JobHeldUser") for task in range(LISTED + 1))
+    assert line.endswith(": scontrol release 12")
