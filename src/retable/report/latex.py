@@ -24,7 +24,7 @@ _ROOM = 18
 _LONG = 16
 """Lines of a table beyond which it is printed in several parts."""
 
-_WIDTH, _HEIGHT = 80, 34
+_WIDTH, _HEIGHT = 76, 33
 """Characters in a line of a claim's statement, and lines of claims on a page."""
 
 _COLOUR: dict[VerdictKind, str] = {
@@ -226,7 +226,7 @@ def _claim(claim: JudgedClaim, kept: list[int]) -> list[str]:
 def _height(claim: JudgedClaim) -> int:
     """Lines that a claim takes on its page."""
     cells = claims_text.cells(claim)
-    return 2 + (len(cells[1]) + len(cells[2])) // _WIDTH
+    return 2 + (len(cells[1]) + len(f" ({cells[2]})")) // _WIDTH
 
 
 def _pages(shown: Sequence[JudgedClaim]) -> list[list[JudgedClaim]]:
