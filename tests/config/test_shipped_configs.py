@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 
 from retable.config.compose import compose
 from retable.config.compose_cache import planning
 from retable.data.arrays import checksum
+from retable.data.base import DataPaths
 from retable.data.image_cache import cache_file, write_tensors
 from retable.data.image_sets import SETS
 from retable.launch.dispatch import launch
 from retable.runs import records
 from retable.runs.frozen import freeze
 from retable.util import paths
+from support.equilibrium import write_imagenet32
 from support.own_data import own_data
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +67,21 @@ def write_images(cache: Path, name: str) -> str:
     return checksum(arrays)
 
 
+def few_steps(config) -> list[str]:
+    """Of what goes to a fixed point, and few channels where it goes by convolutions."""
+    few = {"free_steps": 3, "nudged_steps": 8}
+    found = [f"model.{name}={n}" for name, n in few.items() if name in config.model]
+    if found and "rate_factors" in config.model.get("net", {}):
+        found.append("+model.net.channels=[4,4,4,4]")
+    return found
+
+
+def pooled_or_centred(config) -> list[str]:
+    """Whitening takes a while; tests/data/test_modules.py does it. Pooled images stay so."""
+    pooled = "pool" in str(config.data.get("preprocess"))
+    return [] if pooled else ["data.preprocess=center_train"]
+
+
 @pytest.fixture
 def generated(tmp_path, monkeypatch):
     """A mirror and a cache of generated data; gives the overrides that make a config read it."""
@@ -103,13 +121,18 @@ def generated(tmp_path, monkeypatch):
             case "ImageData":
                 return [
                     f"data.checksum={images[config.data['dataset']]}",
-                    # Whitening takes a while; tests/data/test_modules.py does it.
-                    "data.preprocess=center_train",
+                    *pooled_or_centred(config),
                     "data.n_validation=20",
                     "data.split=last",
                     "data.batch_size=20",
                     *(["data.n_train=20"] if "n_train" in config.data else []),
                 ]
+            case "ImageNet32":
+                if not (mirror / "imagenet32").is_dir():
+                    write_imagenet32(mirror / "imagenet32")
+                part = instantiate(config.data | {"checksum": None, "_partial_": True})
+                known = part(seed=0, paths=DataPaths(cache, mirror)).identity()
+                return [f"data.checksum={known}", "data.batch_size=8"]
             case "LongTailed":
                 n_classes = SETS[config.data["dataset"]].classes
                 validation = n_classes if config.data["n_validation"] else 0
@@ -134,7 +157,7 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
             config = compose([f"experiment={name}", "seed=0"])
             if config.protocol == "smoke":
                 continue
-            extra = generated(config)
+            extra = [*generated(config), *few_steps(config)]
             steps = ONE_STEP if "fit" in config.stages else []
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
             if config.start is not None and config.start.run is not None:

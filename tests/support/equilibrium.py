@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
 
 from retable.papers.equilibrium_prop.conv import Conv
@@ -47,3 +50,13 @@ def settled(system):
     u = relax(system, system.zeros(), 3000, stop=1e-14)
     assert float(residual(system, u).max()) < 1e-12
     return u
+
+
+def write_imagenet32(root: Path, n: int = 4) -> None:
+    """Files as ImageNet at 32 x 32 has them, of n images each."""
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in [*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]:
+        data = rng.integers(0, 256, (n, 3072), dtype=np.uint8)
+        labels = rng.integers(1, 1001, n)
+        np.savez(root / f"{name}.npz", data=data, labels=labels, mean=data.mean(0))

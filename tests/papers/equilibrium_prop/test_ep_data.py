@@ -10,6 +10,7 @@ from retable.data.base import DataPaths
 from retable.papers.equilibrium_prop.data import Digits, ImageNet32
 from retable.papers.equilibrium_prop.images import CropFlip, Normalise
 from retable.util.errors import UserError
+from support.equilibrium import write_imagenet32
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.1, 0.3]
 
@@ -48,15 +49,6 @@ def test_normalised_by_hand_and_black_at_the_margin():
     assert int(black_rows.max()) == 2  # the margin is two pixels wide
 
 
-def files(root, n=4):
-    root.mkdir()
-    rng = np.random.default_rng(0)
-    for name in [*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]:
-        data = rng.integers(0, 256, (n, 3072), dtype=np.uint8)
-        labels = rng.integers(1, 1001, n)
-        np.savez(root / f"{name}.npz", data=data, labels=labels, mean=data.mean(0))
-
-
 def imagenet(root, checksum=None, **options):
     return ImageNet32(
         seed=0,
@@ -69,7 +61,7 @@ def imagenet(root, checksum=None, **options):
 
 
 def test_imagenet_of_ten_files(tmp_path):
-    files(tmp_path / "imagenet32")
+    write_imagenet32(tmp_path / "imagenet32")
     with pytest.raises(UserError, match=r"data\.checksum: none is given"):
         imagenet(tmp_path).prepare_data()
     data = imagenet(tmp_path)
@@ -92,7 +84,7 @@ def test_imagenet_of_ten_files(tmp_path):
 def test_what_is_not_imagenet_is_refused(tmp_path):
     with pytest.raises(UserError, match="imagenet32"):
         imagenet(tmp_path).prepare_data()
-    files(tmp_path / "imagenet32")
+    write_imagenet32(tmp_path / "imagenet32")
     (tmp_path / "imagenet32/train_data_batch_7.npz").unlink()
     with pytest.raises(UserError, match=r"batch_7\.npz: cannot be read"):
         imagenet(tmp_path).prepare_data()

@@ -262,7 +262,9 @@ class Equilibrium(PaperModule):
         """Log cosines of the last batch, and what the weights say."""
         super().on_train_epoch_end()
         weights = {f"train/{name}": value for name, value in self._of_weights().items()}
-        self.log_dict({**self._last, **weights}, batch_size=1)
+        # Where no image's vector has a direction in a layer, there is no cosine to speak of.
+        cosines = {name: value for name, value in self._last.items() if value.isfinite()}
+        self.log_dict({**cosines, **weights}, batch_size=1)
 
     def _of_weights(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
