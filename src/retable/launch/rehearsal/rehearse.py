@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -282,7 +281,8 @@ def _step_once(config: dict[str, Any], most_s: float) -> str:
     start = Start(begun.weights) if begun else None
     with tempfile.TemporaryDirectory(prefix="retable-rehearsal-") as folder:
         try:
-            with at_most(most_s), finite_or_not(), small_checkpoints(), _without_warnings():
+            with at_most(most_s), finite_or_not(), small_checkpoints(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of an empty loader, say: the run itself says that
                 execute(few, Context(Path(folder), start=start))
         except Diverged:  # that a metric of so few items is not finite says nothing
             return ""
@@ -291,14 +291,6 @@ def _step_once(config: dict[str, Any], most_s: float) -> str:
         except TooLong:
             return f"its validation or test, which are not of few items, left after {most_s:g} s"
     return ""
-
-
-@contextmanager
-def _without_warnings() -> Generator[None]:
-    """Without what Python warns of, such as an empty loader: that is for the run itself to say."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _with_steps(found: Rehearsed, config: dict[str, Any]) -> Rehearsed:
