@@ -86,6 +86,20 @@ def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, s
         assert "/runs/digits/" in page.url
 
 
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=str)
+def test_nothing_moves_while_a_page_is_loaded(browser, folder, site, size):
+    """Who is about to press a cell must not hit another, as curves above it were drawn."""
+    for page_name in ("index.html", TABLE, run_page(folder)):
+        with opened(browser, site, size=size) as (page, _):
+            page.goto(f"{site}{page_name}")
+            page.wait_for_load_state()
+            if page.locator(".plots").count():
+                page.locator(".plots").first.scroll_into_view_if_needed()
+                page.wait_for_selector(".plots .main-svg")
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+            assert page.evaluate("moved") == []
+
+
 SHOWS_FOCUS = """() => {
   const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
   return parseFloat(style.outlineWidth) >= 2 && style.outlineStyle !== "none"
@@ -257,10 +271,10 @@ def test_the_plot_library_is_loaded_where_a_plot_comes_into_view(browser, folder
         assert not [url for url in notes.requests if "plotly" in url]
         page.goto(f"{site}{TABLE}")
         page.wait_for_timeout(300)
-        assert not page.locator("#learning-title ~ .plots svg").count()
+        assert not page.locator("#learning-title ~ .plots .main-svg").count()
         page.locator("#learning-title").scroll_into_view_if_needed()
         page.locator("#learning-title ~ .plots").first.scroll_into_view_if_needed()
-        page.wait_for_selector("#learning-title ~ .plots .plot svg")
+        page.wait_for_selector("#learning-title ~ .plots .main-svg")
         assert len([url for url in notes.requests if "plotly" in url]) == 1
         page.goto(f"{site}{TABLE}#slow.accuracy")
         page.locator("#behind .plots").scroll_into_view_if_needed()

@@ -199,7 +199,7 @@ def test_no_text_leaves_its_place_in_a_run_s_page(text):
     key, use = next(iter(runs_of([source]).items()))
     record = structs.replace(use.record, experiment=text, error=text, config={"k": text, text: 1})
     use = type(use)(record, use.history, use.places)
-    shown = run_pages.view(key, {key: use}, {key: key}, [source], "")
+    shown = run_pages.view(key, {key: use}, {key: key}, [source], [])
     _, content = rendered("runs/a/b.html", "run.html", shown)
     tags = [tag for tag, _ in Page(content).elements]
     assert "img" not in tags
@@ -219,7 +219,7 @@ def test_a_run_s_page_draws_the_chain_that_it_ends():
         runs[key] = type(runs[key])(record, runs[key].history, runs[key].places)
     shorts = run_pages.short_keys(runs)
     _, content = rendered(
-        "runs/a/b.html", "run.html", run_pages.view(third, runs, shorts, [source], "")
+        "runs/a/b.html", "run.html", run_pages.view(third, runs, shorts, [source], [])
     )
     drawn = content[content.index("Started from") : content.index("this run")]
     places = [drawn.index(text) for text in (elsewhere[:16], first[:16], second[:16])]

@@ -144,6 +144,7 @@ def test_a_figure_has_ours_with_a_band_and_the_reported_points():
     assert slow["sd"][0] == pytest.approx(cell.std, rel=1e-5)
     assert lines["slow, reported", "paper"] == {
         "name": "slow, reported", "kind": "paper", "x": [1.0], "y": [91.3], "sd": [0.5],
+        "style": slow["style"], "key": False,
     }  # fmt: skip
     assert ("quoted, reported", "paper") in lines
     assert charts.figure(made_without_figure()) == []

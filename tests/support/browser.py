@@ -76,8 +76,14 @@ class Notes:
     clicks: int = 0
 
 
+# Clicks of the document, as those that Playwright takes back end at the window, before it.
 COUNTER = """
-addEventListener("click", () => window.counted(), true);
+document.addEventListener("click", () => window.counted(), true);
+window.moved = [];
+new PerformanceObserver((list) => {
+  for (const shift of list.getEntries()) if (!shift.hadRecentInput)
+    moved.push(...shift.sources.map(({ node }) => node?.outerHTML?.slice(0, 100) ?? "a text"));
+}).observe({ type: "layout-shift", buffered: true });
 window.hurt = () => window.hurtful();
 """
 

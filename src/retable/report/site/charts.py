@@ -13,9 +13,11 @@ from retable.tables.figure_spec import Figure, Panel
 
 Chart = dict[str, Any]
 """title, x, y (axis titles), log (axes), band (of a figure: what it is), lines; a line has
-name, kind, x, y and sd or None."""
+name, kind, x, y, sd or None, its style (a number below ``STYLES``) and key: whether it has a line
+of its own in the chart's key, as all but reported points of a line have."""
 
 _DIGITS = 6
+STYLES = 6
 
 
 def rounded(value: float | None) -> float | None:
@@ -34,6 +36,23 @@ def _line(
         "y": [rounded(v) for v in y],
         "sd": spread if any(s is not None for s in spread) else None,
     }
+
+
+def _styled(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each line with its style; reported points share that of the line they belong to."""
+    number, own = -1, None
+    for line in lines:
+        paper = line["kind"] == "paper"
+        follows = paper and own is not None and line["name"] == f"{own}, reported"
+        number += not follows
+        own = None if paper else line["name"]
+        line |= {"style": number % STYLES, "key": not follows}
+    return lines
+
+
+def keys(chart: Chart) -> tuple[tuple[str, int], ...]:
+    """Names and styles in the chart's key."""
+    return tuple((line["name"], line["style"]) for line in chart["lines"] if line["key"])
 
 
 # Figures.
@@ -69,7 +88,7 @@ def _panel(source: ShownTable, shape: Figure, panel: Panel) -> Chart:
         "y": shape.y or (units[0] if units else ""),
         "log": list(shape.log_of(panel)),
         "band": shape.band_text,
-        "lines": lines,
+        "lines": _styled(lines),
     }
 
 
@@ -154,12 +173,14 @@ def learning(named: Mapping[str, Bands]) -> list[Chart]:
             "x": "epoch",
             "y": title,
             "log": [],
-            "lines": [
-                _line(metric if single else name, "ours", **found[metric])
-                for name, found in named.items()
-                for metric in members
-                if metric in found
-            ],
+            "lines": _styled(
+                [
+                    _line(metric if single else name, "ours", **found[metric])
+                    for name, found in named.items()
+                    for metric in members
+                    if metric in found
+                ]
+            ),
         }
         for title, members in groups.items()
     ]

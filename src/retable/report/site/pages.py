@@ -100,8 +100,7 @@ def _run(
 ) -> Files:
     use, short = runs[key], shorts[key]
     name = f"runs/{run_pages.page_of(use.record, short)}"
-    curve = charts.bands([use.history(key)])
-    data = f"{name}.js" if curve else ""
-    yield page(f"{name}.html", "run.html", run_pages.view(key, runs, shorts, sources, data))
-    if curve:
-        yield data, given(charts.learning({"": curve}))
+    curves = charts.learning({"": charts.bands([use.history(key)])})
+    yield page(f"{name}.html", "run.html", run_pages.view(key, runs, shorts, sources, curves))
+    if curves:
+        yield f"{name}.js", given(curves)

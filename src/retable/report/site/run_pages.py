@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retable.report.site.cell_view import anchor
+from retable.report.site.charts import Chart
 from retable.report.site.inputs import RunUse, ShownTable
 from retable.report.site.labels import slug
 from retable.report.sweep_summary import short_names, value_text
@@ -95,7 +96,7 @@ def view(
     runs: Mapping[str, RunUse],
     shorts: Mapping[str, str],
     sources: list[ShownTable],
-    charts: str,
+    charts: list[Chart],
 ) -> dict[str, Any]:
     """Values for the template of a run.
 
@@ -104,7 +105,7 @@ def view(
         runs: all runs that have pages.
         shorts: beginnings of their keys.
         sources: all tables.
-        charts: file of its curves; empty where it has none.
+        charts: its curves.
     """
     use, short = runs[key], shorts[key]
     record = use.record
@@ -117,6 +118,7 @@ def view(
         "results": [r for r in record.results if r.metric not in record.timing_metrics],
         "timings": [r for r in record.results if r.metric in record.timing_metrics],
         "charts": charts,
+        "charts_data": f"runs/{page_of(record, short)}.js",
         "places": [
             {
                 "title": sources[n].table.spec.title,

@@ -62,7 +62,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             "figure_data": f"curves/{source.stem}/figure.js",
             "picture": f"curves/{source.stem}/figure.svg" if pictured else "",
             "mapped": mapped,
-            "learning": [(name, title) for name, (title, _) in learning.items()],
+            "learning": [(name, title, drawn) for name, (title, drawn) in learning.items()],
             "url": labels.link(spec.source.code),
             "chips": _chips(views),
             "pages": pages,
@@ -74,8 +74,9 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
         yield f"curves/{source.stem}/figure.svg", curves.render(table)
     for name, (_, content) in learning.items():
         yield name, given(content)
-    for setting, found in bands.items():
-        yield f"curves/{source.stem}/{setting}.js", given(charts.learning({"": found}))
+    curves_of = {setting: charts.learning({"": found}) for setting, found in bands.items()}
+    for setting, content in curves_of.items():
+        yield f"curves/{source.stem}/{setting}.js", given(content)
     template = environment().get_template("cell.html")
     for place, view in views.items():
         setting = cell_view.setting_of(source, place)
@@ -84,7 +85,8 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             shorts=shorts,
             pages=pages,
             paper=labels.slug(spec.paper),
-            charts=f"curves/{source.stem}/{setting}.js" if setting in bands else "",
+            charts=curves_of.get(setting or "", []),
+            charts_data=f"curves/{source.stem}/{setting}.js",
             **cell_view.details(source, view),
         )
         yield view.data, given(content)

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from retable.report import claims_text
-from retable.report.site import labels
+from retable.report.site import charts, labels
 
 Files = Iterator[tuple[str, str]]
 """Path below the site, and content."""
@@ -34,6 +34,7 @@ def environment() -> Environment:
         "chip": labels.claim_chip,
         "effect": claims_text.effect,
         "details": claims_text.details,
+        "keys": charts.keys,
     }
     values: dict[str, Any] = found.globals
     values["words"] = labels

@@ -187,21 +187,16 @@ window.retable = (() => {
 
   async function draw(place) {
     const [charts] = await Promise.all([load(place.dataset.src), load(`${root}assets/plotly.min.js`)]);
-    const shared = new Set(charts.map((chart) => JSON.stringify(styled(chart).map((line) => line.key).filter((name) => name !== null)))).size === 1;
-    const plots = charts.map((chart) => {
-      const plot = make("div", { className: "plot" });
+    // The page has their frames already, so that nothing moves when they are filled.
+    const plots = all(".plot", place);
+    plots.forEach((plot, index) => {
+      const chart = charts[index];
       plot.setAttribute("role", "img");
       plot.setAttribute("aria-label", described(chart, [place.dataset.label, chart.title].filter(Boolean).join(", ")));
       plot.redraw = () => window.Plotly.react(plot, traces(chart), layout(chart), { displayModeBar: false });
-      const caption = make("figcaption", { textContent: chart.title || chart.y });
-      return { plot, figure: make("figure", {}, caption, ...(shared ? [] : [keys(chart)]), plot) };
-    });
-    // All of them before the first is drawn: how wide each may be depends on the others.
-    place.replaceChildren(...(shared && charts.length ? [keys(charts[0])] : []), ...plots.map(({ figure }) => figure));
-    for (const { plot } of plots) {
       plot.redraw();
       new ResizeObserver(() => plot.isConnected && window.Plotly.Plots.resize(plot)).observe(plot);
-    }
+    });
   }
   function described(chart, title) {
     const ends = chart.lines.slice(0, 8).filter((line) => line.y.length)
@@ -212,34 +207,13 @@ window.retable = (() => {
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const MARKS = ["circle", "square", "diamond", "triangle-up", "x", "star"];
 
-  // Each line with its style; reported points share that of the line they belong to.
-  function styled(chart) {
-    let number = -1, own = null;
-    return chart.lines.map((line) => {
-      const paper = line.kind === "paper";
-      const follows = paper && own !== null && line.name === `${own}, reported`;
-      if (!follows) number += 1;
-      own = paper ? null : line.name;
-      return { ...line, paper, key: follows ? null : line.name, number, style: number % DASHES.length };
-    });
-  }
-  function keys(chart) {
-    const list = make("ul", { className: "keys" });
-    for (const line of styled(chart).filter((each) => each.key !== null)) {
-      const item = make("li");
-      const dash = { solid: "", dash: "6 4", dot: "2 3", dashdot: "6 3 2 3", longdash: "10 4", longdashdot: "10 3 2 3" }[DASHES[line.style]];
-      item.innerHTML = `<svg viewBox="0 0 30 12" aria-hidden="true"><path d="M0 6h30" stroke="var(--line-${line.style})" stroke-width="2.5" stroke-dasharray="${dash}"/></svg>`;
-      item.append(line.name);
-      list.append(item);
-    }
-    return list;
-  }
   function traces(chart) {
     const found = [];
-    for (const line of styled(chart)) {
+    for (const line of chart.lines) {
+      const paper = line.kind === "paper";
       const ink = colour(`--line-${line.style}`);
       const name = escaped(line.name);
-      if (line.sd && !line.paper) {
+      if (line.sd && !paper) {
         const at = line.x.map((_, i) => i).filter((i) => line.y[i] !== null);
         const low = (i) => chart.log.includes("y")
           ? Math.max(line.y[i] - (line.sd[i] ?? 0), line.y[i] * .05) : line.y[i] - (line.sd[i] ?? 0);
@@ -251,10 +225,10 @@ window.retable = (() => {
       }
       found.push({
         x: line.x, y: line.y, name, type: "scatter",
-        mode: line.paper ? "markers" : line.x.length > 20 ? "lines" : "lines+markers",
+        mode: paper ? "markers" : line.x.length > 20 ? "lines" : "lines+markers",
         line: { color: ink, width: 2, dash: DASHES[line.style] },
-        marker: { color: ink, size: line.paper ? 9 : 6, symbol: MARKS[line.style] + (line.paper ? "-open" : ""), line: { width: line.paper ? 2 : 0, color: ink } },
-        error_y: line.paper && line.sd ? { type: "data", array: line.sd, color: ink, thickness: 1 } : undefined,
+        marker: { color: ink, size: paper ? 9 : 6, symbol: MARKS[line.style] + (paper ? "-open" : ""), line: { width: paper ? 2 : 0, color: ink } },
+        error_y: paper && line.sd ? { type: "data", array: line.sd, color: ink, thickness: 1 } : undefined,
         hovertemplate: `%{y}<extra>${name}</extra>`,
       });
     }
@@ -266,7 +240,7 @@ window.retable = (() => {
   }, []).map(escaped).join("<br>");
   function layout(chart) {
     const axis = (name) => ({
-      title: { text: wrapped(chart[name], name === "y" ? 26 : 60), font: { size: 12 } }, exponentformat: "power", type: chart.log.includes(name) ? "log" : "linear",
+      title: { text: wrapped(chart[name], name === "y" ? 26 : 60), font: { size: 12 }, standoff: 8 }, exponentformat: "power", type: chart.log.includes(name) ? "log" : "linear",
       gridcolor: colour("--rule"), zerolinecolor: colour("--rule"), linecolor: colour("--quiet"), automargin: true,
     });
     return {
