@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from support.browser import ARGUMENTS, PHONE, WIDE, axe, chromium, opened, served
-from support.site import ACCURACY, HURT, HURT_STATEMENT, built, html
+from support.browser import PHONE, WIDE, axe, opened, run_page, served
+from support.site import ACCURACY, HURT, HURT_STATEMENT, html
 
 pytestmark = pytest.mark.browser
 TABLE = "tables/digits/accuracy.html"
@@ -26,33 +26,6 @@ THREE_SEARCHES = """() => {
   }
   return performance.now() - begin;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return built(tmp_path_factory.mktemp("browser") / "a site").folder
-
-
-@pytest.fixture(scope="module")
-def site(folder):
-    """Address of the site's folder, opened as files."""
-    return f"{folder.as_uri()}/"
-
-
-def run_page(folder) -> str:
-    path = sorted((folder / "runs" / "digits").glob("*.html"))[0]
-    return path.relative_to(folder).as_posix()
 
 
 def seen_seeds(page) -> list[str]:
@@ -84,20 +57,6 @@ def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, s
         page.wait_for_selector("text=Run it again and compare")
         assert notes.clicks == 3
         assert "/runs/digits/" in page.url
-
-
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=str)
-def test_nothing_moves_while_a_page_is_loaded(browser, folder, site, size):
-    """Who is about to press a cell must not hit another, as curves above it were drawn."""
-    for page_name in ("index.html", TABLE, run_page(folder)):
-        with opened(browser, site, size=size) as (page, _):
-            page.goto(f"{site}{page_name}")
-            page.wait_for_load_state()
-            if page.locator(".plots").count():
-                page.locator(".plots").first.scroll_into_view_if_needed()
-                page.wait_for_selector(".plots .main-svg")
-            page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
-            assert page.evaluate("moved") == []
 
 
 SHOWS_FOCUS = """() => {

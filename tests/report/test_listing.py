@@ -52,6 +52,9 @@ def test_what_starts_from_another_run_is_said_and_nothing_of_what_is_broken(monk
         ("{kind: heat, artifact: cosines, title: cosine, panels:"
          " [{row: slow, column: accuracy, array: all}]}",
          "figure: heat, cosine (artefact cosines); 1 panel"),
+        ("{kind: image, artifact: cosines, title: weights, panels:"
+         " [{row: slow, column: accuracy, array: all, seed: 1}]}",
+         "figure: image, weights (artefact cosines); 1 panel"),
     ],
 )  # fmt: skip
 def test_that_a_table_has_a_figure_is_said(figure, said):

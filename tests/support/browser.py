@@ -154,3 +154,9 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def run_page(folder: Path) -> str:
+    """Address of some run's page below the site's folder."""
+    path = sorted((folder / "runs" / "digits").glob("*.html"))[0]
+    return path.relative_to(folder).as_posix()

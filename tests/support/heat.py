@@ -16,7 +16,7 @@ from retable.runs.artifacts import file_of, write_artifacts
 from retable.runs.records import Record, ResultRow
 from retable.tables.aggregate import Table
 from retable.tables.grid import Grid
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from support.records import leave, plain_record
 
 NAME = "digits/heat"
@@ -80,16 +80,17 @@ def leave_runs(grid: Grid) -> None:
 def with_arrays(
     table: Table, folder: Path, arrays: dict[str, dict[str, Tensor]], **figure
 ) -> Table:
-    """A table drawn as heat maps, of which some runs have left an artefact ``maps``.
+    """A table drawn as heat maps or images, of which some runs have left an artefact ``maps``.
 
     Args:
         table: with records of done runs.
         folder: for the files.
         arrays: by key of the run, in the place of what it has left.
-        figure: fields of the figure.
+        figure: fields of the figure, a heat map unless its kind is given.
     """
     content = {"kind": "heat", "artifact": "maps", "title": "level", **figure}
-    spec = table.spec.model_copy(update={"figure": Heat.model_validate(content)})
+    kind = Image if content["kind"] == "image" else Heat
+    spec = table.spec.model_copy(update={"figure": kind.model_validate(content)})
     known = dict(table.records)
     for key, left in arrays.items():
         (folder / key).mkdir(parents=True)

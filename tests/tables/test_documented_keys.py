@@ -31,6 +31,8 @@ PARTS: dict[str, type[Part]] = {
     "`figure`, `cloud`": figure_spec.Cloud,
     "`figure`, `kind: heat`": heat_spec.Heat,
     "`figure`, a panel of a heat map": heat_spec.HeatPanel,
+    "`figure`, `kind: image`": heat_spec.Image,
+    "`figure`, a panel of images": heat_spec.ImagePanel,
 }
 
 

@@ -9,10 +9,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from retable.report import claims_text, footnotes, formatting, latex_heat
+from retable.report import claims_text, footnotes, formatting, latex_heat, latex_image
 from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Cell, Table
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from retable.tables.results import JudgedClaim, VerdictKind
 
 _NOTES_WIDTH, _NOTES_HEIGHT = 110, 0.8
@@ -44,7 +44,7 @@ _CLAIM_COLOUR = {"upheld": "teal", "contradicted": "red", "undecided": "darkgray
 
 
 def render(table: Table) -> str:
-    """Floats with the table (in several parts where it is long), notes, heat maps and claims."""
+    """Floats with the table (in parts where it is long), notes, heat maps or images, claims."""
     spec = table.spec
     rows = {name: row.title or name for name, row in spec.rows.items()}
     columns = {name: column.title or name for name, column in spec.columns.items()}
@@ -73,6 +73,8 @@ def render(table: Table) -> str:
         lines += ["", *_float(f"{escape(spec.title)}{more}", label, grid, below, again=index > 0)]
     if isinstance(spec.figure, Heat):
         lines += ["", *latex_heat.figure(table, spec.figure, f"\\label{{{_label(table)}-heat}}")]
+    if isinstance(spec.figure, Image):
+        lines += ["", *latex_image.figure(table, spec.figure, f"\\label{{{_label(table)}-image}}")]
     if table.claims:
         lines += ["", *_claims(table)]
     return "\n".join([*lines, ""])

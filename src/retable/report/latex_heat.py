@@ -80,8 +80,13 @@ def _panel(spec: Heat, one: HeatMap, scale: Axis) -> list[str]:
 
 
 def _rule(level: int, width: int, height: int) -> str:
-    colour = colours.colour(level).removeprefix("#").upper()
-    return rf"\textcolor[HTML]{{{colour}}}{{\rule{{{width}\unitlength}}{{{height}\unitlength}}}}"
+    return rule(colours.colour(level).removeprefix("#"), width, height)
+
+
+def rule(colour: str, width: int, height: int) -> str:
+    """A rectangle of ``rrggbb``, in units of the picture."""
+    size = rf"{{{width}\unitlength}}{{{height}\unitlength}}"
+    return rf"\textcolor[HTML]{{{colour.upper()}}}{{\rule{size}}}"
 
 
 def _numbers(mean: NDArray[np.float64], scale: Axis) -> list[str]:

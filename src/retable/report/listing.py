@@ -14,7 +14,7 @@ from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.tables import spec as specs
 from retable.tables.figure_spec import Figure, Scatter
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from retable.tables.spec import TableSpec
 from retable.util import paths
 from retable.util.errors import UserError
@@ -110,10 +110,10 @@ def show_text(name: str, spec: TableSpec) -> str:
     return "\n".join(lines)
 
 
-def _figure(figure: Figure | Scatter | Heat) -> str:
+def _figure(figure: Figure | Scatter | Heat | Image) -> str:
     """Kind of a figure, what it shows, and its panels."""
-    if isinstance(figure, Heat):
-        what = f"heat, {figure.title} (artefact {figure.artifact})"
+    if isinstance(figure, Heat | Image):
+        what = f"{figure.kind}, {figure.title} (artefact {figure.artifact})"
     elif isinstance(figure, Scatter):
         what = "scatter, " + "; ".join(f"{pair.y} over {pair.x}" for pair in figure.panels)
     else:

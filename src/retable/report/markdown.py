@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from retable.report import claims_text, footnotes, formatting
-from retable.report.svg import heat
+from retable.report.svg import curves
 from retable.tables.aggregate import Table
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 
 
 def render(table: Table, *, note: str | None = None, picture: str | None = None) -> str:
@@ -53,9 +53,9 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
 def _pictured(table: Table) -> str:
     """What the picture shows, for who does not see it."""
     figure = table.spec.figure
-    if isinstance(figure, Heat):
+    if isinstance(figure, Heat | Image):
         # Brackets would end the text.
-        return _plain(heat.described(table, figure)).replace("[", "(").replace("]", ")")
+        return _plain(curves.described(table)).replace("[", "(").replace("]", ")")
     return f"ours ± {figure.band_text}" if figure else "ours"
 
 

@@ -25,7 +25,7 @@ from retable.runs.lookup import find
 from retable.tables import collect, heat_maps
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, places_of, plan
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from retable.tables.unrecorded import refuse_mistakes, unrecorded
 from retable.tables.verdicts.judge import judge_all
 from retable.tables.verdicts.sequential import dump
@@ -148,7 +148,7 @@ def _keep_starts(grid: Grid, found: Mapping[str, records.Record]) -> None:
 def _keep_artifacts(grid: Grid, found: Mapping[str, records.Record]) -> None:
     """Beside the records the artefacts that the figure is drawn from, where small and here."""
     figure = grid.spec.figure
-    if not isinstance(figure, Heat):
+    if not isinstance(figure, Heat | Image):
         published_artifacts.write(grid.name, grid.protocol, ())
         return
     drawn, name = dict.fromkeys((p.row, p.column) for p in figure.panels), figure.artifact

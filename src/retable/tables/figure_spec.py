@@ -1,4 +1,4 @@
-"""Specification of figures in table files: line plots, scatter plots; heat maps beside."""
+"""Specification of figures in table files: lines, scatter plots; heat maps and images beside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from retable.tables.spec_parts import Part, Words
 
 
@@ -126,6 +126,7 @@ def _kind(value: object) -> str:
 AnyFigure = Annotated[
     Annotated[Figure, Tag("curves")]
     | Annotated[Scatter, Tag("scatter")]
-    | Annotated[Heat, Tag("heat")],
+    | Annotated[Heat, Tag("heat")]
+    | Annotated[Image, Tag("image")],
     Discriminator(_kind),
 ]

@@ -1,4 +1,4 @@
-"""Specification of heat maps in table files: arrays that runs leave, as coloured cells."""
+"""Specification of heat maps and images in table files: arrays that runs leave, drawn."""
 
 from __future__ import annotations
 
@@ -47,3 +47,27 @@ class Heat(Part):
     ) = Field(None, description="ends of the scale; those of the numbers where left out")
     across: Annotated[int, Field(ge=1, le=6)] = Field(2, description="panels beside each other")
     panels: list[HeatPanel] = Field(min_length=1)
+
+
+class ImagePanel(HeatPanel):
+    """One image: an array of one of a cell's runs."""
+
+    array: Words = Field(
+        description="name of the array in the artefact; (R, C), (1, R, C) or, in colours, (3, R, C)"
+    )
+    seed: int | None = Field(None, description="of the run; the first one where left out")
+
+
+class Image(Part):
+    """Images of an artefact, each of one run: grey, or of red, green and blue."""
+
+    kind: Literal["image"]
+    artifact: Annotated[str, AfterValidator(_word)] = Field(
+        description="name that PaperModule.artifacts gives it"
+    )
+    title: Words = Field(description="what the images are")
+    limits: Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ordered)] = (
+        Field([0.0, 1.0], description="numbers that are black and white; of each colour alike")
+    )
+    across: Annotated[int, Field(ge=1, le=12)] = Field(4, description="images beside each other")
+    panels: list[ImagePanel] = Field(min_length=1)

@@ -12,7 +12,7 @@ from retable.config.types import PaperName
 from retable.config.yaml_checks import NOT_OF_A_FILE, of_launch
 from retable.tables import table_file
 from retable.tables.figure_spec import AnyFigure, Figure, Pair, Panel, Scatter
-from retable.tables.heat_spec import Heat, HeatPanel
+from retable.tables.heat_spec import Heat, HeatPanel, Image, ImagePanel
 from retable.tables.spec_parts import (
     Claim,
     Column,
@@ -198,6 +198,7 @@ _FIGURES: dict[str, tuple[type[Part], type[Part]]] = {
     "curves": (Figure, Panel),
     "scatter": (Scatter, Pair),
     "heat": (Heat, HeatPanel),
+    "image": (Image, ImagePanel),
 }
 """A figure of each kind, and its panels."""
 

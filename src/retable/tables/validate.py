@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from retable.config import source_files
 from retable.tables.figure_spec import Scatter
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from retable.tables.spec_parts import Claim, Metric
 from retable.util.errors import nearest
 
@@ -81,8 +81,8 @@ def _of_figure(spec: TableSpec) -> Iterator[Problem]:
     if isinstance(spec.figure, Scatter):
         yield from _of_scatter(spec, spec.figure)
         return
-    if isinstance(spec.figure, Heat):
-        yield from _of_heat(spec, spec.figure)
+    if isinstance(spec.figure, Heat | Image):
+        yield from _of_arrays(spec, spec.figure)
         return
     across = spec.figure.lines == "rows"
     lines, points = (spec.rows, spec.columns) if across else (spec.columns, spec.rows)
@@ -110,7 +110,7 @@ def _of_scatter(spec: TableSpec, figure: Scatter) -> Iterator[Problem]:
                 yield path, f"no column '{name}'{nearest(name, spec.columns)}"
 
 
-def _of_heat(spec: TableSpec, figure: Heat) -> Iterator[Problem]:
+def _of_arrays(spec: TableSpec, figure: Heat | Image) -> Iterator[Problem]:
     for index, panel in enumerate(figure.panels):
         path = ["figure", "panels", str(index)]
         if panel.row not in spec.rows:

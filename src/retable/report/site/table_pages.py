@@ -12,9 +12,9 @@ from retable.report.site.cell_view import CellView
 from retable.report.site.charts import Bands, Chart
 from retable.report.site.inputs import ShownTable
 from retable.report.site.templating import Files, environment, given, page
-from retable.report.svg import curves, heat
+from retable.report.svg import curves
 from retable.tables.figure_spec import Scatter
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from retable.tables.results import CellId
 
 
@@ -38,8 +38,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     columns = {name: column.title or name for name, column in spec.columns.items()}
     down, across = (columns, rows) if spec.transposed else (rows, columns)
     drawn = charts.figure(source)
-    pictured = isinstance(spec.figure, Scatter | Heat)
-    mapped = heat.described(table, spec.figure) if isinstance(spec.figure, Heat) else ""
+    pictured = isinstance(spec.figure, Scatter | Heat | Image)
     learning = dict(_learning(source, bands))
     yield page(
         f"tables/{source.stem}.html",
@@ -61,7 +60,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             "figure": drawn,
             "figure_data": f"curves/{source.stem}/figure.js",
             "picture": f"curves/{source.stem}/figure.svg" if pictured else "",
-            "mapped": mapped,
+            "mapped": curves.described(table),
             "learning": [(name, title, drawn) for name, (title, drawn) in learning.items()],
             "url": labels.link(spec.source.code),
             "chips": _chips(views),

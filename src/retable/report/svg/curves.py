@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from html import escape
 
-from retable.report.svg import heat, scatter
+from retable.report.svg import heat, image, scatter
 from retable.report.svg.axes import Axis, axis, extent
 from retable.report.svg.canvas import MARGIN, WIDTH, colour, dash, legend, mark, page
 from retable.tables.aggregate import Cell, Table
 from retable.tables.figure_spec import Figure, Panel, Scatter
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 
 Scale = Callable[[float], float]
 
@@ -38,6 +38,8 @@ def render(table: Table) -> str:
         return scatter.render(table, figure)
     if isinstance(figure, Heat):
         return heat.render(table, figure)
+    if isinstance(figure, Image):
+        return image.render(table, figure)
     names = _lines(table, figure)
     keys, height_of_legend = legend(_entries(table, figure, names), _about(table, figure))
     rows = -(-len(figure.panels) // figure.across)
@@ -54,6 +56,14 @@ def render(table: Table) -> str:
         body += _panel(table, figure, panel, names, (width, tall), axes[index])
         body.append("</g>")
     return page(table.spec.title, _about(table, figure), height, [*keys, *body])
+
+
+def described(table: Table) -> str:
+    """What heat maps and images show, in words; empty of other figures, whose table says it."""
+    figure = table.spec.figure
+    if isinstance(figure, Heat):
+        return heat.described(table, figure)
+    return image.described(table, figure) if isinstance(figure, Image) else ""
 
 
 def _about(table: Table, figure: Figure) -> str:
