@@ -45,6 +45,9 @@ REFUSED = [
     ("+model.optimizer.lrr=1", "model.optimizer.lrr: torch.optim.SGD has no argument 'lrr'"),
     ("model/hidden=3", "unknown key"),
     ("_target_=os.system", "_target_: unknown key"),
+    ("optimizer=sgd", "optimizer: unknown key; did you mean 'model.optimizer'?"),
+    ("+lr=0.1", "lr: unknown key; did you mean 'model.optimizer.lr'?"),
+    ("max_epochs=3", "max_epochs: unknown key; did you mean 'trainer.max_epochs'?"),
     ("experiment.foo=3", "experiment: chooses a file"),
     # Choices that there are not.
     ("experiment=digits/smok", "did you mean 'digits/smoke'?"),

@@ -258,7 +258,7 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(explain(error, overrides)) from None
+        raise UserError(explain(error, overrides, values=values)) from None
     try:
         checked = config.model_copy(
             update={

@@ -20,8 +20,16 @@ def explain(
     error: ValidationError,
     overrides: Sequence[str] | None,
     model: type[BaseModel] = RunConfig,
+    values: Any = None,
 ) -> str:
-    """The first thing that is wrong with a config of a model, and where it was given."""
+    """The first thing that is wrong with a config of a model, and where it was given.
+
+    Args:
+        error: of the model.
+        overrides: that were given; None of a file.
+        model: that refused.
+        values: the whole config, in which an unknown key may stand at another place.
+    """
     errors = error.errors(include_url=False)
     # What is missing is often there under a misspelt name.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
@@ -32,7 +40,9 @@ def explain(
             owner = model
             for part in path[:-1]:
                 owner = sections(owner).get(part, owner)
-            message = f"unknown key{nearest(path[-1], owner.model_fields)}"
+            deeper = _elsewhere(values, path[0]) if len(path) == 1 else ""
+            near = f"; did you mean '{deeper}'?" if deeper else ""
+            message = f"unknown key{near or nearest(path[-1], owner.model_fields)}"
         case "missing":
             message = "is missing"
         case "value_error":
@@ -54,6 +64,20 @@ def explain(
         ".".join(part if re.fullmatch(r"[\w./@-]+", part) else repr(part) for part in path)
     )
     return (f"{dotted}: {message}" if dotted else message) + place(path, overrides)
+
+
+def _elsewhere(values: Any, key: str) -> str:
+    """Where the only other place of a key is, as of ``lr`` in ``model.optimizer.lr``."""
+    found: list[str] = []
+
+    def search(inner: Any, above: str) -> None:
+        for name, value in inner.items() if isinstance(inner, dict) else ():
+            if name == key and above:
+                found.append(f"{above}.{name}")
+            search(value, f"{above}.{name}" if above else str(name))
+
+    search(values, "")
+    return found[0] if len(found) == 1 else ""
 
 
 def place(path: list[str], overrides: Sequence[str] | None) -> str:
