@@ -61,7 +61,10 @@ class DerivativeError(PaperModule):
 
     def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
         """Errors of a batch ``(B, C, H, W), (B,)``."""
-        rest = max(0, self.n_images - self._counts[0])
+        nothing = StepOutput(batch[0].new_zeros(()), items=len(batch[1]))
+        rest = self.n_images - self._counts[0]
+        if rest <= 0:
+            return nothing
         images, labels = batch[0][:rest].double(), batch[1][:rest]
         system, readout = self.model.net.bind(images).detached(), self.model.readout_of(labels)
         u = relax(system, system.zeros(), self.free_steps)
@@ -74,8 +77,7 @@ class DerivativeError(PaperModule):
                 self._errors.setdefault((points, amplitude), []).append(errors[good])
         self._counts[0] += len(images)
         self._counts[1] += int(good.sum())
-        whole, labels = batch
-        return StepOutput(whole.new_zeros(()), items=len(labels))
+        return nothing
 
     def on_test_epoch_start(self) -> None:
         """Forget an earlier test."""
