@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from retable.report import formatting
+from retable.report import formatting, layout
 from retable.tables.aggregate import Cell, Table
 from retable.tables.results import DIFFERENT, JUDGED
 from retable.util.errors import brief
@@ -107,7 +107,9 @@ def legend(table: Table) -> str:
     used = [
         f"{formatting.SIGN[k]} {formatting.SIGN_NOTE[k]}" for k in formatting.SIGN if k in kinds
     ]
-    said = f"{'; '.join(sorted(units))}. Each cell: {ours}; below it the reported value (n)"
+    reported = any(c.reported is not None for c in cells)
+    said = f"{'; '.join(sorted(units))}. Each cell: {ours}"
+    said += "; below it the reported value (n)" if reported else ""
     said += f" and the verdict: {', '.join(used)}." if used else "."
     if any(c.judged is not None and c.judged.bold for c in cells):
         line = "line" if spec.transposed else "column"
@@ -141,12 +143,15 @@ def footnotes(table: Table) -> list[str]:
         notes.append("X: not run yet, or no run finished")
     if not table.spec.source.own:
         notes.append("This is not one of the paper's own tables.")
+    shown = {row for row, _ in table.cells}
     for name, row in table.spec.rows.items():
+        if name not in shown:
+            continue
         if row.quoted:
             notes.append(f"{row.title or name}: quoted by the paper from {row.quoted}")
         if row.note:
             notes.append(f"{row.title or name}: {row.note}")
-    return notes + _chosen(table) + _lost(table)
+    return notes + _chosen(table) + _lost(table) + layout.left_out(table)
 
 
 def _chosen(table: Table) -> list[str]:

@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from retable.report import claims_text, footnotes, formatting, latex_heat, latex_image
+from retable.report import claims_text, footnotes, formatting, latex_heat, latex_image, layout
 from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Cell, Table
 from retable.tables.heat_spec import Heat, Image
@@ -46,9 +46,7 @@ _CLAIM_COLOUR = {"upheld": "teal", "contradicted": "red", "undecided": "darkgray
 def render(table: Table) -> str:
     """Floats with the table (in parts where it is long), notes, heat maps or images, claims."""
     spec = table.spec
-    rows = {name: row.title or name for name, row in spec.rows.items()}
-    columns = {name: column.title or name for name, column in spec.columns.items()}
-    down, across = (columns, rows) if spec.transposed else (rows, columns)
+    down, across = layout.sides(table)
     marks = footnotes.mark_notes(table)
     letters = footnotes.letters_of(marks)
     parts = _parts(list(down))
@@ -59,7 +57,7 @@ def render(table: Table) -> str:
     for index, names in enumerate(parts):
         body: list[str] = []
         for name in names:
-            places = [(other, name) if spec.transposed else (name, other) for other in across]
+            places = [layout.place(table, name, other) for other in across]
             cells = [(table.cells.get(p), letters.get(p, "")) for p in places]
             body.append(_line(escape(down[name]), [_ours(table, cell) for cell, _ in cells]))
             medians = [_median(table, cell) for cell, _ in cells]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from retable.report import claims_text, footnotes, formatting
+from retable.report import claims_text, footnotes, formatting, layout
 from retable.report.svg import curves
 from retable.tables.aggregate import Table
 from retable.tables.heat_spec import Heat, Image
@@ -60,10 +60,7 @@ def _pictured(table: Table) -> str:
 
 
 def _grid(table: Table, letters: dict[tuple[str, str], str]) -> list[str]:
-    spec = table.spec
-    rows = {name: row.title or name for name, row in spec.rows.items()}
-    columns = {name: column.title or name for name, column in spec.columns.items()}
-    down, across = (columns, rows) if spec.transposed else (rows, columns)
+    down, across = layout.sides(table)
     lines = [
         f"| | {' | '.join(in_cell(title) for title in across.values())} |",
         f"| --- |{' ---: |' * len(across)}",
@@ -71,7 +68,7 @@ def _grid(table: Table, letters: dict[tuple[str, str], str]) -> list[str]:
     for first, title in down.items():
         parts: list[str] = []
         for second in across:
-            place = (second, first) if spec.transposed else (first, second)
+            place = layout.place(table, first, second)
             parts.append(_content(table, place, letters.get(place, "")))
         lines.append(f"| {in_cell(title)} | {' | '.join(parts)} |")
     return lines

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from retable.report import footnotes, formatting
+from retable.report import footnotes, formatting, layout
 from retable.report.site import cell_view, charts, labels
 from retable.report.site.cell_view import CellView
 from retable.report.site.charts import Bands, Chart
@@ -34,9 +34,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     table, spec = source.table, source.table.spec
     views = cell_view.views(source)
     bands = _bands(source, views)
-    rows = {name: row.title or name for name, row in spec.rows.items()}
-    columns = {name: column.title or name for name, column in spec.columns.items()}
-    down, across = (columns, rows) if spec.transposed else (rows, columns)
+    down, across = layout.sides(table)
     drawn = charts.figure(source)
     pictured = isinstance(spec.figure, Scatter | Heat | Image)
     learning = dict(_learning(source, bands))
@@ -48,7 +46,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             "spec": spec,
             "down": down,
             "across": across,
-            "views": {_laid_out(spec.transposed, place): view for place, view in views.items()},
+            "views": {layout.place(table, *place): view for place, view in views.items()},
             "seeds": spec.seed_list(table.protocol),
             "sentences": formatting.table_tally(table),
             "legend": footnotes.legend(table),
@@ -89,10 +87,6 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             **cell_view.details(source, view),
         )
         yield view.data, given(content)
-
-
-def _laid_out(transposed: bool, place: CellId) -> CellId:
-    return (place[1], place[0]) if transposed else place
 
 
 def _bands(source: ShownTable, views: Mapping[CellId, CellView]) -> dict[str, Bands]:
