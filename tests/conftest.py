@@ -25,6 +25,8 @@ _session = Path(tempfile.mkdtemp(prefix="retable-tests-"))
 EXTRA = _session / "extra"
 shutil.copytree(HERE / "extra", EXTRA, ignore=shutil.ignore_patterns("__pycache__"))
 os.environ["RETABLE_EXTRA"] = str(EXTRA)
+# Of the process that started this one, where it has one: what all processes of xdist share.
+SHARED = Path(os.environ.setdefault("RETABLE_TESTS_SHARED", str(_session / "shared")))
 os.environ["RETABLE_RUNS"] = str(_session / "runs")
 os.environ["RETABLE_CACHE"] = str(_session / "cache")
 os.environ["WANDB_MODE"] = "disabled"
@@ -97,6 +99,13 @@ def _isolated(tmp_path, monkeypatch):
     GlobalHydra.instance().clear()
     torch.use_deterministic_algorithms(deterministic)
     torch.set_default_dtype(dtype)
+
+
+@pytest.fixture
+def composed_once(monkeypatch):
+    """What is shipped is composed once for all tests with this: the same files give one cache."""
+    monkeypatch.setenv("RETABLE_RUNS", str(SHARED / "runs"))
+    monkeypatch.setenv("RETABLE_CACHE", str(SHARED / "cache"))
 
 
 @pytest.fixture

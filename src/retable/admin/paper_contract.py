@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from retable.config import targets
-from retable.config.compose import compose, hydra_ready
+from retable.config.compose import compose
+from retable.config.compose_cache import planning
 from retable.config.schema import RunConfig
 from retable.launch.dispatch import launch
 from retable.launch.forkserver_client import Forkserver
@@ -102,7 +103,7 @@ def planned(paper: str) -> tuple[list[Finding], list[Smoke]]:
         raise UserError(f"no paper '{paper}'{nearest(paper, papers)}")
     findings: list[Finding] = []
     configs: dict[str, RunConfig] = {}
-    with hydra_ready():
+    with planning():
         for name in experiments:
             try:
                 configs[name] = compose([f"experiment={name}", "seed=0"])
