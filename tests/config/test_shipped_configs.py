@@ -67,6 +67,15 @@ def write_images(cache: Path, name: str) -> str:
     return checksum(arrays)
 
 
+def narrow(config) -> list[str]:
+    """Of networks for images few channels, as many layers: sorting and steps go by weights."""
+    found = ["model.net.width=8"] if "n_convolutions" in config.model.get("net", {}) else []
+    for name, n in {"channels": 8, "widths": 16}.items():
+        if config.model.get("network") == "cnn" and name in config.model:
+            found.append(f"model.{name}=[{','.join([str(n)] * len(config.model[name]))}]")
+    return found
+
+
 def few_steps(config) -> list[str]:
     """Of what goes to a fixed point, and few channels where it goes by convolutions."""
     few = {"free_steps": 3, "nudged_steps": 8}
@@ -122,6 +131,7 @@ def generated(tmp_path, monkeypatch):
                 return [
                     f"data.checksum={images[config.data['dataset']]}",
                     *pooled_or_centred(config),
+                    *narrow(config),
                     "data.n_validation=20",
                     "data.split=last",
                     "data.batch_size=20",
