@@ -9,34 +9,45 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 
 
-class _Copies(TorchFunctionMode):
-    """Copies of fake tensors by ``copy.deepcopy``, as metrics are cloned; torch makes none."""
+class Faked(FakeTensorMode):
+    """Tensors without content, and real ones taken as such; may be entered again and again."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is Tensor.__deepcopy__:
-            tensor, memo = args
-            if id(tensor) not in memo:
-                memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
-            return memo[id(tensor)]
-        return func(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True)
+        self._no_device = super().avoid_device_init
+
+    @property
+    def avoid_device_init(self) -> bool:
+        """Whether there is no accelerator; torch would look for one at every operation."""
+        return self._no_device
+
+
+def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A copy by ``copy.deepcopy``, as metrics are cloned; torch makes none of a fake tensor."""
+    if id(tensor) not in memo:
+        memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+    return memo[id(tensor)]
 
 
 @contextmanager
-def faked() -> Generator[FakeTensorMode]:
-    """Within the block tensors are made without content, and real ones are taken as such."""
+def faked(mode: Faked | None = None) -> Generator[Faked]:
+    """Within the block tensors are made without content, and real ones are taken as such.
+
+    Args:
+        mode: of an earlier block, to go on with its tensors.
+    """
     # What cannot be done without content is an exception, which torch logs as well.
     log = logging.getLogger("torch._subclasses.fake_tensor")
-    level = log.level
+    level, copied = log.level, Tensor.__deepcopy__
     log.setLevel(logging.CRITICAL)
+    Tensor.__deepcopy__ = _copied
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True) as mode, _Copies():
-            yield mode
+        with mode or Faked() as entered:
+            yield entered
     finally:
+        Tensor.__deepcopy__ = copied
         log.setLevel(level)
 
 

@@ -25,7 +25,7 @@ from retable.data.fetch import DataUnavailable
 from retable.launch.preflight import Begun, begun_with, is_of_loading, misfit_of, refusal_of
 from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
-from retable.launch.rehearsal.fake import convertible, faked
+from retable.launch.rehearsal.fake import Faked, convertible, faked
 from retable.launch.rehearsal.records import Rehearsed
 from retable.launch.rehearsal.small_run import TooLong, at_most, finite_or_not, small_checkpoints
 from retable.papers.base import PaperModule
@@ -101,11 +101,11 @@ def rehearse(
     for setting in settings:
         torch.set_num_threads(setting.config["device"]["threads"])  # as in a run
         try:
-            data, module = _built(setting.config)
-            step = step_of(setting.config, data, module)
+            built = _built(setting.config)
+            step = step_of(setting.config, built)
             if step not in counted:
                 say(f"rehearsing {setting.name}")
-                counted[step] = _network(setting.config, data, module, len(counted) + 1, known)
+                counted[step] = _network(setting.config, built, len(counted) + 1, known)
             yield setting, _with_steps(counted[step], setting.config)
         except Exception as error:
             yield setting, _trouble(error)
@@ -127,19 +127,28 @@ def _no_fault(error: Exception) -> bool:
     return isinstance(error, _Cannot) or type(error).__name__ == "DataUnavailable"
 
 
-def _built(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
+@dataclass(frozen=True)
+class _Built:
+    """Data and module of a setting; ``mode`` is that of their tensors where these are fake."""
+
+    data: PaperDataModule
+    module: PaperModule
+    mode: Faked | None
+
+
+def _built(config: dict[str, Any]) -> _Built:
     """Data and module at full size, without content where its construction allows that."""
-    with faked():
+    with faked() as mode:
         try:
-            return _with_start(config)
+            return _Built(*_with_start(config), mode)
         except (*_UNKNOWN, RuntimeError):
             pass
-    return _with_start(config)
+    return _Built(*_with_start(config), None)
 
 
 def _with_start(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
     data, module = build(config)
-    own = module.state_dict()
+    own = module.state_dict(keep_vars=True)  # only names and shapes are looked at
     _refuse_lazy(own)
     begun = _begun(config)
     if begun is not None:
@@ -178,8 +187,7 @@ def _begun(config: dict[str, Any]) -> Begun | None:
 
 def step_of(
     config: dict[str, Any],
-    data: PaperDataModule,
-    module: PaperModule,
+    built: _Built,
     *,
     optimizer: bool = True,
 ) -> str:
@@ -191,15 +199,15 @@ def step_of(
 
     Args:
         config: of a run.
-        data: built from it.
-        module: built from it.
+        built: from it.
         optimizer: whether the optimiser counts.
     """
     options = config["trainer"]
-    shapes = {name: [*value.shape, str(value.dtype)] for name, value in module.state_dict().items()}
+    weights = built.module.state_dict(keep_vars=True)
+    shapes = {name: [*value.shape, str(value.dtype)] for name, value in weights.items()}
     parts = {
         "model": {n: v for n, v in config["model"].items() if optimizer or n not in _OPTIMIZERS},
-        "data": Batches(data).shape() or config["data"],
+        "data": Batches(built.data).shape() or config["data"],
         "start": config.get("start"),
         "stages": config["stages"],
         "tested": config.get("tested"),
@@ -220,20 +228,19 @@ def _without_amounts(value: Any) -> Any:
 
 def _network(
     config: dict[str, Any],
-    data: PaperDataModule,
-    module: PaperModule,
+    built: _Built,
     number: int,
     known: _Known,
 ) -> Rehearsed:
     """Count a step of a setting, and do a small one and a small test of its network."""
-    parameters = sum(weight.numel() for weight in module.parameters())
+    parameters = sum(weight.numel() for weight in built.module.parameters())
     fits = "fit" in config["stages"]
     if not parameters and not fits:
         return Rehearsed("left", number, reason="has no network: its test does all the work")
     try:
         batch = known.first_batch(config) if fits else None
-        counts, why = _counted(config, batch) if fits else (None, "only tests")
-        network = step_of(config, data, module, optimizer=False)
+        counts, why = _counted(config, built, batch) if fits else (None, "only tests")
+        network = step_of(config, built, optimizer=False)
         if network not in known.stepped:
             most_s = MOST_UNCOUNTED_S if fits and counts is None else MOST_S
             known.stepped[network] = _step_once(config, most_s)
@@ -246,10 +253,10 @@ def _network(
         return replace(_trouble(error, number), parameters=parameters)
 
 
-def _counted(config: dict[str, Any], batch: Any) -> tuple[StepCount | None, str]:
+def _counted(config: dict[str, Any], built: _Built, batch: Any) -> tuple[StepCount | None, str]:
     """Counts of a step, or why there are none."""
-    with faked() as mode:
-        data, module = _with_start(config)
+    with faked(built.mode) as mode:
+        data, module = (built.data, built.module) if built.mode else _with_start(config)
         convertible(module)
         fake = tree_map_only(Tensor, mode.from_tensor, batch)
         try:
