@@ -15,7 +15,7 @@ import logging
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from retable.data.base import PaperDataModule
+from retable.launch.rehearsal.equal import FEW, many_of, set_steps
 from retable.papers.base import PaperModule
 
 
@@ -113,18 +114,24 @@ class _Left(Exception):
 
 
 class _Count(pl.Callback):
-    """Counts one batch of a fit and leaves it."""
+    """Counts batches of a fit at which the optimiser steps, from the second on, and leaves it.
 
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.found: StepCount | None = None
+    Args:
+        cases: equal steps of the module, for each batch that is counted.
+        every: batches after which the optimiser steps.
+    """
+
+    def __init__(self, cases: Sequence[dict[str, int]], every: int) -> None:
+        self.cases, self.every = cases, every
+        self.found: list[StepCount] = []
         self._stack = ExitStack()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx != self.at:
+        if batch_idx != self._next():
             return
+        set_steps(pl_module, self.cases[len(self.found)])
         weights = [*pl_module.parameters(), *pl_module.buffers()]
         state = [tree_leaves(dict(optimizer.state)) for optimizer in trainer.optimizers]
         alive = [
@@ -144,11 +151,15 @@ class _Count(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if batch_idx == self.at:
+        if batch_idx == self._next():
             self.close()
             flops, live = self._flops.get_total_flops(), self._live
-            self.found = StepCount(flops, live.peak, live.operations)
-            raise _Left
+            self.found.append(StepCount(flops, live.peak, live.operations))
+            if len(self.found) == len(self.cases):
+                raise _Left
+
+    def _next(self) -> int:
+        return (len(self.found) + 2) * self.every - 1
 
     def close(self) -> None:
         """Count no more."""
@@ -197,7 +208,9 @@ def count_step(
     """Count a step at which the optimiser's state is there: it steps for the second time.
 
     The fit is Lightning's, so that hooks, clipping, precision and optimisation by hand count. Under
-    :func:`~retable.launch.rehearsal.fake.faked` nothing is computed.
+    :func:`~retable.launch.rehearsal.fake.faked` nothing is computed. Of equal steps that the module
+    names few are done (:mod:`~retable.launch.rehearsal.equal`); all of them, where with one more
+    another peak is found than without.
 
     Args:
         module: built, under the same mode.
@@ -205,12 +218,35 @@ def count_step(
         batch: given in every step.
         options: the config's ``trainer``.
     """
-    count = _Count(2 * (options.get("accumulate_grad_batches") or 1) - 1)
+    many = many_of(module)
+    few = dict.fromkeys(many, FEW)
+    one_more = [{**few, name: FEW + 1} for name in many]
+    base, *others = _counts(module, data, batch, options, [few, *one_more])
+    if any(other.peak_bytes != base.peak_bytes for other in others):
+        [base], others = _counts(module, data, batch, options, [many]), []
+    flops, operations = base.flops, base.operations
+    for steps, other in zip(many.values(), others, strict=False):
+        flops += (steps - FEW) * (other.flops - base.flops)
+        operations += (steps - FEW) * (other.operations - base.operations)
+    return StepCount(flops, base.peak_bytes, operations)
+
+
+def _counts(
+    module: PaperModule,
+    data: PaperDataModule,
+    batch: Any,
+    options: dict[str, Any],
+    cases: Sequence[dict[str, int]],
+) -> list[StepCount]:
+    """Counts of steps, one for each number of equal steps; the module keeps those it had."""
+    had = {name: getattr(module, name) for name in cases[0]}
+    set_steps(module, cases[0])
+    count = _Count(cases, options.get("accumulate_grad_batches") or 1)
     try:
         _fit(module, data, batch, options, count)
     finally:
         count.close()
-    assert count.found is not None
+        set_steps(module, had)
     return count.found
 
 

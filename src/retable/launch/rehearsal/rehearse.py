@@ -25,6 +25,7 @@ from retable.data.fetch import DataUnavailable
 from retable.launch.preflight import Begun, begun_with, is_of_loading, misfit_of, refusal_of
 from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
+from retable.launch.rehearsal.equal import with_few
 from retable.launch.rehearsal.fake import Faked, convertible, faked
 from retable.launch.rehearsal.records import Rehearsed
 from retable.launch.rehearsal.small_run import TooLong, at_most, finite_or_not, small_checkpoints
@@ -193,9 +194,10 @@ def step_of(
 ) -> str:
     """What a training step of a setting depends on, as a text: its network and its optimiser.
 
-    Of options that are floating-point numbers only whether they are zero: a rate, a weight or a
-    probability changes neither the network nor its step, unless it switches something off. Of an
-    image set that is known by name, only the shape of its batches.
+    Of options that are floating-point numbers, and of all numbers of a scheduler, only whether they
+    are zero: a rate, a weight or a probability changes neither the network nor its step, unless it
+    switches something off, and no more does the epoch at which a rate falls. Of an image set that
+    is known by name, only the shape of its batches.
 
     Args:
         config: of a run.
@@ -205,8 +207,11 @@ def step_of(
     options = config["trainer"]
     weights = built.module.state_dict(keep_vars=True)
     shapes = {name: [*value.shape, str(value.dtype)] for name, value in weights.items()}
+    model = {n: v for n, v in config["model"].items() if optimizer or n not in _OPTIMIZERS}
+    if "scheduler" in model:
+        model["scheduler"] = _without_amounts(model["scheduler"], (int, float))
     parts = {
-        "model": {n: v for n, v in config["model"].items() if optimizer or n not in _OPTIMIZERS},
+        "model": model,
         "data": Batches(built.data).shape() or config["data"],
         "start": config.get("start"),
         "stages": config["stages"],
@@ -218,12 +223,13 @@ def step_of(
     return json.dumps(_without_amounts(parts), sort_keys=True)
 
 
-def _without_amounts(value: Any) -> Any:
+def _without_amounts(value: Any, kinds: tuple[type, ...] = (float,)) -> Any:
     if isinstance(value, dict):
-        return {name: _without_amounts(part) for name, part in value.items()}
+        return {name: _without_amounts(part, kinds) for name, part in value.items()}
     if isinstance(value, list):
-        return [_without_amounts(part) for part in value]
-    return f"float {bool(value)}" if isinstance(value, float) else value
+        return [_without_amounts(part, kinds) for part in value]
+    amount = isinstance(value, kinds) and not isinstance(value, bool)
+    return f"float {bool(value)}" if amount else value
 
 
 def _network(
@@ -243,7 +249,7 @@ def _network(
         network = step_of(config, built, optimizer=False)
         if network not in known.stepped:
             most_s = MOST_UNCOUNTED_S if fits and counts is None else MOST_S
-            known.stepped[network] = _step_once(config, most_s)
+            known.stepped[network] = _step_once(with_few(config, built.module), most_s)
         reason = "; ".join(text for text in (why, known.stepped[network]) if text)
         found = Rehearsed("done", number, parameters, reason=reason)
         if counts is not None:

@@ -130,6 +130,13 @@ class Equilibrium(PaperModule):
             scheduler_interval=scheduler_interval,
         )
 
+    @property
+    def equal_steps(self) -> tuple[str, ...]:
+        """Options of steps that follow one another without a gradient; a rehearsal counts few."""
+        if self.online is not None:
+            return ("nudged_steps",)
+        return ("free_steps",) if self.rule == "bp" else ("free_steps", "nudged_steps")
+
     def build_model(self) -> None:
         """The network and its readout, drawn anew."""
         (self.net,) = self._given
