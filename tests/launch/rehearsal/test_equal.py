@@ -16,19 +16,18 @@ from support.runs import freeze
 OPTIONS = {"precision": "32-true", "accumulate_grad_batches": 1}
 STEPS = {
     ("ep", "smoke"): [],
-    ("rbp", "smoke"): ["model.rule=rbp"],
     ("bp", "smoke"): ["model.rule=bp"],
-    ("points", "smoke"): ["model.points=4"],
     ("penalty", "smoke_loop"): ["model.homeostasis=0.1", "model.draws=2"],
     ("online", "smoke_online"): [],
-    ("images", "smoke_conv"): ["model.half_free=true"],
+    ("images", "smoke_conv"): ["model.half_free=true", "model.homeostasis=0.0"],
     ("images, two points", "smoke_conv"): ["model.points=2", "model.homeostasis=0.0"],
 }
 
 
 def counted(experiment, overrides=(), options=OPTIONS):
     """Counts of a step of ten images, and the module."""
-    config = freeze(*overrides, experiment=f"equilibrium_prop/{experiment}").config
+    few = ["model.free_steps=7", "model.nudged_steps=5", *overrides]
+    config = freeze(*few, experiment=f"equilibrium_prop/{experiment}").config
     with faked():
         data, module = build(config.model_dump(mode="json"))
         convertible(module)
@@ -79,7 +78,7 @@ def test_what_is_kept_of_each_step_is_counted_in_full(monkeypatch):
     counts = count._counts
     monkeypatch.setattr(count, "_counts", lambda *a: seen.append(a[-1]) or counts(*a))
     few, _ = counted("smoke", overrides)
-    assert seen == [[{"nudged_steps": FEW}, {"nudged_steps": FEW + 1}], [{"nudged_steps": 10}]]
+    assert seen == [[{"nudged_steps": FEW}, {"nudged_steps": FEW + 1}], [{"nudged_steps": 5}]]
     monkeypatch.setattr(Equilibrium, "equal_steps", ())
     every, _ = counted("smoke", overrides)
     assert few == every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from retable.cli import workflow
 from retable.data.fetch import sha256_of
 from retable.launch.preflight import first_refusal
+from retable.launch.rehearsal import batches
 from retable.launch.rehearsal import rehearse as module
 from retable.launch.rehearsal.rehearse import Setting, rehearse
 from retable.monitor.rehearsals import rehearse_tables
@@ -21,7 +23,7 @@ from retable.training.execute import build
 from retable.util import paths
 from support.runs import freeze
 
-STEPS_TO_A_FIXED_POINT = {"free_steps", "nudged_steps", "turns"}
+STEPS_TO_A_FIXED_POINT = {"free_steps", "nudged_steps", "turns", "draws"}
 
 
 def rehearsed(*settings):
@@ -112,6 +114,13 @@ def test_settings_share_what_their_differences_do_not_change(small_steps):
     assert base.parameters == 64 * 32 + 32 + 2 * 32 + 32 * 10 + 10
 
 
+def test_settings_share_what_the_numbers_of_a_scheduler_do_not_change():
+    steps = "{{_target_: torch.optim.lr_scheduler.StepLR, _partial_: true, step_size: {}}}"
+    found, _ = rehearsed(*([f"model.scheduler={steps.format(n)}"] for n in (3, 5)), [])
+    assert [one.network for one in found] == [1, 1, 2]
+    assert found[0].flops == found[2].flops
+
+
 def test_a_setting_that_fails_is_told_and_keeps_no_other_from_being_rehearsed():
     found, _ = rehearsed(["model.fail=raise"], ["model.hidden=0"], [])
     assert [one.status for one in found] == ["failed", "failed", "done"]
@@ -147,13 +156,19 @@ def test_a_checkpoint_is_made_whole_and_written_without_its_tensors(monkeypatch)
 def test_every_setting_of_every_paper_can_be_rehearsed(monkeypatch):
     monkeypatch.delenv("RETABLE_EXTRA")
     monkeypatch.setattr(module, "TIMED_S", 0.0)  # two steps of each tell whether it can be timed
-    # Every network is built and counted; one of each experiment is enough for real steps and tests.
+    monkeypatch.setattr(batches, "ITEMS", 2)
+    # Every network is built and counted; one of each experiment is enough for real steps and tests,
+    # and of those that differ in sizes alone (classes, say) the first.
     step_once, stepped = module._step_once, {}
 
     def once(config, most_s):
         experiment = config["experiment"]
         if experiment not in stepped:
-            stepped[experiment] = step_once(config, most_s)
+            model = {n: v for n, v in config["model"].items() if n not in module._OPTIMIZERS}
+            kind = json.dumps(module._without_amounts(model, (int, float)), sort_keys=True)
+            if kind not in stepped:
+                stepped[kind] = step_once(config, most_s)
+            stepped[experiment] = stepped[kind]
         return stepped[experiment]
 
     monkeypatch.setattr(module, "_step_once", once)
@@ -163,7 +178,7 @@ def test_every_setting_of_every_paper_can_be_rehearsed(monkeypatch):
         first = {}
         for setting in settings:
             steps = STEPS_TO_A_FIXED_POINT & setting.config["model"].keys()
-            few = {name: min(setting.config["model"][name], 3) for name in steps}
+            few = {name: min(setting.config["model"][name], 2) for name in steps}
             config = setting.config | {"model": setting.config["model"] | few}
             first.setdefault(config["experiment"] if steps else setting.key, []).append(
                 replace(setting, config=config)
