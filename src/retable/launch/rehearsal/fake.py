@@ -24,11 +24,11 @@ class Faked(FakeTensorMode):
         return self._no_device
 
 
-def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+def _copied(self: Tensor, memo: Any) -> Tensor:
     """A copy by ``copy.deepcopy``, as metrics are cloned; torch makes none of a fake tensor."""
-    if id(tensor) not in memo:
-        memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
-    return memo[id(tensor)]
+    if id(self) not in memo:
+        memo[id(self)] = self.detach().clone().requires_grad_(self.requires_grad)
+    return memo[id(self)]
 
 
 @contextmanager
