@@ -33,12 +33,13 @@ def test_a_table_with_all_its_cells_is_whole(mini):
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_lines_without_a_cell_are_in_no_output_but_named_once(mini, transposed):
-    column, row = next(iter(mini.spec.columns)), next(iter(mini.spec.rows))
+    row, column = "worse", "cost"
     table = without(mini, column, row, transposed=transposed)
     titles = [mini.spec.columns[column].title or column, mini.spec.rows[row].title or row]
     down, across = layout.sides(table)
-    assert not {column, row} & {*down, *across}
-    assert len(down) + len(across) == len(mini.spec.rows) + len(mini.spec.columns) - 2
+    rows, columns = (across, down) if transposed else (down, across)
+    assert list(rows) == [name for name in mini.spec.rows if name != row]
+    assert list(columns) == [name for name in mini.spec.columns if name != column]
     of_row, of_column = ("column", "row") if transposed else ("row", "column")
     notes = footnotes.footnotes(table)
     assert f"Protocol paper does not run 1 {of_row} of the table: {titles[1]}" in notes
@@ -49,7 +50,7 @@ def test_lines_without_a_cell_are_in_no_output_but_named_once(mini, transposed):
 
 
 def test_of_many_lines_some_are_named(mini):
-    rows = list(mini.spec.rows)[:6]
+    rows = list(mini.spec.rows)[-6:]
     (said,) = layout.left_out(without(mini, *rows))
     titles = [mini.spec.rows[row].title or row for row in rows]
     assert said.endswith(f"6 rows of the table: {'; '.join(titles[:3])}; and 3 more")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from retable.tables import spec, table_file
 from retable.tables.figure_spec import Figure
-from retable.tables.heat_spec import Heat
+from retable.tables.heat_spec import Heat, Image
 from retable.util.errors import UserError
 
 TABLE = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits" / "accuracy.yaml"
@@ -239,7 +239,7 @@ def test_examples_of_the_docs(read):
     examples = re.findall(r"```yaml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
     pattern, by_hand, *others = map(read, examples)
     assert repr(pattern) == repr(by_hand)
-    alone, nested, curve, picture, heat = others
+    alone, nested, curve, picture, heat, image = others
     assert alone["columns"]["n250"]["seeds"] is None
     assert alone["columns"]["n500"] == {
         "metric": "cate_mse", "seeds": 5, "overrides": ["data.n=500"],
@@ -257,3 +257,4 @@ def test_examples_of_the_docs(read):
         "ce_none",
         "ce_all",
     ]
+    assert [panel.seed for panel in Image.model_validate(image["figure"]).panels] == [None, 2]
