@@ -3,6 +3,7 @@ r"""Heat maps as LaTeX: rules in the picture environment, for which ``xcolor`` i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from retable.report.latex_escape import escape
 from retable.report.svg import colours, heat
 from retable.report.svg.axes import Axis
+from retable.report.svg.panels import title_of
 from retable.tables.aggregate import Table
 from retable.tables.heat_maps import HeatMap, heat_maps
 from retable.tables.heat_spec import Heat
@@ -31,17 +33,33 @@ def figure(table: Table, spec: Heat, label: str) -> list[str]:
     """
     found = heat_maps(table, spec)
     scale = heat.scale_of(spec, found)
-    across = min(len(found), spec.across)
-    lines = [r"\begin{figure}[tbp]", r"\centering", *_bar(scale)]
-    for number, one in enumerate(found):
-        last = number % across == across - 1 or number == len(found) - 1
+    drawn = [_panel(spec, one, scale) for one in found]
+    said = f"{escape(spec.title)}. {escape(heat.about(table, found, scale))}."
+    return floated(drawn, spec.across, said, label, above=_bar(scale))
+
+
+def floated(
+    drawn: Sequence[list[str]], most: int, caption: str, label: str, above: Sequence[str] = ()
+) -> list[str]:
+    """A float with panels beside and below each other.
+
+    Args:
+        drawn: lines of each panel.
+        most: panels beside each other.
+        caption: of the float, escaped.
+        label: of the float.
+        above: lines above the panels.
+    """
+    across = min(len(drawn), most)
+    lines = [r"\begin{figure}[tbp]", r"\centering", *above]
+    for number, panel in enumerate(drawn):
+        last = number % across == across - 1 or number == len(drawn) - 1
         lines += [
             rf"\begin{{minipage}}[t]{{{0.98 / across:.3f}\linewidth}}\centering\scriptsize",
-            *_panel(spec, one, scale),
+            *panel,
             r"\end{minipage}" + (r"\par\medskip" if last else "%"),
         ]
-    said = heat.about(table, found, scale)
-    return [*lines, rf"\caption{{{escape(spec.title)}. {escape(said)}.}}", label, r"\end{figure}"]
+    return [*lines, rf"\caption{{{caption}}}", label, r"\end{figure}"]
 
 
 def _bar(scale: Axis) -> list[str]:
@@ -57,18 +75,13 @@ def _bar(scale: Axis) -> list[str]:
 
 
 def _panel(spec: Heat, one: HeatMap, scale: Axis) -> list[str]:
-    title = escape(one.panel.title or f"{one.panel.row}, {one.panel.column}")
     if one.mean is None:
-        return [rf"{title}\par\smallskip", rf"Nothing to show: {escape(one.why)}"]
+        return headed(one)
     rows, columns = one.mean.shape
-    lines = [rf"{title} ({escape(heat.runs(one))})\par\smallskip"]
+    lines = headed(one, heat.runs(one))
     if max(rows, columns) > MOST:
         return [*lines, f"{rows} by {columns} numbers: too many to be drawn here"]
-    lines += [
-        r"\setlength{\unitlength}{0.88\linewidth}",
-        rf"\divide\unitlength by {max(rows, columns)}",
-    ]
-    lines.append(rf"\begin{{picture}}({columns},{rows})")
+    lines += opened(rows, columns)
     for row, line in enumerate(one.mean):
         for level, first, count in heat.stretches(line, scale):
             if level is not None:
@@ -77,6 +90,23 @@ def _panel(spec: Heat, one: HeatMap, scale: Axis) -> list[str]:
     named = [f"{name} to the right" for name in (spec.x,) if name]
     named += [f"{name} downwards" for name in (spec.y,) if name and rows > 1]
     return [*lines, escape(", ".join(named))]
+
+
+def headed(one: HeatMap, of: str = "") -> list[str]:
+    """The title of a panel and whose numbers they are, or why there is nothing to show."""
+    title = escape(title_of(one))
+    if one.mean is None:
+        return [rf"{title}\par\smallskip", rf"Nothing to show: {escape(one.why)}"]
+    return [rf"{title} ({escape(of)})\par\smallskip"]
+
+
+def opened(rows: int, columns: int) -> list[str]:
+    """The beginning of a picture of so many cells, as wide as there is room."""
+    return [
+        r"\setlength{\unitlength}{0.88\linewidth}",
+        rf"\divide\unitlength by {max(rows, columns)}",
+        rf"\begin{{picture}}({columns},{rows})",
+    ]
 
 
 def _rule(level: int, width: int, height: int) -> str:

@@ -3,7 +3,7 @@ r"""Images as LaTeX: a rule for each stretch of pixels of one colour, as of heat
 from __future__ import annotations
 
 from retable.report.latex_escape import escape
-from retable.report.latex_heat import MOST, rule
+from retable.report.latex_heat import MOST, floated, headed, opened, rule
 from retable.report.svg.image import stretches
 from retable.tables.aggregate import Table
 from retable.tables.heat_maps import HeatMap, heat_maps
@@ -18,35 +18,22 @@ def figure(table: Table, spec: Image, label: str) -> list[str]:
         spec: its figure.
         label: of the float.
     """
-    found = heat_maps(table, spec)
-    across = min(len(found), spec.across)
-    lines = [r"\begin{figure}[tbp]", r"\centering"]
-    for number, one in enumerate(found):
-        last = number % across == across - 1 or number == len(found) - 1
-        lines += [
-            rf"\begin{{minipage}}[t]{{{0.98 / across:.3f}\linewidth}}\centering\scriptsize",
-            *_panel(one),
-            r"\end{minipage}" + (r"\par\medskip" if last else "%"),
-        ]
     low, high = (f"{end:g}" for end in spec.limits)
     said = f"Each of one run; black is {low}, white {high}; protocol {table.protocol}"
-    return [*lines, rf"\caption{{{escape(spec.title)}. {escape(said)}.}}", label, r"\end{figure}"]
+    caption = f"{escape(spec.title)}. {escape(said)}."
+    return floated([_panel(one) for one in heat_maps(table, spec)], spec.across, caption, label)
 
 
 def _panel(one: HeatMap) -> list[str]:
-    title = escape(one.panel.title or f"{one.panel.row}, {one.panel.column}")
     if one.mean is None:
-        return [rf"{title}\par\smallskip", rf"Nothing to show: {escape(one.why)}"]
+        return headed(one)
     rows, columns, _ = one.mean.shape
-    lines = [rf"{title} (seed {one.seed})\par\smallskip"]
+    lines = headed(one, f"seed {one.seed}")
     if max(rows, columns) > MOST:
         return [*lines, f"{rows} by {columns} pixels: too many to be drawn here"]
-    lines += [
-        r"\setlength{\unitlength}{0.88\linewidth}",
-        rf"\divide\unitlength by {max(rows, columns)}",
-        rf"\begin{{picture}}({columns},{rows})",
-    ]
+    lines += opened(rows, columns)
     for row, line in enumerate(one.mean):
         for colour, first, count in stretches(line):
             lines.append(rf"\put({first},{rows - 1 - row}){{{rule(colour, count, 1)}}}%")
-    return [*lines, r"\end{picture}\par"]
+    frame = rf"\put(0,0){{\framebox({columns},{rows}){{}}}}"  # white ends where the page does not
+    return [*lines, frame, r"\end{picture}\par"]

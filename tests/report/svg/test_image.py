@@ -61,6 +61,7 @@ def test_every_pixel_is_drawn_once_in_its_colour(table):
     assert panels[2].count("<path") == 1  # ninety black pixels are one line
     seed = table.records[table.cells["same", "accuracy"].run_keys[0]].seed
     assert picture.count(f">seed {seed}</text>") == 2
+    assert picture.count('<rect class="e"') == 2  # a white image ends somewhere, on a white page
     assert "Nothing to show: no" in picture
     assert "inputs &lt;1&gt;" in picture
     assert curves.render(table) == picture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retable.report.svg import colours
+from retable.report.svg import colours, panels
 from retable.report.svg.axes import Axis, axis, between
 from retable.report.svg.canvas import MARGIN, WIDTH, page
 from retable.tables.aggregate import Table
@@ -35,10 +36,7 @@ _BAR, _BAR_HEIGHT = 260, 44
 _EMPTY = 60
 """Height of a panel that has nothing to show."""
 
-_STYLE = (
-    "<style>text.k{fill:#000}text.l{fill:#fff}.q{shape-rendering:crispEdges;fill:none}"
-    ".n{fill:none;stroke:#818b98;stroke-dasharray:3 3}</style>"
-)
+_STYLE = f"<style>text.k{{fill:#000}}text.l{{fill:#fff}}{panels.STYLE}</style>"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def render(table: Table, figure: Heat) -> str:
             body += _panel(figure, one, frame, scale, width)
             body.append("</g>")
         y += _TOP + max(frame.size[1] for frame in frames) + _BOTTOM
-    return page(table.spec.title, described(table, figure), round(y) + MARGIN, body)
+    return page(table.spec.title, _described(table, figure, found), round(y) + MARGIN, body)
 
 
 def scale_of(figure: Heat, found: list[HeatMap]) -> Axis:
@@ -90,17 +88,18 @@ def scale_of(figure: Heat, found: list[HeatMap]) -> Axis:
 
 def described(table: Table, figure: Heat) -> str:
     """What the picture shows, for who does not see it."""
-    parts = [f"Heat maps of {figure.title}, means over runs"]
-    for one in heat_maps(table, figure):
-        title = one.panel.title or f"{one.panel.row}, {one.panel.column}"
-        parts.append(f"{title}: {_summary(one, square=figure.x == figure.y)}")
-    return f"{'; '.join(parts)}; protocol {table.protocol}"
+    return _described(table, figure, heat_maps(table, figure))
+
+
+def _described(table: Table, figure: Heat, found: list[HeatMap]) -> str:
+    what = f"Heat maps of {figure.title}, means over runs"
+    summary = partial(_summary, square=figure.x == figure.y)
+    return panels.described(what, found, summary, table.protocol)
 
 
 def _summary(one: HeatMap, *, square: bool) -> str:
     """Its numbers; those of the diagonal where both axes are the same things."""
-    if one.mean is None:
-        return f"nothing, {one.why}"
+    assert one.mean is not None
     rows, columns = one.mean.shape
     known = one.mean[np.isfinite(one.mean)]
     said = f"{rows} × {columns} numbers of {runs(one)}"
@@ -178,11 +177,7 @@ def _panel(figure: Heat, one: HeatMap, frame: _Frame, scale: Axis, width: float)
         f'<g transform="translate({_LEFT} {_TOP})">',
     ]
     if one.mean is None:
-        out.append(
-            f'<rect class="n" x=".5" y=".5" width="{frame.size[0] - 1:g}" height="{_EMPTY - 1}"/>'
-        )
-        for number, line in enumerate(wrap(f"Nothing to show: {one.why}", int(width / 7))[:3]):
-            out.append(f'<text class="s" x="10" y="{20 + 15 * number}">{escape(line)}</text>')
+        out += panels.empty(one.why, (frame.size[0], _EMPTY), int(width / 7))
     else:
         out += _cells(one.mean, frame, scale)
         out += _ticks(figure, frame)
@@ -214,11 +209,7 @@ def _cells(mean: NDArray[np.float64], frame: _Frame, scale: Axis) -> list[str]:
 def stretches(line: NDArray[np.float64], scale: Axis) -> Iterator[tuple[int | None, int, int]]:
     """Neighbours of one colour: its level (None where no number is), the first, and how many."""
     levels = [colours.level(scale.share(v)) if math.isfinite(v) else None for v in line.tolist()]
-    first = 0
-    for number in range(1, len(levels) + 1):
-        if number == len(levels) or levels[number] != levels[first]:
-            yield levels[first], first, number - first
-            first = number
+    return panels.stretches(levels)
 
 
 def _numbers(mean: NDArray[np.float64], frame: _Frame, scale: Axis) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retable.report.svg import panels
 from retable.report.svg.canvas import MARGIN, WIDTH, page
 from retable.tables.aggregate import Table
 from retable.tables.heat_maps import HeatMap, heat_maps
@@ -21,10 +21,7 @@ _LARGEST = 280
 _EMPTY = 90
 """Height of a panel that has nothing to show."""
 
-_STYLE = (
-    "<style>.q{shape-rendering:crispEdges;fill:none}"
-    ".n{fill:none;stroke:#818b98;stroke-dasharray:3 3}</style>"
-)
+_STYLE = f"<style>{panels.STYLE}.e{{fill:none;stroke:#818b98;stroke-width:.5}}</style>"
 
 
 def render(table: Table, figure: Image) -> str:
@@ -41,22 +38,22 @@ def render(table: Table, figure: Image) -> str:
             body.append(f'<g transform="translate({MARGIN + number * width:g} {y:g})">')
             body += _panel(one, room)
             body.append("</g>")
-        y += _TOP + max(_height(one, room) for one in abreast) + _GAP
-    return page(table.spec.title, described(table, figure), round(y) + MARGIN, body)
+        y += _TOP + max(_size(one, room)[1] for one in abreast) + _GAP
+    return page(table.spec.title, _described(table, figure, found), round(y) + MARGIN, body)
 
 
 def described(table: Table, figure: Image) -> str:
     """What the picture shows, for who does not see it."""
-    parts = [f"Images of {figure.title}, each of one run"]
-    for one in heat_maps(table, figure):
-        title = one.panel.title or f"{one.panel.row}, {one.panel.column}"
-        parts.append(f"{title}: {_summary(one)}")
-    return f"{'; '.join(parts)}; protocol {table.protocol}"
+    return _described(table, figure, heat_maps(table, figure))
+
+
+def _described(table: Table, figure: Image, found: list[HeatMap]) -> str:
+    what = f"Images of {figure.title}, each of one run"
+    return panels.described(what, found, _summary, table.protocol)
 
 
 def _summary(one: HeatMap) -> str:
-    if one.mean is None:
-        return f"nothing, {one.why}"
+    assert one.mean is not None
     rows, columns, _ = one.mean.shape
     return f"{rows} × {columns} pixels of seed {one.seed}"
 
@@ -70,11 +67,13 @@ def _heading(figure: Image, protocol: str) -> list[str]:
     ]
 
 
-def _height(one: HeatMap, room: float) -> float:
+def _size(one: HeatMap, room: float) -> tuple[float, float]:
+    """Width and height."""
     if one.mean is None:
-        return _EMPTY
+        return room, _EMPTY
     rows, columns, _ = one.mean.shape
-    return room / max(rows, columns) * rows
+    side = room / max(rows, columns)
+    return columns * side, rows * side
 
 
 def _panel(one: HeatMap, room: float) -> list[str]:
@@ -85,23 +84,20 @@ def _panel(one: HeatMap, room: float) -> list[str]:
         f'<g transform="translate(0 {_TOP})">',
     ]
     if one.mean is None:
-        out.append(f'<rect class="n" x=".5" y=".5" width="{room - 1:g}" height="{_EMPTY - 1}"/>')
-        for number, line in enumerate(wrap(f"Nothing to show: {one.why}", int(room / 6.5))[:5]):
-            out.append(f'<text class="s" x="8" y="{18 + 15 * number}">{escape(line)}</text>')
-        return [*out, "</g>"]
+        return [*out, *panels.empty(one.why, (room, _EMPTY), int(room / 6.5)), "</g>"]
     out.insert(1, f'<text class="s" y="{_TOP - 7}">seed {one.seed}</text>')
-    out += [f'<g class="q" transform="scale({room / max(one.mean.shape[:2]):.4f})">']
+    out.append(f'<g class="q" transform="scale({room / max(one.mean.shape[:2]):.4f})">')
     for row, line in enumerate(one.mean):
         for colour, first, count in stretches(line):
             out.append(f'<path stroke="#{colour}" d="M{first} {row}.5h{count}"/>')
-    return [*out, "</g>", "</g>"]
+    # White ends on a light page, black on a dark one: a frame says where the image does.
+    width, height = _size(one, room)
+    edge = f'<rect class="e" width="{width:g}" height="{height:g}"/>'
+    return [*out, "</g>", edge, "</g>"]
 
 
 def stretches(line: NDArray[np.float64]) -> Iterator[tuple[str, int, int]]:
     """Neighbours of one colour in a row (C, 3): ``rrggbb``, the first, and how many."""
-    colours = ["".join(f"{round(255 * part):02x}" for part in pixel) for pixel in line.tolist()]
-    first = 0
-    for number in range(1, len(colours) + 1):
-        if number == len(colours) or colours[number] != colours[first]:
-            yield colours[first], first, number - first
-            first = number
+    return panels.stretches(
+        "".join(f"{round(255 * part):02x}" for part in pixel) for pixel in line.tolist()
+    )
