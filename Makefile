@@ -13,7 +13,7 @@ COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 .PHONY: help setup reproduce test test-nightly test-oldest mutants lint
 
 help:
-	@echo "make reproduce   run the quick tables and print them beside the reported numbers"
+	@echo "make reproduce   run the quick tables and print them beside the reported numbers (ARGS=--full: all seeds)"
 	@echo "make test        run the tests (MARKS='not nightly' for the slow ones too, ARGS='-k name' to choose)"
 	@echo "make test-nightly   the long fuzz and the long chaos: before a change to launching, before a release"
 	@echo "make test-oldest    the same with the lowest versions that pyproject.toml allows"
@@ -28,7 +28,7 @@ setup: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
 	.uv/bin/pip install --quiet uv
 
 reproduce: setup
-	@$(UV) run --no-sync retable reproduce
+	@$(UV) run --no-sync retable reproduce $(ARGS)
 
 test: setup
 	$(UV) run --no-sync pytest $(SPREAD) $(if $(MARKS),-m "$(MARKS)") $(ARGS)

@@ -241,10 +241,15 @@ def prepare(
 
 
 @app.command()
-def reproduce() -> None:
+def reproduce(
+    full: Annotated[
+        bool, typer.Option("--full", help="all seeds of these tables, not the first few")
+    ] = False,
+) -> None:
     """Run all quick tables and print them.
 
-    Each with the reported numbers beside ours.
+    Each with the reported numbers beside ours, at the end a line for each, and whether the runs
+    are the published ones.
 
     A table whose data cannot be had is printed from the published records, marked so.
 
@@ -256,7 +261,7 @@ def reproduce() -> None:
         outcome = workflow.launch(grids)
         return _ended(outcome), outcome.grids
 
-    ok = all_quick(launch, typer.echo, say)
+    ok = all_quick(launch, typer.echo, say, full=full)
     raise typer.Exit(0 if ok else 1)
 
 

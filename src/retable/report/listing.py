@@ -40,7 +40,7 @@ def tables() -> list[dict[str, Any]]:
                 "reported": sum(len(cells) for cells in spec.reported.values()),
                 "claims": len(spec.claims),
                 "protocols": spec.protocols(),
-                "quick": spec.quick,
+                "quick": spec.quick is not None,
             }
         )
     return entries

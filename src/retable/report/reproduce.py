@@ -7,9 +7,11 @@ from collections.abc import Callable
 from retable.data.fetch import DataUnavailable
 from retable.launch.prepare import prepare
 from retable.report import markdown
+from retable.report.reproduced import Reproduced, agreement, summary
 from retable.tables import collect, grid, spec
 from retable.tables.aggregate import build
 from retable.tables.grid import Grid
+from retable.tables.spec_parts import Quick
 from retable.tables.verdicts.judge import judge
 from retable.util import paths
 
@@ -27,28 +29,60 @@ def reproduce(
     launch: Callable[[list[Grid]], tuple[bool, list[Grid]]],
     echo: Callable[[str], None],
     say: Callable[[str], None],
+    *,
+    full: bool = False,
 ) -> bool:
-    """Run and print all tables declared quick; returns whether every run went well."""
-    names = [name for name in paths.config_names("table") if spec.load(name).quick]
-    grids = [collect.decided_by_runs(grid.plan(name)) for name in names]
+    """Run and print all tables declared quick, and at the end what came out of them.
+
+    Args:
+        launch: runs what the planned tables still need; says whether all went well, and gives the
+            tables with settings that were chosen on the way.
+        echo: prints a table, and the summary.
+        say: tells what cannot be had.
+        full: all of the tables instead of what they declare quick.
+
+    Returns:
+        Whether every run went well.
+    """
+    grids = [collect.decided_by_runs(one) for one in planned(full=full)]
     here: list[Grid] = []
-    for planned in grids:
+    for one in grids:
         try:
-            prepare(planned.runs(), lambda _: None)
+            prepare(one.runs(), lambda _: None)
         except DataUnavailable as error:
-            say(f"{planned.name}: {error}")
+            say(f"{one.name}: {error}")
         else:
-            here.append(planned)
+            here.append(one)
     ok, launched = launch(here)
-    ended = {planned.name: planned for planned in launched}
-    for planned in grids:
-        if planned.name in ended:
-            planned = ended[planned.name]
-            echo(markdown.render(judge(build(planned, collect.from_runs(planned, say)))))
+    ended = {one.name: one for one in launched}
+    done: list[Reproduced] = []
+    for one in grids:
+        if one.name in ended:
+            one = ended[one.name]
+            found = collect.from_runs(one, say)
+            table = judge(build(one, found, collect.artifacts_of_runs(one)))
+            done.append(Reproduced(one, table, len(found), agreement(one, found)))
+            echo(markdown.render(table))
         else:
-            planned = collect.decided_by_results(planned)
-            found = collect.from_results(planned)
-            ok = ok and bool(found)
-            note = FROM_RESULTS if found else NOWHERE
-            echo(markdown.render(judge(build(planned, found)), note=note))
+            one = collect.decided_by_results(one)
+            published = collect.from_results(one)
+            ok = ok and bool(published)
+            table = judge(build(one, published, collect.artifacts_of_results(one)))
+            done.append(Reproduced(one, table, len(published), None))
+            echo(markdown.render(table, note=FROM_RESULTS if published else NOWHERE))
+    echo(summary(done))
     return ok
+
+
+def planned(*, full: bool) -> list[Grid]:
+    """All quick tables: what they declare quick, or all of that protocol."""
+    specs = {name: spec.load(name) for name in paths.config_names("table")}
+    return [_planned(name, one.quick, full) for name, one in specs.items() if one.quick]
+
+
+def _planned(name: str, quick: Quick, full: bool) -> Grid:
+    if full:
+        return grid.plan(name, quick.protocol)
+    return grid.plan(
+        name, quick.protocol, rows=quick.rows, columns=quick.columns, n_seeds=quick.seeds
+    )

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from retable.config.types import PaperName
 from retable.config.yaml_checks import NOT_OF_A_FILE, of_launch
@@ -18,6 +18,7 @@ from retable.tables.spec_parts import (
     Column,
     Metric,
     Part,
+    Quick,
     Reported,
     Row,
     SeedCount,
@@ -50,7 +51,9 @@ class TableSpec(Part):
     differs: str | None = None
     notes: list[str] = Field([])
     transposed: bool = Field(False, description="print rows across and columns down")
-    quick: bool = Field(False, description="part of make reproduce")
+    quick: Quick | None = Field(
+        None, description="part of make reproduce: true, or what of it in place of all of `paper`"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -61,6 +64,12 @@ class TableSpec(Part):
             short = {k: {"overrides": v} if isinstance(v, list) else v for k, v in rows.items()}
             return {**values, "rows": {k: {} if v is None else v for k, v in short.items()}}
         return values
+
+    @field_validator("quick", mode="before")
+    @classmethod
+    def _short_quick(cls, value: Any) -> Any:
+        """``true`` is short for all of protocol ``paper``."""
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     def protocols(self) -> list[str]:
         """Protocols that some column has an experiment for."""
@@ -215,6 +224,7 @@ def _fields(path: list[str], kind: str | None) -> list[str]:
         "claims": Claim,
         "select": Select,
         "why": Why,
+        "quick": Quick,
     }
     return list(owners.get(path[0] if path else "", TableSpec).model_fields)
 

@@ -190,6 +190,17 @@ class Row(Part):
         return self.run and (self.columns is None or column in self.columns)
 
 
+class Quick(Part):
+    """What ``make reproduce`` runs of a table: enough to see it in seconds."""
+
+    protocol: str = "paper"
+    seeds: SeedCount | None = Field(
+        None, description="only the first so many of each cell; all where left out"
+    )
+    rows: list[str] = Field([], description="only these; all where left out")
+    columns: list[str] = Field([], description="only these; all where left out")
+
+
 class Select(Part):
     """Settings to choose from, by a validation metric on seeds of their own."""
 

@@ -27,6 +27,7 @@ def problems(spec: TableSpec) -> Iterator[Problem]:
     yield from _without_margin(spec)
     yield from _of_seeds(spec)
     yield from _of_figure(spec)
+    yield from _of_quick(spec)
     for index, claim in enumerate(spec.claims):
         for part in claim.each():
             for key, message in _of_claim(spec, part):
@@ -72,6 +73,27 @@ def _of_seeds(spec: TableSpec) -> Iterator[Problem]:
         if isinstance(own, int) and all(own > len(spec.seed_list(p)) for p in limits):
             most = max(len(spec.seed_list(p)) for p in limits)
             yield [kind, name, "seeds"], f"{own}, and the table has {most} seeds"
+
+
+def _of_quick(spec: TableSpec) -> Iterator[Problem]:
+    """Parts for ``make reproduce`` that the table has not."""
+    quick = spec.quick
+    if quick is None:
+        return
+    protocols = spec.protocols()
+    if quick.protocol not in protocols:
+        hint = nearest(quick.protocol, protocols)
+        yield ["quick", "protocol"], f"no protocol '{quick.protocol}'{hint}"
+    for key, given, known in (
+        ("rows", quick.rows, spec.rows),
+        ("columns", quick.columns, spec.columns),
+    ):
+        for name in given:
+            if name not in known:
+                yield ["quick", key], f"no {key[:-1]} '{name}'{nearest(name, known)}"
+    most = len(spec.seed_list(quick.protocol))
+    if quick.seeds is not None and quick.seeds > most:
+        yield ["quick", "seeds"], f"{quick.seeds} is more than the {most} of the table"
 
 
 def _of_figure(spec: TableSpec) -> Iterator[Problem]:

@@ -153,7 +153,7 @@ def test_a_checkpoint_is_made_whole_and_written_without_its_tensors(monkeypatch)
 
 
 @pytest.mark.slow
-def test_every_setting_of_every_paper_can_be_rehearsed(monkeypatch):
+def test_every_setting_of_every_paper_can_be_rehearsed(composed_once, tmp_path, monkeypatch):
     monkeypatch.delenv("RETABLE_EXTRA")
     monkeypatch.setattr(module, "TIMED_S", 0.0)  # two steps of each tell whether it can be timed
     monkeypatch.setattr(batches, "ITEMS", 2)
@@ -193,6 +193,9 @@ def test_every_setting_of_every_paper_can_be_rehearsed(monkeypatch):
     papers = sorted({n.partition("/")[0] for n in names if "paper" in spec.load(n).protocols()})
     assert len(papers) >= 5
     grids = [grid for paper in papers for grid in workflow.plan(paper)]
+    # What is found is remembered in a place of this test's own.
+    monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     found = rehearse_tables(grids, "a100", 0.3, print, print)
     assert [line.name for line in found.failed] == []
     settings = {setting.setting_key for grid in grids for setting, _ in grid.settings()}
