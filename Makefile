@@ -27,7 +27,9 @@ setup: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
 	python3 -m venv .uv
 	.uv/bin/pip install --quiet uv
 
-reproduce: setup
+# What only tests and dashboards need is left out, and left alone where it is there.
+reproduce: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
+	@$(UV) sync --quiet --locked --inexact --no-dev --all-extras --no-extra dashboard $(COMPILE)
 	@$(UV) run --no-sync retable reproduce $(ARGS)
 
 test: setup

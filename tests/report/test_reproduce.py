@@ -1,4 +1,4 @@
-"""The main job: quick tables, run here or printed from the published records."""
+"""The main job: quick tables, run here or printed from the published records, and what came out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from retable.report.reproduce import FROM_RESULTS, NOWHERE, reproduce
+from retable.report.reproduce import FROM_RESULTS, NOWHERE, planned, reproduce
+from retable.report.reproduced import Reproduced, agreement, summary
 from retable.runs import published_records
 from retable.runs.records import Provenance, Record, ResultRow, Status
+from retable.tables.aggregate import build
 from retable.tables.grid import plan
+from retable.tables.verdicts.judge import judge
 from retable.util import paths
 
 EXTRA = Path(os.environ["RETABLE_EXTRA"])
@@ -71,23 +74,28 @@ def quick(tmp_path, monkeypatch):
     shutil.rmtree(EXTRA / "papers" / "digits" / "__pycache__", ignore_errors=True)
 
 
-def published(name: str) -> None:
-    """Publish records of a table that were made where its data was to be had."""
+def records_of(name: str, value: float = 0.875, **changes) -> dict[str, Record]:
+    """Records of all runs of a table; changes are of their provenance."""
     provenance = Provenance(
-        commit="c", dirty=None, packages="p", python="3", torch="2", cpu="cpu", cores=1
-    )
-    records = {
+        **{"commit": "c", "dirty": None, "packages": "p", "python": "3", "torch": "2", "cpu": "cpu",
+           "cores": 1, **changes}
+    )  # fmt: skip
+    return {
         run.key: Record(
             key=run.key, paper="digits", experiment=None, protocol="paper", seed=0, config={},
-            status=Status.DONE, results=[ResultRow(metric="test/accuracy", value=0.875)],
+            status=Status.DONE, results=[ResultRow(metric="test/accuracy", value=value)],
             attempt=1, started="2026-01-01", wall_s=1, cpu_s=1, peak_memory_mb=1, device="cpu",
             threads=1, workers=1, fingerprint=run.fingerprint, provenance=provenance,
         )
         for run in plan(name).runs()
     }  # fmt: skip
+
+
+def published(name: str) -> None:
+    """Publish records of a table that were made where its data was to be had."""
     path = published_records.parquet_file(name, "paper")
     path.parent.mkdir(parents=True)
-    published_records.write(path, records, {})
+    published_records.write(path, records_of(name), {})
 
 
 def call(launches: bool = True) -> tuple[bool, list[str], list[str], list[str]]:
@@ -105,7 +113,7 @@ def call(launches: bool = True) -> tuple[bool, list[str], list[str], list[str]]:
 
 def test_what_cannot_be_run_is_printed_from_the_published_records(quick):
     published("digits/away")
-    ok, launched, (away, here), said = call()
+    ok, launched, (away, here, end), said = call()
     assert ok
     assert launched == ["digits/here"]  # not the one without data, nor the one that is not quick
     assert f"**{FROM_RESULTS}**" in away
@@ -114,10 +122,15 @@ def test_what_cannot_be_run_is_printed_from_the_published_records(quick):
     (line,) = said
     assert line.startswith("digits/away: x.csv: neither in a mirror")
     assert "RETABLE_MIRROR" in line
+    assert "| digits/away (published) | paper    | 1     | 2 " in end
+    assert (
+        "Run here: 1 table. From published records, as their data cannot be had: digits/away."
+        in end
+    )
 
 
 def test_without_published_records_it_says_so_and_is_not_well(quick):
-    ok, _, (away, _), _ = call()
+    ok, _, (away, _, _), _ = call()
     assert not ok
     assert f"**{NOWHERE}**" in away
 
@@ -125,3 +138,67 @@ def test_without_published_records_it_says_so_and_is_not_well(quick):
 def test_a_failed_run_is_not_well(quick):
     published("digits/away")
     assert not call(launches=False)[0]
+
+
+def test_what_is_quick_of_a_table_is_run_and_all_of_it_on_demand(quick):
+    file = EXTRA / "conf" / "table" / "digits" / "here.yaml"
+    text = file.read_text(encoding="utf-8")
+    text = text.replace("seeds: 1", "seeds: 3").replace(
+        "quick: true", "quick: {seeds: 2, rows: [slow], columns: [accuracy]}"
+    )
+    file.write_text(text, encoding="utf-8")
+    [_, few] = planned(full=False)
+    [_, full] = planned(full=True)
+    assert few.seeds == [0, 1]
+    assert list(few.cells) == [("slow", "accuracy")]
+    assert full.seeds == [0, 1, 2]
+    assert {row for row, _ in full.cells} > {"slow"}
+    said = summary([Reproduced(few, judged(few), 2, None)])
+    assert "| 2 of 3 |" in said
+
+
+def judged(grid):
+    return judge(build(grid, {}))
+
+
+@pytest.fixture
+def twice(quick):
+    """A table's published records, and what a run here that gave other numbers agrees with."""
+    published("digits/here")
+    grid = plan("digits/here")
+
+    def beside(value: float, **changes):
+        return grid, agreement(grid, records_of("digits/here", value, **changes))
+
+    return beside
+
+
+def test_runs_are_compared_with_the_published_ones(twice):
+    _, same = twice(0.875)
+    assert same.kinds == {"bitwise equal": 2}
+    assert not same.unexplained
+    assert not same.differing
+    _, near = twice(0.875 * (1 + 1e-6), cpu="another")
+    assert near.kinds == {"equal within tolerance": 2}
+    assert not near.unexplained
+    assert not near.differing
+
+
+@pytest.mark.parametrize("value", [0.5, 0.875 * (1 + 1e-6)])
+def test_what_should_have_been_the_same_bits_is_said_first(twice, value):
+    grid, other = twice(value)
+    assert len(other.unexplained) == 2
+    said = summary([Reproduced(grid, judged(grid), 2, other)])
+    first, _, rest = said.partition("| table")
+    assert "**Other bits than published in 2 runs,** although code" in first
+    assert "digits/here" in first
+    assert "digits/here" in rest
+
+
+def test_other_numbers_under_other_circumstances_are_named_with_them(twice):
+    grid, other = twice(0.5, cpu="another")
+    assert not other.unexplained
+    said = summary([Reproduced(grid, judged(grid), 2, other)])
+    assert "of 2 runs 0 bit for bit the same, 0 the same within 1e-4" in said
+    assert "2 different" in said
+    assert "cpu another / cpu" in said

@@ -20,6 +20,7 @@ PARTS: dict[str, type[Part]] = {
     "`columns`": spec_parts.Column,
     "`rows`": spec_parts.Row,
     "`select`": spec_parts.Select,
+    "`quick`": spec_parts.Quick,
     "`reported`, a cell": spec_parts.Reported,
     "`claims`": spec_parts.Claim,
     "`claims`, in `also`": spec_parts.Also,

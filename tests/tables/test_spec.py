@@ -107,6 +107,18 @@ CHANGES = [
      "row, claim: give one of them", "why"),
     (DIFFERS, f"why: [{{row: slow, because: so, runs: [abc]}}]\n{DIFFERS}",
      "why.0.runs.0: 'abc' is not a run's key", "why"),
+    # What make reproduce runs.
+    (DIFFERS, f"quick: {{protocol: papr}}\n{DIFFERS}",
+     "quick.protocol: no protocol 'papr'; did you mean 'paper'?", "quick"),
+    (DIFFERS, f"quick: {{rows: [slw]}}\n{DIFFERS}",
+     "quick.rows: no row 'slw'; did you mean 'slow'?", "quick"),
+    (DIFFERS, f"quick: {{columns: [loss, los]}}\n{DIFFERS}",
+     "quick.columns: no column 'los'; did you mean 'loss'?", "quick"),
+    (DIFFERS, f"quick: {{seeds: 4}}\n{DIFFERS}",
+     "quick.seeds: 4 is more than the 3 of the table", "quick"),
+    (DIFFERS, f"quick: {{sedes: 2}}\n{DIFFERS}",
+     "quick.sedes: unknown field; did you mean 'seeds'?", "quick"),
+    (DIFFERS, f"quick: maybe\n{DIFFERS}", "quick: 'maybe' is not valid: expected key", "quick"),
     # Seeds.
     (SEEDS, "seeds: 0", "seeds: 0 is not valid: expected how many seeds", "seeds: 0"),
     (SEEDS, "seeds: 9999999999999999999", "seeds: 9999999999999999999 is not valid", "seeds: 9"),
@@ -221,3 +233,15 @@ def test_every_shipped_table_is_valid():
 
     for name in paths.config_names("table"):
         spec.load(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("quick: false", None), ("quick: true", 3), ("quick: {seeds: 2}", 2), ("", None)],
+)
+def test_quick_is_all_of_the_paper_s_protocol_or_what_is_said(table, text, seeds):
+    quick = spec.load_file(table(f"{text}\n{TEXT}")).quick
+    assert (quick is None) == (seeds is None)
+    if quick is not None:
+        assert quick.protocol == "paper"
+        assert quick.seeds == (None if text == "quick: true" else seeds)

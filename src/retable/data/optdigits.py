@@ -1,4 +1,4 @@
-"""The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings: real images, no network."""
+"""The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn brings: no network is needed."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ def summary(done: Sequence[Reproduced]) -> str:
     lines = ["## What came out", ""]
     if unexplained:
         lines += [
-            f"**{counted(len(unexplained), 'run')} here should have been bit for bit as published"
-            " and is not:** the same code, packages and processor gave other numbers.",
+            f"**Other bits than published in {counted(len(unexplained), 'run')},** although code,"
+            " packages, threads and processor are the same:",
             "",
             *_first(unexplained),
             "",
