@@ -237,7 +237,10 @@ def test_a_claim_and_a_panel_from_a_pattern_are_found_again(read):
 def test_examples_of_the_docs(read):
     docs = Path(__file__).parents[2] / "docs" / "tables.md"
     examples = re.findall(r"```yaml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
-    pattern, by_hand, *others = map(read, examples)
+    whole, six, select, pattern, by_hand, *others = map(read, examples)
+    assert whole["reported"]["improved"]["n_iter"]["value"] == "6"
+    assert len(six["columns"]) == 6
+    assert select["select"]["by"] == "val/accuracy"
     assert repr(pattern) == repr(by_hand)
     alone, nested, curve, picture, heat, image = others
     assert alone["columns"]["n250"]["seeds"] is None

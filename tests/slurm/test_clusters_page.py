@@ -1,4 +1,4 @@
-"""The five commands of the README, exactly as they are written there, on a real cluster."""
+"""The five commands of docs/clusters.md, exactly as they are written there, on a real cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def commands() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("### On a SLURM cluster\n")[2]
+    text = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
     return text.partition("```sh\n")[2].partition("```")[0].splitlines()
 
 
