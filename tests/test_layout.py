@@ -117,6 +117,7 @@ def test_a_paper_has_every_file_that_adding_one_touches(paper):
         f"src/retable/papers/{paper}/__init__.py",
         f"src/retable/papers/{paper}/module.py",
         f"src/retable/papers/{paper}/README.md",
+        f"src/retable/papers/{paper}/paper.yaml",
         f"conf/experiment/{paper}",
         f"conf/table/{paper}",
         f"tests/papers/test_{paper}.py",

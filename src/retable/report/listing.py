@@ -12,6 +12,7 @@ from retable.launch.summary import Summary
 from retable.report import formatting
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
+from retable.tables import paper_info
 from retable.tables import spec as specs
 from retable.tables.figure_spec import Figure, Scatter
 from retable.tables.heat_spec import Heat, Image
@@ -34,6 +35,7 @@ def tables() -> list[dict[str, Any]]:
         entries.append(
             {
                 "table": name,
+                "paper": spec.paper,
                 "title": spec.title,
                 "rows": len(spec.rows),
                 "columns": len(spec.columns),
@@ -48,8 +50,12 @@ def tables() -> list[dict[str, Any]]:
 
 def list_text(entries: list[dict[str, Any]]) -> str:
     """The list of tables and experiments."""
-    lines: list[str] = ["quick: run by make reproduce", ""]
+    lines: list[str] = ["quick: run by make reproduce"]
+    paper = ""
     for entry in entries:
+        if entry["paper"] != paper:
+            paper = entry["paper"]
+            lines += ["", paper_info.title_of(paper), ""]
         lines.append(f"{entry['table']}{'  (quick)' if entry['quick'] else ''}")
         lines.append(f"    {entry['title']}")
         lines.append(

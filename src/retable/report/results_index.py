@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from retable.report import formatting
 from retable.report.markdown import in_cell
+from retable.tables import paper_info
 from retable.tables.aggregate import Table
 from retable.tables.results import Tally
 from retable.tables.verdicts.judge import add
@@ -46,7 +47,8 @@ def render(tables: Sequence[Table], address: Callable[[Table], str]) -> str:
         t = add(tallies)
         cells = ["–"] * 6 if protocol != "paper" else _cells(t)
         claims = [t.upheld, t.contradicted, t.claims_undecided, t.claims_partial, t.not_judged]
-        lines.append(f"| {paper} | {protocol} | {' | '.join(map(str, [*cells, *claims]))} |")
+        name = f"{in_cell(paper_info.title_of(paper))}<br>`{paper}`"
+        lines.append(f"| {name} | {protocol} | {' | '.join(map(str, [*cells, *claims]))} |")
     lines += ["", "## Tables", "", "| table | protocol | runs | complete cells | verdicts |"]
     lines.append("| --- | --- | ---: | ---: | --- |")
     for table in sorted(tables, key=lambda t: (t.name, t.protocol != "paper", t.protocol)):

@@ -8,6 +8,7 @@ from retable.report import claims_text, formatting
 from retable.report.site import charts, labels, run_pages, table_pages
 from retable.report.site.inputs import RunUse, ShownTable, Tell, runs_of
 from retable.report.site.templating import Files, given, page
+from retable.tables import paper_info
 from retable.tables.verdicts.judge import add
 
 
@@ -63,6 +64,7 @@ def _overview(sources: list[ShownTable], origin: str, count: int) -> tuple[str, 
             "groups": [
                 {
                     "paper": paper,
+                    "title": paper_info.title_of(paper),
                     "protocol": protocol,
                     "page": table_pages.claims_page(paper),
                     "sources": members,
@@ -87,6 +89,7 @@ def _claims(paper: str, sources: list[ShownTable], pages: Mapping[str, str]) -> 
         "claims.html",
         {
             "paper": paper,
+            "title": paper_info.title_of(paper),
             "sources": [source for source in members if source.table.claims],
             "sentence": formatting.claims_tally(add(labels.tally_of(s.table) for s in members)),
             "legend": claims_text.legend([c for source in members for c in source.table.claims]),

@@ -1,0 +1,62 @@
+"""What a paper is called, by whom it is and where it can be read: ``paper.yaml`` in its folder."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError
+
+from retable.tables.spec_parts import Part, Words
+from retable.util import paths
+from retable.util.errors import UserError, brief, nearest
+from retable.util.paths import shown
+
+
+class PaperInfo(Part):
+    """A paper as its readers know it."""
+
+    title: Words
+    authors: list[Words] = Field(min_length=1, description="in the paper's order, first name first")
+    venue: Words
+    year: Annotated[int, Field(ge=1900, le=2100)]
+    arxiv: str | None = Field(None, pattern=r"^\d{4}\.\d{4,5}$")
+    code: str | None = Field(None, pattern=r"^https://", description="the authors'")
+
+    @property
+    def cited(self) -> str:
+        """``Koster et al. 2022``; up to two authors by name."""
+        names = [author.split()[-1] for author in self.authors]
+        who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+        return f"{who} {self.year}"
+
+
+def load(paper: str) -> PaperInfo | None:
+    """What is said of a paper; None where its folder has no ``paper.yaml``.
+
+    Raises:
+        UserError: naming file and key, where it is not as it should be.
+    """
+    files = [folder / paper / "paper.yaml" for folder in paths.paper_dirs()]
+    file = next((one for one in files if one.is_file()), None)
+    if file is None:
+        return None
+    try:
+        return PaperInfo.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise UserError(f"{shown(file)}: is not valid YAML ({brief(str(error))})") from None
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        # What is missing is often there under a misspelt name.
+        first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
+        key = ".".join(map(str, first["loc"])) or "the file"
+        said = first["msg"].replace("Input should", "should")
+        if first["type"] == "extra_forbidden":
+            said = f"unknown field{nearest(key, PaperInfo.model_fields)}"
+        raise UserError(f"{shown(file)}: {key}: {said}") from None
+
+
+def title_of(paper: str) -> str:
+    """A paper's title and who wrote it when; its slug where nothing else is known."""
+    info = load(paper)
+    return f"{info.title} ({info.cited})" if info else paper

@@ -1,0 +1,63 @@
+"""What is said of a paper: its file, and what stands for it where there is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from retable.tables import paper_info
+from retable.util import paths
+from retable.util.errors import UserError
+
+TEXT = "title: A\nauthors: [Ann Bo, Cy Di, Ed Fo]\nvenue: V\nyear: 2020\n"
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes the file of a paper of its own folder."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    monkeypatch.setattr(paths, "paper_dirs", lambda: [tmp_path])
+    return lambda text: (folder / "paper.yaml").write_text(text, encoding="utf-8")
+
+
+def test_a_title_has_who_and_when(written):
+    written(TEXT)
+    assert paper_info.title_of("mine") == "A (Bo et al. 2020)"
+    written(TEXT.replace(", Ed Fo", ""))
+    assert paper_info.title_of("mine") == "A (Bo and Di 2020)"
+    written(TEXT.replace(", Cy Di, Ed Fo", ""))
+    assert paper_info.title_of("mine") == "A (Bo 2020)"
+
+
+def test_without_a_file_the_slug_stands_for_it(written):
+    assert paper_info.load("mine") is None
+    assert paper_info.title_of("mine") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title: A\n", "", "title: Field required"),
+        ("year: 2020", "year: long ago", "year: should be a valid integer"),
+        ("year: 2020", "yaer: 2020", "yaer: unknown field; did you mean 'year'?"),
+        ("venue: V", 'arxiv: "22"\nvenue: V', "arxiv: String should match"),
+        ("venue: V", "code: http://x\nvenue: V", "code: String should match"),
+        ("title: A", "title: [", "is not valid YAML"),
+        (TEXT, "- A", "the file: should be"),
+    ],
+)
+def test_refusals_name_file_and_key(written, old, new, message):
+    assert old in TEXT
+    written(TEXT.replace(old, new))
+    with pytest.raises(UserError) as caught:
+        paper_info.load("mine")
+    assert "mine/paper.yaml: " in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_every_paper_here_says_what_it_is():
+    for paper in {name.partition("/")[0] for name in paths.config_names("table")}:
+        info = paper_info.load(paper)
+        if info is not None:  # papers of the tests need none; tests/test_layout.py asks the others
+            assert info.title[0].isupper()
+            assert info.cited in paper_info.title_of(paper)
