@@ -109,7 +109,11 @@ CHANGES = [
      "why.0.runs.0: 'abc' is not a run's key", "why"),
     # What make reproduce runs.
     (DIFFERS, f"quick: {{protocol: papr}}\n{DIFFERS}",
-     "quick.protocol: no protocol 'papr'; did you mean 'paper'?", "quick"),
+     "quick: no protocol 'papr'; did you mean 'paper'?", "quick"),
+    (DIFFERS, f"quick: {{rows: [quoted]}}\n{DIFFERS}",
+     "quick: none of these rows is run in these columns under paper", "quick"),
+    (DIFFERS, f"quick: {{seeds: [0, 1]}}\n{DIFFERS}",
+     "quick.seeds: [0, 1] is not valid: expected a number of seeds, 1 or more", "quick"),
     (DIFFERS, f"quick: {{rows: [slw]}}\n{DIFFERS}",
      "quick.rows: no row 'slw'; did you mean 'slow'?", "quick"),
     (DIFFERS, f"quick: {{columns: [loss, los]}}\n{DIFFERS}",
@@ -118,7 +122,7 @@ CHANGES = [
      "quick.seeds: 4 is more than the 3 of the table", "quick"),
     (DIFFERS, f"quick: {{sedes: 2}}\n{DIFFERS}",
      "quick.sedes: unknown field; did you mean 'seeds'?", "quick"),
-    (DIFFERS, f"quick: maybe\n{DIFFERS}", "quick: 'maybe' is not valid: expected key", "quick"),
+    (DIFFERS, f"quick: maybe\n{DIFFERS}", "quick: 'maybe' is not valid: expected tr", "quick"),
     # Seeds.
     (SEEDS, "seeds: 0", "seeds: 0 is not valid: expected how many seeds", "seeds: 0"),
     (SEEDS, "seeds: 9999999999999999999", "seeds: 9999999999999999999 is not valid", "seeds: 9"),

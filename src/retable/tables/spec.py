@@ -181,10 +181,14 @@ def _refusal(file: Path, error: ValidationError) -> UserError:
         case "union_tag_invalid":  # the only one is that of figures
             path, tag = [*path, "kind"], str(first.get("ctx", {})["tag"])
             message = f"{brief(tag)} is not valid{nearest(tag, _FIGURES)}"
+        case "dict_type" | "model_type" if path == ["quick"]:
+            message = f"{given} is not valid: expected true, false or key: value pairs"
         case "dict_type" | "model_type":
             message = f"{given} is not valid: expected key: value pairs"
         case _ if path and path[-1] == "epoch":
             message = f"{given} is not valid: expected an epoch, from 0, or a share from 1% to 100%"
+        case _ if path == ["quick", "seeds"]:
+            message = f"{given} is not valid: expected a number of seeds, 1 or more"
         case _ if path and path[-1] == "seeds":
             message = f"{given} is not valid: expected how many seeds, or a list of seeds"
         case _:

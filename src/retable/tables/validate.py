@@ -83,7 +83,8 @@ def _of_quick(spec: TableSpec) -> Iterator[Problem]:
     protocols = spec.protocols()
     if quick.protocol not in protocols:
         hint = nearest(quick.protocol, protocols)
-        yield ["quick", "protocol"], f"no protocol '{quick.protocol}'{hint}"
+        yield ["quick"], f"no protocol '{quick.protocol}'{hint}"
+        return
     for key, given, known in (
         ("rows", quick.rows, spec.rows),
         ("columns", quick.columns, spec.columns),
@@ -91,6 +92,13 @@ def _of_quick(spec: TableSpec) -> Iterator[Problem]:
         for name in given:
             if name not in known:
                 yield ["quick", key], f"no {key[:-1]} '{name}'{nearest(name, known)}"
+                return
+    if not any(
+        spec.rows[row].runs_in(column) and spec.experiment(column, quick.protocol, row)
+        for row in quick.rows or spec.rows
+        for column in quick.columns or spec.columns
+    ):
+        yield ["quick"], f"none of these rows is run in these columns under {quick.protocol}"
     most = len(spec.seed_list(quick.protocol))
     if quick.seeds is not None and quick.seeds > most:
         yield ["quick", "seeds"], f"{quick.seeds} is more than the {most} of the table"
