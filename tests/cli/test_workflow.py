@@ -89,6 +89,10 @@ def test_run_table_does_what_is_missing_and_returns_it_judged(capfd):
         (lambda: retable.load_table("digits/accuracy"), "accuracy: nothing is pub"),
         (lambda: workflow.plan("risk_parity/iterations", source="reslts"), "mean 'results'"),
         (lambda: workflow.plan("risk_parity/iterations", "papre"), "no protocol 'papre'"),
+        (
+            lambda: workflow.plan("signed_supermask/digits"),
+            "no protocol 'paper'; what there is is --protocol reduced",
+        ),
         (lambda: retable.run_table("digits/accuracy", rows=["fats"]), "did you mean 'fast'"),
     ],
 )

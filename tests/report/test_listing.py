@@ -60,3 +60,23 @@ def test_what_starts_from_another_run_is_said_and_nothing_of_what_is_broken(monk
 def test_that_a_table_has_a_figure_is_said(figure, said):
     lines = shown(f"{TABLE}figure: {figure}\n")
     assert said in lines
+
+
+def test_what_is_quick_how_a_claim_is_tested_and_notes_are_said():
+    rest = """\
+quick: {protocol: smoke, seeds: 1, columns: [loss]}
+notes: [Two seeds., "  Spaces.  "]
+claims:
+  - {id: C1, statement: It is no worse, kind: not_worse, better: slow, than: fast, margin: 1,
+     grade: derived}
+  - {id: C2, statement: It is high, kind: threshold, better: slow, on: accuracy, at_least: 0.5}
+"""
+    both = TABLE.replace("rows: {slow:", "rows: {fast: [model.optimizer.lr=0.02], slow:")
+    lines = shown(both + rest)
+    assert "quick (make reproduce): protocol smoke, 1 seed, columns loss" in lines
+    assert "    C1 (not_worse, margin 1, derived): It is no worse" in lines
+    assert "    C2 (threshold, at least 0.5): It is high" in lines
+    assert lines[lines.index("notes:") + 1 :] == ["    Two seeds.", "    Spaces."]
+    assert "reported:" not in lines
+    plain = shown(TABLE)
+    assert not any(line.startswith(("quick", "notes:")) for line in plain)

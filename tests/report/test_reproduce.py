@@ -16,6 +16,7 @@ from retable.tables.aggregate import build
 from retable.tables.grid import plan
 from retable.tables.verdicts.judge import judge
 from retable.util import paths
+from retable.util.errors import UserError
 
 EXTRA = Path(os.environ["RETABLE_EXTRA"])
 AWAY = """# @package _global_
@@ -202,3 +203,12 @@ def test_other_numbers_under_other_circumstances_are_named_with_them(twice):
     assert "of 2 runs 0 bit for bit the same, 0 the same within 1e-4" in said
     assert "2 different" in said
     assert "cpu another / cpu" in said
+
+
+def test_one_table_or_a_paper_s_can_be_asked_for(quick):
+    assert [one.name for one in planned("digits/here", full=False)] == ["digits/here"]
+    assert [one.name for one in planned("digits", full=False)] == ["digits/away", "digits/here"]
+    with pytest.raises(UserError, match="digits/accuracy: no table of it is quick; retable run"):
+        planned("digits/accuracy", full=False)
+    with pytest.raises(UserError, match="no table or paper 'digit'; did you mean 'digits"):
+        planned("digit", full=False)

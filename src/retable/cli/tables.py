@@ -20,6 +20,7 @@ from retable.cli.options import (
     one_or_all,
     print_json,
     say,
+    table_names,
     warn,
 )
 from retable.cli.slurm_options import Prepare, Publish, Wait, is_cluster, orders_of_tables
@@ -242,14 +243,18 @@ def prepare(
 
 @app.command()
 def reproduce(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="only this table, or a paper's", autocompletion=table_names),
+    ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="all seeds of these tables, not the first few")
     ] = False,
 ) -> None:
     """Run all quick tables and print them.
 
-    Each with the reported numbers beside ours, at the end a line for each, and whether the runs
-    are the published ones.
+    Minutes for all. Reported numbers, where there are some, stand beside ours; at the end a line
+    for each table, and whether the runs are the published ones.
 
     A table whose data cannot be had is printed from the published records, marked so.
 
@@ -261,7 +266,7 @@ def reproduce(
         outcome = workflow.launch(grids)
         return _ended(outcome), outcome.grids
 
-    ok = all_quick(launch, typer.echo, say, full=full)
+    ok = all_quick(launch, typer.echo, say, name=name, full=full)
     raise typer.Exit(0 if ok else 1)
 
 

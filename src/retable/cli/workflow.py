@@ -67,7 +67,10 @@ def plan(
     with_protocol = [n for n in names if protocol in spec.load(n).protocols()]
     if not with_protocol:
         known = {p for n in names for p in spec.load(n).protocols()}
-        raise UserError(f"{name}: no protocol '{protocol}'{nearest(protocol, known)}")
+        hint = nearest(protocol, known)
+        if protocol == "paper" and len(known) == 1:  # the default, of who has not thought of it
+            hint = f"; what there is is --protocol {known.pop()}"
+        raise UserError(f"{name}: no protocol '{protocol}'{hint}")
     part = {"rows": rows, "columns": columns, "overrides": overrides}
     chosen = {option: list(values or []) for option, values in part.items()}
     decided = collect.decided_by_results if source == "results" else collect.decided_by_runs

@@ -17,6 +17,7 @@ from retable.tables import spec as specs
 from retable.tables.figure_spec import Figure, Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.spec import TableSpec
+from retable.tables.spec_parts import Claim, Quick
 from retable.util import paths
 from retable.util.errors import UserError
 from retable.util.text import counted, short_key
@@ -79,6 +80,8 @@ def show_text(name: str, spec: TableSpec) -> str:
         "protocols: "
         + ", ".join(f"{p} ({len(spec.seed_list(p))} seeds)" for p in spec.protocols()),
     ]
+    if spec.quick is not None:
+        lines.append(f"quick (make reproduce): {_quick(spec.quick)}")
     if spec.figure is not None:
         lines.append(f"figure: {_figure(spec.figure)}")
     lines += [f"chain: {one}" for one in _chains(spec)]
@@ -103,7 +106,8 @@ def show_text(name: str, spec: TableSpec) -> str:
     for key, metric in spec.metrics.items():
         unit = f" in {metric.unit}" if metric.unit else ""
         lines.append(f"    {key}: {metric.key}{unit}{_BETTER[metric.direction]}")
-    lines.append("reported:")
+    if spec.reported:
+        lines.append("reported:")
     for row_name, cells in spec.reported.items():
         for column_name, value in cells.items():
             lines.append(
@@ -112,8 +116,29 @@ def show_text(name: str, spec: TableSpec) -> str:
             )
     if spec.claims:
         lines.append("claims:")
-        lines += [f"    {c.id} ({c.kind}): {c.statement}" for c in spec.claims]
+        lines += [f"    {c.id} ({_test(c)}): {c.statement}" for c in spec.claims]
+    if spec.notes:
+        lines += ["notes:", *(f"    {note.strip()}" for note in spec.notes)]
     return "\n".join(lines)
+
+
+def _quick(quick: Quick) -> str:
+    """What of a table make reproduce runs."""
+    parts = [f"protocol {quick.protocol}"]
+    parts += [counted(quick.seeds, "seed")] if quick.seeds is not None else []
+    for what, names in (("rows", quick.rows), ("columns", quick.columns)):
+        parts += [f"{what} {', '.join(names)}"] if names else []
+    return ", ".join(parts)
+
+
+def _test(claim: Claim) -> str:
+    """Kind of a claim's test, its bound, and who vouches for the statement."""
+    bounds = [
+        f"{name.replace('_', ' ')} {value:g}"
+        for name in ("margin", "at_least", "at_most", "about", "within")
+        if (value := getattr(claim, name)) is not None
+    ]
+    return ", ".join([claim.kind, *bounds, *([] if claim.grade == "primary" else [claim.grade])])
 
 
 def _figure(figure: Figure | Scatter | Heat | Image) -> str:

@@ -14,6 +14,7 @@ from retable.tables.grid import Grid
 from retable.tables.spec_parts import Quick
 from retable.tables.verdicts.judge import judge
 from retable.util import paths
+from retable.util.errors import UserError
 
 FROM_RESULTS = (
     "Not run here: the data can be had neither from a mirror nor from its source."
@@ -30,6 +31,7 @@ def reproduce(
     echo: Callable[[str], None],
     say: Callable[[str], None],
     *,
+    name: str | None = None,
     full: bool = False,
 ) -> bool:
     """Run and print all tables declared quick, and at the end what came out of them.
@@ -39,12 +41,16 @@ def reproduce(
             tables with settings that were chosen on the way.
         echo: prints a table, and the summary.
         say: tells what cannot be had.
+        name: only this table, or those of this paper.
         full: all of the tables instead of what they declare quick.
 
     Returns:
         Whether every run went well.
+
+    Raises:
+        UserError: where the name is not known, or of no quick table.
     """
-    grids = [collect.decided_by_runs(one) for one in planned(full=full)]
+    grids = [collect.decided_by_runs(one) for one in planned(name, full=full)]
     here: list[Grid] = []
     for one in grids:
         try:
@@ -74,10 +80,21 @@ def reproduce(
     return ok
 
 
-def planned(*, full: bool) -> list[Grid]:
-    """All quick tables: what they declare quick, or all of that protocol."""
-    specs = {name: spec.load(name) for name in paths.config_names("table")}
-    return [_planned(name, one.quick, full) for name, one in specs.items() if one.quick]
+def planned(name: str | None = None, *, full: bool) -> list[Grid]:
+    """All quick tables: what they declare quick, or all of that protocol.
+
+    Args:
+        name: only this table, or those of this paper.
+        full: all of the protocol.
+
+    Raises:
+        UserError: where the name is not known, or of no quick table.
+    """
+    names = paths.config_names("table") if name is None else grid.expand_names(name)
+    quick = {one: part for one in names if (part := spec.load(one).quick)}
+    if name is not None and not quick:
+        raise UserError(f"{name}: no table of it is quick; retable run {name} runs it")
+    return [_planned(one, part, full) for one, part in quick.items()]
 
 
 def _planned(name: str, quick: Quick, full: bool) -> Grid:
