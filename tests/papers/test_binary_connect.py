@@ -49,6 +49,7 @@ TABLE_1 = {
     ("adam", "cifar10"): ("10.47", None, 1, "recalled"),
 }
 CLAIMS = {
+    "digits": {"C3_digits"},
     "table1": {"C5a", "C5b", "C5c", "C5d"},
     "table2": {"C1a", "C1b", "C1c", "C1d", "C2", "C3", "C4", "C8"},
     "training_curves": {"C6", "C6_md"},
