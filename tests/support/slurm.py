@@ -19,7 +19,7 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "slurm" / "dev-cluster"
 NODES = ("n1", "n2", "n3")
-# Seconds after which the controller has saved a change: every 5 s at most, but later on a busy machine.
+# Seconds after which the controller has saved a change: every 5 s at most, later on a busy machine.
 SAVED = 10.0
 LOCK = Path(tempfile.gettempdir()) / f"retable-slurm-tests-{os.getuid()}.lock"
 NEEDED = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "srun")
