@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from retable.report import formatting
-from retable.runs.equality import Kind, circumstances, compare
+from retable.runs.equality import TOLERANCE, Kind, circumstances, compare
 from retable.runs.records import Record
 from retable.tables.aggregate import Table
 from retable.tables.collect import from_results
@@ -23,16 +24,18 @@ _NEAR: Kind = "equal within tolerance"
 class Agreement:
     """Runs here beside the published ones of the same keys.
 
+    All by key, as tables share runs.
+
     Attributes:
-        kinds: how many are equal bit for bit, within the tolerance of another machine, different.
+        kinds: equal bit for bit, within the tolerance of another machine, or different.
         unexplained: runs that are not bitwise equal although device, threads, code, packages and
             processor are the same, in words; none is expected.
         differing: runs that differ by more than the tolerance under other circumstances.
     """
 
-    kinds: Counter[Kind] = field(default_factory=Counter[Kind])
-    unexplained: list[str] = field(default_factory=list[str])
-    differing: list[str] = field(default_factory=list[str])
+    kinds: dict[str, Kind] = field(default_factory=dict[str, Kind])
+    unexplained: dict[str, str] = field(default_factory=dict[str, str])
+    differing: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -65,23 +68,28 @@ def agreement(grid: Grid, found: Mapping[str, Record]) -> Agreement:
             continue
         here = found[key]
         compared = compare(here, published)
-        said.kinds[compared.kind] += 1
+        said.kinds[key] = compared.kind
         if compared.kind == _SAME:
             continue
         name = run_name(here.experiment or here.paper, here.seed, key)
         line = f"{grid.name}, {name}: here / published: {compared.detail}"
         if not circumstances(here, published):
-            said.unexplained.append(line)
+            said.unexplained[key] = line
         elif compared.kind != _NEAR:
-            said.differing.append(f"{line} ({'; '.join(compared.context)})")
+            said.differing[key] = f"{line} ({'; '.join(compared.context)})"
     return said
 
 
 def summary(done: Sequence[Reproduced]) -> str:
     """A line for each table; before them runs that should have been the published ones."""
-    agreements = [one.agreement for one in done if one.agreement]
-    unexplained = [line for one in agreements for line in one.unexplained]
-    differing = [line for one in agreements for line in one.differing]
+    kinds: dict[str, Kind] = {}
+    unexplained: dict[str, str] = {}
+    differing: dict[str, str] = {}
+    for one in done:
+        if one.agreement is not None:
+            kinds |= one.agreement.kinds
+            unexplained |= one.agreement.unexplained
+            differing |= one.agreement.differing
     lines = ["## What came out", ""]
     if unexplained:
         lines += [
@@ -92,32 +100,46 @@ def summary(done: Sequence[Reproduced]) -> str:
             "",
         ]
     lines += [*_aligned([_HEAD, *map(_parts, done)]), ""]
-    kinds: Counter[Kind] = sum((one.kinds for one in agreements), Counter[Kind]())
-    if total := sum(kinds.values()):
+    if kinds:
+        count = Counter(kinds.values())
         lines.append(
-            f"Beside the published runs: of {counted(total, 'run')} {kinds[_SAME]} bit for bit"
-            f" the same, {kinds[_NEAR]} the same within 1e-4 as on another machine,"
-            f" {kinds['different']} different."
+            f"Beside the published runs: of {counted(len(kinds), 'run')} {count[_SAME]} bit for bit"
+            f" the same, {count[_NEAR]} the same within {TOLERANCE:g} as on another machine,"
+            f" {count['different']} different."
         )
     if differing:
         lines += ["Different under other circumstances:", "", *_first(differing)]
-    away = [one.table.name for one in done if one.agreement is None]
-    here = len(done) - len(away)
-    lines += [
-        f"Run here: {counted(here, 'table')}."
-        + (f" From published records, as their data cannot be had: {', '.join(away)}." * bool(away))
-        + " All published tables: results/README.md. All seeds of these: retable reproduce --full.",
-        "",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, _where(done), ""])
+
+
+def _where(done: Sequence[Reproduced]) -> str:
+    """Which tables were run here, and what became of the others."""
+    away = [one for one in done if one.agreement is None]
+    said = [f"Run here: {counted(len(done) - len(away), 'table')}."]
+    for what, some in (
+        ("From published records", [one for one in away if one.runs]),
+        ("Neither run nor published", [one for one in away if not one.runs]),
+    ):
+        if some:
+            names = ", ".join(one.table.name for one in some)
+            said.append(f"{what}, as their data cannot be had: {names}.")
+    said.append("All published tables: results/README.md.")
+    if any(len(one.grid.seeds) < _all_seeds(one) for one in done):
+        said.append("All seeds of these: retable reproduce --full.")
+    return " ".join(said)
+
+
+def _all_seeds(one: Reproduced) -> int:
+    return len(one.table.spec.seed_list(one.table.protocol))
 
 
 _SHOWN = 3
 
 
-def _first(lines: Sequence[str]) -> list[str]:
+def _first(lines: Mapping[str, str]) -> list[str]:
     more = len(lines) - _SHOWN
-    return [f"- {line}" for line in lines[:_SHOWN]] + ([f"- and {more} more"] if more > 0 else [])
+    shown = [f"- {line}" for line in islice(lines.values(), _SHOWN)]
+    return shown + ([f"- and {more} more"] if more > 0 else [])
 
 
 _HEAD = ("table", "protocol", "seeds", "runs", "cells", "claims")
@@ -125,9 +147,9 @@ _HEAD = ("table", "protocol", "seeds", "runs", "cells", "claims")
 
 def _parts(one: Reproduced) -> tuple[str, ...]:
     tally = one.table.tally or Tally()
-    n, of = len(one.grid.seeds), len(one.table.spec.seed_list(one.table.protocol))
+    n, of = len(one.grid.seeds), _all_seeds(one)
     return (
-        one.table.name + ("" if one.agreement else " (published)"),
+        one.table.name + ("" if one.agreement else " (published)" if one.runs else " (not run)"),
         one.table.protocol,
         str(n) if n == of else f"{n} of {of}",
         str(one.runs),
