@@ -278,6 +278,20 @@ def test_online_no_step_is_logged_that_the_server_has(service, monkeypatch):
     assert (told.state, told.summary["status"]) == ("finished", "done")
 
 
+@pytest.mark.parametrize(("last", "told"), [(f"{follower.ENDED}\n", True), ("", False)])
+def test_a_job_that_was_over_before_its_follower_listened_is_heard(last, told, monkeypatch):
+    monkeypatch.setattr(follower, "end_in", lambda _: None)  # it ends the process
+    orders = follower.Orders("offline", None, 9.0, "k", "f", "digits", {})
+    reader, writer = os.pipe()
+    os.write(writer, f"{orders.line()}{follower.EPOCH}\n{last}".encode())
+    os.close(writer)
+    channel = follower.Channel(reader)
+    assert channel.orders() == orders
+    wait_for(lambda: channel.over)
+    assert channel.told is told
+    os.close(reader)
+
+
 def test_a_run_that_failed_and_went_on_is_marked_no_more(service, monkeypatch):
     run = followed(mode="online")
     with monkeypatch.context() as patch:

@@ -102,16 +102,19 @@ class Channel:
         self._news.clear()
 
     def _listen(self) -> None:
-        while self._hears():
-            *lines, self._buffer = self._buffer.split(b"\n")
-            if ENDED.encode() in lines:
-                self.told = True
-                break
-            if lines:
-                self._news.set()
+        while not self._has_ended() and self._hears():
+            pass
         self._over.set()
         self._news.set()
         end_in(self.limit_s + _MARGIN_S)
+
+    def _has_ended(self) -> bool:
+        """Take the lines read so far; with the orders, all of a short job may have come."""
+        *lines, self._buffer = self._buffer.split(b"\n")
+        self.told = ENDED.encode() in lines
+        if lines:
+            self._news.set()
+        return self.told
 
     def _hears(self) -> bool:
         """Read what there is, waiting for it; False once the job is gone."""
