@@ -104,15 +104,17 @@ def test_arrays_are_split_throttled_and_ask_for_what_their_runs_need(cluster, ru
         "device.accelerator=auto",
     )  # fmt: skip
     wide = freeze(*ON, *held, "device.devices=2", "model.hidden=9")
-    assert launch([*some(7, *held), gpu, wide], orders=orders).queued == 9
-    # Tasks, cores, memory, GPUs, minutes.
-    found = Counter(queued(cluster, "%i %C %m %b %l"))
+    timed = freeze(*ON, *held, "launcher.alone=true", "model.hidden=10")
+    assert launch([*some(7, *held), gpu, wide, timed], orders=orders).queued == 10
+    # Tasks, cores, memory, GPUs, minutes, nodes shared.
+    found = Counter(queued(cluster, "%i %C %m %b %l %h"))
     tasks = Counter(re.sub(r"^\d+_", "", line) for line in found.elements())
     assert tasks == {
-        "[0-2%2] 1 1000M N/A 30:00": 2,
-        "[0%2] 1 1000M N/A 30:00": 1,
-        "[0%2] 2 3000M gres/gpu:1 7:00": 1,
-        "[0%2] 2 500M N/A 30:00": 1,  # a process each, memory per core
+        "[0-2%2] 1 1000M N/A 30:00 OK": 2,
+        "[0%2] 1 1000M N/A 30:00 OK": 1,
+        "[0%2] 2 3000M gres/gpu:1 7:00 OK": 1,
+        "[0%2] 2 500M N/A 30:00 OK": 1,  # a process each, memory per core
+        "[0%2] 1 1000M N/A 30:00 NO": 1,  # measures time: whole nodes
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,15 @@ def test_marks_of_code_devices_and_grades(grid):
     full = [record(r, 0.9) for r in runs_of(grid, "fast")]
     assert cell_of(grid, full, "fast").marks == ["unverified (recalled)"]
     assert cell_of(grid, full, "fast", "loss").marks == ["unverified (secondhand)"]
+
+
+def test_times_of_runs_that_were_not_alone_are_marked_where_a_table_asks_for_it(grid):
+    runs = runs_of(grid)
+    beside = [record(run, 0.9, alone=number > 0) for number, run in enumerate(runs)]
+    assert cell_of(grid, beside).marks == []
+    timed = replace(grid, spec=grid.spec.model_copy(update={"timing": "alone"}))
+    assert cell_of(timed, beside).marks == ["not alone"]
+    assert cell_of(timed, [record(run, 0.9, alone=True) for run in runs]).marks == []
 
 
 def test_reported_only_rows(grid):

@@ -70,9 +70,7 @@ class Section(BaseModel):
 class TrainerConfig(Section):
     """Settings of Lightning's Trainer, as far as they may change numbers."""
 
-    max_epochs: PositiveInt | None = keyed(
-        None, "epochs to train; needed where there is a fit stage"
-    )
+    max_epochs: PositiveInt | None = keyed(None, "epochs to train; needed by a fit stage")
     precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"] = keyed(
         "32-true", "floating-point precision"
     )
@@ -139,6 +137,7 @@ class LauncherConfig(Section):
     workers: PositiveInt | None = unkeyed(
         None, "runs at once; if null all cores / threads, in a job of a cluster one"
     )
+    alone: bool = unkeyed(False, "measure times: start a run only when nothing else runs here")
     snapshot: bool = unkeyed(False, "run from a copy of the source made at launch")
     grace_s: PositiveFloat = unkeyed(20.0, "seconds a stopped run has to reach an epoch's end")
     lease_s: PositiveFloat = unkeyed(60.0, "seconds without heartbeat after which a lease is dead")
@@ -159,6 +158,7 @@ class ClusterConfig(Section):
     constraint: Line | None = unkeyed(None, "features that a node must have")
     gpu_type: Word | None = unkeyed(None, "kind of GPU, any if null")
     cpus: PositiveInt = unkeyed(1, "cores of one run; at least device.threads")
+    alone: Literal["node", "cores"] = unkeyed("node", "what runs that measure time have alone")
     memory_gb: PositiveFloat = unkeyed(4.0, "memory of one run")
     minutes: PositiveInt = unkeyed(60, "time limit of a job")
     throttle: PositiveInt | None = unkeyed(None, "jobs of one array at once, no limit if null")

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from retable.config.schema import RunConfig
 from retable.launch.error_messages import line_of
 from retable.launch.prepare import check_mirror
 from retable.runs import provenance
@@ -24,7 +25,7 @@ def check_together(runs: Sequence[FrozenRun]) -> None:
     first = runs[0].config
     for run in runs:
         for section in ("launcher", "paths", "cluster"):
-            if getattr(run.config, section) != getattr(first, section):
+            if _shared(run.config, section) != _shared(first, section):
                 raise UserError(f"{section}: differs between runs of one launch; it may not")
     check_mirror(first.paths.mirror)
     folder = Path(first.paths.runs)
@@ -35,6 +36,13 @@ def check_together(runs: Sequence[FrozenRun]) -> None:
         return  # what there is here says nothing about a cluster's nodes
     if any(run.config.device.accelerator == "gpu" for run in runs) and provenance.gpu()[0] is None:
         raise UserError("device.accelerator=gpu: there is no NVIDIA GPU here; auto or cpu would do")
+
+
+def _shared(config: RunConfig, section: str) -> object:
+    """Part of a config that is the same for all runs of a launch; some may measure time."""
+    if section == "launcher":
+        return config.launcher.model_copy(update={"alone": False})
+    return getattr(config, section)
 
 
 def workers_of(run: FrozenRun) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def launch(
         UserError: before anything is written, where the runs cannot be launched together.
     """
     asked = {run.key for run in runs}
-    unique = list({run.key: run for run in _with_chains(runs)}.values())
+    unique = list(_each_once(_with_chains(runs)).values())
     if not unique:
         return Summary()
     check_together(unique)
@@ -107,6 +107,15 @@ def launch(
         fetch_weights(todo, _say)
         local.launch(todo, summary, name)
     return summary
+
+
+def _each_once(runs: Iterable[FrozenRun]) -> dict[str, FrozenRun]:
+    """Runs by key; where two tables share one and one of them measures time, it runs alone."""
+    found: dict[str, FrozenRun] = {}
+    for run in runs:
+        if run.key not in found or run.config.launcher.alone:
+            found[run.key] = run
+    return found
 
 
 def _with_chains(runs: Sequence[FrozenRun]) -> Iterator[FrozenRun]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from retable.config.schema import PathsConfig
 from retable.launch.checks import workers_of, written_into
 from retable.launch.error_messages import line_of
 from retable.launch.forkserver_client import Ended, Forkserver
@@ -15,10 +16,11 @@ from retable.launch.pool import Pool
 from retable.launch.postmortem import failure
 from retable.launch.progress import Progress
 from retable.launch.summary import Summary, Tally, is_settled
+from retable.launch.turns import turn
 from retable.runs import frozen, provenance, records, snapshot
 from retable.runs.attempts import Launched
 from retable.runs.frozen import FrozenRun
-from retable.runs.records import Record, Status
+from retable.runs.records import Provenance, Record, Status
 from retable.tracking.wandb_mode import Followed
 from retable.util.errors import UserError
 
@@ -44,16 +46,44 @@ def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenR
         if refused := server.refusal(runs):
             raise UserError(f"{label(refused[0])}: {refused[1]}")
         with written_into(folder):
-            workers = min(workers_of(runs[0]), len(runs))
-            launched = Launched(provenance.collect(folder), workers)
+            about = provenance.collect(folder)
         followed.settle(progress.say)
-        pool = Local(runs, launched, Tally(summary, progress, label), followed)
-        previous = signal.signal(signal.SIGINT, pool.interrupt)
-        try:
-            pool.keep_going(server)
-        finally:
-            signal.signal(signal.SIGINT, previous)
+        tally = Tally(summary, progress, label)
+        for part, launched in _parts(runs, about):
+            if summary.stopped:
+                break
+            with _turn(config.paths, alone=launched.alone, say=progress.say):
+                pool = Local(part, launched, tally, followed)
+                previous = signal.signal(signal.SIGINT, pool.interrupt)
+                try:
+                    pool.keep_going(server)
+                finally:
+                    signal.signal(signal.SIGINT, previous)
         followed.report(progress.say)
+
+
+def _parts(
+    runs: Sequence[FrozenRun], about: Provenance
+) -> Iterator[tuple[list[FrozenRun], Launched]]:
+    """What runs side by side, then what measures time, one after another."""
+    timed = {run.key for run in runs if run.config.launcher.alone}
+    timed |= {run.key for run in runs if any(above.key in timed for above in run.chain)}
+    if together := [run for run in runs if run.key not in timed]:
+        yield together, Launched(about, min(workers_of(together[0]), len(together)))
+    if timed:
+        yield [run for run in runs if run.key in timed], Launched(about, 1, alone=True)
+
+
+@contextmanager
+def _turn(directories: PathsConfig, *, alone: bool, say: Callable[[str], None]) -> Generator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(turn(Path(directories.cache), alone=alone, say=say))
+        except OSError as error:
+            if alone:
+                reason = line_of(error, Path(directories.cache).absolute())
+                raise UserError(f"paths.cache: no launch can be alone here: {reason}") from None
+        yield
 
 
 class Local(Pool):

@@ -26,6 +26,7 @@ _MARKS = {
     "selection stale": "the setting was chosen by runs of another state of the code",
     "not selected yet": "the tuning runs that choose the setting have not all ended",
     "mixed devices": "the runs below are of several types of devices",
+    "not alone": "others ran beside runs below, which makes times longer and less even",
     "pulled": "runs below were made elsewhere; their records come from W&B",
     "unverified": "neither the paper nor its authors' material vouches for the reported value here",
     "n assumed": "how many runs are behind the reported value is not reported",

@@ -27,6 +27,7 @@ _MEANING = {
     "selection stale": "chosen by an older state of the code",
     "heavy tails": "a few runs far from the rest move the mean; the median is shown too",
     "mixed devices": "runs on several types of devices",
+    "not alone": "others ran beside some runs, which makes times longer and less even",
     "not recorded": "runs are finished and have not left this number",
     "pulled": "some runs were made elsewhere; their records come from W&B",
 }

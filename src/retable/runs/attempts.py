@@ -18,21 +18,28 @@ from retable.util.redact import scrub
 
 @dataclass(frozen=True)
 class Launched:
-    """Facts that a launcher passes to all of its jobs."""
+    """Facts that a launcher passes to all of its jobs.
+
+    Attributes:
+        workers: runs at once.
+        alone: the launcher sees to it that nothing runs beside a run.
+    """
 
     provenance: Provenance
     workers: int = 1
+    alone: bool = False
 
 
 def launched_json(launched: Launched) -> str:
     """Text of a launch's facts, for another process."""
-    return json.dumps({"provenance": asdict(launched.provenance), "workers": launched.workers})
+    facts = {"workers": launched.workers, "alone": launched.alone}
+    return json.dumps({"provenance": asdict(launched.provenance), **facts})
 
 
 def launched_from(text: str) -> Launched:
     """Facts of a launch from their text."""
     content = json.loads(text)
-    return Launched(Provenance(**content["provenance"]), content["workers"])
+    return Launched(Provenance(**content["provenance"]), content["workers"], content["alone"])
 
 
 @dataclass
@@ -98,6 +105,7 @@ def bare_record(
         threads=config.device.threads,
         devices=config.device.devices,
         workers=launched.workers,
+        alone=launched.alone,
         fingerprint=run.fingerprint,
         provenance=launched.provenance,
     )

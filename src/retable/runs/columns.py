@@ -46,6 +46,7 @@ class About(NamedTuple):
     torch: str
     day: str
     pulled: bool
+    alone: bool
 
     @classmethod
     def of(cls, record: Record) -> About:
@@ -63,6 +64,7 @@ class About(NamedTuple):
             where.torch,
             record.started[:10],
             record.pulled is not None,
+            record.alone,
         )
 
 

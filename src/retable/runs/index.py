@@ -32,7 +32,7 @@ FOLDER = "_index"
 """Below the folder of all runs; no paper can have this name."""
 
 _SETTLED_NS = 2_000_000_000
-_FORMAT = 2
+_FORMAT = 3
 _HOUR = 3600.0
 _KEY = 64  # letters
 _HEAD = 65  # of a checksum and the end of its line

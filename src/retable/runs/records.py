@@ -71,7 +71,7 @@ class Record(
 
     Attributes:
         devices: that a batch was split over; memory and CPU time are the first's.
-        workers: runs that the launcher kept going at once.
+        workers: runs that the launcher kept going at once; ``alone``: nothing else ran there.
         artifacts: arrays that the run left: name, SHA-256 of what the file holds.
         validation: ``val/...`` of the epoch that was tested; what a choice may go by.
         blessings: a history of the code, which grows outside of the 20 kB.
@@ -101,6 +101,7 @@ class Record(
     threads: int
     devices: Annotated[int, Meta(ge=1)] = 1
     workers: int
+    alone: bool = False
     weights_sha256: str | None = None
     history_sha256: str | None = None
     artifacts: dict[str, str] = {}

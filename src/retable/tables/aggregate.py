@@ -147,6 +147,7 @@ def build(
                 reported,
                 found,
                 behind[row, column],
+                timed=grid.spec.timing == "alone",
             )
             if metric.relative_to is not None:
                 cell = replace(cell, raw=raw[row, column])
@@ -217,6 +218,8 @@ def _cell(
     reported: Reported | None,
     found: Found,
     behind: _Behind,
+    *,
+    timed: bool,
 ) -> Cell:
     numbers = behind.numbers
     done = numbers[found.done(numbers)]
@@ -240,6 +243,8 @@ def _cell(
         marks.append("mixed devices")
     if any(about.pulled for about in abouts):
         marks.append("pulled")
+    if timed and not all(about.alone for about in abouts):
+        marks.append("not alone")
     if reported is not None:
         marks += _reported_marks(reported)
     return Cell(

@@ -221,13 +221,14 @@ def _cells(
     settings: dict[tuple[str, ...], FrozenRun] = {}
     selections: dict[tuple[str, ...], Selection] = {}
     cells: dict[tuple[str, str], CellPlan] = {}
+    launching = ["launcher.alone=true"] if spec.timing == "alone" else []
     with planning():
         for row_name, row in spec.rows.items():
             for column_name, column in spec.columns.items():
                 experiment = spec.experiment(column_name, protocol, row_name)
                 if experiment is None or not row.runs_in(column_name):
                     continue
-                own = (f"experiment={experiment}", *column.overrides, *row.overrides)
+                own = (f"experiment={experiment}", *column.overrides, *row.overrides, *launching)
                 place = (row_name, column_name)
                 selection = None
                 if select := spec.selects(row_name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -51,6 +51,7 @@ class TableSpec(Part):
     differs: str | None = None
     notes: list[str] = Field([])
     transposed: bool = Field(False, description="print rows across and columns down")
+    timing: Literal["alone"] | None = Field(None, description="alone: nothing runs beside a run")
     quick: Quick | None = Field(
         None, description="part of make reproduce: true, or what of it in place of all of `paper`"
     )

@@ -302,7 +302,7 @@ def _circumstances(record: Record) -> tuple[object, ...]:
     """Device, processor, threads and workers, on which a time depends besides the setting."""
     machine = record.provenance
     processor = machine.accelerator if record.device == "cuda" else machine.cpu
-    return device_of(record), processor, record.threads, record.workers
+    return device_of(record), processor, record.threads, record.workers, record.alone
 
 
 def _natural(value: Any) -> tuple[Any, ...]:

@@ -83,6 +83,21 @@ def test_how_many_runs_a_job_has_and_has_at_once(base, launcher, gpus, devices, 
     assert array.memory_mb == array.needs.memory_mb * at_once
 
 
+def test_runs_that_measure_time_are_in_jobs_of_their_own_one_at_a_time(base):
+    several = {"workers": 2, "runs_per_job": 4}
+    timed = runs_of(base, 3, launcher=several | {"alone": True})
+    others = runs_of(base, 5, launcher=several)
+    one, two = sorted(arrange([*timed, *others], unknown, 99), key=lambda a: a.needs.alone)
+    assert [(len(task), one.at_once) for task in one.tasks] == [(4, 2), (1, 2)]
+    assert [(len(task), two.at_once) for task in two.tasks] == [(3, 1)]
+    assert two.tasks == [timed]
+    assert "nodes of its own" in two.about
+    [run] = runs_of(base, launcher={"alone": True}, cluster={"alone": "cores"})
+    [array] = arrange([run], unknown, 99)
+    assert (array.needs.alone, array.needs.node) == (True, False)
+    assert "one run at a time" in array.about
+
+
 @given(
     st.lists(st.sampled_from([1.0, 2.0, 5.0, 40.0, 300.0]), min_size=1, max_size=40),
     st.integers(1, 5),

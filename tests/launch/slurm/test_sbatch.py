@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,13 @@ def test_runs_at_once_and_gpus(tmp_path):
     assert found["mem"] == "4500M"
     kind = PLAIN.model_copy(update={"gpu_type": "a100"})
     assert options(write(tmp_path / "2", kind, array(needs=gpu)))["gres"] == "gpu:a100:1"
+
+
+def test_runs_that_measure_time_have_whole_nodes(tmp_path):
+    timed = replace(CPU, alone=True, node=True)
+    assert options(write(tmp_path, plan=array(needs=timed)))["exclusive"] == ""
+    shared = replace(CPU, alone=True)
+    assert "exclusive" not in options(write(tmp_path / "2", plan=array(needs=shared)))
 
 
 def test_a_process_per_device(tmp_path):

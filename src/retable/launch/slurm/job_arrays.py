@@ -26,6 +26,8 @@ class Needs:
         cpus: of each process.
         memory_mb: of each process.
         minutes: time limit of its job.
+        alone: it measures time: nothing runs beside it.
+        node: nothing else may be on its node.
     """
 
     devices: int
@@ -33,6 +35,8 @@ class Needs:
     cpus: int
     memory_mb: int
     minutes: int
+    alone: bool = False
+    node: bool = False
 
     @classmethod
     def of(cls, run: FrozenRun) -> Needs:
@@ -47,6 +51,8 @@ class Needs:
             max(cpus, config.device.threads),
             memory_mb,
             wanted.minutes or cluster.minutes,
+            config.launcher.alone,
+            config.launcher.alone and cluster.alone == "node",
         )
 
 
@@ -94,6 +100,8 @@ class ArrayPlan:
             f"{self.memory_mb * needs.devices / 1000:.4g} GB",
             duration(needs.minutes * 60),
         ]
+        if needs.alone:
+            parts.append("nodes of its own" if needs.node else "one run at a time")
         if needs.devices > 1:
             parts.append(f"{needs.devices} processes")
         most = max(map(len, self.tasks))
@@ -154,7 +162,7 @@ def arrange(
 
 def _at_once(run: FrozenRun, needs: Needs) -> int:
     launcher = run.config.launcher
-    if needs.devices > 1:
+    if needs.devices > 1 or needs.alone:
         return 1
     return launcher.concurrent_per_gpu if needs.gpus else launcher.workers or 1
 

@@ -91,6 +91,7 @@ def array_script(
         signal_s=header.signal_s,
         minutes=needs.minutes,
         at_once=plan.at_once,
+        node=needs.node,
         devices=needs.devices,
         gpus=needs.gpus,
         gpu_type=cluster.gpu_type or "",

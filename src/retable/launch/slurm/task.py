@@ -87,7 +87,8 @@ class Task:
         from retable.launch.slurm.follower_ranks import nonce_of
         from retable.launch.slurm.supervisor import Supervisor
 
-        supervisor = Supervisor(works, runs, self._launched(), past, self.told, self.say)
+        launched = self._launched(alone=works[0][1].config.launcher.alone)
+        supervisor = Supervisor(works, runs, launched, past, self.told, self.say)
         if self.tasks.devices > 1:
             os.environ[FOLLOWED] = nonce_of(os.environ)
         _forget_slurm()
@@ -136,7 +137,7 @@ class Task:
                 works.append((entry, run))
         return works
 
-    def _launched(self) -> Launched:
+    def _launched(self, *, alone: bool) -> Launched:
         """Provenance: of the submission, but the hardware is this node's."""
         import msgspec
 
@@ -144,15 +145,15 @@ class Task:
         from retable.runs.attempts import Launched
         from retable.runs.records import Provenance
 
-        path = self.submission.folder / "provenance.json"
+        path, at_once = self.submission.folder / "provenance.json", self.tasks.at_once
         if not path.exists():
-            return Launched(provenance.collect(self.submission.runs), self.tasks.at_once)
+            return Launched(provenance.collect(self.submission.runs), at_once, alone)
         known = msgspec.json.decode(path.read_bytes(), type=Provenance)
         accelerator, driver = provenance.gpu()
         processor = {"cpu": provenance.cpu_model(), "cpu_id": provenance.cpu_id()}
         here = {**processor, "cores": os.cpu_count() or 1}
         here |= {"accelerator": accelerator, "driver": driver}
-        return Launched(msgspec.structs.replace(known, **here), self.tasks.at_once)
+        return Launched(msgspec.structs.replace(known, **here), at_once, alone)
 
     def _attempts(self) -> int:
         from retable.runs import records

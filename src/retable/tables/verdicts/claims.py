@@ -41,6 +41,9 @@ from retable.util.errors import UserError
 if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table
 
+_HANDED_ON = {"stale", "mixed devices", "selection stale", "not alone"}
+"""Marks of cells that a claim about them has too."""
+
 _NOTHING = ("not run", "not recorded")
 """What is said of a claim for which some cell has no number at all."""
 
@@ -291,7 +294,7 @@ def _ratio(table: Table, claim: Claim) -> Ratio | None:
 def _marks(cells: Sequence[Cell]) -> list[str]:
     marks: list[str] = []
     for cell in cells:
-        found = [m for m in cell.marks if m in {"stale", "mixed devices", "selection stale"}]
+        found = [m for m in cell.marks if m in _HANDED_ON]
         if 0 < cell.n < cell.n_done:
             found.append(f"partial {cell.n}/{cell.n_done}: no value from the others")
         if not is_ours(cell) and cell.reported is not None:
