@@ -102,8 +102,8 @@ def _isolated(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def composed_once(monkeypatch):
-    """What is shipped is composed once for all tests with this: the same files give one cache."""
+def cached_once(monkeypatch):
+    """What is shipped is composed once, and real data decoded once, for all tests with this."""
     monkeypatch.setenv("RETABLE_RUNS", str(SHARED / "runs"))
     monkeypatch.setenv("RETABLE_CACHE", str(SHARED / "cache"))
 

@@ -173,7 +173,7 @@ def test_publish_and_table_from_results_give_the_same_bytes(here):
     name = ("table", "digits/accuracy", "--protocol", "smoke", "--from", "results")
     assert here.call(*name).stdout == markdown == here.ran.stdout
     assert one_document(here.call(*name, "--json"))["records_from"] == "results"
-    assert "accuracy-smoke.md" in (results / "README.md").read_text()
+    assert "accuracy-smoke.md" in (results / "digits" / "README.md").read_text()
 
 
 def test_prepare(monkeypatch, capsys):

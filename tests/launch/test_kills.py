@@ -29,7 +29,7 @@ from support.kill import (
     saved,
 )
 
-RANDOM_KILLS = 30
+RANDOM_KILLS = 18
 FORCED = [
     "lease-unlinked",
     "lease-linked",

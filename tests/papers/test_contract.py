@@ -8,7 +8,7 @@ from retable.admin.paper_contract import planned, tried
 from retable.util import paths
 
 ROOT = paths.project_root()
-pytestmark = pytest.mark.usefixtures("composed_once")
+pytestmark = pytest.mark.usefixtures("cached_once")
 PAPERS = sorted(folder.name for folder in (ROOT / "conf" / "experiment").iterdir())
 
 

@@ -113,7 +113,7 @@ def test_digits_train_and_homeostasis_makes_the_jacobian_symmetric(tmp_path):
 
 
 @pytest.mark.slow  # decodes Fashion-MNIST
-def test_real_images_in_batches_of_the_paper(tmp_path):
+def test_real_images_in_batches_of_the_paper(tmp_path, cached_once):
     if MIRROR is None or not (Path(MIRROR) / "zalando-datasets").is_dir():
         pytest.skip("needs the real data: set RETABLE_MIRROR")
     given = [f"paths.mirror={MIRROR}", "trainer.max_epochs=1", "trainer.limit_train_batches=40"]

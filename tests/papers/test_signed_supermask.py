@@ -88,7 +88,7 @@ def test_reduced_protocols_are_never_shown_as_the_papers():
 
 
 @pytest.mark.slow  # decodes MNIST
-def test_real_images_in_batches_as_the_schedule_says(tmp_path):
+def test_real_images_in_batches_as_the_schedule_says(tmp_path, cached_once):
     if MIRROR is None or not (Path(MIRROR) / "ylecun").is_dir():
         pytest.skip("needs the real data: set RETABLE_MIRROR")
     steps = ["trainer.max_epochs=1", "trainer.limit_train_batches=20"]

@@ -67,7 +67,7 @@ def test_the_reduced_protocol_is_never_shown_as_the_papers():
 
 
 @pytest.mark.slow  # decodes CIFAR-10
-def test_real_images_are_split_as_the_paper_says(tmp_path):
+def test_real_images_are_split_as_the_paper_says(tmp_path, cached_once):
     if MIRROR is None or not (Path(MIRROR) / "uoft-cs").is_dir():
         pytest.skip("needs the real data: set RETABLE_MIRROR")
     steps = ["trainer.max_epochs=1", "trainer.limit_train_batches=1"]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from retable.report import publish
+from retable.report import layout, markdown, publish, terminal
+from retable.report.findings import findings
 from retable.runs import published_records
-from retable.tables import spec
+from retable.tables import paper_info, spec
 from support.published import RESULTS
 
 ROOT = RESULTS.parent
@@ -22,7 +23,7 @@ def names(ending: str) -> set[str]:
     return {
         p.relative_to(RESULTS).with_suffix("").as_posix()
         for p in RESULTS.rglob(f"*{ending}")
-        if p.name != "README.md"
+        if p.stem != "README"
     }
 
 
@@ -45,6 +46,45 @@ def test_every_figure_is_drawn_and_nothing_else():
     }
     assert names(".svg") == drawn
     assert drawn, "no figure is published"
+
+
+def test_no_sentence_on_a_paper_is_out_of_date():
+    seen = 0
+    papers: dict[str, list] = {}
+    for table in all_judged():
+        papers.setdefault(table.spec.paper, []).append(table)
+    for paper, tables in papers.items():
+        info = paper_info.load(paper)
+        found = findings(info.found, tables, ["a.md"] * len(tables))
+        assert info.says, paper
+        assert 2 < len(found) < 6, paper
+        assert [one.outdated for one in found if one.outdated] == [], paper
+        assert not [one.text for one in found if "{" in one.text or "}" in one.text], paper
+        seen += len(found)
+    assert seen > 20
+
+
+def all_judged():
+    for paper, protocol in sorted({(n.partition("/")[0], p) for n, p in publish.published()}):
+        yield from publish.judged(paper, protocol)
+
+
+def test_every_published_table_fits_a_terminal():
+    for table in all_judged():
+        text = terminal.render(table, width=80, colour=False)
+        assert max(map(len, text.splitlines())) <= 80, table.name
+
+
+def test_no_table_of_a_page_is_wider_than_ten_columns_and_no_cell_is_lost():
+    wide = 0
+    for table in all_judged():
+        blocks = layout.blocks(table, markdown.MOST_COLUMNS)
+        assert all(len(block.across) <= 9 for block in blocks), table.name
+        assert {place for block in blocks for place in block.cells()} >= set(table.cells), (
+            table.name
+        )
+        wide += len(layout.sides(table)[1]) > 9
+    assert wide > 3
 
 
 @pytest.mark.parametrize("name", sorted(names(".parquet")))
@@ -70,11 +110,21 @@ def test_table_and_picture_follow_from_their_records(name):
             assert not re.search(r"\b(nan|inf)\b", made[path]), path
 
 
-def test_the_overview_follows_from_the_records_and_lists_every_table():
-    text = (RESULTS / "README.md").read_text(encoding="utf-8")
-    assert publish.render_overview() == text
+def test_the_overview_and_the_papers_pages_follow_from_the_records():
+    files = publish.overview()
+    for path, text in files.items():
+        assert path.read_text(encoding="utf-8") == text, path
+    assert set(RESULTS.rglob("README.*")) == set(files)
     for name in names(".md"):
-        assert text.count(f"]({name}.md)") == 1
+        paper, _, page = name.partition("/")
+        text = files[RESULTS / paper / "README.md"]
+        assert (
+            len(re.findall(rf"^\| \[[^\n]*\]\({re.escape(page)}\.md\)<br>", text, re.MULTILINE))
+            == 1
+        )
+        assert f"]({paper}/README.md)" in files[RESULTS / "README.md"]
+        if (RESULTS / f"{name}.svg").exists():
+            assert f"]({page}.svg)]({page}.md)" in text
 
 
 def test_tables_in_readmes_are_the_published_ones():

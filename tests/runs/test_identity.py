@@ -102,7 +102,7 @@ def write(now: Golden, file: Path = GOLDEN) -> str:
     return f"{file.name}: {added} lines added, {sum(map(len, now.values()))} in all"
 
 
-def test_keys_of_everything_shipped_are_the_golden_ones(composed_once):
+def test_keys_of_everything_shipped_are_the_golden_ones(cached_once):
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     now = {"neutral": neutral_values(), "keys": shipped_keys()}
     assert not (changed := lost(golden, now)), f"records would be orphaned: {changed[:5]} ..."

@@ -96,6 +96,12 @@ def test_frozen_again_it_is_the_same_run_elsewhere(done, tmp_path):
         assert again.config.device.threads == 1
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_measured_time_alone_does_so_again(done, tmp_path, alone):
+    record = structs.replace(find(done[0].key).record, alone=alone)
+    assert refreeze(record, tmp_path / "side").config.launcher.alone is alone
+
+
 def test_an_edited_record_cannot_be_frozen_again(done, tmp_path):
     record = newest(done[0])
     edited = structs.replace(record, config={**record.config, "seed": 7})

@@ -14,7 +14,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from retable.report import claims_text, explain, json_csv, latex, markdown
+from retable.report import (
+    claims_text,
+    explain,
+    json_csv,
+    latex,
+    markdown,
+    paper_page,
+    results_index,
+    terminal,
+)
 from retable.report.svg import curves
 from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import Table, build
@@ -135,7 +144,11 @@ def outputs() -> dict[str, str]:
     listed = [json_csv.finite(claims_text.as_json(c)) for c in full.claims]
     return {
         "verdicts.md": markdown.render(full, picture="verdicts.svg"),
+        "verdicts.txt": terminal.render(full, width=100, colour=False),
         "verdicts_smoke.md": markdown.render(smoke, note="A <note>"),
+        "paper.md": paper_page.render("digits", [full, smoke], ["a.md", "a-smoke.md"]),
+        "paper.svg": paper_page.picture("digits", [full, smoke]),
+        "overview.md": results_index.render({"digits": [full, smoke]}),
         "verdicts.tex": latex.render(full),
         "verdicts.csv": json_csv.as_csv(full),
         "verdicts.json": _json(values),

@@ -15,7 +15,7 @@ _judged = cache(publish.judged)
 
 
 @pytest.fixture
-def published_results(composed_once, monkeypatch):
+def published_results(cached_once, monkeypatch):
     """Results are the project's own; what judges them again is given the first judgement."""
     monkeypatch.setattr(paths, "results_dir", lambda: RESULTS)
     monkeypatch.setattr(publish, "judged", _judged)

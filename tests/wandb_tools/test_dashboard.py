@@ -20,7 +20,12 @@ from support.mini import extra_root, planned
 
 FILES = Path(__file__).parents[2] / "conf" / "table"
 TABLES = sorted(p.relative_to(FILES).with_suffix("").as_posix() for p in FILES.rglob("*.yaml"))
-SHIPPED = [(name, protocol) for name in TABLES for protocol in specs.load(name).protocols()]
+# Of each table one protocol: a dashboard shows any of them alike.
+SHIPPED = [
+    pytest.param(name, protocol, marks=[pytest.mark.nightly] if number else [])
+    for name in TABLES
+    for number, protocol in enumerate(specs.load(name).protocols())
+]
 SITE = "https://example.org/tables/"
 
 
@@ -40,7 +45,9 @@ def runs_of(runset, tags):
 
 
 @pytest.mark.parametrize(("name", "protocol"), SHIPPED)
-def test_every_shipped_table_has_a_valid_spec_without_any_run(name, protocol, tmp_path):
+def test_every_shipped_table_has_a_valid_spec_without_any_run(
+    name, protocol, tmp_path, cached_once
+):
     (grid,) = workflow.plan(name, protocol)
     (source,) = sources([grid])
     made = written(source, tmp_path / "spec.json", SITE)

@@ -123,7 +123,7 @@ def run(
     """
     from retable.cli.until_decided import refuse_beside_looks, run_until_decided
     from retable.monitor import budget
-    from retable.report import markdown
+    from retable.report.terminal import shown
 
     if retry not in {None, "diverged"}:
         raise UserError(f"--retry {retry}: only 'diverged' can be forced")
@@ -166,7 +166,7 @@ def run(
     part_of_it = row or column or seeds or budget_s is not None
     whole = workflow.plan(name, protocol) if part_of_it else planned
     tables = workflow.judge(name, [one.table for one in workflow.collect(whole)])
-    typer.echo("\n".join(markdown.render(table) for table in tables), nl=False)
+    typer.echo("\n".join(shown(table) for table in tables), nl=False)
     raise typer.Exit(0 if ok else 1)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +13,9 @@ from retable.cli.options import Json, Name, Origin, Protocol, one_of, one_or_all
 from retable.util import paths
 from retable.util.errors import UserError, nearest
 
+if TYPE_CHECKING:
+    from retable.tables.aggregate import Table
+
 app = typer.Typer()
 
 
@@ -18,7 +23,10 @@ app = typer.Typer()
 def table(
     name: Name,
     protocol: Protocol = "paper",
-    format: Annotated[str, typer.Option("--format", help="md, latex, csv or json")] = "md",
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help="text (of a terminal), md (where piped), latex, csv or json"),
+    ] = None,
     source: Origin = "runs",
     explain: Annotated[
         str | None, typer.Option(metavar="ROW,COLUMN", help="everything behind one cell")
@@ -29,10 +37,11 @@ def table(
 
     Example: retable table risk_parity/example_bai2016 --from results --format csv
     """
-    from retable.report import json_csv, latex, markdown
+    from retable.report import json_csv, latex, markdown, terminal
 
     format = "json" if as_json else format
-    one_of("--format", format, ("md", "latex", "csv", "json"))
+    if format is not None:
+        one_of("--format", format, ("text", "md", "latex", "csv", "json"))
     one_of("--from", source, workflow.SOURCES)
     grids = workflow.plan(name, protocol, source=source)
     if explain is not None and len(grids) > 1:
@@ -40,7 +49,7 @@ def table(
         raise UserError(f"--explain: {name} has {len(grids)} tables; name one: {names}")
     collected = workflow.collect(grids, source)
     if explain is not None:
-        _explain(collected[0], explain, format)
+        _explain(collected[0], explain, format or "text")
         return
     tables = workflow.judge(name, [one.table for one in collected])
     if format == "json":
@@ -48,15 +57,22 @@ def table(
     elif format == "csv":
         typer.echo(json_csv.as_csv(*tables), nl=False)
     else:
-        render = markdown.render if format == "md" else latex.render
-        typer.echo("\n".join(render(t) for t in tables), nl=False)
+        render = {None: terminal.shown, "text": _text, "md": markdown.render, "latex": latex.render}
+        typer.echo("\n".join(render[format](t) for t in tables), nl=False)
+
+
+def _text(table: Table) -> str:
+    from retable.report import terminal
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    return terminal.render(table, width=width, colour=sys.stdout.isatty())
 
 
 def _explain(one: workflow.Collected, place: str, format: str) -> None:
     from retable.report import explain
     from retable.tables.verdicts.judge import judge
 
-    if format not in {"md", "json"}:
+    if format not in {"text", "md", "json"}:
         raise UserError(f"--explain --format {format}: a cell is explained as text or json")
     found = explain.explain(judge(one.table), one.grid, one.records, place)
     if format == "json":

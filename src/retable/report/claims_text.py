@@ -37,7 +37,9 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
     return (
         "Effect: the tested sum, oriented so that a positive one supports the claim, between its"
         " two one-sided 95 % bounds (together a 90 % interval): upheld where the lower is above 0,"
-        " contradicted where the upper is below. p: one-sided."
+        " contradicted where the upper is below."
+        + (" Points are percentage points." if any(c.unit == "%" for c in claims) else "")
+        + " p: one-sided."
         + (" Holm: p adjusted over all claims of the paper that are judged." if holm else "")
         + " Wins: on how many seeds the sum (the least of several) is positive, of those on which"
         " it is not 0: ties count in neither number."
@@ -71,7 +73,8 @@ def effect(claim: JudgedClaim) -> str:
     found = claim.effect
     if found is None:
         return ""
-    unit = f" {claim.unit}" if claim.unit else ""
+    # What is tested is a difference: of two shares it is in points, not in per cent of something.
+    unit = " points" if claim.unit == "%" else f" {claim.unit}" if claim.unit else ""
     return f"{formatting.interval(found.theta, found.lower, found.upper)}{unit}"
 
 

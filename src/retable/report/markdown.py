@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 from retable.report import claims_text, footnotes, formatting, layout
+from retable.report.layout import Block
 from retable.report.svg import curves
 from retable.tables.aggregate import Table
 from retable.tables.heat_spec import Heat, Image
+
+MOST_COLUMNS = 9
+"""Columns of numbers beside each other; what does not fit on a page is read by nobody."""
 
 
 def render(table: Table, *, note: str | None = None, picture: str | None = None) -> str:
@@ -33,7 +37,7 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
         lines += [f"![{_plain(spec.title)}: {_pictured(table)}]({picture})"]
         lines += [""]
     marks = footnotes.mark_notes(table)
-    lines += _grid(table, footnotes.letters_of(marks))
+    lines += _grids(table, footnotes.letters_of(marks), folded=picture is not None)
     lines += ["", _plain(footnotes.legend(table)), ""]
     if spec.differs:
         lines += [f"*Why it may differ:* {_plain(spec.differs)}", ""]
@@ -59,17 +63,37 @@ def _pictured(table: Table) -> str:
     return f"ours ± {figure.band_text}" if figure else "ours"
 
 
-def _grid(table: Table, letters: dict[tuple[str, str], str]) -> list[str]:
-    down, across = layout.sides(table)
+def _grids(table: Table, letters: dict[tuple[str, str], str], *, folded: bool) -> list[str]:
+    """The cells, block by block; those that the picture shows, where there is one, below a fold."""
+    blocks = layout.blocks(table, MOST_COLUMNS)
+    lines: list[str] = []
+    above = ""
+    fold = next((i for i, block in enumerate(blocks) if block.drawn), None) if folded else None
+    for number, block in enumerate(blocks):
+        if number == fold:
+            points = {place for b in blocks if b.drawn for place in b.cells()} & set(table.cells)
+            lines += [
+                "<details>",
+                f"<summary>Numbers of the figure ({len(points)} cells)</summary>",
+            ]
+            lines.append("")
+        if block.title and block.title != above:
+            lines += [f"**{_plain(block.title)}**", ""]
+        above = block.title
+        lines += [*_grid(table, block, letters), ""]
+    return [*lines, "</details>"] if fold is not None else lines[:-1]
+
+
+def _grid(table: Table, block: Block, letters: dict[tuple[str, str], str]) -> list[str]:
     lines = [
-        f"| | {' | '.join(in_cell(title) for title in across.values())} |",
-        f"| --- |{' ---: |' * len(across)}",
+        f"| | {' | '.join(in_cell(title) for title in block.across.values())} |",
+        f"| --- |{' ---: |' * len(block.across)}",
     ]
-    for first, title in down.items():
+    for first, title in block.down.items():
         parts: list[str] = []
-        for second in across:
-            place = layout.place(table, first, second)
-            parts.append(_content(table, place, letters.get(place, "")))
+        for second in block.across:
+            place = block.place(first, second)
+            parts.append(_content(table, place, letters.get(place, "")) if place else "")
         lines.append(f"| {in_cell(title)} | {' | '.join(parts)} |")
     return lines
 

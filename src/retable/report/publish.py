@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retable.launch.dispatch import warn
-from retable.report import markdown, results_index
+from retable.report import markdown, paper_page, results_index
 from retable.report.svg import curves
 from retable.runs import (
     artifacts,
@@ -288,12 +288,23 @@ def refuse_unpublished(grids: list[Grid]) -> None:
     )
 
 
-def render_overview() -> str:
-    """Text of results/README.md, from the published records."""
+def overview() -> dict[Path, str]:
+    """Files of results/ that are of all tables: the overview, and a page for each paper."""
     families = dict.fromkeys((n.partition("/")[0], protocol) for n, protocol in published())
-    return results_index.render(
-        [table for family in families for table in judged(*family)], _address
-    )
+    papers: dict[str, list[Table]] = {}
+    for paper, protocol in sorted(families, key=lambda f: (f[0], f[1] != "paper", f[1])):
+        papers.setdefault(paper, []).extend(judged(paper, protocol))
+    base = paths.results_dir()
+    files = {
+        overview_file(): results_index.render(papers),
+        base / results_index.PICTURE: results_index.picture(papers),
+    }
+    for paper, tables in papers.items():
+        folder = base / paper
+        pages = [published_file(t.name, t.protocol).relative_to(folder).as_posix() for t in tables]
+        files[folder / "README.md"] = paper_page.render(paper, tables, pages)
+        files[folder / paper_page.PICTURE] = paper_page.picture(paper, tables)
+    return files
 
 
 def overview_file() -> Path:
@@ -302,10 +313,6 @@ def overview_file() -> Path:
 
 
 def write_overview() -> None:
-    """Write results/README.md."""
-    write_atomic(overview_file(), render_overview())
-
-
-def _address(table: Table) -> str:
-    base = paths.results_dir()
-    return published_file(table.name, table.protocol).relative_to(base).as_posix()
+    """Write results/README.md and the papers' pages."""
+    for path, text in overview().items():
+        write_atomic(path, text)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from retable.data.fetch import DataUnavailable
 from retable.launch.prepare import prepare
-from retable.report import markdown
 from retable.report.reproduced import Reproduced, agreement, summary
+from retable.report.terminal import shown
 from retable.tables import collect, grid, spec
 from retable.tables.aggregate import build
 from retable.tables.grid import Grid
@@ -68,14 +68,14 @@ def reproduce(
             found = collect.from_runs(one, say)
             table = judge(build(one, found, collect.artifacts_of_runs(one)))
             done.append(Reproduced(one, table, len(found), agreement(one, found)))
-            echo(markdown.render(table))
+            echo(shown(table))
         else:
             one = collect.decided_by_results(one)
             published = collect.from_results(one)
             ok = ok and bool(published)
             table = judge(build(one, published, collect.artifacts_of_results(one)))
             done.append(Reproduced(one, table, len(published), None))
-            echo(markdown.render(table, note=FROM_RESULTS if published else NOWHERE))
+            echo(shown(table, note=FROM_RESULTS if published else NOWHERE))
     echo(summary(done))
     return ok
 
@@ -101,5 +101,9 @@ def _planned(name: str, quick: Quick, full: bool) -> Grid:
     if full:
         return grid.plan(name, quick.protocol)
     return grid.plan(
-        name, quick.protocol, rows=quick.rows, columns=quick.columns, n_seeds=quick.seeds
+        name,
+        quick.protocol,
+        rows=quick.rows or (),
+        columns=quick.columns or (),
+        n_seeds=quick.seeds,
     )

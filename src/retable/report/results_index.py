@@ -1,15 +1,19 @@
-"""The overview of all published tables: papers by verdicts, then the tables with links."""
+"""The overview of all published tables: a picture of the verdicts, and a line for each paper."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
-from retable.report import formatting
+from retable.report import formatting, paper_page
 from retable.report.markdown import in_cell
+from retable.report.svg import verdict_bars
+from retable.runs.record_set import Found
 from retable.tables import paper_info
 from retable.tables.aggregate import Table
 from retable.tables.results import Tally
 from retable.tables.verdicts.judge import add
+
+PICTURE = "README.svg"
 
 _HEAD = """# Results
 
@@ -22,46 +26,67 @@ numbers are not compared, only claims are tested.
 """
 
 
-def render(tables: Sequence[Table], address: Callable[[Table], str]) -> str:
+def render(papers: Mapping[str, Sequence[Table]]) -> str:
     """Markdown of the overview.
 
     Args:
-        tables: published and judged.
-        address: of a table's page.
+        papers: published and judged tables of each paper, protocol by protocol.
     """
-    papers: dict[tuple[str, str], list[Tally]] = {}
-    for table in sorted(tables, key=lambda t: (t.spec.paper, t.protocol != "paper", t.protocol)):
-        tally = table.tally or Tally()
-        papers.setdefault((table.spec.paper, table.protocol), []).append(tally)
     lines = [
         *_HEAD.splitlines(),
         "",
-        "## Papers",
+        f"![Verdicts of every paper, by protocol; the table below has the numbers]({PICTURE})",
         "",
-        "| paper | protocol | cells compared | reproduced | consistent | undecided |"
-        " better or worse | by chance | claims upheld | contradicted | undecided | incomplete |"
-        " not judged |",
-        f"| --- | --- |{' ---: |' * 11}",
+        "| paper | tables | runs | hours | cells compared, protocol `paper` | claims |",
+        "| --- | ---: | ---: | ---: | --- | --- |",
     ]
-    for (paper, protocol), tallies in papers.items():
-        t = add(tallies)
-        cells = ["–"] * 6 if protocol != "paper" else _cells(t)
-        claims = [t.upheld, t.contradicted, t.claims_undecided, t.claims_partial, t.not_judged]
-        name = f"{in_cell(paper_info.title_of(paper))}<br>`{paper}`"
-        lines.append(f"| {name} | {protocol} | {' | '.join(map(str, [*cells, *claims]))} |")
-    lines += ["", "## Tables", "", "| table | protocol | runs | complete cells | verdicts |"]
-    lines.append("| --- | --- | ---: | ---: | --- |")
-    for table in sorted(tables, key=lambda t: (t.name, t.protocol != "paper", t.protocol)):
-        filled = sum(c.n > 0 and c.n_done >= c.n_planned for c in table.cells.values())
-        said = " ".join(formatting.table_tally(table))
+    for paper, tables in papers.items():
+        info = paper_info.load(paper)
+        name = f"[{in_cell(info.title if info else paper)}]({paper}/README.md)"
+        about = f"<br>{in_cell(info.cited)} · `{paper}`" if info else ""
+        took = _hours(tables)
         lines.append(
-            f"| [{table.name}]({address(table)})<br>{in_cell(table.spec.title)} |"
-            f" {table.protocol} | {len(table.records):,} | {filled}/{len(table.cells)} |"
-            f" {in_cell(said)} |"
+            f"| {name}{about} | {len({t.name for t in tables})} | {len(took):,} |"
+            f" {sum(took.values()) / 3600:.1f} | {in_cell(_cells(tables))} | {_claims(tables)} |"
         )
+    lines += [
+        "",
+        "Hours: of the runs, one after another; a run that several tables share counts once.",
+    ]
     return "\n".join([*lines, ""])
 
 
-def _cells(t: Tally) -> list[str]:
-    counts = (t.judged, t.reproduced, t.consistent, t.undecided, t.different)
-    return [*map(str, counts), f"up to {t.by_chance:.1f}"]
+def picture(papers: Mapping[str, Sequence[Table]]) -> str:
+    """SVG of all verdicts."""
+    found = [line for paper, tables in papers.items() for line in paper_page.lines(paper, tables)]
+    return verdict_bars.render("Papers by protocol", found)
+
+
+def _hours(tables: Sequence[Table]) -> dict[str, float]:
+    """Seconds of every run behind some tables, by key."""
+    found: dict[str, float] = {}
+    for table in tables:
+        columns = Found.of(table.records).columns
+        found.update(zip(columns.keys, map(float, columns.wall_s), strict=True))
+    return found
+
+
+def _cells(tables: Sequence[Table]) -> str:
+    t = add([table.tally or Tally() for table in tables if table.protocol == "paper"])
+    if not t.judged:
+        return "none"
+    counts = [(t.reproduced, "reproduced"), (t.consistent, "consistent")]
+    counts += [(t.undecided, "undecided"), (t.different, "better or worse")]
+    said = ", ".join(f"{n} {what}" for n, what in counts if n)
+    chance = f" (up to {t.by_chance:.1f} by chance)" if t.different and t.estimated else ""
+    return f"{t.judged}: {said}{chance}"
+
+
+def _claims(tables: Sequence[Table]) -> str:
+    found: list[str] = []
+    for protocol in dict.fromkeys(table.protocol for table in tables):
+        t = add([table.tally or Tally() for table in tables if table.protocol == protocol])
+        if said := formatting.claims_tally(t):
+            counts = said.partition(": ")[2].partition(" (")[0].rstrip(".")
+            found.append(f"`{protocol}`: {in_cell(counts)}")
+    return "<br>".join(found) or "none"

@@ -152,7 +152,7 @@ def values_of(record: Record, runs: Path) -> dict[str, Any]:
         "device": device,
         "paths": {**paths.default_paths(), "runs": str(runs)},
         "logger": {"name": "none"},
-        "launcher": {"name": "local"},
+        "launcher": {"name": "local", **({"alone": True} if record.alone else {})},
     }
 
 

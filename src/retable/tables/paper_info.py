@@ -22,6 +22,10 @@ class PaperInfo(Part):
     year: Annotated[int, Field(ge=1900, le=2100)]
     arxiv: str | None = Field(None, pattern=r"^\d{4}\.\d{4,5}$")
     code: str | None = Field(None, pattern=r"^https://", description="the authors'")
+    says: Words | None = Field(None, description="what the paper says, in a few sentences")
+    found: list[Words] = Field(
+        [], description="what came out here; {table@protocol CLAIM verdict}, {table row/column}"
+    )
 
     @property
     def cited(self) -> str:

@@ -197,8 +197,8 @@ class Quick(Part):
     seeds: SeedCount | None = Field(
         None, description="only the first so many of each cell; all where left out"
     )
-    rows: list[str] = Field([], description="only these; all where left out")
-    columns: list[str] = Field([], description="only these; all where left out")
+    rows: list[str] | None = Field(None, description="only these; all where left out")
+    columns: list[str] | None = Field(None, description="only these; all where left out")
 
 
 class Select(Part):

@@ -89,9 +89,16 @@ def _of_quick(spec: TableSpec) -> Iterator[Problem]:
         ("rows", quick.rows, spec.rows),
         ("columns", quick.columns, spec.columns),
     ):
+        if given is None:
+            continue
+        if not given:
+            yield ["quick", key], f"is empty; left out it is all {key}"
         for name in given:
             if name not in known:
                 yield ["quick", key], f"no {key[:-1]} '{name}'{nearest(name, known)}"
+                return
+            if given.count(name) > 1:
+                yield ["quick", key], f"{key[:-1]} '{name}' stands there twice"
                 return
     if not any(
         spec.rows[row].runs_in(column) and spec.experiment(column, quick.protocol, row)

@@ -1,0 +1,90 @@
+"""Sentences on what came out of a paper, which name the claims and cells that they rest on.
+
+``{cpu_time C1 contradicted}`` is a claim with the verdict that the sentence takes it to have, and
+becomes a link; ``{iterations improved/t1_n25}`` is a cell, and becomes our number. A table of
+another protocol than ``paper`` is ``table@protocol``. A sentence whose claim is judged otherwise by
+now, or whose number is gone, is not shown: what is out of date stands there instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from retable.report import formatting
+from retable.report.markdown import in_cell
+from retable.tables.aggregate import Table
+
+_REFERENCE = re.compile(r"\{([\w-]+)(?:@([\w-]+))? ([^\s{}]+)(?: ([a-z ]+))?\}")
+Known = Mapping[tuple[str, str], tuple[Table, str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence of a paper's page.
+
+    Attributes:
+        text: Markdown.
+        outdated: what of it does not hold any more; empty where all does.
+    """
+
+    text: str
+    outdated: list[str]
+
+
+def findings(
+    sentences: Sequence[str], tables: Sequence[Table], pages: Sequence[str]
+) -> list[Finding]:
+    """Sentences with their references resolved.
+
+    Args:
+        sentences: of ``paper.yaml``.
+        tables: published and judged.
+        pages: address of each.
+    """
+    known = {
+        (table.name.partition("/")[2], table.protocol): (table, page)
+        for table, page in zip(tables, pages, strict=True)
+    }
+    return [_finding(sentence, known) for sentence in sentences]
+
+
+def _finding(sentence: str, known: Known) -> Finding:
+    parts: list[str] = []
+    outdated: list[str] = []
+    at = 0
+    for found in _REFERENCE.finditer(sentence):
+        text, wrong = _resolved(found, known)
+        parts += [_said(sentence[at : found.start()]), text]
+        outdated += [wrong] if wrong else []
+        at = found.end()
+    if outdated:
+        return Finding(f"*(A sentence is out of date: {'; '.join(outdated)}.)*", outdated)
+    return Finding("".join([*parts, _said(sentence[at:])]), [])
+
+
+def _said(text: str) -> str:
+    """Text between references, with the blanks at its ends."""
+    inner = text.strip()
+    return text.replace(inner, in_cell(inner)) if inner else text
+
+
+def _resolved(reference: re.Match[str], known: Known) -> tuple[str, str]:
+    """Text in place of a reference, and what is wrong with it."""
+    name, protocol, what, verdict = reference.groups()
+    table, page = known.get((name, protocol or "paper"), (None, ""))
+    if table is None:
+        return "", f"nothing is published of {name}, protocol {protocol or 'paper'}"
+    if "/" in what:
+        row, _, column = what.partition("/")
+        cell = table.cells.get((row, column))
+        if cell is None or cell.mean is None:
+            return "", f"{name} has no number at {what}"
+        return f"[{formatting.ours(cell, table.spec.metrics[cell.metric])}]({page})", ""
+    claim = next((one for one in table.claims if one.id == what), None)
+    if claim is None:
+        return "", f"{name} has no claim {what}"
+    if claim.verdict != verdict:
+        return "", f"it takes {what} of {name} to be {verdict}, which is {claim.verdict}"
+    return f"([{what}]({page}) {verdict})", ""

@@ -1,0 +1,118 @@
+"""Verdicts as bars, a line for each paper and protocol: what reproduces, at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from retable.report.svg.canvas import MARGIN, WIDTH, page
+from retable.tables.results import Tally
+
+_HEAD, _PAPER, _LINE = 30, 24, 38
+_LEFT = MARGIN + 12
+_CELLS, _CLAIMS, _BAR = 130, 500, 330  # where the bars begin, and how long they are
+_THICK = 10
+
+
+@dataclass(frozen=True)
+class Line:
+    """A paper under one protocol.
+
+    Attributes:
+        title: of the paper.
+        about: who wrote it when, and its slug.
+        protocol: of the tables.
+        tally: verdicts of its published tables.
+    """
+
+    title: str
+    about: str
+    protocol: str
+    tally: Tally
+
+
+def render(title: str, lines: Sequence[Line]) -> str:
+    """SVG of lines: cells at the left, claims at the right, with the counts below the bars.
+
+    Those of a paper stand under its title, and are to follow each other.
+    """
+    y, above = MARGIN + _HEAD, None
+    body = [
+        f'<text class="h" x="{_CELLS}" y="{MARGIN + 12}">cells compared with the paper</text>',
+        f'<text class="h" x="{_CLAIMS}" y="{MARGIN + 12}">claims</text>',
+    ]
+    for line in lines:
+        if (line.title, line.about) != above:
+            # As wide as letters of these sizes are at most on average.
+            room = int((WIDTH - 2 * _LEFT - 6.0 * len(line.about)) / 7.2)
+            short = line.title if len(line.title) <= room else f"{line.title[: room - 1]}…"
+            body.append(
+                f'<text class="h" x="{_LEFT}" y="{y + 12}">{escape(short)}'
+                f'<tspan class="s" font-weight="400" dx="8">{escape(line.about)}</tspan></text>'
+            )
+            above, y = (line.title, line.about), y + _PAPER
+        body += [
+            f'<text x="{_LEFT}" y="{y + 10}">{escape(line.protocol)}</text>',
+            *_bar(_CELLS, y, cells(line.tally), _without(line)),
+            *_bar(_CLAIMS, y, claims(line.tally), "none"),
+        ]
+        y += _LINE
+    about = "; ".join(
+        f"{line.title}, protocol {line.protocol}: {_said(cells(line.tally)) or 'no cell compared'};"
+        f" claims: {_said(claims(line.tally)) or 'none'}"
+        for line in lines
+    )
+    return page(title, about, y + MARGIN, body)
+
+
+def _without(line: Line) -> str:
+    return "no number is reported" if line.protocol == "paper" else "not compared"
+
+
+def cells(tally: Tally) -> list[tuple[str, int, str]]:
+    """Of compared cells: verdict, how many, and the look of its part of the bar."""
+    return [
+        ("reproduced", tally.reproduced, _look(2)),
+        ("consistent", tally.consistent, _look(2, 0.5)),
+        ("undecided", tally.undecided, _look(5, 0.35)),
+        ("differ", tally.different, _look(1)),
+    ]
+
+
+def claims(tally: Tally) -> list[tuple[str, int, str]]:
+    """The same of claims."""
+    return [
+        ("upheld", tally.upheld, _look(2)),
+        ("undecided", tally.claims_undecided, _look(5, 0.35)),
+        ("incomplete", tally.claims_partial, _look(5, 0.15)),
+        ("not judged", tally.not_judged, _look(5, 0.15)),
+        ("contradicted", tally.contradicted, _look(1)),
+    ]
+
+
+def _look(colour: int, opacity: float = 1.0) -> str:
+    faint = f' fill-opacity="{opacity:g}"' if opacity < 1 else ""
+    return f'class="c{colour}" style="stroke:none" fill="currentColor"{faint}'
+
+
+def _bar(x: float, y: float, parts: Sequence[tuple[str, int, str]], without: str) -> list[str]:
+    total = sum(n for _, n, _ in parts)
+    if not total:
+        return [f'<text class="s" x="{x:g}" y="{y + 10:g}">{without}</text>']
+    out: list[str] = []
+    at = x
+    for name, n, look in parts:
+        if n:
+            wide = _BAR * n / total
+            out.append(
+                f'<rect {look} x="{at:.1f}" y="{y:g}" width="{wide:.1f}" height="{_THICK}">'
+                f"<title>{n} {name}</title></rect>"
+            )
+            at += wide
+    out.append(f'<text class="s" x="{x:g}" y="{y + 25:g}">{escape(_said(parts))}</text>')
+    return out
+
+
+def _said(parts: Sequence[tuple[str, int, str]]) -> str:
+    return ", ".join(f"{n} {name}" for name, n, _ in parts if n)
