@@ -75,7 +75,7 @@ def test_timed_runs_come_last_and_one_by_one_for_real():
     timed = [freeze("launcher.workers=2", "launcher.alone=true", seed=seed) for seed in (0, 1)]
     others = [freeze("launcher.workers=2", seed=seed) for seed in (1, 2, 3)]
     assert others[0].key == timed[1].key  # wanted by two tables: alone
-    assert launch([*timed, *others]).done == 4
+    assert launch([*others, *timed]).done == 4
     found = [newest(run) for run in timed]
     assert [(record.alone, record.workers) for record in found] == [(True, 1)] * 2
     beside = [newest(run) for run in others[1:]]
