@@ -41,7 +41,7 @@ def test_claims_become_links_and_cells_numbers(judged):
     ("reference", "why"),
     [
         ("{%s CLAIM contradicted}", "to be contradicted, which is upheld"),
-        ("{%s CLAIM}", "to be None, which is upheld"),
+        ("{%s CLAIM}", ", which is upheld"),
         ("{%s C99 upheld}", "has no claim C99"),
         ("{%s no/cell}", "has no number at no/cell"),
         ("{nothing C1 upheld}", "nothing is published of nothing, protocol paper"),

@@ -32,7 +32,6 @@ def test_nothing_is_wider_than_the_terminal_and_no_number_is_lost(table, width):
     if width >= 72:  # else a number may be folded in two
         wanted = re.findall(r"\d+\.\d+ ± \d+\.\d+ \([\d/]+\)", markdown.render(table))
         assert len(wanted) > 20
-        assert re.findall(r"\d+\.\d+ ± \d+\.\d+ \([\d/]+\)", text) != []
         assert sorted(set(wanted)) == sorted(
             set(re.findall(r"\d+\.\d+ ± \d+\.\d+ \([\d/]+\)", text))
         )

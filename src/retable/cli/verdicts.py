@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +10,6 @@ from retable.cli import workflow
 from retable.cli.options import Json, Name, Origin, Protocol, one_of, one_or_all, print_json
 from retable.util import paths
 from retable.util.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from retable.tables.aggregate import Table
 
 app = typer.Typer()
 
@@ -57,15 +52,9 @@ def table(
     elif format == "csv":
         typer.echo(json_csv.as_csv(*tables), nl=False)
     else:
-        render = {None: terminal.shown, "text": _text, "md": markdown.render, "latex": latex.render}
-        typer.echo("\n".join(render[format](t) for t in tables), nl=False)
-
-
-def _text(table: Table) -> str:
-    from retable.report import terminal
-
-    width = shutil.get_terminal_size((100, 24)).columns
-    return terminal.render(table, width=width, colour=sys.stdout.isatty())
+        texts = {None: terminal.shown, "text": terminal.text, "md": markdown.render}
+        render = texts.get(format, latex.render)
+        typer.echo("\n".join(render(t) for t in tables), nl=False)
 
 
 def _explain(one: workflow.Collected, place: str, format: str) -> None:

@@ -86,5 +86,6 @@ def _resolved(reference: re.Match[str], known: Known) -> tuple[str, str]:
     if claim is None:
         return "", f"{name} has no claim {what}"
     if claim.verdict != verdict:
-        return "", f"it takes {what} of {name} to be {verdict}, which is {claim.verdict}"
+        taken = f"it takes {what} of {name} to be {verdict}" if verdict else f"{what} of {name}"
+        return "", f"{taken}, which is {claim.verdict}"
     return f"([{what}]({page}) {verdict})", ""

@@ -41,9 +41,13 @@ _CLAIM = (0, 1, 3, 4, 5, 7)  # of claims_text.HEADINGS; where it stands and Holm
 
 def shown(table: Table, *, note: str | None = None) -> str:
     """Text of a table for stdout: of a terminal, or Markdown where it goes elsewhere."""
-    if sys.stdout.isatty():
-        return render(table, width=shutil.get_terminal_size().columns, note=note)
-    return markdown.render(table, note=note)
+    return (text if sys.stdout.isatty() else markdown.render)(table, note=note)
+
+
+def text(table: Table, *, note: str | None = None) -> str:
+    """Text of a table as wide as the terminal, in colours if stdout is one."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    return render(table, width=width, colour=sys.stdout.isatty(), note=note)
 
 
 def render(table: Table, *, width: int, colour: bool = True, note: str | None = None) -> str:
