@@ -10,7 +10,7 @@ SPREAD := -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 # Where Python may not write bytecode, every process would compile torch and Lightning anew.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
-.PHONY: help setup reproduce test test-nightly test-oldest mutants lint
+.PHONY: help setup reproduce test test-nightly test-oldest mutants lint docs
 
 help:
 	@echo "make reproduce   run the quick tables and print them beside the reported numbers (ARGS=--full: all seeds)"
@@ -19,9 +19,10 @@ help:
 	@echo "make test-oldest    the same with the lowest versions that pyproject.toml allows"
 	@echo "make mutants     apply small deliberate faults; a named test has to catch each"
 	@echo "make lint        ruff and pyright"
+	@echo "make docs        build docs/ and the reference as pages in docs/_build/html; every warning is an error"
 
 setup: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
-	@$(UV) sync --quiet --locked --all-extras $(COMPILE)
+	@$(UV) sync --quiet --locked --all-extras --group docs $(COMPILE)
 
 .uv/bin/uv:
 	python3 -m venv .uv
@@ -52,3 +53,7 @@ lint: setup
 	$(UV) run --no-sync ruff check
 	$(UV) run --no-sync ruff format --check
 	$(UV) run --no-sync pyright
+
+docs: setup
+	$(UV) run --no-sync sphinx-build --quiet --fail-on-warning -c docs -d docs/_build/doctrees . docs/_build/html
+	@echo "docs/_build/html/index.html"

@@ -152,10 +152,15 @@ def load_tables(name: str, protocol: str = "paper", *, source: str = "results") 
 
 
 def load_table(name: str, protocol: str = "paper", *, source: str = "results") -> Table:
-    """One table with verdicts; as :func:`load_tables`.
+    """One table with verdicts; starts nothing.
+
+    Args:
+        name: ``paper/table``, or a paper that has only one.
+        protocol: ``paper``, or another that the table declares.
+        source: ``results``, what is published; or ``runs``, what has been run here.
 
     Raises:
-        UserError: also where the name is that of a paper with several tables.
+        UserError: as :func:`load_tables`; and for a paper with several tables.
     """
     tables = load_tables(name, protocol, source=source)
     if len(tables) > 1:
@@ -169,6 +174,9 @@ def cells(*tables: Table) -> pl.DataFrame:
 
     The columns are those of ``retable table --format csv``; ``docs/outputs.md`` says what each
     holds and in which unit.
+
+    Args:
+        tables: of :func:`load_table`, :func:`load_tables` or :func:`run_table`.
     """
     import polars as pl
 
@@ -183,6 +191,9 @@ def claims(*tables: Table) -> pl.DataFrame:
 
     ``theta`` is the effect in ``unit``, oriented so that positive supports the claim; ``p_holm`` is
     null unless all tables of the paper were loaded together.
+
+    Args:
+        tables: as for :func:`cells`.
     """
     import polars as pl
 

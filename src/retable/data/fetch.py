@@ -60,6 +60,16 @@ def find(name: str, sha256: str, *, cache: Path, mirror: Path | None) -> Path | 
 def fetch(name: str, url: str, sha256: str, *, cache: Path, mirror: Path | None) -> Path:
     """Have a file, fetching it into the cache where needed.
 
+    Args:
+        name: path below the cache, and below the mirror.
+        url: address to fetch it from.
+        sha256: checksum of its content.
+        cache: folder of the cache.
+        mirror: folder that is looked in first.
+
+    Returns:
+        Where it is.
+
     Raises:
         DataUnavailable: without mirror and network; the message says both remedies.
         UserError: where what was fetched has another checksum.

@@ -63,13 +63,15 @@ class PaperModule(LightningModule):
     """
 
     timing_metrics: ClassVar[frozenset[str]] = frozenset()
-    """Metrics that measure time: never part of what makes two runs equal."""
+    """Metrics that measure time; they are never part of what makes two runs equal."""
 
     splits: ClassVar[bool] = False
-    """Whether a batch may be split over several devices: the loss and what is logged are means
-    over its items, gradients come from Lightning's backward, and what is drawn once for a batch
-    comes from :func:`retable.training.data_parallel.common`. Batch normalisation of torch is taken
-    care of."""
+    """Whether a batch may be split over several devices.
+
+    The loss and what is logged have to be means over its items, gradients to come from Lightning's
+    backward, and what is drawn once for a batch from :func:`retable.training.data_parallel.common`.
+    Batch normalisation of torch is taken care of.
+    """
 
     kept_weights: ClassVar[tuple[str, ...]] = ()
     """Names of the weights that a module keeps besides those it trains, such as ``ema``; they are

@@ -24,9 +24,16 @@ class Cell:
     """One number over seeds and the reported one beside it.
 
     Attributes:
+        row: name in the table file.
+        column: the same.
+        metric: the same.
+        mean: over the seeds, in the metric's printed unit; None where there is no number.
+        std: standard deviation (ddof 1); None for fewer than two values.
+        n: seeds behind the mean.
         values: by seed, in the metric's printed unit.
         n_planned: seeds that the table asks for; 0 where the cell is reported only.
-        judged: what the comparison with the reported value says; None until it is made.
+        reported: the paper's number; None where there is none.
+        judged: what the comparison with it says; None until it is made.
         marks: what must be known beside the number, such as ``partial 3/5``.
         run_keys: keys of the runs behind the values.
         lost_keys: keys of the runs that ended otherwise than done.
@@ -60,6 +67,9 @@ class Table:
     """All of a table: what every output is made from.
 
     Attributes:
+        name: ``paper/table``.
+        spec: the table file.
+        protocol: that was run.
         cells: by (row, column), in the order of the table file.
         records: of the runs behind the cells, by key.
         n_failed: runs that ended otherwise than done.

@@ -133,6 +133,10 @@ class Judged:
     Attributes:
         kind: the verdict.
         text: as shown, such as ``partial 3/5``, ``reduced`` or ``worse``.
+        reading: how the reported number was read.
+        difference: ours less reported; None where nothing was compared.
+        margin: difference that would not matter.
+        needed: seeds that would decide.
         marks: what must be known beside it: stale, unverified, n assumed, equal spread assumed.
         bold: whether the row is significantly the best of its column.
         median: of our values where tails are heavy, else None.
@@ -212,13 +216,22 @@ class JudgedClaim:
     Attributes:
         id: of the table file.
         statement: the paper's, as it stands.
+        where: place in the paper.
+        grade: who vouches for it.
+        kind: which test.
         verdict: the headline, uncorrected one.
         text: as shown, such as ``partial 3/5``.
         parts: of a claim over several cells, each with its own effect; (what, effect, verdict).
         effect: of the claim as a whole: the only part, the average, or the weakest part.
+        unit: of the effect.
         p: the whole claim's one-sided p.
-        p_holm: adjusted over all claims of the paper.
+        p_holm: adjusted over all claims of the paper; None where not all of them were looked at.
+        wins: on how many of the common seeds the claim's sum supports it.
+        ratio: of the means, where the claim is of two cells.
+        needed: seeds that would decide.
+        marks: what must be known beside it.
         rule: what was tested, in words and symbols.
+        why: the cause of a contradiction, or why it is not judged.
     """
 
     id: str
@@ -250,9 +263,15 @@ class Tally:
     Attributes:
         judged: cells that were compared with a reported number.
         estimated: those of them with an interval; the others are the same for every seed.
-        reproduced: and so on: cells by verdict.
-        different: better, worse, higher or lower.
+        reproduced: cells with this verdict.
+        consistent: the same.
+        undecided: the same.
+        different: cells that are better, worse, higher or lower.
         unverified: judged cells whose reported value is not primary.
+        upheld: claims with this verdict.
+        contradicted: the same.
+        claims_undecided: claims that are undecided.
+        claims_partial: claims that wait for runs.
         not_judged: claims that nothing was said of.
         against: of these, how many have an effect whose interval lies against the claim.
     """

@@ -225,7 +225,10 @@ FIRST_TUNING_SEED = 1_000_000
 
 
 class Reported(Part):
-    """A number as somebody printed it; text, because the digits say how exact it is."""
+    """A number as somebody printed it; text, because the digits say how exact it is.
+
+    Its fields are the keys of a reported cell in a table file.
+    """
 
     value: NumberText
     spread: SpreadText | None = None
