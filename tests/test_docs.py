@@ -1,117 +1,93 @@
-"""What the pages for readers say: links lead somewhere, commands are what the program takes."""
+"""What the pages for readers say: links lead somewhere, code and options are what there is."""
 
 from __future__ import annotations
 
+import ast
 import re
-import shlex
-from functools import cache
-from pathlib import Path
 
 import pytest
-import typer.main
 
-from retable.cli.main import app
-from retable.util import paths
+from support import pages
+from support.pages import PAGES, ROOT
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")),
-    ROOT / "slurm" / "README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "src").rglob("README.md")),
-]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
 
 
-def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    found = set()
-    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
-        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
-        found.add(re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"))
-    return found
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
 def test_links_lead_to_files_and_headings(page):
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for link in LINK.findall(text):
+    for link in LINK.findall(pages.prose(page)):
         if re.match(r"[a-z]+:", link):
             continue
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
         assert target.exists(), f"{link}: is not there"
         if anchor and target.suffix == ".md":
-            assert anchor in anchors(target), f"{link}: no such heading"
+            assert anchor in pages.anchors(target), f"{link}: no such heading"
 
 
-def shown() -> list[tuple[str, str]]:
-    """Every line of a shell block that calls retable, with its page."""
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                if line.startswith("retable "):
-                    found.append((str(page.relative_to(ROOT)), line))
-    return found
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+def test_blocks_of_code_are_whole_and_say_their_language(page):
+    assert pages.read(page).count("\n```") == 2 * len(pages.blocks(page)), "a block has no end"
+    for lang, text in pages.blocks(page):
+        assert lang, f"no language: {text}"
+        if lang != "python":
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("retable"):
+                module = __import__(node.module or "", fromlist=["*"])
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
 
 
-@cache
-def configs() -> set[str]:
-    """Names of papers, tables and experiments."""
-    return {*paths.config_names("table"), *paths.config_names("experiment"), *papers()}
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+def test_targets_of_make_are_there(page):
+    shown = "\n".join([*pages.lines(page), *re.findall(r"`([^`\n]+)`", pages.prose(page))])
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in TARGET.findall(shown):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
 
 
-@cache
-def papers() -> set[str]:
-    return {name.partition("/")[0] for name in paths.config_names("table")}
+@pytest.mark.parametrize("page", PAGES, ids=pages.name_of)
+def test_options_in_the_text_are_what_the_program_takes(page):
+    """Of `retable ... --option` in a sentence, which need not be whole."""
+    for line in re.findall(r"`retable ([^`]+)`", pages.prose(page)):
+        command, _, rest = pages.command_of(line.split())
+        known = {name for option in command.params for name in option.opts}
+        known |= {"-h", "--help", "--install-completion"}
+        for word in rest:
+            assert not word.startswith("-") or word in known, f"{line}: no {word}"
 
 
-def parse(words: list[str]) -> None:
-    """Read a command's options and arguments; nothing is run."""
-    command, context = typer.main.get_command(app), None
-    while hasattr(command, "get_command"):
-        context = command.make_context(command.name, [], parent=context, resilient_parsing=True)
-        name, *words = words
-        command = command.get_command(context, name)
-        assert command is not None, f"no command {name}"
-    command.make_context(command.name, words, parent=context)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("table", "Missing parameter: name"),
-        ("nothing", "no command nothing"),
-        ("wandb sync --what", "No such option: --what"),
-        ("run a/b --seeds x", "a valid integer"),
-        ("plan a/b --protcol x", "No such option: --protcol"),
-    ],
-)
-def test_what_the_program_does_not_take_is_seen(line, message):
-    with pytest.raises(Exception, match=message):
-        parse(line.split())
-
-
-@pytest.mark.parametrize(("page", "line"), shown(), ids=lambda text: text)
-def test_commands_are_what_the_program_takes(page, line):
-    words = shlex.split(line, comments=True)
-    parse(words[1:])
-    for word in words[2:]:
-        name = word.removeprefix("experiment=")
-        if name.partition("/")[0] in papers():  # others are the reader's own
-            assert name in configs(), f"{page}: {name} is not there"
-
-
-def test_there_is_something_to_look_at():
-    assert len(PAGES) > 15
-    assert len(shown()) > 40
-
-
-def test_the_first_page_is_short():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_first_page_is_short_and_leads_to_all_others():
+    text = pages.read(ROOT / "README.md")
     assert len(text.splitlines()) <= 130
     for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in text, f"{page.name} cannot be found from README.md"
+
+
+def test_the_first_page_lists_the_commands_with_json():
+    text = " ".join(pages.read(ROOT / "README.md").split())
+    listed = re.search(r"has the others, each with an example\. ([^.]*) take `--json`", text)
+    assert listed
+    command, _, _ = pages.command_of([])
+    with_json = [
+        name
+        for name, one in command.commands.items()
+        if any("--json" in option.opts for option in one.params)
+    ]
+    assert sorted(re.findall(r"`([\w-]+)`", listed[1])) == sorted(with_json)
+
+
+def test_the_index_has_every_page():
+    """Sphinx holds it too, where it is there."""
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / link).resolve() for link in LINK.findall(pages.read(index))}
+    for page in (ROOT / "docs").rglob("*.md"):
+        if page != index and not {"_build", "decisions"} & set(page.relative_to(ROOT).parts):
+            assert page in linked, f"{page.name} cannot be found from docs/index.md"
+
+
+def test_there_is_something_to_look_at():
+    assert len(PAGES) > 25
+    assert len(pages.commands()) > 45
