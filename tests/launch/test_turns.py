@@ -13,6 +13,7 @@ import pytest
 from retable.launch import local
 from retable.launch.dispatch import launch
 from retable.launch.turns import turn
+from retable.runs.records import Record
 from retable.util.errors import UserError
 from support.runs import freeze, newest, wait_for
 
