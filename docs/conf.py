@@ -29,6 +29,7 @@ exclude_patterns = [
 exclude_patterns += ["docs/_build", "tests/*/**"]
 
 myst_heading_anchors = 3  # those that GitHub makes
+default_role = "py:obj"  # `name` in a docstring is code
 smartquotes_action = "D"  # dashes alone: what is quoted is often typed
 
 autodoc_member_order = "bysource"
@@ -43,6 +44,7 @@ html_static_path = ["_static"]
 html_css_files = ["retable.css"]
 html_extra_path = ["_extra"]  # the address of the folder itself leads to the first page
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 
 

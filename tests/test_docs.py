@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+from typing import Any
 
 import pytest
 
@@ -86,6 +88,27 @@ def test_the_index_has_every_page():
     for page in (ROOT / "docs").rglob("*.md"):
         if page != index and not {"_build", "decisions"} & set(page.relative_to(ROOT).parts):
             assert page in linked, f"{page.name} cannot be found from docs/index.md"
+
+
+def keys_of(value: Any) -> set[str]:
+    """Keys of a JSON document, but for those that are names or numbers of somebody's own."""
+    if isinstance(value, list):
+        return set().union(*map(keys_of, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {"values", "rows", "columns", "metrics", "source", "config"}
+    return {*value}.union(*(keys_of(inner) for name, inner in value.items() if name not in own))
+
+
+@pytest.mark.parametrize("name", ["verdicts.json", "verdicts_claims.json", "verdicts.csv"])
+def test_every_key_of_an_output_is_described(name):
+    text = (ROOT / "tests" / "report" / "golden" / name).read_text(encoding="utf-8")
+    keys = (
+        set(text.splitlines()[0].split(",")) if name.endswith("csv") else keys_of(json.loads(text))
+    )
+    described = set(re.findall(r"`([^`]+)`", pages.read(ROOT / "docs" / "outputs.md")))
+    assert len(keys) > 15
+    assert keys - described == set()
 
 
 def test_there_is_something_to_look_at():
