@@ -71,7 +71,7 @@ def test_a_launch_that_was_killed_keeps_nobody_waiting(tmp_path):
         end()
 
 
-def begin(record: Record) -> float:
+def begin(record):
     return datetime.fromisoformat(record.started).timestamp()
 
 
