@@ -10,6 +10,7 @@ import pytest
 
 from retable.report import latex, layout, publish, terminal
 from retable.report.findings import findings
+from retable.report.not_run import idle, not_run
 from retable.runs import published_records
 from retable.tables import paper_info, spec
 from support.published import RESULTS
@@ -62,6 +63,13 @@ def test_no_sentence_on_a_paper_is_out_of_date():
         assert not [one.text for one in found if "{" in one.text or "}" in one.text], paper
         seen += len(found)
     assert seen > 20
+
+
+def test_what_is_not_run_has_a_reason_and_no_reason_is_idle():
+    there = set(publish.published())
+    for paper in {name.partition("/")[0] for name, _ in there}:
+        assert [one for one in not_run(paper, there) if not one.why] == [], paper
+        assert idle(paper, there) == [], paper
 
 
 def all_judged():
