@@ -13,7 +13,6 @@ import pytest
 from retable.launch import local
 from retable.launch.dispatch import launch
 from retable.launch.turns import turn
-from retable.runs.records import Record
 from retable.util.errors import UserError
 from support.runs import freeze, newest, wait_for
 
@@ -72,7 +71,7 @@ def test_a_launch_that_was_killed_keeps_nobody_waiting(tmp_path):
         end()
 
 
-def begin(record: Record) -> float:
+def begin(record):
     return datetime.fromisoformat(record.started).timestamp()
 
 

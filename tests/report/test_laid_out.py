@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from retable.report import footnotes, latex, layout, markdown
+from retable.report import footnotes, latex, layout
 from retable.tables.aggregate import Table, build
 from support.mini import extra_root, planned
 
@@ -45,7 +45,7 @@ def test_lines_without_a_cell_are_in_no_output_but_named_once(mini, transposed):
     assert f"Protocol paper does not run 1 {of_row} of the table: {titles[1]}" in notes
     assert f"Protocol paper does not run 1 {of_column} of the table: {titles[0]}" in notes
     shown = {
-        place for block in layout.blocks(table, markdown.MOST_COLUMNS) for place in block.cells()
+        place for block in layout.blocks(table, layout.MOST_COLUMNS) for place in block.cells()
     }
     assert shown >= set(table.cells)
     assert not {name for place in shown for name in place} & {row, column}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from retable.report import layout, markdown, publish, terminal
+from retable.report import latex, layout, publish, terminal
 from retable.report.findings import findings
+from retable.report.not_run import idle, not_run
 from retable.runs import published_records
 from retable.tables import paper_info, spec
 from support.published import RESULTS
@@ -64,6 +65,13 @@ def test_no_sentence_on_a_paper_is_out_of_date():
     assert seen > 20
 
 
+def test_what_is_not_run_has_a_reason_and_no_reason_is_idle():
+    there = set(publish.published())
+    for paper in {name.partition("/")[0] for name, _ in there}:
+        assert [one for one in not_run(paper, there) if not one.why] == [], paper
+        assert idle(paper, there) == [], paper
+
+
 def all_judged():
     for paper, protocol in sorted({(n.partition("/")[0], p) for n, p in publish.published()}):
         yield from publish.judged(paper, protocol)
@@ -78,11 +86,17 @@ def test_every_published_table_fits_a_terminal():
 def test_no_table_of_a_page_is_wider_than_ten_columns_and_no_cell_is_lost():
     wide = 0
     for table in all_judged():
-        blocks = layout.blocks(table, markdown.MOST_COLUMNS)
+        blocks = layout.blocks(table, layout.MOST_COLUMNS)
         assert all(len(block.across) <= 9 for block in blocks), table.name
         assert {place for block in blocks for place in block.cells()} >= set(table.cells), (
             table.name
         )
+        printed = latex.render(table)
+        cells = re.findall(r"\\begin\{tabular\}\{@\{\}l(r*)@\{\}\}", printed)
+        assert len(cells) >= len(blocks), table.name
+        assert max(map(len, cells)) <= 9, table.name
+        labels = re.findall(r"\\label\{(.+?)\}", printed)
+        assert len(labels) == len(set(labels)), table.name
         wide += len(layout.sides(table)[1]) > 9
     assert wide > 3
 

@@ -83,6 +83,8 @@ def test_a_column_has_its_runs_by_cells_and_rows_are_lines(tmp_path):
     for panel in panels:
         assert (panel["config"]["groupAgg"], panel["config"]["groupArea"]) == ("mean", "stddev")
     assert "- `model.regularizer = det`: BinaryConnect (det.)" in made.texts[-1]
+    assert made.texts[0].startswith("**BinaryConnect: Training Deep Neural Networks")
+    assert "[arXiv 1511.00363](https://arxiv.org/abs/1511.00363)" in made.texts[0].splitlines()[0]
     whole = made.view["runSets"][0]
     assert filters(whole)[0] == ("tags", "IN", ["binary_connect/table2"])
     assert [key["name"] for key in whole["grouping"]] == ["group", "model.value.regularizer"]

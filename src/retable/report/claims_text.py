@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from retable.report import footnotes, formatting
+from retable.report import claim_sentences, footnotes, formatting
 from retable.tables.aggregate import Table
 from retable.tables.results import JudgedClaim, Ratio
 
@@ -70,56 +69,40 @@ def cells(claim: JudgedClaim) -> list[str]:
 
 def effect(claim: JudgedClaim) -> str:
     """The effect with its interval and unit; empty where nothing was tested."""
-    found = claim.effect
-    if found is None:
-        return ""
-    # What is tested is a difference: of two shares it is in points, not in per cent of something.
-    unit = " points" if claim.unit == "%" else f" {claim.unit}" if claim.unit else ""
-    return f"{formatting.interval(found.theta, found.lower, found.upper)}{unit}"
+    return "" if claim.effect is None else claim_sentences.size(claim, claim.effect)
 
 
 def details(claim: JudgedClaim) -> list[str]:
-    """Details below the list: what was tested, parts that do not agree, marks, the cause."""
+    """Sentences below the list: what came out of what was compared, marks, the cause."""
     said: list[str] = []
-    if claim.rule:
-        said.append(f"tested: {tested(claim.rule)}")
     if claim.effect is not None and claim.effect.alpha != 0.05:
         said.append(f"bounds at {1 - claim.effect.alpha:.2%} each, as several looks share the 5 %")
     if claim.ratio is not None:
         said.append(f"ratio of the means {_ratio(claim.ratio)}")
-    if len({verdict for _, _, verdict in claim.parts}) > 1:
-        said += _parts(claim)
     said += claim.marks
     if claim.verdict == "contradicted":
         said.append(footnotes.cause(claim.why))
     elif claim.why:
         said.append(f"not judged: {claim.why}" if claim.verdict == "not judged" else claim.why)
-    return said
+    return [*claim_sentences.outcome(claim), *said]
 
 
-def tested(rule: str) -> str:
-    """Tested sums in words; the same sum in several columns once, with the columns behind it."""
-    sums = [re.fullmatch(r"(.+?) \(((?:[^()]|\([^()]*\))*)\)", one) for one in rule.split("; ")]
-    found = [(match[1], match[2]) for match in sums if match is not None]
-    columns: dict[str, list[str]] = {}
-    for one, column in found:
-        columns.setdefault(one, []).append(column)
-    if len(found) < len(sums) or len(columns) == len(found):
-        return rule
-    each = [
-        f"{one} ({'each of ' if len(names) > 1 else ''}{'; '.join(names)})"
-        for one, names in columns.items()
+COMPARED = ("comparison", "where", "tested", "effect [90 % interval]", "verdict")
+"""Headings of what a claim's comparisons came to."""
+
+
+def compared(claim: JudgedClaim) -> list[tuple[str, ...]]:
+    """Each comparison of a claim under :data:`COMPARED`."""
+    return [
+        (
+            one.what,
+            one.place,
+            one.tested,
+            "" if one.effect is None else claim_sentences.size(claim, one.effect),
+            "" if one.verdict is None or claim.verdict == "not judged" else one.verdict,
+        )
+        for one in claim.comparisons
     ]
-    return "; ".join(each)
-
-
-def _parts(claim: JudgedClaim) -> list[str]:
-    """Parts by verdict, each with its effect."""
-    found: dict[str, list[str]] = {}
-    for what, part, verdict in claim.parts:
-        shown = f"{what} ({formatting.interval(part.theta, part.lower, part.upper)})"
-        found.setdefault(verdict, []).append(shown)
-    return [f"{verdict}: {'; '.join(parts)}" for verdict, parts in found.items()]
 
 
 def _ratio(ratio: Ratio) -> str:
@@ -130,12 +113,7 @@ def _ratio(ratio: Ratio) -> str:
 
 def as_json(claim: JudgedClaim) -> dict[str, Any]:
     """Everything of a claim as plain values."""
-    values = asdict(claim)
-    values["parts"] = [
-        {"what": what, "effect": asdict(part), "verdict": verdict}
-        for what, part, verdict in claim.parts
-    ]
-    return values
+    return asdict(claim)
 
 
 CLAIM_TYPES: dict[str, type] = {
@@ -177,6 +155,8 @@ def listing(tables: Sequence[Table]) -> str:
             if any(numbers):
                 lines.append(f"      {', '.join(n for n in numbers if n)}")
             lines += [f"      {detail}" for detail in details(claim)]
+            if len(claim.comparisons) > 1:
+                lines += [f"        {' | '.join(filter(None, c))}" for c in compared(claim)]
         if table.tally is not None:
             lines.append(f"  {formatting.claims_tally(table.tally)}")
         blocks.append("\n".join(lines))

@@ -46,29 +46,34 @@ _CLAIM_COLOUR = {"upheld": "teal", "contradicted": "red", "undecided": "darkgray
 def render(table: Table) -> str:
     """Floats with the table (in parts where it is long), notes, heat maps or images, claims."""
     spec = table.spec
-    down, across = layout.sides(table)
     marks = footnotes.mark_notes(table)
     letters = footnotes.letters_of(marks)
-    parts = _parts(list(down))
+    parts = [
+        (block, names)
+        for block in layout.blocks(table, layout.MOST_COLUMNS)
+        for names in _parts(list(block.down))
+    ]
     lines = [
         f"% {escape(table.name)}, protocol {escape(table.protocol)}; written by retable.",
         r"% Needs \usepackage{booktabs,graphicx,xcolor}.",
     ]
-    for index, names in enumerate(parts):
+    for index, (block, names) in enumerate(parts):
         body: list[str] = []
         for name in names:
-            places = [layout.place(table, name, other) for other in across]
-            cells = [(table.cells.get(p), letters.get(p, "")) for p in places]
-            body.append(_line(escape(down[name]), [_ours(table, cell) for cell, _ in cells]))
+            places = [block.place(name, other) for other in block.across]
+            cells = [(table.cells.get(p), letters.get(p, "")) if p else (None, "") for p in places]
+            body.append(_line(escape(block.down[name]), [_ours(table, cell) for cell, _ in cells]))
             medians = [_median(table, cell) for cell, _ in cells]
             below = [_theirs(cell, letter) for cell, letter in cells]
             body += [_line("", line) for line in (medians, below) if any(line)]
             body += [r"\addlinespace"] if any(medians) or any(below) else []
-        grid = _tabular(f"l{'r' * len(across)}", [_heading(t) for t in across.values()], body)
+        headings = [_heading(title) for title in block.across.values()]
+        grid = _tabular(f"l{'r' * len(headings)}", headings, body)
         more = f" (part {index + 1} of {len(parts)})" if len(parts) > 1 else ""
         below = _notes(table, marks) if index == len(parts) - 1 else []
         label = _label(table) + (f"-{index + 1}" if index else "")
-        lines += ["", *_float(f"{escape(spec.title)}{more}", label, grid, below, again=index > 0)]
+        title = ": ".join(filter(None, (spec.title, block.title)))
+        lines += ["", *_float(f"{escape(title)}{more}", label, grid, below, again=index > 0)]
     if isinstance(spec.figure, Heat):
         lines += ["", *latex_heat.figure(table, spec.figure, f"\\label{{{_label(table)}-heat}}")]
     if isinstance(spec.figure, Image):

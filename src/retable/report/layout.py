@@ -11,6 +11,9 @@ from retable.tables.results import CellId
 from retable.tables.spec_parts import Column, Row
 from retable.util.text import counted
 
+MOST_COLUMNS = 9
+"""Columns of numbers beside each other on a page; what does not fit there is read by nobody."""
+
 _NAMED = 4
 """Lines left out that are named; of more, some are, and how many there are besides."""
 

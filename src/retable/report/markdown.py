@@ -10,9 +10,6 @@ from retable.report.svg import curves
 from retable.tables.aggregate import Table
 from retable.tables.heat_spec import Heat, Image
 
-MOST_COLUMNS = 9
-"""Columns of numbers beside each other; what does not fit on a page is read by nobody."""
-
 
 def render(table: Table, *, note: str | None = None, picture: str | None = None) -> str:
     """Markdown of a table.
@@ -65,18 +62,14 @@ def _pictured(table: Table) -> str:
 
 def _grids(table: Table, letters: dict[tuple[str, str], str], *, folded: bool) -> list[str]:
     """The cells, block by block; those that the picture shows, where there is one, below a fold."""
-    blocks = layout.blocks(table, MOST_COLUMNS)
+    blocks = layout.blocks(table, layout.MOST_COLUMNS)
     lines: list[str] = []
     above = ""
     fold = next((i for i, block in enumerate(blocks) if block.drawn), None) if folded else None
     for number, block in enumerate(blocks):
         if number == fold:
             points = {place for b in blocks if b.drawn for place in b.cells()} & set(table.cells)
-            lines += [
-                "<details>",
-                f"<summary>Numbers of the figure ({len(points)} cells)</summary>",
-            ]
-            lines.append("")
+            lines += _fold(f"Numbers of the figure ({len(points)} cells)")
         if block.title and block.title != above:
             lines += [f"**{_plain(block.title)}**", ""]
         above = block.title
@@ -129,7 +122,23 @@ def _claims(table: Table) -> list[str]:
     for claim in table.claims:
         if details := claims_text.details(claim):
             lines.append(f"- {_plain(claim.id)}: {_plain('. '.join(details))}")
-    return lines
+    return [*lines, *_compared(table)]
+
+
+def _compared(table: Table) -> list[str]:
+    """What each claim was taken to say, below a fold."""
+    heads = ("claim", *claims_text.COMPARED)
+    rows = [(c.id, *one) for c in table.claims for one in claims_text.compared(c)]
+    kept = [i for i in range(len(heads)) if any(row[i] for row in rows)]
+    if not rows:
+        return []
+    lines = [f"| {' | '.join(heads[i] for i in kept)} |", f"|{' --- |' * len(kept)}"]
+    lines += [f"| {' | '.join(in_cell(row[i]) for i in kept)} |" for row in rows]
+    return ["", *_fold("What was compared"), *lines, "", "</details>"]
+
+
+def _fold(title: str) -> list[str]:
+    return ["<details>", f"<summary>{title}</summary>", ""]
 
 
 def in_cell(content: str) -> str:

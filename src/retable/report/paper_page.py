@@ -8,14 +8,13 @@ from pathlib import PurePosixPath
 from retable.report import claims_text, formatting
 from retable.report.findings import findings
 from retable.report.markdown import in_cell
+from retable.report.not_run import not_run
 from retable.report.svg import verdict_bars
 from retable.report.svg.verdict_bars import Line
-from retable.tables import paper_info, spec
+from retable.tables import paper_info
 from retable.tables.aggregate import Table
 from retable.tables.results import Tally
 from retable.tables.verdicts.judge import add
-from retable.util import paths
-from retable.util.text import counted
 
 PICTURE = "README.svg"
 
@@ -36,6 +35,17 @@ def picture(paper: str, tables: Sequence[Table]) -> str:
     return verdict_bars.render("Verdicts by protocol", lines(paper, tables))
 
 
+def byline(paper: str) -> str:
+    """Authors, venue, year and addresses of a paper in Markdown; empty where nothing is known."""
+    info = paper_info.load(paper)
+    if info is None:
+        return ""
+    links = [f"[arXiv {info.arxiv}](https://arxiv.org/abs/{info.arxiv})"] if info.arxiv else []
+    links += [f"[the authors' code]({info.code})"] if info.code else []
+    said = f"{in_cell(', '.join(info.authors))}. {in_cell(info.venue)} {info.year}"
+    return " · ".join([said, *links, f"`{paper}`"])
+
+
 def render(paper: str, tables: Sequence[Table], pages: Sequence[str]) -> str:
     """Markdown of a paper's page.
 
@@ -46,11 +56,8 @@ def render(paper: str, tables: Sequence[Table], pages: Sequence[str]) -> str:
     """
     info = paper_info.load(paper)
     text = [f"# {in_cell(info.title) if info else paper}", ""]
-    if info:
-        links = [f"[arXiv {info.arxiv}](https://arxiv.org/abs/{info.arxiv})"] if info.arxiv else []
-        links += [f"[the authors' code]({info.code})"] if info.code else []
-        said = [f"{in_cell(', '.join(info.authors))}. {in_cell(info.venue)} {info.year}", *links]
-        text += [" · ".join([*said, f"`{paper}`"]), ""]
+    if by := byline(paper):
+        text += [by, ""]
     if info and info.says:
         text += ["**The paper.** " + in_cell(info.says), ""]
     if info and info.found:
@@ -107,21 +114,9 @@ def _claims(tables: Sequence[Table], pages: Sequence[str]) -> list[str]:
 
 
 def _not_run(paper: str, tables: Sequence[Table]) -> list[str]:
-    """Tables and protocols of which nothing is published; smoke is for trying the code out."""
-    there = {(table.name, table.protocol) for table in tables}
-    names = [name for name in paths.config_names("table") if name.partition("/")[0] == paper]
-    missing: list[str] = []
-    for name in names:
-        own = [p for p in spec.load(name).protocols() if p != "smoke" and (name, p) not in there]
-        if own:
-            missing.append(f"`{name}`: {', '.join(own)}")
-    if not missing:
-        return []
-    return [
-        "",
-        "## Not run here",
-        "",
-        f"Of {counted(len(missing), 'table')} nothing is published under these protocols:",
-        "",
-        *(f"- {line}" for line in missing),
-    ]
+    text: list[str] = []
+    for one in not_run(paper, {(table.name, table.protocol) for table in tables}):
+        names = ", ".join(f"`{name}`" for name in one.tables)
+        why = f": {in_cell(one.why)}" if one.why else ""
+        text.append(f"- {names} under protocol {one.protocol}{why}")
+    return ["", "## Not run here", "", *text] if text else []

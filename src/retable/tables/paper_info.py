@@ -26,6 +26,9 @@ class PaperInfo(Part):
     found: list[Words] = Field(
         [], description="what came out here; {table@protocol CLAIM verdict}, {table row/column}"
     )
+    not_run: dict[Words, Words] = Field(
+        {}, description="why nothing is published of TABLE@PROTOCOL, either of which may be *"
+    )
 
     @property
     def cited(self) -> str:

@@ -210,6 +210,32 @@ class Effect:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """One of the things that a claim says, each of which is tested by itself.
+
+    Attributes:
+        subject: of what something is said, such as a row.
+        relation: what is said of it, such as ``better than TB``.
+        place: where, such as a column; empty where subject and relation say it.
+        tested: the sum that has to be positive, in symbols.
+        effect: None where nothing was tested yet.
+        verdict: on this comparison alone; None where nothing was tested yet.
+    """
+
+    subject: str
+    relation: str
+    place: str
+    tested: str
+    effect: Effect | None = None
+    verdict: ClaimVerdict | None = None
+
+    @property
+    def what(self) -> str:
+        """Such as ``SubTB better than TB``."""
+        return f"{self.subject} {self.relation}"
+
+
+@dataclass(frozen=True)
 class JudgedClaim:
     """Verdict of one claim, with the values behind it.
 
@@ -221,7 +247,7 @@ class JudgedClaim:
         kind: which test.
         verdict: the headline, uncorrected one.
         text: as shown, such as ``partial 3/5``.
-        parts: of a claim over several cells, each with its own effect; (what, effect, verdict).
+        comparisons: what it says, one by one; none of a claim that is not judged at all.
         effect: of the claim as a whole: the only part, the average, or the weakest part.
         unit: of the effect.
         p: the whole claim's one-sided p.
@@ -248,9 +274,7 @@ class JudgedClaim:
     wins: Wins | None = None
     ratio: Ratio | None = None
     needed: Needed | None = None
-    parts: list[tuple[str, Effect, ClaimVerdict]] = field(
-        default_factory=list[tuple[str, Effect, ClaimVerdict]]
-    )
+    comparisons: list[Comparison] = field(default_factory=list[Comparison])
     marks: list[str] = field(default_factory=list[str])
     rule: str = ""
     why: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 
 
@@ -17,6 +18,11 @@ def duration(seconds: float) -> str:
 def counted(count: int, word: str) -> str:
     """A number of things: ``1 run``, ``3 runs``."""
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Names in a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def short_key(key: str) -> str:

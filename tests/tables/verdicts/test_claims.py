@@ -58,11 +58,11 @@ def test_over_several_columns_it_has_to_hold_in_each():
     values = {"low": {"x": LOW, "y": LOW}, "high": {"x": HIGH, "y": LOW[::-1]}}
     found = judged(ORDERING, values, columns=("x", "y"))
     assert found.verdict == "undecided"
-    assert [verdict for _, _, verdict in found.parts] == ["upheld", "undecided"]
-    assert found.effect == max((e for _, e, _ in found.parts), key=lambda e: e.p)
+    assert [one.verdict for one in found.comparisons] == ["upheld", "undecided"]
+    assert found.effect == max((one.effect for one in found.comparisons), key=lambda e: e.p)
     averaged = judged({**ORDERING, "average": True}, values, columns=("x", "y"))
     assert averaged.verdict == "upheld"
-    assert averaged.parts == []
+    assert [one.place for one in averaged.comparisons] == ["average of 2 columns"]
     alone = judged({**ORDERING, "on": "x"}, values, columns=("x", "y"))
     assert alone.verdict == "upheld"
 
@@ -72,7 +72,7 @@ def test_all_of_needs_every_row_and_takes_the_largest_p():
     values = {"low": {"x": LOW}, "high": {"x": HIGH}, "higher": {"x": [3.0, 3.1, 3.2, 2.9]}}
     found = judged(claim, values)
     assert found.verdict == "upheld"
-    assert found.p == max(effect.p for _, effect, _ in found.parts)
+    assert found.p == max(one.effect.p for one in found.comparisons)
     values["higher"]["x"] = [0.1, 0.2, 0.15, 0.1]
     found = judged(claim, values)
     assert found.verdict == "contradicted"
@@ -130,11 +130,13 @@ def test_a_ratio_over_columns_is_one_of_averages():
     assert found.ratio.value == pytest.approx(7 / 4)
     assert found.effect.theta == pytest.approx(3.5 - 1.5 * 2)
     about = judged({**claim, "at_least": None, "about": 1.75}, values, columns=("x", "y"))
-    names = [name for name, _, _ in about.parts]
-    assert names == [
-        "at least 1.4 times, average of 2 columns",
-        "at most 2.188 times, average of 2 columns",
+    assert [one.what for one in about.comparisons] == [
+        "new at least 1.4 times as good as old",
+        "new at most 2.188 times as good as old",
     ]
+    assert {one.place for one in about.comparisons} == {"average of 2 columns"}
+    formulas = ["old − 1.4 × new > 0", "2.188 × new − old > 0"]
+    assert [one.tested for one in about.comparisons] == formulas
 
 
 def test_not_worse_allows_its_margin():
@@ -176,7 +178,7 @@ def test_a_trend_over_columns():
     falls = judged({"kind": "trend", "better": "r", "trend": "falls"}, cells, columns=columns)
     assert falls.verdict == "contradicted"
     steps = judged({"kind": "trend", "better": "r", "each_step": True}, cells, columns=columns)
-    assert len(steps.parts) == 3
+    assert len(steps.comparisons) == 3
     assert steps.verdict == "undecided"
     wide = {"kind": "trend", "better": "r", "positions": [0.0, 1.0, 2.0, 30.0]}
     assert judged(wide, cells, columns=columns).effect.theta != found.effect.theta

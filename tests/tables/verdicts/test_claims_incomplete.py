@@ -53,9 +53,9 @@ def test_what_a_statement_says_besides_has_to_hold_too():
     crossing = {**ORDERING, "on": "x", "also": [{"better": "high", "than": "low", "on": "y"}]}
     found = judged(crossing, values, columns=("x", "y"))
     assert found.verdict == "upheld"
-    assert [name for name, _, _ in found.parts] == [
-        "low better than high, x",
-        "high better than low, y",
+    assert [(one.what, one.place) for one in found.comparisons] == [
+        ("low better than high", "x"),
+        ("high better than low", "y"),
     ]
     before = {**values, "high": {"x": HIGH, "y": [v + 3 for v in HIGH]}}
     assert judged(crossing, before, columns=("x", "y")).verdict == "contradicted"

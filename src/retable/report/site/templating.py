@@ -34,10 +34,12 @@ def environment() -> Environment:
         "chip": labels.claim_chip,
         "effect": claims_text.effect,
         "details": claims_text.details,
+        "compared": claims_text.compared,
         "keys": charts.keys,
     }
     values: dict[str, Any] = found.globals
     values["words"] = labels
+    values["compared_headings"] = claims_text.COMPARED
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -27,25 +27,22 @@ class Sum:
     """One weighted sum of cells that has to be above a constant.
 
     Attributes:
-        what: what tells it from the claim's other sums in the same place.
+        subject: of what it says something.
+        relation: what it says; together they tell it from the claim's other sums in the same place.
         place: what tells it from those elsewhere.
         terms: weight, row and column of each cell.
         c0: the constant.
     """
 
-    what: str
+    subject: str
+    relation: str
     place: str
     terms: list[Term]
     c0: float = 0.0
 
-    @property
-    def name(self) -> str:
-        """Such as ``at least 2.4 times, average of 26 columns``."""
-        return ", ".join(part for part in (self.what, self.place) if part)
-
-    def text(self, table: Table) -> str:
-        """Such as ``no regularizer - BinaryConnect > 0 (MNIST)``."""
-        columns = list(dict.fromkeys(column for _, _, column in self.terms))
+    def formula(self, table: Table) -> str:
+        """Such as ``no regularizer − BinaryConnect > 0``."""
+        columns = self._columns()
         shown: list[str] = []
         weights: dict[str, list[float]] = {}
         for weight, row, column in self.terms:
@@ -56,11 +53,19 @@ class Sum:
             factor = "" if math.isclose(abs(weight), 1.0) else f"{abs(weight):.4g} × "
             shown.append(f"{'−' if weight < 0 else '+'} {factor}{_title(table, name)}")
         left = " ".join(shown).removeprefix("+ ")
+        return f"{left} > {self.c0:.4g}".replace("> -", "> −")
+
+    def text(self, table: Table) -> str:
+        """Such as ``no regularizer − BinaryConnect > 0 (MNIST)``."""
+        columns = self._columns()
         where = "average of " if _is_average(self.terms) else ""
         place = ", ".join(_column(table, c) for c in columns[:2])
         if len(columns) > 2:
             place = f"{len(columns)} columns"
-        return f"{left} > {self.c0:.4g} ({where}{place})".replace("> -", "> −")
+        return f"{self.formula(table)} ({where}{place})"
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(column for _, _, column in self.terms))
 
 
 def _title(table: Table, name: str) -> str:
@@ -96,11 +101,10 @@ def _sums_of(table: Table, claim: Claim) -> list[Sum]:
 def _averaged(per_column: Sequence[list[Sum]]) -> list[Sum]:
     count = len(per_column)
     return [
-        Sum(
-            several[0].what,
-            f"average of {count} columns",
-            [(weight / count, row, column) for s in several for weight, row, column in s.terms],
-            several[0].c0,
+        replace(
+            several[0],
+            place=f"average of {count} columns",
+            terms=[(weight / count, *at) for s in several for weight, *at in s.terms],
         )
         for several in zip(*per_column, strict=True)
     ]
@@ -157,7 +161,8 @@ def _ordering(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
         c0, relation = -margin_of(table, claim, column), "not worse than"
     return [
         Sum(
-            f"{_row(table, claim.better)} {relation} {_row(table, other)}",
+            _row(table, claim.better),
+            f"{relation} {_row(table, other)}",
             _column(table, column),
             [(sign, claim.better, column), (-sign, other, column)],
             c0,
@@ -188,10 +193,10 @@ def _threshold(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     name = _row(table, row)
 
     def above(c: float) -> Sum:
-        return Sum(f"{name} at least {c:g}", place, [(1.0, row, column)], c)
+        return Sum(name, f"at least {c:g}", place, [(1.0, row, column)], c)
 
     def below(c: float) -> Sum:
-        return Sum(f"{name} at most {c:g}", place, [(-1.0, row, column)], -c)
+        return Sum(name, f"at most {c:g}", place, [(-1.0, row, column)], -c)
 
     return _bounds(claim, above, below)
 
@@ -200,15 +205,21 @@ def _ratio(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     """The factor is that of an improvement: than / better where smaller is better."""
     (column,) = columns
     top, bottom = quotient_of(table, claim, column)
-    place = _column(table, column)
+    (other,) = others_of(claim)
+    place, against = _column(table, column), _row(table, other)
 
-    def above(f: float) -> Sum:
-        return Sum(f"at least {f:.4g} times", place, [(1.0, top, column), (-f, bottom, column)])
+    def factor(bound: str, f: float, sign: float) -> Sum:
+        assert claim.better is not None
+        return Sum(
+            _row(table, claim.better),
+            f"{bound} {f'{f:.4g} times ' if f != 1 else ''}as good as {against}",
+            place,
+            [(sign, top, column), (-sign * f, bottom, column)],
+        )
 
-    def below(f: float) -> Sum:
-        return Sum(f"at most {f:.4g} times", place, [(-1.0, top, column), (f, bottom, column)])
-
-    return _bounds(claim, above, below)
+    return _bounds(
+        claim, lambda f: factor("at least", f, 1.0), lambda f: factor("at most", f, -1.0)
+    )
 
 
 def _bounds(
@@ -244,7 +255,8 @@ def _trend(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     if claim.each_step:
         return [
             Sum(
-                f"{_named(table, *first)} to {_named(table, *second)}",
+                _named(table, *second),
+                f"{'higher' if sign > 0 else 'lower'} than {_named(table, *first)}",
                 "",
                 [(sign, *second), (-sign, *first)],
             )
@@ -257,7 +269,10 @@ def _trend(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
         )
     weights = trend_weights(positions)
     terms = [(sign * weight, *point) for weight, point in zip(weights, points, strict=True)]
-    return [Sum(claim.trend, "", terms)]
+    over = f"{'rising' if sign > 0 else 'falling'} over {len(points)}"
+    if len(rows) > 1:
+        return [Sum(_column(table, columns[0]), f"{over} rows", "", terms)]
+    return [Sum(_row(table, claim.better), f"{over} columns", "", terms)]
 
 
 def _interaction(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
@@ -273,7 +288,9 @@ def _interaction(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum
     for weight, column in zip((1.0, -1.0), columns, strict=True):
         sign = weight * _sign(table, claim, column)
         terms += [(sign, claim.better, column), (-sign, other, column)]
-    return [Sum("gain", "", terms)]
+    first, second = (_column(table, column) for column in columns)
+    gain = f"the gain of {_row(table, claim.better)} over {_row(table, other)}"
+    return [Sum(gain, f"larger at {first} than at {second}", "", terms)]
 
 
 _KINDS: dict[str, Callable[[Table, Claim, Sequence[str]], list[Sum]]] = {

@@ -1,6 +1,6 @@
 """A paper's claims, tested on the cells of a table.
 
-Every claim becomes weighted sums of cells (`parts`), each of which has to be positive. Which sums,
+Every claim becomes weighted sums of cells, each of which has to be positive. Which sums,
 by kind, is in :mod:`retable.tables.verdicts.claim_contrasts`; how a sum is tested in
 :mod:`retable.tables.verdicts.contrast`.
 """
@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from retable.tables.results import ClaimVerdict, Effect, JudgedClaim, Needed, Ratio, Wins
+from retable.tables.results import (
+    ClaimVerdict,
+    Comparison,
+    Effect,
+    JudgedClaim,
+    Needed,
+    Ratio,
+    Wins,
+)
 from retable.tables.spec_parts import Claim
 from retable.tables.verdicts import contrast as tests
 from retable.tables.verdicts.claim_arms import (
@@ -78,16 +86,17 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     cells = _cells(table, claim, sums)
     rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(claim)
     unit = _unit(table, cells)
-    base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None)
+    says = _comparisons(table, claim, sums)
+    base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None, comparisons=says)
     waiting = _waiting(table, sums, cells)
     elsewhere = elsewhere or _not_planned(table, claim, sums)
     if waiting in _NOTHING:
         if elsewhere is not None:
             return replace(base, why=elsewhere, marks=[])
         return replace(base, verdict="partial", text=waiting, marks=[])
-    parts = _tested(table, claim, sums, cells, alpha)
-    verdict, p = _together(claim, parts)
-    weakest = max((effect for _, effect, _ in parts), key=_weakness)
+    found = _tested(table, claim, sums, cells, alpha)
+    verdict, p = _together(claim, found)
+    weakest = max((effect for effect, _ in found), key=_weakness)
     judged = replace(
         base,
         verdict=verdict,
@@ -96,7 +105,10 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         p=p,
         wins=_wins(table, claim, sums),
         ratio=_ratio(table, claim),
-        parts=parts if len(parts) > 1 else [],
+        comparisons=[
+            replace(one, effect=effect, verdict=said)
+            for one, (effect, said) in zip(says, found, strict=True)
+        ],
         why="not known" if verdict == "contradicted" else None,
     )
     if elsewhere is not None:
@@ -175,16 +187,17 @@ def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | 
 
 def _tested(
     table: Table, claim: Claim, sums: Sequence[Sum], cells: Sequence[Cell], alpha: float
-) -> list[tuple[str, Effect, ClaimVerdict]]:
+) -> list[tuple[Effect, ClaimVerdict]]:
+    """Effect and verdict of each of :func:`_comparisons`."""
     if claim.kind == "function":
         values = _function(table, claim)({(c.row, c.column): c.values for c in cells})
         if not values:
             raise UserError(f"{table.name}: claims.{claim.id}.function: gave no number of any seed")
         effect = tests.contrast([Arm(1.0, dict(values), None)], alpha=alpha)
-        return [(claim.function or "", effect, tests.conclude(effect))]
+        return [(effect, tests.conclude(effect))]
     if claim.kind in {"tie", "spread"}:
         return [_pair(table, claim, column, alpha) for column in columns_of(table, claim)]
-    parts: list[tuple[str, Effect, ClaimVerdict]] = []
+    found: list[tuple[Effect, ClaimVerdict]] = []
     for one in sums:
         metrics = [metric_of(table, c) for _, _, c in one.terms]
         fixed = all(metric.deterministic for metric in metrics)
@@ -201,33 +214,50 @@ def _tested(
         )
         # At least is at least: where nothing is estimated, a number may lie on its bound.
         if fixed and effect.theta == 0 and claim.kind in {"threshold", "ratio", "not_worse"}:
-            parts.append((one.name, replace(effect, p=0.0), "upheld"))
+            found.append((replace(effect, p=0.0), "upheld"))
         else:
-            parts.append((one.name, effect, tests.conclude(effect)))
-    return parts
+            found.append((effect, tests.conclude(effect)))
+    return found
 
 
-def _pair(
-    table: Table, claim: Claim, column: str, alpha: float
-) -> tuple[str, Effect, ClaimVerdict]:
+def _comparisons(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Comparison]:
+    """What a claim says, one by one, before anything is tested."""
+    if sums:
+        return [Comparison(s.subject, s.relation, s.place, s.formula(table)) for s in sums]
+    if claim.kind == "function":
+        own = _rule_without_sums(claim)
+        return [Comparison(f"the mean of {claim.function}", "above 0", "", own)]
+    assert claim.better is not None
+    (other,) = others_of(claim)
+    a, b = (table.spec.rows[row].title or row for row in (claim.better, other))
+    found: list[Comparison] = []
+    for column in columns_of(table, claim):
+        relation, tested = f"less spread than {b}", _rule_without_sums(claim)
+        if claim.kind == "tie":
+            margin = margin_of(table, claim, column)
+            relation, tested = f"within {margin:.4g} of {b}", f"|{a} − {b}| < {margin:.4g}"
+        place = table.spec.columns[column].title or column
+        found.append(Comparison(a, relation, place, tested))
+    return found
+
+
+def _pair(table: Table, claim: Claim, column: str, alpha: float) -> tuple[Effect, ClaimVerdict]:
     assert claim.better is not None
     (other,) = others_of(claim)
     a, b = ((1.0, claim.better, column), (-1.0, other, column))
-    name = table.spec.columns[column].title or column
     if claim.kind == "tie":
         arms = [arm_of(table, claim, a), arm_of(table, claim, b)]
         metric = metric_of(table, column)
-        effect, verdict = tests.tie(
+        return tests.tie(
             arms,
             margin_of(table, claim, column),
             alpha=alpha,
             quantum=metric.quantum,
             deterministic=metric.deterministic,
         )
-        return name, effect, verdict
     first, second = (table.cells[row, column].values for _, row, _ in (a, b))
     effect = tests.spread_effect(list(first.values()), list(second.values()), alpha)
-    return name, effect, tests.conclude(effect)
+    return effect, tests.conclude(effect)
 
 
 def _function(
@@ -244,19 +274,19 @@ def _function(
 
 
 def _together(
-    claim: Claim, parts: Sequence[tuple[str, Effect, ClaimVerdict]]
+    claim: Claim, found: Sequence[tuple[Effect, ClaimVerdict]]
 ) -> tuple[ClaimVerdict, float | None]:
-    if len(parts) == 1:
-        _, effect, verdict = parts[0]
+    if len(found) == 1:
+        effect, verdict = found[0]
         return verdict, effect.p
-    verdicts = [verdict for _, _, verdict in parts]
-    if claim.kind == "tie" or all(effect.df is None for _, effect, _ in parts):
-        ps = [effect.p for _, effect, _ in parts if effect.p is not None]
-        p = max(ps) if len(ps) == len(parts) else None
+    verdicts = [verdict for _, verdict in found]
+    if claim.kind == "tie" or all(effect.df is None for effect, _ in found):
+        ps = [effect.p for effect, _ in found if effect.p is not None]
+        p = max(ps) if len(ps) == len(found) else None
         if all(v == "upheld" for v in verdicts):
             return "upheld", p
         return ("contradicted" if "contradicted" in verdicts else "undecided"), p
-    return all_of([effect for _, effect, _ in parts])
+    return all_of([effect for effect, _ in found])
 
 
 def _wins(table: Table, claim: Claim, sums: Sequence[Sum]) -> Wins | None:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from retable.report import markdown
+from retable.report import markdown, paper_page
+from retable.report.markdown import in_cell
 from retable.report.site import cell_view
 from retable.report.site import table_pages as pages
 from retable.report.site.inputs import ShownTable
@@ -19,6 +20,7 @@ from retable.runs.config_keys import flatten, text_of, varying
 from retable.runs.frozen import FrozenRun, recorded
 from retable.runs.history import metrics_of
 from retable.runs.records import ResultRow
+from retable.tables import paper_info
 from retable.tables.grid import CellPlan, Grid
 from retable.tables.select import is_undecided
 from retable.tracking import tags
@@ -65,7 +67,7 @@ class Content:
         table: name.
         protocol: of its runs.
         title: of the table.
-        markdown: the table as it stands, with its claims.
+        markdown: what paper it is of, and the table as it stands, with its claims.
         whole: all columns.
         groups: columns by their settings.
         guessed: whether no run has a history yet, so that the curves are those that the table's
@@ -120,13 +122,18 @@ def content_of(source: ShownTable, site: str | None = None) -> Content:
         table=grid.name,
         protocol=grid.protocol,
         title=spec.title,
-        markdown=scrub(markdown.render(source.table)),
+        markdown=scrub(_paper(spec.paper) + markdown.render(source.table)),
         whole=whole,
         groups=groups,
         guessed=guessed and bool(whole.curves),
         tuned=any(cell.selection for cell in grid.cells.values()),
         links=links,
     )
+
+
+def _paper(name: str) -> str:
+    info = paper_info.load(name)
+    return f"**{in_cell(info.title)}.** {paper_page.byline(name)}\n\n" if info else ""
 
 
 def _cells_of(grid: Grid, columns: Iterable[str]) -> list[CellPlan]:
