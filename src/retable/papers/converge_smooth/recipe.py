@@ -1,0 +1,87 @@
+"""How images are perturbed in training, as a config says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from retable.papers.converge_smooth.attacks import (
+    Loss,
+    Net,
+    Perturbed,
+    several_steps,
+    single_step,
+)
+from retable.papers.converge_smooth.priors import Prior
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What images are perturbed by in training; sizes in units of the budget.
+
+    Attributes:
+        kind: ``single`` step, several of them (``pgd``), or one from a prior: the previous
+            ``batch``, the image's previous ``epoch``, or its ``momentum``.
+        noise: of a single step; 0: it starts at the image.
+        step: size of a step.
+        project: whether a single step ends within the budget.
+        steps: of ``pgd``.
+        quantile: of an image's gradient entries that are left out (ZeroGrad).
+        starts: gradients that have to agree (MultiGrad).
+        labels: of the loss that is raised: ``hard``, or ``soft`` as in training.
+        decay: of the momentum.
+        reset: epochs after which priors begin anew.
+    """
+
+    kind: Literal["single", "pgd", "batch", "epoch", "momentum"] = "single"
+    noise: Annotated[float, Field(ge=0)] = 1.0
+    step: Annotated[float, Field(gt=0)] = 1.0
+    project: bool = False
+    steps: Annotated[int, Field(ge=1)] = 10
+    quantile: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    starts: Annotated[int, Field(ge=1)] = 1
+    labels: Literal["hard", "soft"] = "hard"
+    decay: Annotated[float, Field(ge=0)] = 0.3
+    reset: Annotated[int, Field(ge=1)] = 40
+
+    def prior(self, budget: float) -> Prior | None:
+        """Where the kind has one, its state, still empty."""
+        if self.kind in {"single", "pgd"}:
+            return None
+        return Prior(cast("Any", self.kind), budget, self.step * budget, self.decay)
+
+    def __call__(
+        self,
+        net: Net,
+        images: Tensor,
+        loss: Loss,
+        generator: torch.Generator,
+        *,
+        budget: float,
+        keep: bool = False,
+    ) -> Perturbed:
+        """Images perturbed from a start without a prior.
+
+        Args:
+            net: the network.
+            images: in [0, 1].
+            loss: of each item, which is raised.
+            generator: of the start, on the CPU.
+            budget: L-infinity radius.
+            keep: whether the logits at the start keep their graph.
+        """
+        step = self.step * budget
+        if self.kind == "pgd":
+            return several_steps(
+                net, images, loss, generator,
+                budget=budget, step=step, steps=self.steps, keep=keep,
+            )  # fmt: skip
+        return single_step(
+            net, images, loss, generator,
+            budget=budget, start=self.noise * budget, step=step, project=self.project,
+            quantile=self.quantile, starts=self.starts, keep=keep,
+        )  # fmt: skip
