@@ -12,6 +12,7 @@ from retable.report.svg import verdict_bars
 from retable.report.svg.verdict_bars import Line
 from retable.tables import paper_info, spec
 from retable.tables.aggregate import Table
+from retable.tables.paper_info import PaperInfo
 from retable.tables.results import Tally
 from retable.tables.verdicts.judge import add
 from retable.util import paths
@@ -47,9 +48,8 @@ def render(paper: str, tables: Sequence[Table], pages: Sequence[str]) -> str:
     info = paper_info.load(paper)
     text = [f"# {in_cell(info.title) if info else paper}", ""]
     if info:
-        links = [f"[arXiv {info.arxiv}](https://arxiv.org/abs/{info.arxiv})"] if info.arxiv else []
-        links += [f"[the authors' code]({info.code})"] if info.code else []
-        said = [f"{in_cell(', '.join(info.authors))}. {in_cell(info.venue)} {info.year}", *links]
+        said = [f"{in_cell(', '.join(info.authors))}. {in_cell(info.venue)} {info.year}"]
+        said += [f"[{what}]({address})" for what, address in links(info)]
         text += [" · ".join([*said, f"`{paper}`"]), ""]
     if info and info.says:
         text += ["**The paper.** " + in_cell(info.says), ""]
@@ -60,16 +60,26 @@ def render(paper: str, tables: Sequence[Table], pages: Sequence[str]) -> str:
     text += ["## Tables", "", "| table | protocol | runs | complete cells | verdicts |"]
     text.append("| --- | --- | ---: | ---: | --- |")
     for table, page in zip(tables, pages, strict=True):
-        filled = sum(c.n > 0 and c.n_done >= c.n_planned for c in table.cells.values())
         said = " ".join(formatting.table_tally(table))
         text.append(
             f"| [{in_cell(table.spec.title)}]({page})<br>`{table.name}` | {table.protocol} |"
-            f" {len(table.records):,} | {filled}/{len(table.cells)} | {in_cell(said)} |"
+            f" {len(table.records):,} | {complete(table)}/{len(table.cells)} | {in_cell(said)} |"
         )
     text += _figures(tables, pages)
     text += _claims(tables, pages)
     text += _not_run(paper, tables)
     return "\n".join([*text, ""])
+
+
+def links(info: PaperInfo) -> list[tuple[str, str]]:
+    """Where a paper can be read: what is there, and its address."""
+    found = [(f"arXiv {info.arxiv}", f"https://arxiv.org/abs/{info.arxiv}")] if info.arxiv else []
+    return [*found, ("the authors' code", info.code)] if info.code else found
+
+
+def complete(table: Table) -> int:
+    """How many of its cells have all of their runs."""
+    return sum(c.n > 0 and c.n_done >= c.n_planned for c in table.cells.values())
 
 
 def _described(paper: str, tables: Sequence[Table]) -> str:
@@ -106,15 +116,19 @@ def _claims(tables: Sequence[Table], pages: Sequence[str]) -> list[str]:
     return ["", "## Claims", "", *head, *text]
 
 
-def _not_run(paper: str, tables: Sequence[Table]) -> list[str]:
-    """Tables and protocols of which nothing is published; smoke is for trying the code out."""
+def not_run(paper: str, tables: Sequence[Table]) -> list[tuple[str, list[str]]]:
+    """A paper's tables with protocols of which nothing is there; smoke only tries the code out."""
     there = {(table.name, table.protocol) for table in tables}
     names = [name for name in paths.config_names("table") if name.partition("/")[0] == paper]
-    missing: list[str] = []
-    for name in names:
-        own = [p for p in spec.load(name).protocols() if p != "smoke" and (name, p) not in there]
-        if own:
-            missing.append(f"`{name}`: {', '.join(own)}")
+    missing = [
+        (name, [p for p in spec.load(name).protocols() if p != "smoke" and (name, p) not in there])
+        for name in names
+    ]
+    return [(name, own) for name, own in missing if own]
+
+
+def _not_run(paper: str, tables: Sequence[Table]) -> list[str]:
+    missing = not_run(paper, tables)
     if not missing:
         return []
     return [
@@ -123,5 +137,5 @@ def _not_run(paper: str, tables: Sequence[Table]) -> list[str]:
         "",
         f"Of {counted(len(missing), 'table')} nothing is published under these protocols:",
         "",
-        *(f"- {line}" for line in missing),
+        *(f"- `{name}`: {', '.join(own)}" for name, own in missing),
     ]
