@@ -39,7 +39,7 @@ SEEDS = [f"{100 * value:.10g}" for value in ACCURACY["slow"]]
 @pytest.mark.parametrize(
     ("size", "dark"), list(product((WIDE, PHONE), (False, True))), ids=lambda v: str(v)
 )
-def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, site, size, dark):
+def test_from_the_overview_to_the_seeds_behind_a_cell_in_four_clicks(browser, site, size, dark):
     phone = size == PHONE
     with opened(browser, site, size=size, dark=dark, touch=phone) as (page, notes):
         page.goto(f"{site}index.html")
@@ -49,13 +49,15 @@ def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, s
             page.wait_for_load_state()  # a page that is still being laid out moves under a finger
             (page.tap if phone else page.click)(what)
 
-        press("#overview tbody tr:not(.paper-row) a")
+        press("#overview .fold")
+        press("#overview tbody .table-row a")
+        press(".points > summary")  # the figure's points; a table without one has no such fold
         press("a.cell#slow\\.accuracy")
         assert seen_seeds(page) == SEEDS
-        assert notes.clicks == 2
-        press("#behind tbody a")  # and the third one leads to the run itself
+        assert notes.clicks == 4
+        press("#behind tbody a")  # and one more leads to the run itself
         page.wait_for_selector("text=Run it again and compare")
-        assert notes.clicks == 3
+        assert notes.clicks == 5
         assert "/runs/digits/" in page.url
 
 
@@ -92,35 +94,42 @@ def test_the_same_way_by_keyboard_alone(browser, site, size):
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "main"
         clicks = notes.clicks  # the skip link is no part of the way
-        tab_to(page, "#overview tbody tr:not(.paper-row) a")
+        tab_to(page, "#overview .fold")
+        page.keyboard.press("Enter")
+        tab_to(page, "#overview tbody .table-row a")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/{TABLE}")
-        tab_to(page, "a.cell")
+        tab_to(page, ".points > summary")  # the figure's points, of which accuracy is one
+        page.keyboard.press("Enter")
+        tab_to(page, "a.cell#slow\\.accuracy")
         page.keyboard.press("Enter")
         assert seen_seeds(page) == SEEDS
         assert page.evaluate("document.activeElement.id") == "cell-title"
         tab_to(page, "#behind tbody a")
         page.keyboard.press("Enter")
         page.wait_for_selector("text=Run it again and compare")
-        assert notes.clicks - clicks == 3
+        assert notes.clicks - clicks == 5
 
 
 def test_a_cell_can_be_linked_to_closed_and_left_by_the_keys(browser, site):
     with opened(browser, site) as (page, _):
         page.goto(f"{site}{TABLE}#fast.accuracy")
         page.wait_for_selector("#behind h2:has-text('Fast | <b>rate</b>')")
+        assert (
+            page.locator("details.points").get_attribute("open") is not None
+        )  # else it were not seen
         page.keyboard.press("Escape")
         assert page.locator("#behind").is_hidden()
         assert page.evaluate("document.activeElement.id") == "fast.accuracy"
         page.keyboard.press("ArrowUp")
         assert page.evaluate("document.activeElement.id") == "slow.accuracy"
-        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
         assert page.evaluate("document.activeElement.id") == "slow.loss"
         page.keyboard.press("Enter")
         page.wait_for_selector("#behind h2:has-text('Loss')")
         page.click("#behind [data-go='1']")
         page.wait_for_selector("#behind h2:has-text('Accuracy')")
-        assert page.url.endswith("#fast.accuracy")
+        assert page.url.endswith("#slow.accuracy")
         page.go_back()
         page.wait_for_selector("#behind h2:has-text('Loss')")
 
@@ -128,8 +137,9 @@ def test_a_cell_can_be_linked_to_closed_and_left_by_the_keys(browser, site):
 def test_a_table_sorts_up_down_and_back_to_the_paper_s_order(browser, site):
     with opened(browser, site) as (page, _):
         page.goto(f"{site}{TABLE}")
+        page.click(".points > summary")
         names = lambda: page.locator("table.cells tbody th").all_inner_texts()  # noqa: E731
-        head = page.locator("table.cells th[data-col='1']")
+        head = page.locator("table.cells th[data-col='2']")
         paper = names()
         assert head.get_attribute("aria-sort") is None
         head.locator("button").click()
@@ -148,20 +158,49 @@ def test_filters_of_the_overview_and_of_the_claims(browser, site):
         page.goto(f"{site}index.html")
         shown = page.locator("tbody tr:not(.paper-row):visible")
         found = page.locator(".found")
-        assert (shown.count(), found.inner_text()) == (2, "2 in all")
-        page.fill("input[type=search]", "smoke")
+        fold = page.locator(".fold")
+        assert (shown.count(), found.inner_text()) == (0, "2 in all")
+        page.fill("input[type=search]", "smoke")  # what is found is opened
         assert (shown.count(), found.inner_text()) == (1, "1 of 2")
+        assert fold.get_attribute("aria-expanded") == "true"
         assert page.locator("tbody:visible").count() == 1
         page.fill("input[type=search]", "is better script")  # words of a claim, in any order
         assert shown.count() == 2
-        page.fill("input[type=search]", "")
+        page.fill("input[type=search]", "nothing of the kind")
+        assert page.locator("tbody:visible").count() == 0
+        page.fill("input[type=search]", "")  # and closed again, as it was
+        assert (shown.count(), fold.get_attribute("aria-expanded")) == (0, "false")
+        fold.press("Enter")
+        assert (shown.count(), fold.get_attribute("aria-expanded")) == (2, "true")
         page.select_option("select", "judged")
         assert shown.count() == 1
+        page.select_option("select", "")
+        assert shown.count() == 2
         page.goto(f"{site}claims/digits.html")
         page.select_option("select", "not-judged")
         assert 0 < shown.count() < 6
         for text in shown.all_inner_texts():
             assert "not judged" in text
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_bars_have_the_colours_of_the_theme_that_was_chosen(browser, site, dark):
+    colour = """() => getComputedStyle(document.querySelector(".glance rect")).fill"""
+    with opened(browser, site, dark=dark) as (page, _):
+        page.goto(f"{site}papers/digits.html")
+        first = page.evaluate(colour)
+        page.click("button.theme")
+        assert page.evaluate(colour) != first
+        page.click("button.theme")
+        assert page.evaluate(colour) == first
+
+
+def test_no_column_of_the_overview_is_lost_on_a_usual_screen(browser, site):
+    with opened(browser, site, size=WIDE) as (page, _):
+        page.goto(f"{site}index.html")
+        last = page.locator("#overview th[data-col='6']").bounding_box()
+        assert last["x"] + last["width"] <= WIDE[0]
+        assert page.evaluate("document.documentElement.scrollWidth") == WIDE[0]
 
 
 def test_the_list_of_runs_is_searched_filtered_and_sorted(browser, site):
@@ -273,10 +312,10 @@ def test_nothing_is_wider_than_a_phone(browser, folder, site, dark):
 
 def test_the_first_column_stays_while_a_table_scrolls(browser, site):
     with opened(browser, site, size=PHONE) as (page, _):
-        page.goto(f"{site}index.html")
+        page.goto(f"{site}runs.html")
         region = page.locator(".scroll").first
         region.focus()
-        first = page.locator("#overview tbody th").first
+        first = page.locator("#runs tbody td").first
         before = first.bounding_box()["x"]
         page.keyboard.press("ArrowRight")
         page.wait_for_timeout(300)
@@ -289,13 +328,15 @@ def test_the_first_column_stays_while_a_table_scrolls(browser, site):
 def test_names_contrast_and_structure_by_axe(browser, folder, site, size, dark):
     source = axe()
     with opened(browser, site, size=size, dark=dark) as (page, _):
-        for name in ("index.html", "runs.html", "claims/digits.html", TABLE, run_page(folder),
-                     f"{TABLE}#slow.accuracy"):  # fmt: skip
+        for name in ("index.html", "runs.html", "papers/digits.html", "claims/digits.html", TABLE,
+                     run_page(folder), f"{TABLE}#slow.accuracy"):  # fmt: skip
             page.goto("about:blank")
             page.goto(f"{site}{name}")
             if name == "runs.html":
                 page.wait_for_selector("#runs tbody tr")
-            if "#" in name:
+            if name == "index.html":
+                page.click(".fold")
+            if "#slow" in name:
                 seen_seeds(page)
             page.evaluate(source)
             found = page.evaluate("axe.run(document, {preload: false})")

@@ -68,7 +68,7 @@ def views(source: ShownTable) -> dict[CellId, CellView]:
             column_title=spec.columns[column].title or column,
             metric=metric.title or cell.metric,
             unit=metric.unit,
-            anchor=anchor(row, column),
+            anchor=labels.cell_anchor(row, column),
             data=f"cells/{source.stem}/{number}.js",
             ours=formatting.ours(cell, metric),
             theirs=formatting.theirs(cell.reported),
@@ -77,11 +77,6 @@ def views(source: ShownTable) -> dict[CellId, CellView]:
             letters=letters.get((row, column), ""),
         )
     return found
-
-
-def anchor(row: str, column: str) -> str:
-    """Address of a cell within its table's page."""
-    return f"{labels.slug(row)}.{labels.slug(column)}"
 
 
 def seeds(source: ShownTable, place: CellId) -> list[Seed]:

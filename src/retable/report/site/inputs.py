@@ -44,6 +44,11 @@ class ShownTable:
         ending = "" if self.table.protocol == "paper" else f"-{slug(self.table.protocol)}"
         return f"{slug(paper)}/{slug(name)}{ending}"
 
+    @property
+    def picture(self) -> str:
+        """Its figure as a picture, where it has one."""
+        return f"curves/{self.stem}/figure.svg"
+
 
 @dataclass
 class RunUse:

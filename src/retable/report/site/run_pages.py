@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retable.report.site.cell_view import anchor
 from retable.report.site.charts import Chart
 from retable.report.site.inputs import RunUse, ShownTable
-from retable.report.site.labels import slug
+from retable.report.site.labels import cell_anchor, slug
 from retable.report.sweep_summary import short_names, value_text
 from retable.runs import config_keys
 from retable.runs.records import Record
@@ -153,7 +152,7 @@ def _cell(source: ShownTable, place: tuple[str, str]) -> dict[str, str]:
     spec = source.table.spec
     row, column = place
     return {
-        "anchor": anchor(row, column),
+        "anchor": cell_anchor(row, column),
         "title": f"{spec.rows[row].title or row}, {spec.columns[column].title or column}",
     }
 

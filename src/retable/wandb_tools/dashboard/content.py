@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from retable.report import markdown
-from retable.report.site import cell_view
-from retable.report.site import table_pages as pages
+from retable.report.site import labels
 from retable.report.site.inputs import ShownTable
 from retable.runs.config_keys import flatten, text_of, varying
 from retable.runs.frozen import FrozenRun, recorded
@@ -115,7 +114,7 @@ def content_of(source: ShownTable, site: str | None = None) -> Content:
         links = [("this table", page), ("all tables", f"{top}/index.html")]
         links += [("runs", f"{top}/runs.html")]
         if source.table.claims:
-            links += [("claims of the paper", f"{top}/{pages.claims_page(spec.paper)}")]
+            links += [("claims of the paper", f"{top}/{labels.claims_page(spec.paper)}")]
     return Content(
         table=grid.name,
         protocol=grid.protocol,
@@ -164,7 +163,7 @@ def _group(
         curves=_recorded_curves(source, planned),
         results=results,
         cells=[
-            (_cell_title(source, cell), f"{page}#{cell_view.anchor(cell.row, cell.column)}")
+            (_cell_title(source, cell), f"{page}#{labels.cell_anchor(cell.row, cell.column)}")
             for cell in planned
             if page
         ],

@@ -14,6 +14,9 @@ window.retable = (() => {
     return found;
   };
 
+  // What only a script can open is closed from the start where there is one: nothing moves later.
+  document.documentElement.classList.add("scripted");
+
   // Theme: the system's, or what was chosen here.
   const stored = () => { try { return localStorage.getItem("retable-theme"); } catch { return null; } };
   if (stored()) document.documentElement.dataset.theme = stored();
@@ -99,13 +102,28 @@ window.retable = (() => {
     });
   }
 
+  // Groups whose rows are below a fold; what is searched for is shown, whoever has closed it.
+  const folds = new Map();
+  function unfold(body, open) {
+    body.classList.toggle("open", open);
+    folds.get(body)?.setAttribute("aria-expanded", open);
+  }
+  function foldable(button) {
+    const body = button.closest("tbody");
+    folds.set(body, button);
+    button.onclick = () => unfold(body, !body.classList.contains("open"));
+  }
+
   // Filters of tables in groups: a group's heading stays as long as one of its rows does.
   function filters(form) {
     const table = document.getElementById(form.dataset.filters);
+    let before = null; // which groups were open before anything was searched for
     const apply = () => {
       const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
       const has = form.elements.has.value;
+      const searched = words.length > 0 || has !== "";
       let shown = 0, total = 0;
+      if (searched) before ??= [...table.tBodies].filter((body) => body.classList.contains("open"));
       for (const body of table.tBodies) {
         let any = false;
         for (const row of body.rows) {
@@ -117,7 +135,10 @@ window.retable = (() => {
           total += 1; shown += fits; any = any || fits;
         }
         body.hidden = !any;
+        if (searched) unfold(body, true);
+        else if (before) unfold(body, before.includes(body));
       }
+      if (!searched) before = null;
       form.querySelector(".found").value = shown === total ? `${total} in all` : `${shown} of ${total}`;
     };
     form.oninput = apply;
@@ -140,6 +161,7 @@ window.retable = (() => {
       panel.hidden = !link;
       if (!link) { from?.focus(); from = null; return; }
       from = link;
+      for (let fold = link.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
       link.setAttribute("aria-current", "true");
       back.disabled = links.indexOf(link) === 0;
       forth.disabled = links.indexOf(link) === links.length - 1;
@@ -323,6 +345,7 @@ window.retable = (() => {
   }
   addEventListener("DOMContentLoaded", () => {
     all("button.theme").forEach(themeButton);
+    all("button.fold").forEach(foldable);
     enhance(document);
     all("form[data-filters]").forEach(filters);
     all("form[data-runs]").forEach(runList);
