@@ -13,7 +13,7 @@ from support.site import ACCURACY, HURT, HURT_STATEMENT, html
 pytestmark = pytest.mark.browser
 TABLE = "tables/digits/accuracy.html"
 TEN_THOUSAND = """
-retable.give({papers: ["p"], folders: ["p"], experiments: ["p/e"], settings: ["a=1", "a=2"],
+retable.give({papers: ["p"], experiments: ["p/e"], settings: ["a=1", "a=2"],
   statuses: ["done"], dates: ["2026-01-01"], tables: ["p/t"],
   runs: Array.from({length: 10000}, (_, i) =>
     [(i + 1e9).toString(16).padStart(16, "0"), 0, 0, i % 2, i, 0, i / 7, 0, [0]])});
@@ -58,7 +58,7 @@ def test_from_the_overview_to_the_seeds_behind_a_cell_in_four_clicks(browser, si
         press("#behind tbody a")  # and one more leads to the run itself
         page.wait_for_selector("text=Run it again and compare")
         assert notes.clicks == 5
-        assert "/runs/digits/" in page.url
+        assert "/run.html?" in page.url
 
 
 SHOWS_FOCUS = """() => {
@@ -250,6 +250,7 @@ def test_text_that_would_be_html_stays_text(browser, folder, site):
     """`opened` fails where one of them was run, asked for a file, or left an error."""
     with opened(browser, site) as (page, _):
         page.goto(f"{site}{run_page(folder)}")
+        page.wait_for_selector("h2")
         assert HURT in page.locator("h1").inner_text()
         page.goto(f"{site}claims/digits.html")
         assert HURT_STATEMENT in page.locator("main").inner_text()
@@ -260,6 +261,23 @@ def test_text_that_would_be_html_stays_text(browser, folder, site):
         page.wait_for_selector(".plot svg")
         assert "Fast | <b>rate</b>" in page.locator(".keys").first.inner_text()
         assert page.locator(".keys b, .plot b, main img").count() == 0
+
+
+def test_a_run_s_page_by_a_part_of_its_key_and_one_that_is_not_there(browser, folder, site):
+    with opened(browser, site) as (page, _):
+        page.goto(f"{site}{run_page(folder)}"[:-6])
+        page.wait_for_selector("text=Run it again and compare")
+        assert re.search(r"retable verify [0-9a-f]{16}", page.locator(".command").inner_text())
+        assert page.title().startswith("Run ")
+        page.locator(".plots").scroll_into_view_if_needed()
+        page.wait_for_selector(".plot svg")
+        page.click(".places a >> nth=1")  # a cell that it stands in
+        page.wait_for_selector("#behind h2")
+    with opened(browser, site) as (page, notes):
+        page.goto(f"{site}run.html?zz00")
+        page.wait_for_selector("text=No such run here")
+        notes.errors.clear()  # a file that is not there, as the browser says
+        notes.failed.clear()
 
 
 def test_the_plot_library_is_loaded_where_a_plot_comes_into_view(browser, folder, site):
@@ -290,8 +308,9 @@ def test_it_works_on_a_web_server_and_keeps_the_theme(browser, folder):
         dark = background()
         assert dark != light
         for path in html(folder):
-            page.goto(f"{address}{path.relative_to(folder).as_posix()}")
-            assert background() == dark
+            if path.name != "run.html":
+                page.goto(f"{address}{path.relative_to(folder).as_posix()}")
+                assert background() == dark
         page.goto(f"{address}{TABLE}#slow.accuracy")
         page.wait_for_selector(".plot svg")
         page.click("button.theme", force=True)
@@ -302,7 +321,8 @@ def test_it_works_on_a_web_server_and_keeps_the_theme(browser, folder):
 def test_nothing_is_wider_than_a_phone(browser, folder, site, dark):
     with opened(browser, site, size=PHONE, dark=dark) as (page, _):
         for name in (
-            *(p.relative_to(folder).as_posix() for p in html(folder)),
+            *(p.relative_to(folder).as_posix() for p in html(folder) if p.name != "run.html"),
+            run_page(folder),
             f"{TABLE}#slow.accuracy",
         ):
             page.goto(f"{site}{name}")
@@ -336,6 +356,8 @@ def test_names_contrast_and_structure_by_axe(browser, folder, site, size, dark):
                 page.wait_for_selector("#runs tbody tr")
             if name == "index.html":
                 page.click(".fold")
+            if "run.html" in name:
+                page.wait_for_selector("h2")
             if "#slow" in name:
                 seen_seeds(page)
             page.evaluate(source)

@@ -24,6 +24,7 @@ from retable.tables.paper_info import PaperInfo
 from retable.tables.results import Judged, JudgedClaim, Tally
 from support.site import (
     ACCURACY,
+    HURT,
     HURT_STATEMENT,
     Page,
     built,
@@ -32,6 +33,7 @@ from support.site import (
     made,
     once,
     page,
+    runs_data,
 )
 
 
@@ -94,19 +96,19 @@ def test_a_paper_s_page_says_who_wrote_it_and_what_came_out(monkeypatch, site):
         arxiv="2001.00001", code="https://host/code", says="They count.", found=SENTENCES,
     )  # fmt: skip
     monkeypatch.setattr("retable.tables.paper_info.load", lambda paper: info)
-    path, content = paper_pages.rendered("digits", made())
+    path, content = paper_pages.rendered("digits", made(), [("digits/more", ["paper"])])
     assert path == "papers/digits.html"
     found = Page(content)
     for said in ("On <b>digits</b>", "A. One, B. Two", "ICML 2020", "They count.", "core-hours",
-                 "Protocol smoke", "(accuracy has no claim C9)", "2/5"):  # fmt: skip
+                 "Protocol smoke", "digits/more", "(accuracy has no claim C9)", "2/5"):  # fmt: skip
         assert said.strip("()") in found.text, said
     links = [a["href"] for a in found.all("a")]
     assert "https://arxiv.org/abs/2001.00001" in links
-    assert "../claims/digits.html#digits~2faccuracy.C3" in links
+    assert "../claims/digits.html#digits~2f~accuracy.C3" in links
     assert "../tables/digits/accuracy.html#slow.accuracy" in links
     # What it leads to is on the pages of the site.
     claims = {a.get("id") for _, a in page(site / "claims" / "digits.html").elements}
-    assert "digits~2faccuracy.C3" in claims
+    assert "digits~2f~accuracy.C3" in claims
     assert [a["src"] for a in found.all("img")] == [
         "../curves/digits/accuracy/figure.svg", "../curves/digits/accuracy-smoke/figure.svg",
     ]  # fmt: skip
@@ -130,14 +132,19 @@ def test_a_wide_table_is_cut_and_the_figure_s_points_are_below_a_fold(tmp_path, 
     assert len(ids) == len(set(ids)) == len(source.table.cells)
 
 
+def cell_data(site: Path, name: str) -> dict:
+    return given_data(site / "cells" / "digits" / "accuracy" / f"{name}.js")
+
+
 def cell_text(site: Path, name: str) -> str:
-    return Page(given_data(site / "cells" / "digits" / "accuracy" / f"{name}.js")).text
+    return Page(cell_data(site, name)["html"]).text
 
 
 def test_a_cell_opens_every_seed_the_reported_value_and_the_formula(site):
     text = cell_text(site, "r0c0")
-    for value in ACCURACY["slow"]:
-        assert f"{100 * value:.10g}" in text
+    seeds = cell_data(site, "r0c0")["seeds"]
+    values = [pytest.approx(100 * value) for value in ACCURACY["slow"]]
+    assert [value for _, value, _, _ in seeds] == values
     for said in ("91.30 ± 0.50 (5)", "Table 1, row 1", "from the paper or its authors' material",
                  "3 of 3 runs", "test/accuracy", "Difference", "Margin"):  # fmt: skip
         assert said in text
@@ -151,8 +158,10 @@ def test_a_cell_opens_every_seed_the_reported_value_and_the_formula(site):
 def test_a_lost_run_is_listed_with_what_became_of_it(site):
     text = cell_text(site, "r1c0")
     assert "2 of 3 runs" in text
-    assert "diverged" in text
-    assert text.count(" – ") >= 1
+    seeds = cell_data(site, "r1c0")["seeds"]
+    assert [(value is None, said) for _, value, _, said in seeds] == [
+        (False, ""), (False, ""), (True, "diverged"),
+    ]  # fmt: skip
 
 
 def test_a_cell_that_is_only_reported_says_from_where(site):
@@ -204,12 +213,18 @@ def test_a_table_is_laid_out_like_the_paper_s(tmp_path, transposed):
     assert ('id="fast.accuracy"' in first_row) == transposed
 
 
-def test_a_run_s_page_names_the_command_that_repeats_it(site):
-    path = sorted((site / "runs" / "digits").glob("*.html"))[0]
-    text = page(path).text
-    assert f"retable verify {path.stem}" in text
-    for said in ("0123456789abcdef", "model.lr", "torch 2.11.0", "val/accuracy", "seed"):
-        assert said in text
+def test_a_run_s_page_has_its_config_results_and_provenance(site):
+    run = next(run for run in runs_data(site).values() if run["results"])
+    assert run["name"] == f"digits/{HURT}"
+    assert run["config"]["model.lr"] in ("0.1", "0.01")
+    assert run["config"]["model.note"] == HURT  # a text: the script makes no HTML of it
+    assert run["facts"]["Commit"] == "0123456789abcdef"
+    assert "torch 2.11.0" in run["facts"]["Software"]
+    assert "Some <i>CPU</i>, 2 cores" in run["facts"]["Machine"]
+    assert len(run["results"]) == 3
+    assert run["results"][-1][2:] == [3, 12.5]  # the time, which is not compared, last
+    assert run["timings"] == "test/time_ms"
+    assert [chart["title"] for chart in run["charts"]] == ["loss"]
 
 
 # Curves.

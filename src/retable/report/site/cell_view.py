@@ -25,6 +25,11 @@ class Seed:
     status: str
     recorded: bool
 
+    @property
+    def said(self) -> str:
+        """What became of it, where it gave no value."""
+        return self.status if self.value is None else ""
+
 
 @dataclass(frozen=True)
 class CellView:
@@ -114,7 +119,6 @@ def details(source: ShownTable, view: CellView) -> dict[str, Any]:
         "judged": cell.judged,
         "marks": footnotes.marks(cell),
         "reported": cell.reported,
-        "seeds": seeds(source, (cell.row, cell.column)),
         "strip": drawn,
         "address": plan.address if plan else None,
         "median": formatting.median(cell, source.table.spec.metrics[cell.metric]),

@@ -45,6 +45,12 @@ class ShownTable:
         return f"{slug(paper)}/{slug(name)}{ending}"
 
     @property
+    def titled(self) -> str:
+        """Its name, with the protocol where it is another than the paper's own."""
+        protocol = "" if self.table.protocol == "paper" else f" ({self.table.protocol})"
+        return f"{self.table.name}{protocol}"
+
+    @property
     def picture(self) -> str:
         """Its figure as a picture, where it has one."""
         return f"curves/{self.stem}/figure.svg"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from retable.report import paper_page
 from retable.report.site import labels
 from retable.report.site.inputs import ShownTable
 from retable.report.site.templating import page
@@ -14,6 +13,9 @@ from retable.tables.aggregate import Table
 from retable.tables.paper_info import PaperInfo
 from retable.tables.results import Tally
 from retable.tables.verdicts.judge import add
+
+Missing = list[tuple[str, list[str]]]
+"""Tables with the protocols of which nothing is there."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,30 @@ class _Paper:
     n_missing: int
 
     @classmethod
-    def of(cls, paper: str, members: list[ShownTable]) -> _Paper:
+    def of(cls, paper: str, members: list[ShownTable], missing: Missing) -> _Paper:
         """A paper, of whose tables these are shown."""
         return cls(
             paper,
             paper_info.load(paper),
             parts(members),
             [(source, hours([source]), not_complete(source.table)) for source in members],
-            len(paper_page.not_run(paper, [source.table for source in members])),
+            len(missing),
         )
 
 
-def rendered(sources: Sequence[ShownTable], origin: str, count: int) -> tuple[str, str]:
-    """The page, of so many runs in all."""
-    papers: dict[str, list[ShownTable]] = {}
-    for source in sources:
-        papers.setdefault(source.table.spec.paper, []).append(source)
-    shown = [_Paper.of(paper, members) for paper, members in papers.items()]
+def rendered(
+    papers: Mapping[str, list[ShownTable]], missing: Mapping[str, Missing], origin: str, count: int
+) -> tuple[str, str]:
+    """The page.
+
+    Args:
+        papers: tables of each.
+        missing: what was never run of each.
+        origin: ``results`` or ``runs``.
+        count: runs in all.
+    """
+    sources = [source for members in papers.values() for source in members]
+    shown = [_Paper.of(paper, members, missing[paper]) for paper, members in papers.items()]
     # A claim that is looked at under several protocols counts once, under the paper's own.
     total = add(one.parts[0].tally for one in shown)
     return page(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retable.report import claims_text, formatting
-from retable.report.site import charts, labels, overview, paper_pages, run_pages, table_pages
-from retable.report.site.inputs import RunUse, ShownTable, Tell, runs_of
+from retable.report import claims_text, formatting, paper_page
+from retable.report.site import labels, overview, paper_pages, run_data, run_pages, table_pages
+from retable.report.site.inputs import ShownTable, Tell, runs_of
 from retable.report.site.templating import Files, given, page
 from retable.tables import paper_info
 from retable.tables.verdicts.judge import add
@@ -22,23 +22,29 @@ def files(sources: list[ShownTable], origin: str, tell: Tell) -> Files:
     """
     used = runs_of(sources)
     shorts = run_pages.short_keys(used)
-    by_key = {
-        k[:12]: f"runs/{run_pages.page_of(u.record, shorts[k])}.html" for k, u in used.items()
+    by_key = {key[:12]: run_pages.page_of(short) for key, short in shorts.items()}
+    papers: dict[str, list[ShownTable]] = {}
+    for source in sources:
+        papers.setdefault(source.table.spec.paper, []).append(source)
+    missing = {
+        paper: paper_page.not_run(paper, [source.table for source in members])
+        for paper, members in papers.items()
     }
-    yield overview.rendered(sources, origin, len(used))
+    yield overview.rendered(papers, missing, origin, len(used))
     for number, source in enumerate(sources):
         tell("writing tables", number, len(sources))
         yield from table_pages.files(source, shorts, by_key)
-    for paper in dict.fromkeys(source.table.spec.paper for source in sources):
-        members = [source for source in sources if source.table.spec.paper == paper]
-        yield paper_pages.rendered(paper, members)
+    for paper, members in papers.items():
+        yield paper_pages.rendered(paper, members, missing[paper])
         yield _claims(paper, members, by_key)
     yield page("runs.html", "runs.html", {"count": len(used)})
     yield "data/runs.js", given(run_pages.listing(used, shorts, sources))
-    for number, key in enumerate(used):
-        if number % 100 == 0:
-            tell("writing runs", number, len(used))
-        yield from _run(key, used, shorts, sources)
+    yield page("run.html", "run.html", {})
+    done = 0
+    for path, content in run_data.files(used, shorts, sources):
+        tell("writing runs", done, len(used))
+        done += len(content["runs"])
+        yield path, given(content)
 
 
 def _claims(paper: str, members: list[ShownTable], pages: Mapping[str, str]) -> tuple[str, str]:
@@ -54,14 +60,3 @@ def _claims(paper: str, members: list[ShownTable], pages: Mapping[str, str]) -> 
             "pages": pages,
         },
     )
-
-
-def _run(
-    key: str, runs: Mapping[str, RunUse], shorts: Mapping[str, str], sources: list[ShownTable]
-) -> Files:
-    use, short = runs[key], shorts[key]
-    name = f"runs/{run_pages.page_of(use.record, short)}"
-    curves = charts.learning({"": charts.bands([use.history(key)])})
-    yield page(f"{name}.html", "run.html", run_pages.view(key, runs, shorts, sources, curves))
-    if curves:
-        yield f"{name}.js", given(curves)

@@ -10,11 +10,12 @@ from retable.report.site import labels, overview
 from retable.report.site.inputs import ShownTable
 from retable.report.site.templating import page
 from retable.tables import paper_info
-from retable.tables.verdicts.judge import add
 
 
-def rendered(paper: str, members: Sequence[ShownTable]) -> tuple[str, str]:
-    """The page of a paper, of whose tables these are shown."""
+def rendered(
+    paper: str, members: Sequence[ShownTable], missing: overview.Missing
+) -> tuple[str, str]:
+    """The page of a paper, of whose tables these are shown and those were never run."""
     info = paper_info.load(paper)
     tables = [source.table for source in members]
     # Sentences lead to a claim or a cell: the stem of a table's page gives the address of both.
@@ -36,8 +37,8 @@ def rendered(paper: str, members: Sequence[ShownTable]) -> tuple[str, str]:
                 )
                 for source in members
             ],
-            "claims": formatting.claims_tally(add(labels.tally_of(table) for table in tables)),
-            "missing": paper_page.not_run(paper, tables),
+            "claims": any(table.claims for table in tables),
+            "missing": missing,
         },
     )
 

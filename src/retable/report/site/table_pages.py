@@ -75,16 +75,17 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     template = environment().get_template("cell.html")
     for place, view in views.items():
         setting = cell_view.setting_of(source, place)
+        seeds = cell_view.seeds(source, place)
         content = template.render(
             root="../../",
-            shorts=shorts,
             pages=pages,
-            paper=labels.slug(spec.paper),
+            seeds=seeds,
             charts=curves_of.get(setting or "", []),
             charts_data=f"curves/{source.stem}/{setting}.js",
             **cell_view.details(source, view),
         )
-        yield view.data, given(content)
+        rows = [[s.seed, s.value, shorts[s.key] if s.recorded else "", s.said] for s in seeds]
+        yield view.data, given({"html": content, "seeds": rows})
 
 
 def _bands(source: ShownTable, views: Mapping[CellId, CellView]) -> dict[str, Bands]:
