@@ -90,11 +90,6 @@ def hours(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 0.1 else "<0.1"
 
 
-def plain(value: float) -> str:
-    """A recorded number to ten digits."""
-    return formatting.minus(f"{value:.10g}")
-
-
 def interval(value: float, low: float | None, high: float | None) -> str:
     """A number and the bounds around it."""
     return formatting.interval(value, low, high)

@@ -31,7 +31,6 @@ def environment() -> Environment:
     filters: dict[str, Any] = found.filters
     filters |= {
         "small": labels.small,
-        "plain": labels.plain,
         "hours": labels.hours,
         "p": labels.p_value,
         "chip": labels.claim_chip,
