@@ -99,12 +99,15 @@ def test_what_the_cells_open_links_to_runs_that_exist(site):
 
 def test_what_a_run_links_to_exists(site):
     seen = 0
+    pages = set()
     for run in runs_data(site).values():
         for _, _, path, cells in run["places"]:
+            pages.add(path)
             ids = {attrs.get("id") for _, attrs in page(site / path).elements}
             assert set(cells[1::2]) <= ids
             seen += len(cells)
     assert seen > 10
+    assert pages == {"tables/digits/accuracy.html", "tables/digits/accuracy-smoke.html"}
 
 
 def test_no_page_needs_another_host(site):

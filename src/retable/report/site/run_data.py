@@ -82,7 +82,9 @@ class _File:
         more: dict[str, Any] = {
             "error": record.error,
             "timings": ", ".join(record.timing_metrics),
-            "chain": self._chain(record),
+            "chain": [
+                [*map(self._word, above)] for above in chain(record, self._runs, self._shorts)
+            ],
             "validation": [[self._word(n), _number(v)] for n, v in record.validation.items()],
             "best": record.best_epoch if record.validation else None,
             "charts": charts.learning({"": charts.bands([use.history(key)])}),
@@ -109,21 +111,23 @@ class _File:
         texts = spec.title, source.titled, f"tables/{source.stem}.html"
         return [*map(self._word, texts), cells]
 
-    def _chain(self, record: Record) -> list[list[int]]:
-        """The runs up the chain, the first one first: key, name and page, which some lack."""
-        found: list[list[int]] = []
-        began = record.started_from
-        while began is not None:
-            if began.key is None:
-                found.insert(0, [self._word(began.shown), self._word(""), self._word("")])
-                break
-            above = self._runs[began.key].record if began.key in self._runs else None
-            name = "" if above is None else above.experiment or above.paper
-            page = "" if above is None else run_pages.page_of(self._shorts[began.key])
-            said = began.key[: run_pages.SHORT]
-            found.insert(0, [self._word(said), self._word(name), self._word(page)])
-            began = None if above is None else above.started_from
-        return found
+
+def chain(
+    record: Record, runs: Mapping[str, RunUse], shorts: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    """The runs up the chain, the first one first: key, name and page, which some lack."""
+    found: list[tuple[str, str, str]] = []
+    began = record.started_from
+    while began is not None:
+        if began.key is None:
+            found.insert(0, (began.shown, "", ""))
+            break
+        above = runs[began.key].record if began.key in runs else None
+        name = "" if above is None else above.experiment or above.paper
+        page = "" if above is None else run_pages.page_of(shorts[began.key])
+        found.insert(0, (began.key[: run_pages.SHORT], name, page))
+        began = None if above is None else above.started_from
+    return found
 
 
 def _text(value: Any) -> str:
