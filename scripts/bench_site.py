@@ -181,8 +181,7 @@ def measure(source: str, output: Path) -> dict[str, Any]:
         "list_of_runs": largest("data/runs.js"),
         "table": largest("tables/*/*.html"),
         "cell": largest("cells/*/*/*.js"),
-        "run": largest("runs/*/*.html"),
-        "curves_of_a_run": largest("runs/*/*.js"),
+        "file_of_runs": largest("runs/*.js"),
     }
 
 

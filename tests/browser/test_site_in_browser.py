@@ -13,7 +13,7 @@ from support.site import ACCURACY, HURT, HURT_STATEMENT, html
 pytestmark = pytest.mark.browser
 TABLE = "tables/digits/accuracy.html"
 TEN_THOUSAND = """
-retable.give({papers: ["p"], folders: ["p"], experiments: ["p/e"], settings: ["a=1", "a=2"],
+retable.give({papers: ["p"], experiments: ["p/e"], settings: ["a=1", "a=2"],
   statuses: ["done"], dates: ["2026-01-01"], tables: ["p/t"],
   runs: Array.from({length: 10000}, (_, i) =>
     [(i + 1e9).toString(16).padStart(16, "0"), 0, 0, i % 2, i, 0, i / 7, 0, [0]])});
@@ -39,7 +39,7 @@ SEEDS = [f"{100 * value:.10g}" for value in ACCURACY["slow"]]
 @pytest.mark.parametrize(
     ("size", "dark"), list(product((WIDE, PHONE), (False, True))), ids=lambda v: str(v)
 )
-def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, site, size, dark):
+def test_from_the_overview_to_the_seeds_behind_a_cell_in_four_clicks(browser, site, size, dark):
     phone = size == PHONE
     with opened(browser, site, size=size, dark=dark, touch=phone) as (page, notes):
         page.goto(f"{site}index.html")
@@ -49,14 +49,16 @@ def test_from_the_overview_to_the_seeds_behind_a_cell_in_three_clicks(browser, s
             page.wait_for_load_state()  # a page that is still being laid out moves under a finger
             (page.tap if phone else page.click)(what)
 
-        press("#overview tbody tr:not(.paper-row) a")
+        press("#overview .fold")
+        press("#overview tbody .table-row a")
+        press(".points > summary")  # the figure's points; a table without one has no such fold
         press("a.cell#slow\\.accuracy")
         assert seen_seeds(page) == SEEDS
-        assert notes.clicks == 2
-        press("#behind tbody a")  # and the third one leads to the run itself
+        assert notes.clicks == 4
+        press("#behind tbody a")  # and one more leads to the run itself
         page.wait_for_selector("text=Run it again and compare")
-        assert notes.clicks == 3
-        assert "/runs/digits/" in page.url
+        assert notes.clicks == 5
+        assert "/run.html?" in page.url
 
 
 SHOWS_FOCUS = """() => {
@@ -92,35 +94,42 @@ def test_the_same_way_by_keyboard_alone(browser, site, size):
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "main"
         clicks = notes.clicks  # the skip link is no part of the way
-        tab_to(page, "#overview tbody tr:not(.paper-row) a")
+        tab_to(page, "#overview .fold")
+        page.keyboard.press("Enter")
+        tab_to(page, "#overview tbody .table-row a")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**/{TABLE}")
-        tab_to(page, "a.cell")
+        tab_to(page, ".points > summary")  # the figure's points, of which accuracy is one
+        page.keyboard.press("Enter")
+        tab_to(page, "a.cell#slow\\.accuracy")
         page.keyboard.press("Enter")
         assert seen_seeds(page) == SEEDS
         assert page.evaluate("document.activeElement.id") == "cell-title"
         tab_to(page, "#behind tbody a")
         page.keyboard.press("Enter")
         page.wait_for_selector("text=Run it again and compare")
-        assert notes.clicks - clicks == 3
+        assert notes.clicks - clicks == 5
 
 
 def test_a_cell_can_be_linked_to_closed_and_left_by_the_keys(browser, site):
     with opened(browser, site) as (page, _):
         page.goto(f"{site}{TABLE}#fast.accuracy")
         page.wait_for_selector("#behind h2:has-text('Fast | <b>rate</b>')")
+        assert (
+            page.locator("details.points").get_attribute("open") is not None
+        )  # else it were not seen
         page.keyboard.press("Escape")
         assert page.locator("#behind").is_hidden()
         assert page.evaluate("document.activeElement.id") == "fast.accuracy"
         page.keyboard.press("ArrowUp")
         assert page.evaluate("document.activeElement.id") == "slow.accuracy"
-        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
         assert page.evaluate("document.activeElement.id") == "slow.loss"
         page.keyboard.press("Enter")
         page.wait_for_selector("#behind h2:has-text('Loss')")
         page.click("#behind [data-go='1']")
         page.wait_for_selector("#behind h2:has-text('Accuracy')")
-        assert page.url.endswith("#fast.accuracy")
+        assert page.url.endswith("#slow.accuracy")
         page.go_back()
         page.wait_for_selector("#behind h2:has-text('Loss')")
 
@@ -128,8 +137,9 @@ def test_a_cell_can_be_linked_to_closed_and_left_by_the_keys(browser, site):
 def test_a_table_sorts_up_down_and_back_to_the_paper_s_order(browser, site):
     with opened(browser, site) as (page, _):
         page.goto(f"{site}{TABLE}")
+        page.click(".points > summary")
         names = lambda: page.locator("table.cells tbody th").all_inner_texts()  # noqa: E731
-        head = page.locator("table.cells th[data-col='1']")
+        head = page.locator("table.cells th[data-col='2']")
         paper = names()
         assert head.get_attribute("aria-sort") is None
         head.locator("button").click()
@@ -141,27 +151,6 @@ def test_a_table_sorts_up_down_and_back_to_the_paper_s_order(browser, site):
         head.locator("button").click()
         assert head.get_attribute("aria-sort") is None
         assert names() == paper
-
-
-def test_filters_of_the_overview_and_of_the_claims(browser, site):
-    with opened(browser, site) as (page, _):
-        page.goto(f"{site}index.html")
-        shown = page.locator("tbody tr:not(.paper-row):visible")
-        found = page.locator(".found")
-        assert (shown.count(), found.inner_text()) == (2, "2 in all")
-        page.fill("input[type=search]", "smoke")
-        assert (shown.count(), found.inner_text()) == (1, "1 of 2")
-        assert page.locator("tbody:visible").count() == 1
-        page.fill("input[type=search]", "is better script")  # words of a claim, in any order
-        assert shown.count() == 2
-        page.fill("input[type=search]", "")
-        page.select_option("select", "judged")
-        assert shown.count() == 1
-        page.goto(f"{site}claims/digits.html")
-        page.select_option("select", "not-judged")
-        assert 0 < shown.count() < 6
-        for text in shown.all_inner_texts():
-            assert "not judged" in text
 
 
 def test_the_list_of_runs_is_searched_filtered_and_sorted(browser, site):
@@ -211,6 +200,7 @@ def test_text_that_would_be_html_stays_text(browser, folder, site):
     """`opened` fails where one of them was run, asked for a file, or left an error."""
     with opened(browser, site) as (page, _):
         page.goto(f"{site}{run_page(folder)}")
+        page.wait_for_selector("h2")
         assert HURT in page.locator("h1").inner_text()
         page.goto(f"{site}claims/digits.html")
         assert HURT_STATEMENT in page.locator("main").inner_text()
@@ -221,6 +211,23 @@ def test_text_that_would_be_html_stays_text(browser, folder, site):
         page.wait_for_selector(".plot svg")
         assert "Fast | <b>rate</b>" in page.locator(".keys").first.inner_text()
         assert page.locator(".keys b, .plot b, main img").count() == 0
+
+
+def test_a_run_s_page_by_a_part_of_its_key_and_one_that_is_not_there(browser, folder, site):
+    with opened(browser, site) as (page, _):
+        page.goto(f"{site}{run_page(folder)}"[:-6])
+        page.wait_for_selector("text=Run it again and compare")
+        assert re.search(r"retable verify [0-9a-f]{16}", page.locator(".command").inner_text())
+        assert page.title().startswith("Run ")
+        page.locator(".plots").scroll_into_view_if_needed()
+        page.wait_for_selector(".plot svg")
+        page.click(".places a >> nth=1")  # a cell that it stands in
+        page.wait_for_selector("#behind h2")
+    with opened(browser, site) as (page, notes):
+        page.goto(f"{site}run.html?zz00")
+        page.wait_for_selector("text=No such run here")
+        notes.errors.clear()  # a file that is not there, as the browser says
+        notes.failed.clear()
 
 
 def test_the_plot_library_is_loaded_where_a_plot_comes_into_view(browser, folder, site):
@@ -251,8 +258,9 @@ def test_it_works_on_a_web_server_and_keeps_the_theme(browser, folder):
         dark = background()
         assert dark != light
         for path in html(folder):
-            page.goto(f"{address}{path.relative_to(folder).as_posix()}")
-            assert background() == dark
+            if path.name != "run.html":
+                page.goto(f"{address}{path.relative_to(folder).as_posix()}")
+                assert background() == dark
         page.goto(f"{address}{TABLE}#slow.accuracy")
         page.wait_for_selector(".plot svg")
         page.click("button.theme", force=True)
@@ -263,7 +271,8 @@ def test_it_works_on_a_web_server_and_keeps_the_theme(browser, folder):
 def test_nothing_is_wider_than_a_phone(browser, folder, site, dark):
     with opened(browser, site, size=PHONE, dark=dark) as (page, _):
         for name in (
-            *(p.relative_to(folder).as_posix() for p in html(folder)),
+            *(p.relative_to(folder).as_posix() for p in html(folder) if p.name != "run.html"),
+            run_page(folder),
             f"{TABLE}#slow.accuracy",
         ):
             page.goto(f"{site}{name}")
@@ -273,10 +282,10 @@ def test_nothing_is_wider_than_a_phone(browser, folder, site, dark):
 
 def test_the_first_column_stays_while_a_table_scrolls(browser, site):
     with opened(browser, site, size=PHONE) as (page, _):
-        page.goto(f"{site}index.html")
+        page.goto(f"{site}runs.html")
         region = page.locator(".scroll").first
         region.focus()
-        first = page.locator("#overview tbody th").first
+        first = page.locator("#runs tbody td").first
         before = first.bounding_box()["x"]
         page.keyboard.press("ArrowRight")
         page.wait_for_timeout(300)
@@ -289,13 +298,17 @@ def test_the_first_column_stays_while_a_table_scrolls(browser, site):
 def test_names_contrast_and_structure_by_axe(browser, folder, site, size, dark):
     source = axe()
     with opened(browser, site, size=size, dark=dark) as (page, _):
-        for name in ("index.html", "runs.html", "claims/digits.html", TABLE, run_page(folder),
-                     f"{TABLE}#slow.accuracy"):  # fmt: skip
+        for name in ("index.html", "runs.html", "papers/digits.html", "claims/digits.html", TABLE,
+                     run_page(folder), f"{TABLE}#slow.accuracy"):  # fmt: skip
             page.goto("about:blank")
             page.goto(f"{site}{name}")
             if name == "runs.html":
                 page.wait_for_selector("#runs tbody tr")
-            if "#" in name:
+            if name == "index.html":
+                page.click(".fold")
+            if "run.html" in name:
+                page.wait_for_selector("h2")
+            if "#slow" in name:
                 seen_seeds(page)
             page.evaluate(source)
             found = page.evaluate("axe.run(document, {preload: false})")

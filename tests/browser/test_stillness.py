@@ -13,7 +13,7 @@ TABLE = "tables/digits/accuracy.html"
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=str)
 def test_nothing_moves_while_a_page_is_loaded(browser, folder, site, size):
     """Who is about to press a cell must not hit another, as curves above it were drawn."""
-    for page_name in ("index.html", TABLE, run_page(folder)):
+    for page_name in ("index.html", "papers/digits.html", TABLE, run_page(folder)):
         with opened(browser, site, size=size) as (page, _):
             page.goto(f"{site}{page_name}")
             page.wait_for_load_state()

@@ -23,7 +23,7 @@ from retable.launch.prepare import prepare
 from retable.launch.summary import Summary
 from retable.nets.resnet import CifarResNet
 from retable.report.listing import run_text
-from retable.report.site.run_pages import _chain
+from retable.report.site.run_data import chain
 from retable.runs.weight_files import have, read
 from retable.tracking.run_payload import ABOUT, config_of
 from retable.util.errors import UserError
@@ -60,7 +60,7 @@ def test_it_begins_as_from_the_run_whose_weights_they_are(fake, mirror):
     assert record.config["start"] == {"run": None, "file": NAME, "sha256": sha256_of(mirror / NAME)}
     assert f"started from: {NAME}" in run_text(run).splitlines()
     assert config_of(run, LAUNCHED.provenance)[ABOUT]["started_from"] == NAME
-    assert _chain(record, {}, {}) == [{"key": NAME, "name": "", "page": ""}]
+    assert chain(record, {}, {}) == [(NAME, "", "")]
 
 
 def test_the_key_has_its_checksum_and_not_its_place(mirror):

@@ -9,11 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from retable.report.site import cell_view, charts, labels, run_pages
+from retable.report.site import (
+    bars,
+    cell_view,
+    charts,
+    labels,
+    overview,
+    paper_pages,
+    run_pages,
+)
 from retable.report.site.inputs import runs_of
-from retable.tables.results import Judged, JudgedClaim
+from retable.report.svg import verdict_bars
+from retable.tables.paper_info import PaperInfo
+from retable.tables.results import Judged, JudgedClaim, Tally
 from support.site import (
     ACCURACY,
+    HURT,
     HURT_STATEMENT,
     Page,
     built,
@@ -22,6 +33,7 @@ from support.site import (
     made,
     once,
     page,
+    runs_data,
 )
 
 
@@ -32,31 +44,107 @@ def site(tmp_path_factory) -> Path:
 
 def test_the_overview_counts_what_the_tables_say(site):
     tables = made()
-    text = page(site / "index.html").text
-    assert "2 tables of 1 paper, from 8 published runs." in text
-    tally = next(s.table.tally for s in tables if s.table.protocol == "paper")
-    assert tally is not None
-    assert tally.judged > 0
-    assert f"({tally.by_chance:.1f})" in text
-    counts = [a["data-value"] for a in page(site / "index.html").all("td")][:11]
-    t = tally
-    assert counts == [
-        str(n)
-        for n in (6, t.judged, t.reproduced, t.consistent, t.undecided, t.different, t.upheld,
-                  t.contradicted, t.claims_undecided, t.claims_partial, t.not_judged)
+    found = page(site / "index.html")
+    assert "1 paper, 2 tables, 8 published runs, <0.1 core-hours" in found.text
+    by_protocol = {s.table.protocol: s.table.tally for s in tables}
+    own, smoke = by_protocol["paper"], by_protocol["smoke"]
+    assert own.judged > 0
+    assert f"Up to {own.by_chance:.1f} of the cells would differ by chance" in found.text
+    values = [a["data-value"] for a in found.all("td") if "data-value" in a]
+    share = (own.reproduced + own.consistent) / own.judged
+    hours = f"{6 * 1.5 / 3600:.6f}"  # six runs of 1.5 s of a core
+    # The paper's own protocol: cells, claims, runs, hours, and that nothing of it was never run.
+    n_claims = own.upheld + own.contradicted + own.claims_undecided + own.claims_partial
+    upheld = own.upheld / (n_claims + own.not_judged)
+    assert values[:5] == [str(share), str(upheld), "6", hours, "0"]
+    assert values[5:7] == ["", str(smoke.upheld / n_claims_of(smoke))]
+    said = verdict_bars.said(verdict_bars.cells(own))
+    assert said
+    content = (site / "index.html").read_text(encoding="utf-8")
+    assert content.count(f'class="counts">{said}<') == 3  # of all, of the paper, of its table
+    assert found.text.count("not compared") == 2  # the other protocol, and its table
+    heads = [a["data-col"] for a in found.all("th") if "data-col" in a]
+    assert heads == [str(n) for n in range(7)]
+    folds = found.all("button")[1:]
+    assert [a["aria-expanded"] for a in folds] == ["false"]
+
+
+def n_claims_of(tally) -> int:
+    return sum(n for _, n, _ in verdict_bars.claims(tally))
+
+
+def test_a_bar_has_its_counts_in_words_and_none_where_nothing_is_counted():
+    found = str(bars.of(verdict_bars.cells(Tally(reproduced=3, different=1))))
+    assert found.count("<rect") == 2
+    assert 'width="75.0"' in found
+    assert Page(found).said[-1] == "3 reproduced, 1 differ"
+    assert bars.of(verdict_bars.cells(Tally())) == ""
+
+
+def test_cells_of_which_a_run_is_missing_are_counted():
+    table = once().table  # of the fast row's three runs one has diverged
+    assert overview.not_complete(table) == 2
+    assert overview.not_complete(replace(table, cells={})) == 0
+
+
+SENTENCES = ["It holds {accuracy C3 not judged}, at {accuracy slow/accuracy}.", "{accuracy C9}!"]
+
+
+def test_a_paper_s_page_says_who_wrote_it_and_what_came_out(monkeypatch, site):
+    info = PaperInfo(
+        title="On <b>digits</b>", authors=["A. One", "B. Two"], venue="ICML", year=2020,
+        arxiv="2001.00001", code="https://host/code", says="They count.", found=SENTENCES,
+    )  # fmt: skip
+    monkeypatch.setattr("retable.tables.paper_info.load", lambda paper: info)
+    path, content = paper_pages.rendered("digits", made(), [("digits/more", ["paper"])])
+    assert path == "papers/digits.html"
+    found = Page(content)
+    for said in ("On <b>digits</b>", "A. One, B. Two", "ICML 2020", "They count.", "core-hours",
+                 "Protocol smoke", "digits/more", "(accuracy has no claim C9)", "2/5"):  # fmt: skip
+        assert said.strip("()") in found.text, said
+    links = [a["href"] for a in found.all("a")]
+    assert "https://arxiv.org/abs/2001.00001" in links
+    assert "../claims/digits.html#digits~2f~accuracy.C3" in links
+    assert "../tables/digits/accuracy.html#slow.accuracy" in links
+    # What it leads to is on the pages of the site.
+    claims = {a.get("id") for _, a in page(site / "claims" / "digits.html").elements}
+    assert "digits~2f~accuracy.C3" in claims
+    assert [a["src"] for a in found.all("img")] == [
+        "../curves/digits/accuracy/figure.svg", "../curves/digits/accuracy-smoke/figure.svg",
     ]  # fmt: skip
-    heads = [a["data-col"] for a in page(site / "index.html").all("th") if "data-col" in a]
-    assert heads == [str(n) for n in range(12)]  # the name of a table, and a head for each count
+
+
+def test_a_wide_table_is_cut_and_the_figure_s_points_are_below_a_fold(tmp_path, monkeypatch):
+    monkeypatch.setattr("retable.report.site.table_pages.MOST_COLUMNS", 1)
+    source = once()
+    panel = source.table.spec.figure.panels[0].model_copy(update={"points": {"loss": 2.0}})
+    figure = source.table.spec.figure.model_copy(update={"panels": [panel]})
+    spec = source.table.spec.model_copy(update={"figure": figure})
+    cut = replace(source, table=replace(source.table, spec=spec))
+    folder = built(tmp_path / "out", [cut]).folder
+    content = (folder / "tables" / "digits" / "accuracy.html").read_text(encoding="utf-8")
+    above, _, below = content.partition('<details class="points">')
+    assert above.count('<table class="cells"') == 1
+    assert 'id="slow.accuracy"' in above
+    assert "Numbers of the figure (2 cells)" in below
+    assert 'id="slow.loss"' in below
+    ids = re.findall(r'class="cell[^>]* id="([^"]+)"', content)
+    assert len(ids) == len(set(ids)) == len(source.table.cells)
+
+
+def cell_data(site: Path, name: str) -> dict:
+    return given_data(site / "cells" / "digits" / "accuracy" / f"{name}.js")
 
 
 def cell_text(site: Path, name: str) -> str:
-    return Page(given_data(site / "cells" / "digits" / "accuracy" / f"{name}.js")).text
+    return Page(cell_data(site, name)["html"]).text
 
 
 def test_a_cell_opens_every_seed_the_reported_value_and_the_formula(site):
     text = cell_text(site, "r0c0")
-    for value in ACCURACY["slow"]:
-        assert f"{100 * value:.10g}" in text
+    seeds = cell_data(site, "r0c0")["seeds"]
+    values = [pytest.approx(100 * value) for value in ACCURACY["slow"]]
+    assert [value for _, value, _, _ in seeds] == values
     for said in ("91.30 ± 0.50 (5)", "Table 1, row 1", "from the paper or its authors' material",
                  "3 of 3 runs", "test/accuracy", "Difference", "Margin"):  # fmt: skip
         assert said in text
@@ -70,8 +158,10 @@ def test_a_cell_opens_every_seed_the_reported_value_and_the_formula(site):
 def test_a_lost_run_is_listed_with_what_became_of_it(site):
     text = cell_text(site, "r1c0")
     assert "2 of 3 runs" in text
-    assert "diverged" in text
-    assert text.count(" – ") >= 1
+    seeds = cell_data(site, "r1c0")["seeds"]
+    assert [(value is None, said) for _, value, _, said in seeds] == [
+        (False, ""), (False, ""), (True, "diverged"),
+    ]  # fmt: skip
 
 
 def test_a_cell_that_is_only_reported_says_from_where(site):
@@ -107,7 +197,8 @@ def test_claims_stand_as_they_are_with_their_verdict(site):
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_table_is_laid_out_like_the_paper_s(tmp_path, transposed):
-    folder = built(tmp_path / "out", made(transposed=transposed)).folder
+    plain = [without_figure(source) for source in made(transposed=transposed)]
+    folder = built(tmp_path / "out", plain).folder
     content = (folder / "tables" / "digits" / "accuracy.html").read_text(encoding="utf-8")
     table = content[content.index('<table class="cells"') :]
     heads = re.findall(r'<th scope="(col|row)"[^>]*>([^<]+)', table[: table.index("</table>")])
@@ -122,12 +213,18 @@ def test_a_table_is_laid_out_like_the_paper_s(tmp_path, transposed):
     assert ('id="fast.accuracy"' in first_row) == transposed
 
 
-def test_a_run_s_page_names_the_command_that_repeats_it(site):
-    path = sorted((site / "runs" / "digits").glob("*.html"))[0]
-    text = page(path).text
-    assert f"retable verify {path.stem}" in text
-    for said in ("0123456789abcdef", "model.lr", "torch 2.11.0", "val/accuracy", "seed"):
-        assert said in text
+def test_a_run_s_page_has_its_config_results_and_provenance(site):
+    run = next(run for run in runs_data(site).values() if run["results"])
+    assert run["name"] == f"digits/{HURT}"
+    assert run["config"]["model.lr"] in ("0.1", "0.01")
+    assert run["config"]["model.note"] == HURT  # a text: the script makes no HTML of it
+    assert run["facts"]["Commit"] == "0123456789abcdef"
+    assert "torch 2.11.0" in run["facts"]["Software"]
+    assert "Some <i>CPU</i>, 2 cores" in run["facts"]["Machine"]
+    assert len(run["results"]) == 3
+    assert run["results"][-1][2:] == [3, 12.5]  # the time, which is not compared, last
+    assert run["timings"] == "test/time_ms"
+    assert [chart["title"] for chart in run["charts"]] == ["loss"]
 
 
 # Curves.
@@ -147,11 +244,10 @@ def test_a_figure_has_ours_with_a_band_and_the_reported_points():
         "style": slow["style"], "key": False,
     }  # fmt: skip
     assert ("quoted, reported", "paper") in lines
-    assert charts.figure(made_without_figure()) == []
+    assert charts.figure(without_figure(once())) == []
 
 
-def made_without_figure():
-    source = once()
+def without_figure(source):
     table = replace(source.table, spec=source.table.spec.model_copy(update={"figure": None}))
     return replace(source, table=table)
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -158,5 +159,5 @@ def served(folder: Path) -> Iterator[str]:
 
 def run_page(folder: Path) -> str:
     """Address of some run's page below the site's folder."""
-    path = sorted((folder / "runs" / "digits").glob("*.html"))[0]
-    return path.relative_to(folder).as_posix()
+    text = sorted((folder / "runs").glob("*.js"))[0].read_text(encoding="utf-8")
+    return f"run.html?{re.findall(r'[0-9a-f]{64}', text)[0][:16]}"

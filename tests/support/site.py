@@ -170,3 +170,24 @@ def given_data(path: Path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith("retable.give(")
     return json.loads(text[len("retable.give(") : -len(");\n")])
+
+
+def runs_data(site: Path) -> dict[str, dict]:
+    """What the pages of all runs show, by key, with their words in place."""
+    found: dict[str, dict] = {}
+    for path in sorted((site / "runs").glob("*.js")):
+        content = given_data(path)
+        word = content["words"].__getitem__
+        for key, run in content["runs"].items():
+            assert key.startswith(path.stem)
+            run["short"], run["name"] = word(run["short"]), word(run["name"])
+            run["status"] = word(run["status"])
+            for name in ("config", "facts"):
+                texts = [*map(word, run[name])]
+                run[name] = dict(zip(texts[::2], texts[1::2], strict=True))
+            run["chain"] = [[*map(word, above)] for above in run.get("chain", [])]
+            run["places"] = [
+                [*map(word, place[:3]), [*map(word, place[3])]] for place in run["places"]
+            ]
+            found[key] = run
+    return found

@@ -15,9 +15,27 @@ from dataclasses import dataclass
 from retable.report import formatting
 from retable.report.markdown import in_cell
 from retable.tables.aggregate import Table
+from retable.tables.results import CellId
 
 _REFERENCE = re.compile(r"\{([\w-]+)(?:@([\w-]+))? ([^\s{}]+)(?: ([a-z ]+))?\}")
 Known = Mapping[tuple[str, str], tuple[Table, str]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Words of a sentence, or what it rests on.
+
+    Attributes:
+        text: as it is read.
+        page: address of the table that it leads to; empty of mere words.
+        claim: of that table; empty where it is none.
+        cell: of that table; None where it is none.
+    """
+
+    text: str
+    page: str = ""
+    claim: str = ""
+    cell: CellId | None = None
 
 
 @dataclass(frozen=True)
@@ -25,12 +43,24 @@ class Finding:
     """A sentence of a paper's page.
 
     Attributes:
-        text: Markdown.
-        outdated: what of it does not hold any more; empty where all does.
+        pieces: the sentence; none where something of it does not hold any more.
+        outdated: what that is; empty where all holds.
     """
 
-    text: str
+    pieces: list[Piece]
     outdated: list[str]
+
+    @property
+    def text(self) -> str:
+        """Markdown."""
+        if self.outdated:
+            return f"*({self.gone})*"
+        return "".join(f"[{p.text}]({p.page})" if p.page else _said(p.text) for p in self.pieces)
+
+    @property
+    def gone(self) -> str:
+        """What stands in the place of a sentence that does not hold any more."""
+        return f"A sentence is out of date: {'; '.join(self.outdated)}."
 
 
 def findings(
@@ -51,17 +81,15 @@ def findings(
 
 
 def _finding(sentence: str, known: Known) -> Finding:
-    parts: list[str] = []
+    pieces: list[Piece] = []
     outdated: list[str] = []
     at = 0
     for found in _REFERENCE.finditer(sentence):
-        text, wrong = _resolved(found, known)
-        parts += [_said(sentence[at : found.start()]), text]
+        resolved, wrong = _resolved(found, known)
+        pieces += [Piece(sentence[at : found.start()]), *resolved]
         outdated += [wrong] if wrong else []
         at = found.end()
-    if outdated:
-        return Finding(f"*(A sentence is out of date: {'; '.join(outdated)}.)*", outdated)
-    return Finding("".join([*parts, _said(sentence[at:])]), [])
+    return Finding([] if outdated else [*pieces, Piece(sentence[at:])], outdated)
 
 
 def _said(text: str) -> str:
@@ -70,22 +98,23 @@ def _said(text: str) -> str:
     return text.replace(inner, in_cell(inner)) if inner else text
 
 
-def _resolved(reference: re.Match[str], known: Known) -> tuple[str, str]:
-    """Text in place of a reference, and what is wrong with it."""
+def _resolved(reference: re.Match[str], known: Known) -> tuple[list[Piece], str]:
+    """Pieces in place of a reference, and what is wrong with it."""
     name, protocol, what, verdict = reference.groups()
     table, page = known.get((name, protocol or "paper"), (None, ""))
     if table is None:
-        return "", f"nothing is published of {name}, protocol {protocol or 'paper'}"
+        return [], f"nothing is published of {name}, protocol {protocol or 'paper'}"
     if "/" in what:
         row, _, column = what.partition("/")
         cell = table.cells.get((row, column))
         if cell is None or cell.mean is None:
-            return "", f"{name} has no number at {what}"
-        return f"[{formatting.ours(cell, table.spec.metrics[cell.metric])}]({page})", ""
+            return [], f"{name} has no number at {what}"
+        ours = formatting.ours(cell, table.spec.metrics[cell.metric])
+        return [Piece(ours, page, cell=(row, column))], ""
     claim = next((one for one in table.claims if one.id == what), None)
     if claim is None:
-        return "", f"{name} has no claim {what}"
+        return [], f"{name} has no claim {what}"
     if claim.verdict != verdict:
         taken = f"it takes {what} of {name} to be {verdict}" if verdict else f"{what} of {name}"
-        return "", f"{taken}, which is {claim.verdict}"
-    return f"([{what}]({page}) {verdict})", ""
+        return [], f"{taken}, which is {claim.verdict}"
+    return [Piece("("), Piece(what, page, claim=what), Piece(f" {verdict})")], ""

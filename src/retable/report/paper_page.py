@@ -13,6 +13,7 @@ from retable.report.svg import verdict_bars
 from retable.report.svg.verdict_bars import Line
 from retable.tables import paper_info
 from retable.tables.aggregate import Table
+from retable.tables.paper_info import PaperInfo
 from retable.tables.results import Tally
 from retable.tables.verdicts.judge import add
 
@@ -40,10 +41,9 @@ def byline(paper: str) -> str:
     info = paper_info.load(paper)
     if info is None:
         return ""
-    links = [f"[arXiv {info.arxiv}](https://arxiv.org/abs/{info.arxiv})"] if info.arxiv else []
-    links += [f"[the authors' code]({info.code})"] if info.code else []
-    said = f"{in_cell(', '.join(info.authors))}. {in_cell(info.venue)} {info.year}"
-    return " · ".join([said, *links, f"`{paper}`"])
+    said = [f"{in_cell(', '.join(info.authors))}. {in_cell(info.venue)} {info.year}"]
+    said += [f"[{what}]({address})" for what, address in links(info)]
+    return " · ".join([*said, f"`{paper}`"])
 
 
 def render(paper: str, tables: Sequence[Table], pages: Sequence[str]) -> str:
@@ -67,16 +67,26 @@ def render(paper: str, tables: Sequence[Table], pages: Sequence[str]) -> str:
     text += ["## Tables", "", "| table | protocol | runs | complete cells | verdicts |"]
     text.append("| --- | --- | ---: | ---: | --- |")
     for table, page in zip(tables, pages, strict=True):
-        filled = sum(c.n > 0 and c.n_done >= c.n_planned for c in table.cells.values())
         said = " ".join(formatting.table_tally(table))
         text.append(
             f"| [{in_cell(table.spec.title)}]({page})<br>`{table.name}` | {table.protocol} |"
-            f" {len(table.records):,} | {filled}/{len(table.cells)} | {in_cell(said)} |"
+            f" {len(table.records):,} | {complete(table)}/{len(table.cells)} | {in_cell(said)} |"
         )
     text += _figures(tables, pages)
     text += _claims(tables, pages)
     text += _not_run(paper, tables)
     return "\n".join([*text, ""])
+
+
+def links(info: PaperInfo) -> list[tuple[str, str]]:
+    """Where a paper can be read: what is there, and its address."""
+    found = [(f"arXiv {info.arxiv}", f"https://arxiv.org/abs/{info.arxiv}")] if info.arxiv else []
+    return [*found, ("the authors' code", info.code)] if info.code else found
+
+
+def complete(table: Table) -> int:
+    """How many of its cells have all of their runs."""
+    return sum(c.n > 0 and c.n_done >= c.n_planned for c in table.cells.values())
 
 
 def _described(paper: str, tables: Sequence[Table]) -> str:

@@ -257,10 +257,11 @@ def published() -> list[tuple[str, str]]:
     """Published tables, as (name, protocol)."""
     base = paths.results_dir()
     found: list[tuple[str, str]] = []
+    tables = set(paths.config_names("table"))
     for path in sorted(base.rglob("*.parquet")):
         stem = path.relative_to(base).with_suffix("").as_posix()
         name, dash, protocol = stem.rpartition("-")
-        whole = not dash or stem in paths.config_names("table")
+        whole = not dash or stem in tables
         found.append((stem, "paper") if whole else (name, protocol))
     return found
 

@@ -13,7 +13,8 @@ from retable.util.atomic import beside
 from retable.util.errors import UserError
 
 MARKER = ".retable-site"
-_ASSETS = ("site.css", "site.js")
+_FIRST = ("site.css", "site.js")
+_ASSETS = (*_FIRST, "runs.js")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def build(sources: list[ShownTable], output: Path, *, origin: str, tell: Tell) -
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror})") from None
     sizes = {p: p.stat().st_size for p in output.rglob("*") if p.is_file()}
-    first = sum(sizes[output / name] for name in ("index.html", *(f"assets/{a}" for a in _ASSETS)))
+    first = sum(sizes[output / name] for name in ("index.html", *(f"assets/{a}" for a in _FIRST)))
     return Built(output, len(sizes), sum(sizes.values()), first)
 
 
@@ -73,18 +74,20 @@ def _refuse_foreign(output: Path) -> None:
 def _write(folder: Path, sources: list[ShownTable], origin: str, tell: Tell) -> None:
     folder.mkdir(parents=True)
     known: set[Path] = set()
+    curves = False
     for name, content in pages.files(sources, origin, tell):
         path = folder / name
         if path.parent not in known:
             path.parent.mkdir(parents=True, exist_ok=True)
             known.add(path.parent)
+        curves = curves or name.startswith("curves/") or '"charts":' in content
         path.write_bytes(content.encode(errors="replace"))
     assets = folder / "assets"
     assets.mkdir()
     own = files("retable.report.site") / "assets"
     for name in _ASSETS:
         (assets / name).write_bytes((own / name).read_bytes())
-    if (folder / "curves").is_dir() or any(folder.glob("runs/*/*.js")):
+    if curves:
         with as_file(files("plotly") / "package_data" / "plotly.min.js") as script:
             shutil.copyfile(script, assets / "plotly.min.js")
     # Last, so that only a whole site is ever taken for one.

@@ -25,6 +25,11 @@ class Seed:
     status: str
     recorded: bool
 
+    @property
+    def said(self) -> str:
+        """What became of it, where it gave no value."""
+        return self.status if self.value is None else ""
+
 
 @dataclass(frozen=True)
 class CellView:
@@ -68,7 +73,7 @@ def views(source: ShownTable) -> dict[CellId, CellView]:
             column_title=spec.columns[column].title or column,
             metric=metric.title or cell.metric,
             unit=metric.unit,
-            anchor=anchor(row, column),
+            anchor=labels.cell_anchor(row, column),
             data=f"cells/{source.stem}/{number}.js",
             ours=formatting.ours(cell, metric),
             theirs=formatting.theirs(cell.reported),
@@ -77,11 +82,6 @@ def views(source: ShownTable) -> dict[CellId, CellView]:
             letters=letters.get((row, column), ""),
         )
     return found
-
-
-def anchor(row: str, column: str) -> str:
-    """Address of a cell within its table's page."""
-    return f"{labels.slug(row)}.{labels.slug(column)}"
 
 
 def seeds(source: ShownTable, place: CellId) -> list[Seed]:
@@ -119,7 +119,6 @@ def details(source: ShownTable, view: CellView) -> dict[str, Any]:
         "judged": cell.judged,
         "marks": footnotes.marks(cell),
         "reported": cell.reported,
-        "seeds": seeds(source, (cell.row, cell.column)),
         "strip": drawn,
         "address": plan.address if plan else None,
         "median": formatting.median(cell, source.table.spec.metrics[cell.metric]),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from retable.report.site.inputs import History, ShownTable
 from retable.runs.history import metrics_of
 from retable.tables.aggregate import Cell, mean_std
@@ -125,17 +127,19 @@ def _axis(source: ShownTable, cell: Cell) -> str:
 # Learning curves.
 
 
-def band(histories: Sequence[History], metric: str) -> dict[str, list[Any]]:
+def _band(at: Mapping[float, list[float]]) -> dict[str, list[Any]]:
     """Mean and standard deviation over the seeds at each epoch that has the metric."""
-    at: dict[float, list[float]] = {}
-    for history in histories:
-        for row in history:
-            value = row.get(metric)
-            if value is not None and math.isfinite(value):
-                at.setdefault(row["epoch"], []).append(value)
     epochs = sorted(at)
-    if all(len(values) == 1 for values in at.values()):  # a run of its own: no statistics
+    most = max(len(values) for values in at.values())
+    if most == 1:  # a run of its own: no statistics
         return {"x": epochs, "y": [at[epoch][0] for epoch in epochs], "sd": []}
+    if all(len(values) == most for values in at.values()):  # all at once: ten times as fast
+        array = np.array([at[epoch] for epoch in epochs])
+        return {
+            "x": epochs,
+            "y": array.mean(axis=1).tolist(),
+            "sd": array.std(axis=1, ddof=1).tolist(),
+        }
     statistics = [mean_std(at[epoch]) for epoch in epochs]
     return {
         "x": epochs,
@@ -150,9 +154,14 @@ Bands = dict[str, dict[str, list[Any]]]
 
 def bands(histories: Sequence[History]) -> Bands:
     """Every metric of a setting over its seeds."""
-    metrics = metrics_of(row for history in histories for row in history)
-    found = {metric: band(histories, metric) for metric in metrics}
-    return {metric: curve for metric, curve in found.items() if curve["x"]}
+    names = metrics_of(row for history in histories for row in history)
+    found: dict[str, dict[float, list[float]]] = {name: {} for name in names}
+    for row in (row for history in histories for row in history):
+        epoch = row["epoch"]
+        for name, value in row.items():
+            if name in found and math.isfinite(value):
+                found[name].setdefault(epoch, []).append(value)
+    return {name: _band(at) for name, at in found.items() if at}
 
 
 def learning(named: Mapping[str, Bands]) -> list[Chart]:

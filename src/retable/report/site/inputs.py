@@ -44,6 +44,17 @@ class ShownTable:
         ending = "" if self.table.protocol == "paper" else f"-{slug(self.table.protocol)}"
         return f"{slug(paper)}/{slug(name)}{ending}"
 
+    @property
+    def titled(self) -> str:
+        """Its name, with the protocol where it is another than the paper's own."""
+        protocol = "" if self.table.protocol == "paper" else f" ({self.table.protocol})"
+        return f"{self.table.name}{protocol}"
+
+    @property
+    def picture(self) -> str:
+        """Its figure as a picture, where it has one."""
+        return f"curves/{self.stem}/figure.svg"
+
 
 @dataclass
 class RunUse:

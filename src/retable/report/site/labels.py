@@ -85,9 +85,9 @@ def small(value: float) -> str:
     return formatting.minus(formatting.significant(value))
 
 
-def plain(value: float) -> str:
-    """A recorded number to ten digits."""
-    return formatting.minus(f"{value:.10g}")
+def hours(value: float) -> str:
+    """Hours, to a tenth where there are few."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 0.1 else "<0.1"
 
 
 def interval(value: float, low: float | None, high: float | None) -> str:
@@ -98,6 +98,26 @@ def interval(value: float, low: float | None, high: float | None) -> str:
 def slug(name: str) -> str:
     """A name as part of an address: other characters as ``~`` and their code, so none collide."""
     return _KEPT.sub(lambda found: f"~{ord(found[0]):x}~", name)
+
+
+def paper_page(paper: str) -> str:
+    """A paper's page."""
+    return f"papers/{slug(paper)}.html"
+
+
+def claims_page(paper: str) -> str:
+    """Page of a paper's claims."""
+    return f"claims/{slug(paper)}.html"
+
+
+def claim_anchor(stem: str, claim: str) -> str:
+    """Address of a claim within its paper's page of claims, by its table's stem."""
+    return f"{slug(stem)}.{slug(claim)}"
+
+
+def cell_anchor(row: str, column: str) -> str:
+    """Address of a cell within its table's page."""
+    return f"{slug(row)}.{slug(column)}"
 
 
 def link(url: str | None) -> str | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from retable.report import claims_text, formatting
-from retable.report.site import charts, labels, run_pages, table_pages
-from retable.report.site.inputs import RunUse, ShownTable, Tell, runs_of
+from retable.report.not_run import not_run
+from retable.report.site import labels, overview, paper_pages, run_data, run_pages, table_pages
+from retable.report.site.inputs import ShownTable, Tell, runs_of
 from retable.report.site.templating import Files, given, page
 from retable.tables import paper_info
 from retable.tables.verdicts.judge import add
@@ -22,70 +23,34 @@ def files(sources: list[ShownTable], origin: str, tell: Tell) -> Files:
     """
     used = runs_of(sources)
     shorts = run_pages.short_keys(used)
-    by_key = {
-        k[:12]: f"runs/{run_pages.page_of(u.record, shorts[k])}.html" for k, u in used.items()
+    by_key = {key[:12]: run_pages.page_of(short) for key, short in shorts.items()}
+    papers: dict[str, list[ShownTable]] = {}
+    for source in sources:
+        papers.setdefault(source.table.spec.paper, []).append(source)
+    missing = {
+        paper: not_run(paper, {(s.table.name, s.table.protocol) for s in members})
+        for paper, members in papers.items()
     }
-    yield _overview(sources, origin, len(used))
+    yield overview.rendered(papers, missing, origin, len(used))
     for number, source in enumerate(sources):
         tell("writing tables", number, len(sources))
         yield from table_pages.files(source, shorts, by_key)
-    for paper in dict.fromkeys(source.table.spec.paper for source in sources):
-        yield _claims(paper, sources, by_key)
+    for paper, members in papers.items():
+        yield paper_pages.rendered(paper, members, missing[paper])
+        yield _claims(paper, members, by_key)
     yield page("runs.html", "runs.html", {"count": len(used)})
     yield "data/runs.js", given(run_pages.listing(used, shorts, sources))
-    for number, key in enumerate(used):
-        if number % 100 == 0:
-            tell("writing runs", number, len(used))
-        yield from _run(key, used, shorts, sources)
+    yield page("run.html", "run.html", {})
+    done = 0
+    for path, content in run_data.files(used, shorts, sources):
+        tell("writing runs", done, len(used))
+        done += len(content["runs"])
+        yield path, given(content)
 
 
-# Overview.
-
-
-def _overview(sources: list[ShownTable], origin: str, count: int) -> tuple[str, str]:
-    groups: dict[tuple[str, str], list[ShownTable]] = {}
-    for source in sources:
-        groups.setdefault((source.table.spec.paper, source.table.protocol), []).append(source)
-    # A claim that is looked at under several protocols counts once, under the paper's own.
-    chosen: dict[str, str] = {}
-    for paper, protocol in groups:
-        if protocol == "paper" or paper not in chosen:
-            chosen[paper] = protocol
-    total = add(
-        labels.tally_of(source.table)
-        for (paper, protocol), members in groups.items()
-        for source in members
-        if chosen[paper] == protocol
-    )
+def _claims(paper: str, members: list[ShownTable], pages: Mapping[str, str]) -> tuple[str, str]:
     return page(
-        "index.html",
-        "overview.html",
-        {
-            "groups": [
-                {
-                    "paper": paper,
-                    "title": paper_info.title_of(paper),
-                    "protocol": protocol,
-                    "page": table_pages.claims_page(paper),
-                    "sources": members,
-                    "runs": len({key for source in members for key in source.records}),
-                    "tally": add(labels.tally_of(source.table) for source in members),
-                }
-                for (paper, protocol), members in groups.items()
-            ],
-            "n_papers": len({paper for paper, _ in groups}),
-            "n_tables": len(sources),
-            "n_runs": count,
-            "origin": origin,
-            "sentences": formatting.tally(total),
-        },
-    )
-
-
-def _claims(paper: str, sources: list[ShownTable], pages: Mapping[str, str]) -> tuple[str, str]:
-    members = [source for source in sources if source.table.spec.paper == paper]
-    return page(
-        table_pages.claims_page(paper),
+        labels.claims_page(paper),
         "claims.html",
         {
             "paper": paper,
@@ -96,14 +61,3 @@ def _claims(paper: str, sources: list[ShownTable], pages: Mapping[str, str]) -> 
             "pages": pages,
         },
     )
-
-
-def _run(
-    key: str, runs: Mapping[str, RunUse], shorts: Mapping[str, str], sources: list[ShownTable]
-) -> Files:
-    use, short = runs[key], shorts[key]
-    name = f"runs/{run_pages.page_of(use.record, short)}"
-    curves = charts.learning({"": charts.bands([use.history(key)])})
-    yield page(f"{name}.html", "run.html", run_pages.view(key, runs, shorts, sources, curves))
-    if curves:
-        yield f"{name}.js", given(curves)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from retable.report import footnotes, formatting, layout
+from retable.report.layout import MOST_COLUMNS
 from retable.report.site import cell_view, charts, labels
 from retable.report.site.cell_view import CellView
 from retable.report.site.charts import Bands, Chart
@@ -16,11 +17,6 @@ from retable.report.svg import curves
 from retable.tables.figure_spec import Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.results import CellId
-
-
-def claims_page(paper: str) -> str:
-    """Page of a paper's claims."""
-    return f"claims/{labels.slug(paper)}.html"
 
 
 def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str]) -> Files:
@@ -34,7 +30,8 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     table, spec = source.table, source.table.spec
     views = cell_view.views(source)
     bands = _bands(source, views)
-    down, across = layout.sides(table)
+    blocks = layout.blocks(table, MOST_COLUMNS)
+    points = [block for block in blocks if block.drawn]
     drawn = charts.figure(source)
     pictured = isinstance(spec.figure, Scatter | Heat | Image)
     learning = dict(_learning(source, bands))
@@ -44,20 +41,21 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
         {
             "table": table,
             "spec": spec,
-            "down": down,
-            "across": across,
-            "views": {layout.place(table, *place): view for place, view in views.items()},
+            "blocks": [block for block in blocks if not block.drawn],
+            "drawn": points,
+            "n_drawn": sum(place in views for block in points for place in block.cells()),
+            "views": views,
             "seeds": spec.seed_list(table.protocol),
             "sentences": formatting.table_tally(table),
             "legend": footnotes.legend(table),
             "reasons": footnotes.reasons(table),
             "marks": footnotes.mark_notes(table),
             "footnotes": [*spec.notes, *footnotes.footnotes(table)],
-            "claims_page": claims_page(spec.paper),
+            "claims_page": labels.claims_page(spec.paper),
             "provenance": formatting.provenance(table),
             "figure": drawn,
             "figure_data": f"curves/{source.stem}/figure.js",
-            "picture": f"curves/{source.stem}/figure.svg" if pictured else "",
+            "picture": source.picture if pictured else "",
             "mapped": curves.described(table),
             "learning": [(name, title, drawn) for name, (title, drawn) in learning.items()],
             "url": labels.link(spec.source.code),
@@ -67,8 +65,8 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     )
     if drawn:
         yield f"curves/{source.stem}/figure.js", given(drawn)
-    if pictured:
-        yield f"curves/{source.stem}/figure.svg", curves.render(table)
+    if spec.figure is not None:  # also where a script draws it here: the paper's page shows it
+        yield source.picture, curves.render(table)
     for name, (_, content) in learning.items():
         yield name, given(content)
     curves_of = {setting: charts.learning({"": found}) for setting, found in bands.items()}
@@ -77,16 +75,17 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     template = environment().get_template("cell.html")
     for place, view in views.items():
         setting = cell_view.setting_of(source, place)
+        seeds = cell_view.seeds(source, place)
         content = template.render(
             root="../../",
-            shorts=shorts,
             pages=pages,
-            paper=labels.slug(spec.paper),
+            seeds=seeds,
             charts=curves_of.get(setting or "", []),
             charts_data=f"curves/{source.stem}/{setting}.js",
             **cell_view.details(source, view),
         )
-        yield view.data, given(content)
+        rows = [[s.seed, s.value, shorts[s.key] if s.recorded else "", s.said] for s in seeds]
+        yield view.data, given({"html": content, "seeds": rows})
 
 
 def _bands(source: ShownTable, views: Mapping[CellId, CellView]) -> dict[str, Bands]:

@@ -10,7 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from retable.report import claims_text
-from retable.report.site import charts, labels
+from retable.report.site import bars, charts, labels
+from retable.report.svg import verdict_bars
+from retable.tables.paper_info import title_of
 
 Files = Iterator[tuple[str, str]]
 """Path below the site, and content."""
@@ -29,7 +31,7 @@ def environment() -> Environment:
     filters: dict[str, Any] = found.filters
     filters |= {
         "small": labels.small,
-        "plain": labels.plain,
+        "hours": labels.hours,
         "p": labels.p_value,
         "chip": labels.claim_chip,
         "effect": claims_text.effect,
@@ -38,8 +40,14 @@ def environment() -> Environment:
         "keys": charts.keys,
     }
     values: dict[str, Any] = found.globals
-    values["words"] = labels
-    values["compared_headings"] = claims_text.COMPARED
+    values |= {
+        "words": labels,
+        "compared_headings": claims_text.COMPARED,
+        "bar": bars.of,
+        "cells_of": verdict_bars.cells,
+        "claims_of": verdict_bars.claims,
+        "title_of": title_of,
+    }
     return found
 
 

@@ -14,6 +14,9 @@ _LEFT = MARGIN + 12
 _CELLS, _CLAIMS, _BAR = 130, 500, 330  # where the bars begin, and how long they are
 _THICK = 10
 
+Part = tuple[str, int, str]
+"""Of a bar: verdict, how many, and how it looks."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -54,13 +57,13 @@ def render(title: str, lines: Sequence[Line]) -> str:
             above, y = (line.title, line.about), y + _PAPER
         body += [
             f'<text x="{_LEFT}" y="{y + 10}">{escape(line.protocol)}</text>',
-            *_bar(_CELLS, y, cells(line.tally), _without(line)),
-            *_bar(_CLAIMS, y, claims(line.tally), "none"),
+            *_labelled(_CELLS, y, cells(line.tally), _without(line)),
+            *_labelled(_CLAIMS, y, claims(line.tally), "none"),
         ]
         y += _LINE
     about = "; ".join(
-        f"{line.title}, protocol {line.protocol}: {_said(cells(line.tally)) or 'no cell compared'};"
-        f" claims: {_said(claims(line.tally)) or 'none'}"
+        f"{line.title}, protocol {line.protocol}: {said(cells(line.tally)) or 'no cell compared'};"
+        f" claims: {said(claims(line.tally)) or 'none'}"
         for line in lines
     )
     return page(title, about, y + MARGIN, body)
@@ -70,8 +73,8 @@ def _without(line: Line) -> str:
     return "no number is reported" if line.protocol == "paper" else "not compared"
 
 
-def cells(tally: Tally) -> list[tuple[str, int, str]]:
-    """Of compared cells: verdict, how many, and the look of its part of the bar."""
+def cells(tally: Tally) -> list[Part]:
+    """Parts of the bar of compared cells."""
     return [
         ("reproduced", tally.reproduced, _look(2)),
         ("consistent", tally.consistent, _look(2, 0.5)),
@@ -80,7 +83,7 @@ def cells(tally: Tally) -> list[tuple[str, int, str]]:
     ]
 
 
-def claims(tally: Tally) -> list[tuple[str, int, str]]:
+def claims(tally: Tally) -> list[Part]:
     """The same of claims."""
     return [
         ("upheld", tally.upheld, _look(2)),
@@ -96,23 +99,28 @@ def _look(colour: int, opacity: float = 1.0) -> str:
     return f'class="c{colour}" style="stroke:none" fill="currentColor"{faint}'
 
 
-def _bar(x: float, y: float, parts: Sequence[tuple[str, int, str]], without: str) -> list[str]:
+def bar(x: float, y: float, wide: float, thick: float, parts: Sequence[Part]) -> list[str]:
+    """Rectangles beside each other, as wide as their shares of all."""
     total = sum(n for _, n, _ in parts)
-    if not total:
-        return [f'<text class="s" x="{x:g}" y="{y + 10:g}">{without}</text>']
     out: list[str] = []
-    at = x
     for name, n, look in parts:
         if n:
-            wide = _BAR * n / total
+            part = wide * n / total
             out.append(
-                f'<rect {look} x="{at:.1f}" y="{y:g}" width="{wide:.1f}" height="{_THICK}">'
+                f'<rect {look} x="{x:.1f}" y="{y:g}" width="{part:.1f}" height="{thick:g}">'
                 f"<title>{n} {name}</title></rect>"
             )
-            at += wide
-    out.append(f'<text class="s" x="{x:g}" y="{y + 25:g}">{escape(_said(parts))}</text>')
+            x += part
     return out
 
 
-def _said(parts: Sequence[tuple[str, int, str]]) -> str:
+def _labelled(x: float, y: float, parts: Sequence[Part], without: str) -> list[str]:
+    if not any(n for _, n, _ in parts):
+        return [f'<text class="s" x="{x:g}" y="{y + 10:g}">{without}</text>']
+    below = f'<text class="s" x="{x:g}" y="{y + 25:g}">{escape(said(parts))}</text>'
+    return [*bar(x, y, _BAR, _THICK, parts), below]
+
+
+def said(parts: Sequence[Part]) -> str:
+    """What a bar shows in words; empty where it shows nothing."""
     return ", ".join(f"{n} {name}" for name, n, _ in parts if n)

@@ -13,8 +13,7 @@ from typing import Any
 
 from retable.report import markdown, paper_page
 from retable.report.markdown import in_cell
-from retable.report.site import cell_view
-from retable.report.site import table_pages as pages
+from retable.report.site import labels
 from retable.report.site.inputs import ShownTable
 from retable.runs.config_keys import flatten, text_of, varying
 from retable.runs.frozen import FrozenRun, recorded
@@ -117,7 +116,7 @@ def content_of(source: ShownTable, site: str | None = None) -> Content:
         links = [("this table", page), ("all tables", f"{top}/index.html")]
         links += [("runs", f"{top}/runs.html")]
         if source.table.claims:
-            links += [("claims of the paper", f"{top}/{pages.claims_page(spec.paper)}")]
+            links += [("claims of the paper", f"{top}/{labels.claims_page(spec.paper)}")]
     return Content(
         table=grid.name,
         protocol=grid.protocol,
@@ -171,7 +170,7 @@ def _group(
         curves=_recorded_curves(source, planned),
         results=results,
         cells=[
-            (_cell_title(source, cell), f"{page}#{cell_view.anchor(cell.row, cell.column)}")
+            (_cell_title(source, cell), f"{page}#{labels.cell_anchor(cell.row, cell.column)}")
             for cell in planned
             if page
         ],

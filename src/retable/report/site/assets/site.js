@@ -1,6 +1,5 @@
-// The one script of the site: theme, sorting, filters, what stands behind a cell, curves, the list
-// of runs. Data files are scripts that call retable.give, because a page from file:// may not
-// fetch anything.
+// The script of every page: theme, sorting, filters, what stands behind a cell, curves. Data files
+// are scripts that call retable.give, because a page from file:// may not fetch anything.
 "use strict";
 
 window.retable = (() => {
@@ -13,6 +12,9 @@ window.retable = (() => {
     found.append(...children);
     return found;
   };
+
+  // What only a script can open is closed from the start where there is one: nothing moves later.
+  document.documentElement.classList.add("scripted");
 
   // Theme: the system's, or what was chosen here.
   const stored = () => { try { return localStorage.getItem("retable-theme"); } catch { return null; } };
@@ -99,13 +101,28 @@ window.retable = (() => {
     });
   }
 
+  // Groups whose rows are below a fold; what is searched for is shown, whoever has closed it.
+  const folds = new Map();
+  function unfold(body, open) {
+    body.classList.toggle("open", open);
+    folds.get(body)?.setAttribute("aria-expanded", open);
+  }
+  function foldable(button) {
+    const body = button.closest("tbody");
+    folds.set(body, button);
+    button.onclick = () => unfold(body, !body.classList.contains("open"));
+  }
+
   // Filters of tables in groups: a group's heading stays as long as one of its rows does.
   function filters(form) {
     const table = document.getElementById(form.dataset.filters);
+    let before = null; // which groups were open before anything was searched for
     const apply = () => {
       const words = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
       const has = form.elements.has.value;
+      const searched = words.length > 0 || has !== "";
       let shown = 0, total = 0;
+      if (searched) before ??= [...table.tBodies].filter((body) => body.classList.contains("open"));
       for (const body of table.tBodies) {
         let any = false;
         for (const row of body.rows) {
@@ -117,12 +134,25 @@ window.retable = (() => {
           total += 1; shown += fits; any = any || fits;
         }
         body.hidden = !any;
+        if (searched) unfold(body, true);
+        else if (before) unfold(body, before.includes(body));
       }
+      if (!searched) before = null;
       form.querySelector(".found").value = shown === total ? `${total} in all` : `${shown} of ${total}`;
     };
     form.oninput = apply;
     form.onsubmit = (event) => event.preventDefault();
     apply();
+  }
+
+  // A number to ten digits, as Python's records have it.
+  const plain = (value) => typeof value === "number" ? String(Number(value.toPrecision(10))).replace(/-/g, "−") : value;
+  function seedRow([seed, value, run, status]) {
+    const link = run && make("a", { href: `${root}run.html?${run}` }, make("code", { textContent: run.slice(0, 12) }));
+    const number = make("td", { className: "num", textContent: value === null ? "–" : plain(value) });
+    number.dataset.value = value ?? "";
+    return make("tr", {}, make("td", { className: "num", textContent: seed }), number,
+      make("td", {}, link, status && make("span", { className: "status", textContent: ` ${status}` })));
   }
 
   // What stands behind a cell: its address opens it, so that it can be linked to.
@@ -140,13 +170,15 @@ window.retable = (() => {
       panel.hidden = !link;
       if (!link) { from?.focus(); from = null; return; }
       from = link;
+      for (let fold = link.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
       link.setAttribute("aria-current", "true");
       back.disabled = links.indexOf(link) === 0;
       forth.disabled = links.indexOf(link) === links.length - 1;
       try {
         const content = await load(link.dataset.src);
         if (linked() !== link) return;
-        body.innerHTML = content; // written by the templates, which escape all they are given
+        body.innerHTML = content.html; // written by the templates, which escape all they are given
+        body.querySelector("tbody.seeds")?.append(...content.seeds.map(seedRow));
       } catch (error) {
         body.replaceChildren(make("h2", { id: "cell-title", tabIndex: -1, textContent: error.message }));
       }
@@ -186,7 +218,7 @@ window.retable = (() => {
   }, { rootMargin: "200px" });
 
   async function draw(place) {
-    const [charts] = await Promise.all([load(place.dataset.src), load(`${root}assets/plotly.min.js`)]);
+    const [charts] = await Promise.all([place.charts ?? load(place.dataset.src), load(`${root}assets/plotly.min.js`)]);
     // The page has their frames already, so that nothing moves when they are filled.
     const plots = all(".plot", place);
     plots.forEach((plot, index) => {
@@ -252,64 +284,6 @@ window.retable = (() => {
     };
   }
 
-  // The list of runs: ten thousand rows are searched in memory, a page of them is shown.
-  const PAGE = 100;
-  async function runList(form) {
-    const table = document.getElementById("runs");
-    const found = form.querySelector(".found");
-    const turn = document.querySelector(".pages");
-    let data;
-    try { data = await load(form.dataset.runs); } catch (error) { found.value = error.message; return; }
-    const words = [null, data.papers, data.experiments, data.settings, null, data.statuses, null, data.dates];
-    const word = (run, key) => words[key] ? words[key][run[key]] : run[key];
-    const texts = data.runs.map((run) => [run[0], word(run, 1), word(run, 2), word(run, 3), `seed=${run[4]}`,
-      word(run, 5), word(run, 7)].join(" ").toLowerCase());
-    data.tables.forEach((name, index) => form.elements.table.append(make("option", { value: index, textContent: name })));
-    data.statuses.forEach((name, index) => form.elements.status.append(make("option", { value: index, textContent: name })));
-    const collator = new Intl.Collator("en", { numeric: true });
-    let chosen = [], page = 0, key = null, direction = 0;
-    function choose() {
-      const parts = form.elements.text.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const { table: { value: inTable }, status: { value: status } } = form.elements;
-      chosen = data.runs.map((_, index) => index).filter((index) => {
-        const run = data.runs[index];
-        return (status === "" || run[5] === Number(status))
-          && (inTable === "" || run[8].includes(Number(inTable)))
-          && parts.every((part) => texts[index].includes(part));
-      });
-      if (direction) {
-        const by = chosen.map((index) => word(data.runs[index], key));
-        const place = chosen.map((_, i) => i).sort((a, b) =>
-          (typeof by[a] === "number" ? by[a] - by[b] : collator.compare(by[a], by[b])) * direction || a - b);
-        chosen = place.map((i) => chosen[i]);
-      }
-      page = 0;
-      show();
-    }
-    function show() {
-      const last = Math.max(0, Math.ceil(chosen.length / PAGE) - 1);
-      page = Math.min(Math.max(page, 0), last);
-      table.tBodies[0].replaceChildren(...chosen.slice(page * PAGE, (page + 1) * PAGE).map((index) => {
-        const run = data.runs[index];
-        const link = make("a", { href: `${root}runs/${data.folders[run[1]]}/${run[0]}.html` }, make("code", { textContent: run[0].slice(0, 12) }));
-        const cell = (content, className = "") => make("td", { className }, content);
-        return make("tr", {}, cell(link), cell(word(run, 2)), cell(word(run, 3)), cell(String(run[4]), "num"),
-          cell(make("span", { className: `status ${word(run, 5)}`, textContent: word(run, 5) })), cell(run[6].toFixed(2), "num"), cell(word(run, 7)));
-      }));
-      found.value = `${chosen.length.toLocaleString("en")} of ${data.runs.length.toLocaleString("en")} runs`;
-      turn.hidden = last === 0;
-      turn.querySelector(".page-of").textContent = `Page ${page + 1} of ${last + 1}`;
-      const [back, forth] = all("[data-turn]", turn);
-      back.disabled = page === 0;
-      forth.disabled = page === last;
-    }
-    all("[data-turn]", turn).forEach((button) => { button.onclick = () => { page += Number(button.dataset.turn); show(); }; });
-    sortButtons(all("th[data-key]", table), (head, to) => { key = Number(head.dataset.key); direction = to; choose(); });
-    form.oninput = choose;
-    form.onsubmit = (event) => event.preventDefault();
-    choose();
-  }
-
   function enhance(from) {
     all("table[data-sortable]", from).forEach(sortable);
     all(".plots", from).forEach((plots) => seen.observe(plots));
@@ -323,10 +297,10 @@ window.retable = (() => {
   }
   addEventListener("DOMContentLoaded", () => {
     all("button.theme").forEach(themeButton);
+    all("button.fold").forEach(foldable);
     enhance(document);
     all("form[data-filters]").forEach(filters);
-    all("form[data-runs]").forEach(runList);
     all("#behind").forEach(cells);
   });
-  return { give: (value) => given.set(document.currentScript.src, value) };
+  return { give: (value) => given.set(document.currentScript.src, value), all, enhance, load, make, plain, root, sortButtons };
 })();
