@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from retable.report import claims_text
+from retable.report import claim_sentences, claims_text
 from retable.report.site import bars, charts, labels
 from retable.report.svg import verdict_bars
 from retable.tables.paper_info import title_of
@@ -36,13 +36,12 @@ def environment() -> Environment:
         "chip": labels.claim_chip,
         "effect": claims_text.effect,
         "details": claims_text.details,
-        "compared": claims_text.compared,
+        "size": claim_sentences.size,
         "keys": charts.keys,
     }
     values: dict[str, Any] = found.globals
     values |= {
         "words": labels,
-        "compared_headings": claims_text.COMPARED,
         "bar": bars.of,
         "cells_of": verdict_bars.cells,
         "claims_of": verdict_bars.claims,
