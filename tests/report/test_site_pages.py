@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from retable.report.not_run import NotRun
 from retable.report.site import (
     bars,
     cell_view,
@@ -96,11 +97,12 @@ def test_a_paper_s_page_says_who_wrote_it_and_what_came_out(monkeypatch, site):
         arxiv="2001.00001", code="https://host/code", says="They count.", found=SENTENCES,
     )  # fmt: skip
     monkeypatch.setattr("retable.tables.paper_info.load", lambda paper: info)
-    path, content = paper_pages.rendered("digits", made(), [("digits/more", ["paper"])])
+    path, content = paper_pages.rendered("digits", made(), [NotRun(["more"], "paper", "no time")])
     assert path == "papers/digits.html"
     found = Page(content)
     for said in ("On <b>digits</b>", "A. One, B. Two", "ICML 2020", "They count.", "core-hours",
-                 "Protocol smoke", "digits/more", "(accuracy has no claim C9)", "2/5"):  # fmt: skip
+                 "Protocol smoke", "more under protocol paper: no time",
+                 "(accuracy has no claim C9)", "2/5"):  # fmt: skip
         assert said.strip("()") in found.text, said
     links = [a["href"] for a in found.all("a")]
     assert "https://arxiv.org/abs/2001.00001" in links
