@@ -16,8 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURES = (
     ("overview", "index.html", 1280, 860, "light", None),
     ("table", "tables/risk_parity/iterations.html", 1440, 900, "light", "original.t1_n50"),
-    ("phone", "tables/binary_connect/table2-reduced.html", 390, 800, "light", "det.mnist"),
-    ("dark", "tables/risk_parity/cpu_time.html", 1280, 900, "dark", None),
 )
 
 
