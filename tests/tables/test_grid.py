@@ -66,7 +66,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("nosuch", "; valid: binary_connect, digits, "),
+        ("nosuch", "; valid: binary_connect, converge_smooth, "),
         ("digits/a", "; did you mean 'digits/accuracy'?"),  # never the paper that it names
         ("digits/" + 30 * "z", "; valid: digits/accuracy"),
         ("digits/acuracy", "; did you mean 'digits/accuracy'?"),
