@@ -70,6 +70,8 @@ def write_images(cache: Path, name: str) -> str:
 def narrow(config) -> list[str]:
     """Of networks for images few channels, as many layers: sorting and steps go by weights."""
     found = ["model.net.width=8"] if "n_convolutions" in config.model.get("net", {}) else []
+    if "attack" in config.model:  # a test is a hundred passes
+        found += ["+model.net.width=8", "data.eval_batch_size=20"]
     for name, n in {"channels": 8, "widths": 16}.items():
         if config.model.get("network") == "cnn" and name in config.model:
             found.append(f"model.{name}=[{','.join([str(n)] * len(config.model[name]))}]")

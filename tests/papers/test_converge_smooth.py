@@ -79,7 +79,7 @@ def test_every_reported_cell_is_marked_as_quoted():
 
 @pytest.mark.slow
 @pytest.mark.skipif(MIRROR is None, reason="RETABLE_MIRROR is not set")
-def test_a_step_on_the_real_images(tmp_path):
+def test_a_step_on_the_real_images(tmp_path, cached_once):
     """Two batches of CIFAR-10 in bfloat16, and an evaluation of 20 test images."""
     config = composed(
         "reduced", "trainer.max_epochs=1", "trainer.limit_train_batches=2",
