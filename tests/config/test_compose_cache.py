@@ -128,14 +128,20 @@ def test_any_overrides_give_the_same_config_or_refusal_three_times(cache, given,
             assert outcome(overrides) == alone
 
 
-def test_settings_of_one_choice_of_files_ask_hydra_once_and_are_independent(monkeypatch):
+@pytest.fixture
+def calls(monkeypatch):
+    """What Hydra is asked for."""
     import hydra
 
-    calls = []
+    found = []
     ask = hydra.compose
     monkeypatch.setattr(
-        hydra, "compose", lambda name, overrides: (calls.append(overrides), ask(name, overrides))[1]
+        hydra, "compose", lambda name, overrides: (found.append(overrides), ask(name, overrides))[1]
     )
+    return found
+
+
+def test_settings_of_one_choice_of_files_ask_hydra_once_and_are_independent(calls):
     with planning():
         budgets = [
             compose([*BASE, f"model.hidden={n}", "callbacks={}", "stages=[fit]"]).model["hidden"]
@@ -145,6 +151,18 @@ def test_settings_of_one_choice_of_files_ask_hydra_once_and_are_independent(monk
         assert compose([*BASE, "stages=[fit]"]).stages == ["fit"]
         assert compose(BASE).stages == ["fit", "test"]
     assert budgets == [3, 4, 5]
+    assert len(calls) == 1
+
+
+def test_tables_that_are_planned_in_one_go_share_what_was_composed(calls, cache):
+    with planning():
+        for n in (3, 4):
+            with planning():
+                compose([*BASE, f"model.hidden={n}"])
+        assert not cache.exists()
+    assert len(calls) == 1
+    for n in (3, 4):
+        assert planned(f"model.hidden={n}").model["hidden"] == n
     assert len(calls) == 1
 
 

@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 
 from retable.launch.worker import Exit
 from retable.report.listing import run_text
+from retable.runs.artifacts import file_of, is_recorded, read_recorded, write_artifacts
 from retable.runs.equality import compare, first_difference
 from retable.runs.records import dump, parse
 from retable.training.tested import tensors_sha256
+from retable.util.errors import UserError
 from support.job import (
     StopAfter,
     logged,
@@ -93,3 +95,27 @@ def test_arrays_of_every_type_come_back_as_they_were(runs, monkeypatch, kind):
     assert found["x"].dtype == kind
     assert found["empty"].shape == (0, 2)
     assert record_of(run).artifacts == {"average": tensors_sha256(found)}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(torch.bool, torch.int8, torch.uint16, torch.int64, torch.float16, torch.bfloat16),
+        *(torch.float32, torch.float64, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2),
+    ],
+)
+def test_pages_read_the_recorded_arrays_without_torch_s_help(tmp_path, kind):
+    given = {"x": torch.tensor([[0, 1], [2, 3]]).to(kind), "empty": torch.zeros(0, 2).to(kind)}
+    (sha256,) = write_artifacts(tmp_path, {"one": given}).values()
+    file = file_of(tmp_path, "one")
+    assert sha256 == tensors_sha256(given)
+    found = read_recorded(file, sha256)
+    assert {name: array.shape for name, array in found.items()} == {"x": (2, 2), "empty": (0, 2)}
+    wide = torch.complex128 if kind.is_complex else torch.float64
+    assert found["x"].tolist() == given["x"].to(wide).tolist()
+    with pytest.raises(UserError, match="holds other arrays than the record of its run says"):
+        read_recorded(file, "0" * 64)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_recorded(file, sha256)
+    assert not is_recorded(file, sha256)

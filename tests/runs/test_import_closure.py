@@ -92,7 +92,8 @@ def seen(extra, monkeypatch):
 def forget() -> None:
     importlib.invalidate_caches()
     for known in (source_files.module_file, source_files.module_tree, import_closure.own_places,
-                  import_closure._holds_distributions, identity._fingerprint):  # fmt: skip
+                  import_closure._holds_distributions, import_closure.imported,
+                  identity._text_of, identity._fingerprint):  # fmt: skip
         known.cache_clear()
 
 

@@ -59,6 +59,7 @@ def plan(
     Raises:
         UserError: for a name, protocol, row, column, override or source that is not known.
     """
+    from retable.config.compose_cache import planning
     from retable.tables import collect, grid, spec
 
     if source not in SOURCES:
@@ -74,7 +75,8 @@ def plan(
     part = {"rows": rows, "columns": columns, "overrides": overrides}
     chosen = {option: list(values or []) for option, values in part.items()}
     decided = collect.decided_by_results if source == "results" else collect.decided_by_runs
-    return [decided(grid.plan(n, protocol, n_seeds=seeds, **chosen)) for n in with_protocol]
+    with planning():
+        return [decided(grid.plan(n, protocol, n_seeds=seeds, **chosen)) for n in with_protocol]
 
 
 @dataclass(frozen=True)

@@ -278,15 +278,18 @@ def planning() -> Generator[None]:
     """While many runs are composed: use and extend what was composed before.
 
     Hydra starts at the first setting that is new. Nothing is written where an exception leaves.
+    Within another one, as when many tables are planned, it is the outer one that goes on.
     """
     global _memory
-    previous = _memory
+    if _memory is not None:
+        yield
+        return
     with ExitStack() as stack:
         memory = _memory = Memory(stack)
         try:
             yield
         finally:
-            _memory = previous
+            _memory = None
         memory.save()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retable.config.compose_cache import planning
 from retable.launch.dispatch import warn
 from retable.report import markdown, paper_page, results_index
 from retable.report.svg import curves
@@ -191,7 +192,8 @@ def rewrite(paper: str, protocol: str) -> list[Table]:
 def judged(paper: str, protocol: str) -> list[Table]:
     """A paper's tables of one protocol from their published records."""
     names = [n for n, p in published() if p == protocol and n.partition("/")[0] == paper]
-    grids = [collect.decided_by_results(plan(name, protocol)) for name in names]
+    with planning():
+        grids = [collect.decided_by_results(plan(name, protocol)) for name in names]
     return judge_all(
         build(grid, collect.from_results(grid), collect.artifacts_of_results(grid))
         for grid in grids

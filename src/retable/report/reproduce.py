@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from retable.config.compose_cache import planning
 from retable.data.fetch import DataUnavailable
 from retable.launch.prepare import prepare
 from retable.report.reproduced import Reproduced, agreement, summary
@@ -94,7 +95,8 @@ def planned(name: str | None = None, *, full: bool) -> list[Grid]:
     quick = {one: part for one in names if (part := spec.load(one).quick)}
     if name is not None and not quick:
         raise UserError(f"{name}: no table of it is quick; retable run {name} runs it")
-    return [_planned(one, part, full) for one, part in quick.items()]
+    with planning():
+        return [_planned(one, part, full) for one, part in quick.items()]
 
 
 def _planned(name: str, quick: Quick, full: bool) -> Grid:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retable.util.atomic import write_atomic
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from retable.runs.records import Record
 
 FOLDER = "artifacts"
+# Types of numbers as safetensors call them, and torch (and NumPy, but for the second set).
+_TYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{"BOOL": "bool", "C64": "complex64", "BF16": "bfloat16"},
+    **{"F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz"},
+    **{"F8_E5M2": "float8_e5m2", "F8_E5M2FNUZ": "float8_e5m2fnuz"},
+}
+_NOT_OF_NUMPY = {name for name in _TYPES.values() if name.startswith(("bfloat", "float8"))}
 
 ArtifactFile = Callable[["Record", str], Path]
 """Gives the file of an artefact by its run's record and its name; it need not be there."""
@@ -75,8 +87,11 @@ def read_file(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file}: cannot be read ({error})") from None
 
 
-def read_recorded(file: Path, sha256: str) -> dict[str, Tensor]:
+def read_recorded(file: Path, sha256: str) -> dict[str, NDArray[Any]]:
     """Arrays of one artefact by name, which are those that were recorded.
+
+    For pages, which have many to read and no other use for torch: it is loaded only for the
+    types that NumPy does not have, which come as float64.
 
     Args:
         file: of the artefact.
@@ -85,11 +100,27 @@ def read_recorded(file: Path, sha256: str) -> dict[str, Tensor]:
     Raises:
         UserError: where the file cannot be read, or holds other arrays.
     """
-    from retable.training.tested import tensors_sha256
+    import numpy as np
+    from safetensors import SafetensorError, deserialize
 
-    arrays = read_file(file)
-    if tensors_sha256(arrays) != sha256:
+    try:
+        content = file.read_bytes()
+        parts = dict(deserialize(content))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file}: cannot be read ({error})") from None
+    digest = hashlib.sha256()
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, part in sorted(parts.items()):
+        # As `training.tested.tensors_sha256` of the tensors, whose names of types are torch's.
+        dtype, shape = _TYPES.get(part["dtype"], part["dtype"]), tuple(part["shape"])
+        digest.update(f"{name} torch.{dtype} {shape}\n".encode())
+        digest.update(part["data"])
+        if dtype not in _NOT_OF_NUMPY:
+            arrays[name] = np.frombuffer(part["data"], dtype).reshape(shape)
+    if digest.hexdigest() != sha256:
         raise UserError(f"{file}: holds other arrays than the record of its run says")
+    if len(arrays) < len(parts):
+        arrays |= {n: t.double().numpy() for n, t in read_file(file).items() if n not in arrays}
     return arrays
 
 

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from retable.config import source_files
@@ -86,10 +86,15 @@ def fingerprint(targets: Iterable[str]) -> str:
 def _fingerprint(targets: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for module in modules_of(targets):
-        tree = source_files.module_tree(module)
-        text = _plain(tree) if tree is not None else _bytes_of(module)
-        digest.update(f"{module}\n{text}\n".encode())
+        digest.update(f"{module}\n{_text_of(module)}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _text_of(module: str) -> str:
+    # Kept, as most modules are in every run's closure.
+    tree = source_files.module_tree(module)
+    return _plain(tree) if tree is not None else _bytes_of(module)
 
 
 def _bytes_of(module: str) -> str:

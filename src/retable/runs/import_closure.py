@@ -75,7 +75,8 @@ def closure(starts: list[str], outside: set[str]) -> list[str]:
     return sorted(found)
 
 
-def imported(module: str) -> list[str]:
+@cache
+def imported(module: str) -> tuple[str, ...]:
     """Dotted names that a module imports, anywhere in it; some of them are no modules."""
     tree = source_files.module_tree(module)
     found: list[str] = []
@@ -86,7 +87,7 @@ def imported(module: str) -> list[str]:
             # `from package import name`: the name may be a module or something in the package
             base = source_files.absolute(module, node)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return found
+    return tuple(found)
 
 
 def _packages(module: str) -> list[str]:

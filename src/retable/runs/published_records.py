@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from retable.runs import history_points
@@ -131,7 +132,14 @@ def read(path: Path) -> list[Record]:
         raise _unreadable(path, error) from None
 
 
-_BROKEN = (pl.exceptions.PolarsError, RecordError, KeyError, OSError, ValueError)
+_BROKEN = (
+    pl.exceptions.PolarsError,
+    msgspec.MsgspecError,
+    RecordError,
+    KeyError,
+    OSError,
+    ValueError,
+)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -143,10 +151,11 @@ def _read(path: Path) -> list[Record]:
 
 
 def _record(path: Path, row: dict[str, Any]) -> Record:
-    rest = json.loads(row["rest"])
+    rest = msgspec.json.decode(row["rest"], type=dict[str, msgspec.Raw])  # parsed once, below
     top = {name: row[name] for name in _TOP}
-    content = {**rest, **top, "results": row["results"], "config": json.loads(row["config"])}
-    return parse(json.dumps(content), f"{path.name}:{row['key'][:12]}")
+    config = msgspec.Raw(row["config"].encode())
+    content = msgspec.json.encode({**rest, **top, "results": row["results"], "config": config})
+    return parse(content, f"{path.name}:{row['key'][:12]}")
 
 
 def find(prefix: str) -> dict[str, tuple[Record, list[dict[str, float]], Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from retable.runs.artifacts import read_recorded
 from retable.tables.aggregate import Table
 from retable.tables.heat_spec import Heat, HeatPanel, Image, ImagePanel
 from retable.util.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MOST = 256
 """Rows or columns of an array that is drawn: more of them are about a pixel each, or less."""
@@ -112,26 +109,26 @@ def _heat_map(table: Table, figure: Heat | Image, number: int) -> HeatMap:
         seed = table.records[first].seed
         return HeatMap(panel, _pixels(arrays[first], figure), 1, cell.n_planned, seed)
     with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
-        mean = np.mean([array.double().numpy() for array in arrays.values()], axis=0)
+        mean = np.mean([array.astype(np.float64) for array in arrays.values()], axis=0)
     return HeatMap(panel, np.atleast_2d(mean), len(arrays), cell.n_planned)
 
 
-def _pixels(array: Tensor, figure: Image) -> NDArray[np.float64]:
+def _pixels(array: NDArray[Any], figure: Image) -> NDArray[np.float64]:
     """An image's colours, (R, C, 3), between 0 and 1."""
     low, high = figure.limits
-    values = array.double().numpy()
+    values = array.astype(np.float64)
     values = np.broadcast_to(values, (3, *values.shape[-2:]))
     return np.clip((np.moveaxis(values, 0, -1) - low) / (high - low), 0, 1)
 
 
 def _left(
     table: Table, keys: Sequence[str], artifact: str, name: str
-) -> tuple[dict[str, Tensor], set[str]]:
+) -> tuple[dict[str, NDArray[Any]], set[str]]:
     """An array of an artefact by run, as far as it is here; and all names of arrays.
 
     Of the other arrays, which may be large, nothing is kept.
     """
-    found: dict[str, Tensor] = {}
+    found: dict[str, NDArray[Any]] = {}
     known: set[str] = set()
     for key in keys:
         record = table.records[key]
@@ -146,7 +143,7 @@ def _left(
     return found, known
 
 
-def _undrawable(arrays: list[Tensor], *, image: bool) -> str:
+def _undrawable(arrays: list[NDArray[Any]], *, image: bool) -> str:
     """What keeps a mean of some arrays, or an image, from being drawn; empty where nothing."""
     shapes = sorted({tuple(array.shape) for array in arrays})
     if len(shapes) > 1:
@@ -160,8 +157,8 @@ def _undrawable(arrays: list[Tensor], *, image: bool) -> str:
         return f"has shape {shape}: there is nothing in it"
     if max(shape) > (most := MOST_OF_IMAGE if image else MOST):
         return f"has shape {shape}: at most {most} rows and columns are drawn"
-    if any(array.is_complex() for array in arrays):
+    if any(np.iscomplexobj(array) for array in arrays):
         return "holds complex numbers"
-    if image and not all(bool(array.isfinite().all()) for array in arrays):
+    if image and not all(bool(np.isfinite(array).all()) for array in arrays):
         return "holds numbers that are not finite"
     return ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from retable.config.compose_cache import planning
 from retable.report.publish import published
 from retable.report.site.labels import slug
 from retable.runs import published_records
@@ -77,11 +78,11 @@ def from_results(tell: Tell, warn: Callable[[str], None]) -> list[ShownTable]:
     """Every published table."""
     names = published()
     found: list[ShownTable] = []
-    for number, (name, protocol) in enumerate(names):
-        tell("reading tables", number, len(names))
-        grid = collect.decided_by_results(plan(name, protocol))
+    for grid in _planned(names, tell):
+        grid = collect.decided_by_results(grid)
         records = collect.from_results(grid, warn)
-        texts = published_records.histories(published_records.parquet_file(name, protocol))
+        file = published_records.parquet_file(grid.name, grid.protocol)
+        texts = published_records.histories(file)
         table = build(grid, records, collect.artifacts_of_results(grid))
         found.append(ShownTable(grid, table, dict(records), _parsed(texts)))
     return judged(found)
@@ -93,15 +94,22 @@ def from_runs(tell: Tell, warn: Callable[[str], None]) -> list[ShownTable]:
     runs = paths.runs_folder()
     names = [(n, p) for n, s in specs if (runs / s.paper).is_dir() for p in s.protocols()]
     found: list[ShownTable] = []
-    for number, (name, protocol) in enumerate(names):
-        tell("reading tables", number, len(names))
-        grid = collect.decided_by_runs(plan(name, protocol))
+    for grid in _planned(names, tell):
+        grid = collect.decided_by_runs(grid)
         records = collect.from_runs(grid, warn)
         if records:
             table = build(grid, records, collect.artifacts_of_runs(grid))
             # Read once and kept: every run has a page.
             found.append(ShownTable(grid, table, dict(records), _read(records)))
     return judged(found)
+
+
+def _planned(names: list[tuple[str, str]], tell: Tell) -> Iterator[Grid]:
+    """Tables under a protocol each; read one by one, composed in one go."""
+    with planning():
+        for number, (name, protocol) in enumerate(names):
+            tell("reading tables", number, len(names))
+            yield plan(name, protocol)
 
 
 def judged(sources: list[ShownTable]) -> list[ShownTable]:
