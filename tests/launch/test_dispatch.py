@@ -6,7 +6,9 @@ import os
 from dataclasses import replace
 
 import pytest
+from retable.papers.digits.data import Digits
 
+from retable.data.fetch import DataUnavailable
 from retable.launch.checks import workers_of
 from retable.launch.dispatch import launch
 from retable.launch.summary import Summary
@@ -74,6 +76,22 @@ def test_what_many_runs_fail_of_is_said_once(fake, capsys):
         f"failed: {first}: RuntimeError: asked to <b>fail</b> ({folder})",
         f"failed: {other}: as {first}",
     ]
+
+
+def test_what_reads_data_that_cannot_be_had_is_started_once(fake, monkeypatch, capsys):
+    def away(self):
+        if self.train_size == 90:
+            raise DataUnavailable("x.csv: neither in a mirror nor to be fetched")
+
+    monkeypatch.setattr(Digits, "prepare_data", away)
+    lacking = freeze("data.train_size=90", "launcher.workers=1")
+    runs = [lacking, lacking.with_seed(1), freeze("launcher.workers=1"), lacking.with_seed(2)]
+    summary = launch(runs)
+    assert (summary.done, [run for run, _ in summary.failed]) == (1, [runs[0], runs[1], runs[3]])
+    assert [run.folder.exists() for run in runs] == [True, False, True, False]
+    said = [x for x in capsys.readouterr().err.splitlines() if x.startswith("failed: ")]
+    assert "DataUnavailable: x.csv" in said[0]
+    assert [line.rpartition(": ")[2] for line in said[1:]] == [f"as {lacking.label}"] * 2
 
 
 def test_how_many_runs_go_on_at_once(fake):

@@ -23,3 +23,25 @@ def test_the_line_counts_and_tells_the_time_left(monkeypatch):
     shown.finished()
     shown.finished()
     assert shown.line(Summary(done=6)) == "6 done · 0 to do"
+
+
+def test_the_first_runs_tell_no_time_left_and_loading_is_no_run_s_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown, summary = Progress(100), Summary()
+    shown.interactive = False
+    now[0] += 50.0
+    shown.update(summary, ["one"], 0)
+    for _ in range(9):
+        now[0] += 0.5
+        shown.finished()
+        assert "left" not in shown.line(summary)
+    now[0] += 0.5
+    shown.finished()
+    assert shown.line(summary).endswith("· 90 to do · about 45 s left")
+    few = Progress(20, shown=False)
+    now[0] += 2.0
+    few.finished()
+    assert "left" not in few.line(summary)
+    few.finished()
+    assert "about 18 s left" in few.line(summary)

@@ -26,7 +26,7 @@ from retable.cli.options import (
 from retable.cli.slurm_options import Prepare, Publish, Wait, is_cluster, orders_of_tables
 from retable.util import paths
 from retable.util.errors import UserError
-from retable.util.text import on_table
+from retable.util.text import counted, on_table
 
 if TYPE_CHECKING:
     from retable.tables.grid import Grid
@@ -162,9 +162,13 @@ def run(
         refuse_beside_looks(planned)
         outcome = workflow.launch(planned, retry_diverged=diverged, orders=orders)
         ok, planned = _ended(outcome), outcome.grids
-    # Whole tables, however little was asked for: what is missing has to show as missing.
+    # Whole tables, however few cells were asked for: what is missing has to show as missing. Of
+    # fewer seeds the interval is wider, and how many there are stands in each cell.
     part_of_it = row or column or seeds or budget_s is not None
-    whole = workflow.plan(name, protocol) if part_of_it else planned
+    whole = workflow.plan(name, protocol, seeds=seeds) if part_of_it else planned
+    if seeds:
+        whole_table = on_table("table", name, protocol)
+        say(f"judged with {counted(seeds, 'seed')} each at most; {whole_table} asks for all")
     tables = workflow.judge(name, [one.table for one in workflow.collect(whole)])
     typer.echo("\n".join(shown(table) for table in tables), nl=False)
     raise typer.Exit(0 if ok else 1)

@@ -323,7 +323,7 @@ def run_table(
         protocol: ``paper``, or another that the table declares.
         rows: do only these; what is returned is whole all the same.
         columns: do only these.
-        seeds: do only the first so many.
+        seeds: do only the first so many, and judge with them.
         overrides: Hydra's, such as ``launcher.workers=2``.
 
     Raises:
@@ -331,5 +331,5 @@ def run_table(
     """
     part = plan(name, protocol, rows=rows, columns=columns, seeds=seeds, overrides=overrides)
     outcome = launch(part)
-    whole = plan(name, protocol) if rows or columns or seeds else outcome.grids
+    whole = plan(name, protocol, seeds=seeds) if rows or columns or seeds else outcome.grids
     return judge(name, [one.table for one in collect(whole)])

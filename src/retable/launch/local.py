@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from retable.config.schema import PathsConfig
+from retable.data.fetch import DataUnavailable
 from retable.launch.checks import workers_of, written_into
 from retable.launch.error_messages import line_of
 from retable.launch.forkserver_client import Ended, Forkserver
@@ -86,6 +87,9 @@ def _turn(directories: PathsConfig, *, alone: bool, say: Callable[[str], None]) 
         yield
 
 
+_NO_DATA = f"{DataUnavailable.__name__}: "
+
+
 class Local(Pool):
     """The runs of a launch; Ctrl-C stops it, and a second one ends its runs at once."""
 
@@ -143,7 +147,17 @@ class Local(Pool):
         elif record is not None or (self.stopping and ended.code < 0):
             self.tally.summary.interrupted += 1
         else:
-            self._fail(ended.run, failure(ended, self.launched))
+            message = failure(ended, self.launched)
+            self._fail(ended.run, message)
+            if message.startswith(_NO_DATA):
+                self._drop(ended.run, message)
+
+    def _drop(self, failed: FrozenRun, message: str) -> None:
+        """Do not start what reads the same data, which cannot be had."""
+        reason = message.partition(f" ({failed.folder}")[0]
+        for run in [run for run in self.todo if run.config.data == failed.config.data]:
+            self.todo.remove(run)
+            self._fail(run, reason)
 
     def _fail(self, run: FrozenRun, message: str) -> None:
         name, reason = self.tally.label(run), message.partition(f" ({run.folder}")[0]

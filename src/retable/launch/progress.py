@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from retable.launch.summary import Summary
 
 _PLAIN_EVERY_S = 10.0
+_TELLING = 10
+"""Runs that have ended before a time left is told; of few runs a tenth."""
 
 
 class Progress:
@@ -28,6 +30,7 @@ class Progress:
         self.shown = shown
         self.console = Console(stderr=True)
         self.begin = time.monotonic()
+        self.going = False
         self.last = self.begin
         self.live = Live("", console=self.console, refresh_per_second=4, transient=True)
         self.interactive = shown and self.console.is_terminal
@@ -70,8 +73,10 @@ class Progress:
             parts.insert(1, f"{summary.diverged} diverged")
         if waiting:
             parts.append(f"{waiting} held by another runner")
-        # It is told of no settings: all runs are of one, and one of them ends every so often.
-        every = [(time.monotonic() - self.begin) / self.ended] if self.ended else []
+        # It is told of no settings: all runs are of one, and one of them ends every so often. The
+        # first ones say little of the others, which may be a hundred times as short.
+        known = self.ended >= min(_TELLING, self.total / 10)
+        every = [(time.monotonic() - self.begin) / self.ended] if self.ended and known else []
         if rest := eta.left({"": every}, {"": left}, at_once=1):
             parts.append(f"about {duration(rest)} left")
         return " · ".join(parts)
@@ -80,6 +85,8 @@ class Progress:
         """Show the present state."""
         if not self.shown:
             return
+        if running and not self.going:  # loading torch is no run's time
+            self.going, self.begin = True, time.monotonic()
         if self.interactive:
             from rich.text import Text
 

@@ -51,7 +51,7 @@ def render(papers: Mapping[str, Sequence[Table]]) -> str:
         )
     lines += [
         "",
-        "Hours: of the runs, one after another; a run that several tables share counts once.",
+        "Hours: by the clock, one run after another; a run that several tables share counts once.",
     ]
     return "\n".join([*lines, ""])
 
