@@ -31,12 +31,13 @@ def run_until_decided(
     from retable.tables.looks_spec import declared_in
     from retable.tables.verdicts import sequential
 
-    for grid in planned:
+    for grid in planned:  # all of them before any looks are fixed
         if declared_in(grid.spec, grid.protocol) is not None:
             raise UserError(
                 f"{grid.name}: --until-decided: its file fixes the looks, and all seeds are run"
                 f" ({on_table('run', grid.name, grid.protocol)})"
             )
+    for grid in planned:
         file = collect.looks_of(grid)
         if file is None:
             raise UserError(f"{grid.name}: has no cell to run under protocol {grid.protocol}")

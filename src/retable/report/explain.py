@@ -189,7 +189,8 @@ class Explanation:
         if judged.median is not None:
             lines.append(f"    median {judged.median:.6g}")
         if judged.bold:
-            lines.append("    bold: better than every other row of the column, each at 5 %")
+            level = "5 %" if self.table.looked_at_once else "the level of its look"
+            lines.append(f"    bold: better than every other row of the column, each at {level}")
         return lines
 
     def _runs(self, unit: str) -> list[str]:

@@ -99,7 +99,7 @@ class Table:
     claims: list[JudgedClaim] = field(default_factory=list[JudgedClaim])
     tally: Tally | None = None
     course: Course | None = None
-    at_looks: Sequence[Mapping[CellId, Cell]] = ()
+    at_looks: Sequence[Mapping[CellId, Cell]] = field(default=(), repr=False)
     remarks: list[str] = field(default_factory=list[str])
     lost: Mapping[str, Record] = field(default_factory=dict[str, Record])
     artifact_file: ArtifactFile | None = field(default=None, compare=False, repr=False)

@@ -146,8 +146,9 @@ def _state(seeds: Sequence[int], sequence: Sequence[int], number: int) -> str:
     if number == len(sequence):
         return f"look {number}, the last"
     begun = sequence[number - 1] if number else 0
-    waiting = seeds_text(seeds[begun : sequence[number]])
-    return f"look {number or 'none yet'}, seeds {waiting} are waiting"
+    waiting = seeds[begun : sequence[number]]
+    are = "seed {} is" if len(waiting) == 1 else "seeds {} are"
+    return f"look {number or 'none yet'}, {are.format(seeds_text(waiting))} waiting"
 
 
 def _then(values: Sequence[object]) -> str:
