@@ -75,3 +75,40 @@ def test_looks_are_not_fixed_after_the_first_run(retable, runs):
 def test_options_that_do_not_go_together_are_refused(retable, runs, options, said):
     assert said in retable("run", TABLE, *options, code=2).stderr
     assert not runs.exists() or not list(runs.iterdir())
+
+
+@pytest.fixture
+def declared(extra):
+    """The table under protocol smoke, whose file fixes two looks at it."""
+    file = extra / "conf" / "table" / "digits" / "accuracy.yaml"
+    text = file.read_text(encoding="utf-8")
+    looks = "looks: {fixed: 2026-01-02, protocol: smoke, at: [[1, 2]]}"
+    file.write_text(text.replace("smoke: 1}\n", f"smoke: 2}}\n{looks}\n"), encoding="utf-8")
+    return [TABLE, "--protocol", "smoke"], {"RETABLE_EXTRA": extra}
+
+
+def test_a_table_whose_file_fixes_its_looks_is_not_run_until_decided(retable, runs, declared):
+    smoke, env = declared
+    said = retable("run", *smoke, "--until-decided", code=2, **env).stderr
+    assert "its file fixes the looks" in said
+    assert "retable run digits/accuracy --protocol smoke" in said
+    assert not runs.exists() or not list(runs.iterdir())
+
+
+@pytest.mark.slow
+def test_a_table_whose_file_fixes_its_looks_is_run_as_any_other(retable, runs, declared):
+    """All seeds of the last look are planned; those that are done say which look is shown."""
+    smoke, env = declared
+
+    def remark():
+        return json.loads(retable("table", *smoke, "--json", **env).stdout)["remarks"][1]
+
+    retable("run", *smoke, "--seeds", 1, **env)
+    assert remark() == "Looks taken: 2 cells of 1, then 2 seeds: look 1, seed 1 is waiting."
+    assert "2 to do" in retable("plan", *smoke, **env).stdout
+    assert "look 2, the last" in retable("run", *smoke, **env).stdout
+    assert len(keys_of(runs)) == 4
+    retable("publish", *smoke, **env)
+    published = retable("table", *smoke, "--from", "results", "--json", **env).stdout
+    assert {cell["n"] for cell in json.loads(published)["cells"] if cell["n"]} == {2}
+    assert "at 1, then 2 seeds, fixed on 2026-01-02" in retable("show", TABLE, **env).stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.tables import figure_spec, heat_spec, spec, spec_parts
+from retable.tables import figure_spec, heat_spec, looks_spec, spec, spec_parts
 from retable.tables.spec_parts import Part
 
 PAGE = Path(__file__).parents[2] / "docs" / "tables.md"
@@ -19,6 +19,7 @@ PARTS: dict[str, type[Part]] = {
     "`metrics`": spec_parts.Metric,
     "`columns`": spec_parts.Column,
     "`rows`": spec_parts.Row,
+    "`looks`": looks_spec.DeclaredLooks,
     "`select`": spec_parts.Select,
     "`quick`": spec_parts.Quick,
     "`reported`, a cell": spec_parts.Reported,
@@ -62,7 +63,7 @@ def default_of(part: type[Part], key: str) -> str:
 def test_no_part_of_a_table_file_is_left_out():
     there = {
         kind
-        for module in (spec, spec_parts, figure_spec, heat_spec)
+        for module in (spec, spec_parts, figure_spec, heat_spec, looks_spec)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Part)
     }

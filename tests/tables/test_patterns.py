@@ -237,10 +237,14 @@ def test_a_claim_and_a_panel_from_a_pattern_are_found_again(read):
 def test_examples_of_the_docs(read):
     docs = Path(__file__).parents[2] / "docs" / "tables.md"
     examples = re.findall(r"```yaml\n(.*?)```", docs.read_text(encoding="utf-8"), re.DOTALL)
-    whole, six, select, pattern, by_hand, *others = map(read, examples)
+    whole, six, select, looked, pattern, by_hand, *others = map(read, examples)
     assert whole["reported"]["improved"]["n_iter"]["value"] == "6"
     assert len(six["columns"]) == 6
     assert select["select"]["by"] == "val/accuracy"
+    assert [seeds[-1] for seeds in looked["looks"]["at"]] == [
+        looked["seeds"]["paper"],
+        looked["columns"]["n1000"]["seeds"],
+    ]
     assert repr(pattern) == repr(by_hand)
     alone, nested, curve, picture, heat, image = others
     assert alone["columns"]["n250"]["seeds"] is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retable.cli.options import say
 from retable.util.errors import UserError
+from retable.util.text import on_table
 
 if TYPE_CHECKING:
     from retable.tables.grid import Grid
@@ -27,8 +28,15 @@ def run_until_decided(
         Whether all is well, and the tables as they stand.
     """
     from retable.tables import collect
+    from retable.tables.looks_spec import declared_in
     from retable.tables.verdicts import sequential
 
+    for grid in planned:  # all of them before any looks are fixed
+        if declared_in(grid.spec, grid.protocol) is not None:
+            raise UserError(
+                f"{grid.name}: --until-decided: its file fixes the looks, and all seeds are run"
+                f" ({on_table('run', grid.name, grid.protocol)})"
+            )
     for grid in planned:
         file = collect.looks_of(grid)
         if file is None:

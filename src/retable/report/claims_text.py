@@ -9,6 +9,7 @@ from typing import Any
 from retable.report import claim_sentences, footnotes, formatting
 from retable.tables.aggregate import Table
 from retable.tables.results import JudgedClaim, Ratio
+from retable.tables.verdicts.course import TOTAL
 
 HEADINGS = (
     "id",
@@ -33,10 +34,12 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
     if all(claim.effect is None for claim in claims):
         return ""
     holm = any(claim.p_holm is not None for claim in claims)
+    shared = any(claim.effect is not None and claim.effect.alpha < TOTAL for claim in claims)
+    bounds = "95 % bounds (together a 90 % interval)"
     return (
         "Effect: the tested sum, oriented so that a positive one supports the claim, between its"
-        " two one-sided 95 % bounds (together a 90 % interval): upheld where the lower is above 0,"
-        " contradicted where the upper is below."
+        f" two one-sided {'bounds, at the level of its look' if shared else bounds}: upheld where"
+        " the lower is above 0, contradicted where the upper is below."
         + (" Points are percentage points." if any(c.unit == "%" for c in claims) else "")
         + " p: one-sided."
         + (" Holm: p adjusted over all claims of the paper that are judged." if holm else "")

@@ -33,6 +33,7 @@ _MARKS = {
     "equal spread assumed": "only one side has a spread; the other is taken to vary alike",
     "heavy tails": "a spread is above half of the mean; a few runs move the mean, see the median",
     "not recorded": "the runs below have not recorded this number; see the key of its metric",
+    "settled": "final since that look, whose interval and steps these are",
     "not run": "the row is not run in this column",
 }
 
@@ -188,7 +189,8 @@ class Explanation:
         if judged.median is not None:
             lines.append(f"    median {judged.median:.6g}")
         if judged.bold:
-            lines.append("    bold: better than every other row of the column, each at 5 %")
+            level = "5 %" if self.table.looked_at_once else "the level of its look"
+            lines.append(f"    bold: better than every other row of the column, each at {level}")
         return lines
 
     def _runs(self, unit: str) -> list[str]:
@@ -251,7 +253,8 @@ def explain(table: Table, grid: Grid, records: Mapping[str, Record], place: str)
             f"--explain: {table.name} has nothing at {row},{column}: neither run nor reported"
         )
     plan = grid.cells.get((row, column))
-    runs = [] if plan is None else grid.cell_runs(plan)
+    # Those of a look that is not taken are not behind the cell yet.
+    runs = [] if plan is None else grid.cell_runs(plan)[: cell.n_planned]
     keys = {run.config.seed: run.key for run in runs}
     stale: set[str] = set()
     if plan is not None and runs:

@@ -29,6 +29,7 @@ _MEANING = {
     "mixed devices": "runs on several types of devices",
     "not alone": "others ran beside some runs, which makes times longer and less even",
     "not recorded": "runs are finished and have not left this number",
+    "settled": "final since that look, whose interval it is",
     "pulled": "some runs were made elsewhere; their records come from W&B",
 }
 
@@ -114,7 +115,8 @@ def legend(table: Table) -> str:
     said += f" and the verdict: {', '.join(used)}." if used else "."
     if any(c.judged is not None and c.judged.bold for c in cells):
         line = "line" if spec.transposed else "column"
-        said += f" Bold: better than every other number of its {line}, each at 5 %."
+        level = "5 %" if table.looked_at_once else "the level of its look"
+        said += f" Bold: better than every other number of its {line}, each at {level}."
     return said + _margins(table)
 
 

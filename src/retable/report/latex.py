@@ -185,7 +185,7 @@ def _notes(table: Table, marks: list[footnotes.MarkNote]) -> list[str]:
         (rf"\textsuperscript{{{m.letter}}}\," if m.letter else "") + escape(m.text) for m in marks
     ]
     if reasons := footnotes.reasons(table):
-        level = r"95\,\% interval" if table.course is None else "interval at the level of its look"
+        level = r"95\,\% interval" if table.looked_at_once else "interval at the level of its look"
         lines.append(rf"\emph{{Not the paper's number}} (ours less reported, {level}):")
         lines += [escape(reason) for reason in reasons]
     return [*lines, rf"\emph{{{escape(formatting.provenance(table))}}}"]

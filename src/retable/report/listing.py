@@ -16,6 +16,7 @@ from retable.tables import paper_info
 from retable.tables import spec as specs
 from retable.tables.figure_spec import Figure, Scatter
 from retable.tables.heat_spec import Heat, Image
+from retable.tables.looks_spec import DeclaredLooks
 from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Claim, Quick
 from retable.util import paths
@@ -82,6 +83,8 @@ def show_text(name: str, spec: TableSpec) -> str:
     ]
     if spec.quick is not None:
         lines.append(f"quick (make reproduce): {_quick(spec.quick)}")
+    if spec.looks is not None:
+        lines.append(f"looks: {_looks(spec.looks)}")
     if spec.figure is not None:
         lines.append(f"figure: {_figure(spec.figure)}")
     lines += [f"chain: {one}" for one in _chains(spec)]
@@ -120,6 +123,12 @@ def show_text(name: str, spec: TableSpec) -> str:
     if spec.notes:
         lines += ["notes:", *(f"    {note.strip()}" for note in spec.notes)]
     return "\n".join(lines)
+
+
+def _looks(looks: DeclaredLooks) -> str:
+    """At how many seeds a table is judged, and judged again."""
+    at = "; ".join(", then ".join(map(str, seeds)) for seeds in looks.at)
+    return f"at {at} seeds, fixed on {looks.fixed.isoformat()}, protocol {looks.protocol}"
 
 
 def _quick(quick: Quick) -> str:

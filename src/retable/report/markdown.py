@@ -42,7 +42,7 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
     below += [f"{f'<sup>{m.letter}</sup> ' if m.letter else ''}{_plain(m.text)}" for m in marks]
     lines += [f"- {item}" for item in below]
     if reasons := footnotes.reasons(table):
-        level = "95 % interval" if table.course is None else "interval, at the level of its look"
+        level = "95 % interval" if table.looked_at_once else "interval, at the level of its look"
         lines += ["", f"**Not the paper's number.** Ours less reported, with its {level}:", ""]
         lines += [f"- {_plain(reason)}" for reason in reasons]
     if table.claims:

@@ -66,11 +66,11 @@ def check(
         raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
     there = collect.decided_by_results(plan(grid.name, grid.protocol))
     before = build(there, collect.from_results(there, warn))
-    if len(table.records) < len(before.records) and not partial:
+    n_here, n_there = _finished(table), _finished(before)
+    if n_here < n_there and not partial:
         raise UserError(
-            f"{grid.name}: {len(table.records)} finished runs are here, {len(before.records)} are"
-            f" published; run it first ({on_table('run', grid.name, grid.protocol)}), or say"
-            " --partial"
+            f"{grid.name}: {n_here} finished runs are here, {n_there} are published; run it first"
+            f" ({on_table('run', grid.name, grid.protocol)}), or say --partial"
         )
     for number, why in enumerate(grid.spec.why):
         for key in why.runs:
@@ -79,6 +79,12 @@ def check(
             except UserError as error:
                 raise UserError(f"{grid.name}: why.{number}.runs: {error}") from None
     heat_maps.refuse_mistakes(table)
+
+
+def _finished(table: Table) -> int:
+    """Runs that a number of the table is or will be made from; those of waiting looks too."""
+    cells = table.at_looks[-1] if table.at_looks else table.cells
+    return len({key for cell in cells.values() for key in cell.run_keys})
 
 
 def publish(grid: Grid, *, partial: bool = False) -> tuple[Path, Table]:

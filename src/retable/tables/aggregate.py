@@ -12,8 +12,9 @@ from retable.runs.artifacts import ArtifactFile
 from retable.runs.columns import Ints
 from retable.runs.record_set import Circumstances, Found
 from retable.runs.records import Record, Status
+from retable.tables.at_looks import last_taken
 from retable.tables.grid import CellPlan, Grid, places_of
-from retable.tables.results import Judged, JudgedClaim, Tally
+from retable.tables.results import CellId, Judged, JudgedClaim, Tally
 from retable.tables.select import is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
 from retable.tables.verdicts.course import Course
@@ -61,6 +62,11 @@ class Cell:
     lost_keys: list[str] = field(default_factory=list[str])
     raw: dict[int, float] = field(default_factory=dict[int, float])
 
+    @property
+    def waits(self) -> bool:
+        """Whether runs are still to be done; one that diverged is over."""
+        return self.n_done + self.ended.get("diverged", 0) < self.n_planned
+
 
 @dataclass(frozen=True)
 class Table:
@@ -79,6 +85,8 @@ class Table:
         claims: judged; empty until :func:`retable.tables.verdicts.judge.judge` is asked.
         tally: verdicts counted; None until then.
         course: how far it is, where it is run until it is decided.
+        at_looks: cells with the seeds of each look that the table file declares; empty where of
+            none. ``cells`` are those of the last look that is taken, cell by cell.
         remarks: what has to stand with the table, such as how often it was looked at.
     """
 
@@ -91,9 +99,15 @@ class Table:
     claims: list[JudgedClaim] = field(default_factory=list[JudgedClaim])
     tally: Tally | None = None
     course: Course | None = None
+    at_looks: Sequence[Mapping[CellId, Cell]] = field(default=(), repr=False)
     remarks: list[str] = field(default_factory=list[str])
     lost: Mapping[str, Record] = field(default_factory=dict[str, Record])
     artifact_file: ArtifactFile | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def looked_at_once(self) -> bool:
+        """Whether its verdicts have all of the 5 %, and share it with no other look."""
+        return self.course is None and not self.at_looks
 
 
 def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -132,9 +146,32 @@ def build(
         artifact_file: where the artefacts of these runs are, for a figure that is drawn from them.
     """
     found = Found.of(records, places_of(grid))
+    at_looks = [_cells(one, found) for one in grid.at_looks()]
+    cells = last_taken(grid.spec, at_looks) if at_looks else _cells(grid, found)
+    used = found.only(found.numbers(key for cell in cells.values() for key in cell.run_keys))
+    lost = found.lost(np.arange(len(found)))
+    if len(lost):  # of those that are the table's, and of no look that is not taken
+        if at_looks:
+            grid = replace(grid, n_seeds={place: cells[place].n_planned for place in grid.cells})
+        lost = found.lost(found.numbers(grid.run_folders()))
+    return Table(
+        grid.name,
+        grid.spec,
+        grid.protocol,
+        cells,
+        used,
+        len(lost),
+        course=grid.course,
+        at_looks=at_looks,
+        lost=found.only(lost),
+        artifact_file=artifact_file,
+    )
+
+
+def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
     behind = {place: _behind(grid, cell, found) for place, cell in grid.cells.items()}
     raw = {place: cell.values() for place, cell in behind.items()}
-    cells: dict[tuple[str, str], Cell] = {}
+    cells: dict[CellId, Cell] = {}
     for row in grid.spec.rows:
         for column in grid.spec.columns:
             reported = grid.spec.reported.get(row, {}).get(column)
@@ -162,21 +199,7 @@ def build(
             if metric.relative_to is not None:
                 cell = replace(cell, raw=raw[row, column])
             cells[row, column] = cell
-    used = found.only(found.numbers(key for cell in cells.values() for key in cell.run_keys))
-    lost = found.lost(np.arange(len(found)))
-    if len(lost):  # of those that are the table's
-        lost = found.lost(found.numbers(grid.run_folders()))
-    return Table(
-        grid.name,
-        grid.spec,
-        grid.protocol,
-        cells,
-        used,
-        len(lost),
-        course=grid.course,
-        lost=found.only(lost),
-        artifact_file=artifact_file,
-    )
+    return cells
 
 
 def provenance_of(table: Table) -> Circumstances:

@@ -20,8 +20,9 @@ from retable.runs.published_files import parquet_file
 from retable.runs.record_set import Found
 from retable.runs.records import Record
 from retable.tables.grid import Grid, places_of
+from retable.tables.looks_spec import declared_in
 from retable.tables.select import decide
-from retable.util.errors import brief
+from retable.util.errors import UserError, brief
 from retable.util.progress import Progress
 
 MANY = 1000
@@ -236,5 +237,10 @@ def _followed(
         return grid
     from retable.tables.verdicts import sequential
 
+    if declared_in(grid.spec, grid.protocol) is not None:
+        raise UserError(
+            f"{grid.name}: looks are declared in the table file and fixed in {file}, which is of"
+            " --until-decided; a table has either"
+        )
     fixed = sequential.load(file)
     return grid if fixed is None else sequential.followed(grid, fixed, records_of)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from retable.config.compose import compose
 from retable.config.compose_cache import planning
@@ -13,6 +13,7 @@ from retable.runs.columns import Place
 from retable.runs.frozen import FrozenRun, freeze
 from retable.tables import spec as specs
 from retable.tables.address import Address, refuse_impossible
+from retable.tables.looks_spec import looks_of
 from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
 from retable.tables.select import overrides as select_overrides
 from retable.tables.spec import TableSpec
@@ -66,6 +67,22 @@ class Grid:
     def cell_keys(self, cell: CellPlan) -> list[str]:
         """Keys of :meth:`cell_runs`, which are many times cheaper than the runs."""
         return [] if is_undecided(cell) else cell.setting.keys(self.cell_seeds(cell))
+
+    def at_looks(self) -> list[Grid]:
+        """The table with the seeds of each look that its file declares; empty where of none.
+
+        Of a part of the seeds no look but the first is there, so that nothing is taken for a later.
+        """
+        found = {place: looks_of(self.spec, place, self.protocol) for place in self.cells}
+        looks = {place: fixed.seeds for place, fixed in found.items() if fixed is not None}
+        if not looks:
+            return []
+        whole = len(self.seeds) == len(self.spec.seed_list(self.protocol))
+        count = len(next(iter(looks.values()))) if whole else 1
+        return [
+            replace(self, n_seeds={place: seeds[number] for place, seeds in looks.items()})
+            for number in range(count)
+        ]
 
     def tuning_runs(self) -> list[FrozenRun]:
         """Runs that settings are chosen by, each once."""

@@ -95,7 +95,7 @@ class Selection:
         best = self.candidates[self.chosen]
         return (
             f"{best.text()} selected of {len(self.candidates)} settings by {self.by} ="
-            f" {best.score:.4g}, mean over seeds {_seeds(self.seeds)}"
+            f" {best.score:.4g}, mean over seeds {seeds_text(self.seeds)}"
         )
 
 
@@ -119,7 +119,8 @@ def _spelled(value: Any) -> str:
     return json.dumps(value)
 
 
-def _seeds(seeds: Sequence[int]) -> str:
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Some seeds in words, such as ``5 to 29``."""
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]} to {seeds[-1]}"
     return ", ".join(map(str, seeds))

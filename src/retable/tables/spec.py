@@ -13,6 +13,7 @@ from retable.config.yaml_checks import NOT_OF_A_FILE, of_launch
 from retable.tables import table_file
 from retable.tables.figure_spec import AnyFigure, Figure, Pair, Panel, Scatter
 from retable.tables.heat_spec import Heat, HeatPanel, Image, ImagePanel
+from retable.tables.looks_spec import DeclaredLooks
 from retable.tables.spec_parts import (
     Claim,
     Column,
@@ -43,6 +44,7 @@ class TableSpec(Part):
     seeds: SeedCount | SeedList | dict[str, SeedCount | SeedList]
     columns: dict[str, Column] = Field(min_length=1)
     rows: dict[str, Row] = Field(min_length=1)
+    looks: DeclaredLooks | None = Field(None, description="judge a published table again")
     select: Select | None = None
     reported: dict[str, dict[str, Reported]] = Field({})
     claims: list[Claim] = Field([])
@@ -230,6 +232,7 @@ def _fields(path: list[str], kind: str | None) -> list[str]:
         "select": Select,
         "why": Why,
         "quick": Quick,
+        "looks": DeclaredLooks,
     }
     return list(owners.get(path[0] if path else "", TableSpec).model_fields)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from retable.config import source_files
+from retable.tables import looks_spec
 from retable.tables.figure_spec import Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.spec_parts import Claim, Metric
@@ -26,6 +27,7 @@ def problems(spec: TableSpec) -> Iterator[Problem]:
     """Numbers and claims that nothing could be said of, whatever the runs give."""
     yield from _without_margin(spec)
     yield from _of_seeds(spec)
+    yield from looks_spec.problems(spec)
     yield from _of_figure(spec)
     yield from _of_quick(spec)
     for index, claim in enumerate(spec.claims):

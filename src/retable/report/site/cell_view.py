@@ -92,8 +92,9 @@ def seeds(source: ShownTable, place: CellId) -> list[Seed]:
     cell = source.table.cells[place]
     values = {seed: cell.raw.get(seed, value) for seed, value in cell.values.items()}
     found: list[Seed] = []
-    # No keys as long as its setting is not chosen.
-    for seed, key in zip(source.grid.cell_seeds(plan), source.grid.cell_keys(plan), strict=False):
+    # No keys as long as its setting is not chosen; none of a look that is not taken.
+    asked = source.grid.cell_seeds(plan)[: cell.n_planned]
+    for seed, key in zip(asked, source.grid.cell_keys(plan), strict=False):
         record = source.records.get(key)
         status = _status(record, seed in values)
         found.append(Seed(seed, key, values.get(seed), status, record is not None))

@@ -83,7 +83,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     if table.protocol == "smoke":
         elsewhere = "protocol smoke runs on generated data"
     sums = sums_of(table, claim)
-    cells = _cells(table, claim, sums)
+    cells = cells_of(table, claim, sums)
     rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(claim)
     unit = _unit(table, cells)
     says = _comparisons(table, claim, sums)
@@ -138,7 +138,7 @@ def _weakness(effect: Effect) -> float:
     return -math.inf if effect.p is None else effect.p
 
 
-def _cells(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Cell]:
+def cells_of(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Cell]:
     """Cells that the claim is about, each once; those that do not exist are left out."""
     if sums:
         places = [(row, column) for s in sums for _, row, column in s.terms]

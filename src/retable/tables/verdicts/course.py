@@ -1,19 +1,26 @@
-"""Looks at a table that is run until it is decided, and how far it has come."""
+"""Looks at a table that is judged several times; how far one is that is run until decided."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from retable.tables.results import CellId, Judged, JudgedClaim
+from retable.tables.results import DIFFERENT, CellId, Judged, JudgedClaim
+
+SETTLED = frozenset({"reproduced", *DIFFERENT, "upheld", "contradicted"})
+"""Verdicts of cells and claims that are final at the look that gives them."""
+
+
+TOTAL = 0.05
+"""Error that all looks together may spend."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Numbers of seeds at which a table is looked at, fixed before its first run.
+    """Numbers of seeds at which a table, or a cell, is looked at.
 
     Attributes:
         seeds: ascending; the last is the most there may be.
-        fixed: day on which they were.
+        fixed: day on which they were, before the first run that they decide on.
     """
 
     seeds: list[int]

@@ -34,7 +34,7 @@ from retable.tables.verdicts.cell import (
 from retable.tables.verdicts.claim_arms import is_heavy_cell, printed
 from retable.tables.verdicts.claims import judge_claim
 from retable.tables.verdicts.derivation import steps
-from retable.tables.verdicts.multiplicity import best, holm
+from retable.tables.verdicts.multiplicity import BOLD_LEVEL, best, holm
 from retable.tables.verdicts.power import needed_cell
 from retable.tables.verdicts.reported import last_digit, read
 
@@ -47,18 +47,23 @@ def judge(table: Table) -> Table:
     Raises:
         UserError: where a reported number has no margin to be judged by.
     """
-    if table.course is None:
-        return judge_plainly(table)
-    from retable.tables.verdicts.sequential import decided  # which is built on what follows here
+    # Several looks are judged by what is built on what follows here.
+    if table.at_looks:
+        from retable.tables.verdicts.declared import judged_at_looks
 
-    return decided(table, table.course)
+        return judged_at_looks(table)
+    if table.course is not None:
+        from retable.tables.verdicts.sequential import decided
+
+        return decided(table, table.course)
+    return judge_plainly(table)
 
 
 def judge_plainly(table: Table) -> Table:
     """The same for a table that is looked at once."""
     cells = {place: replace(c, judged=judge_cell(table, c)) for place, c in table.cells.items()}
     for column in table.spec.columns:
-        row = _best(table, column)
+        row = best_row(table, column)
         if row is not None:
             cell = cells[row, column]
             assert cell.judged is not None
@@ -270,8 +275,14 @@ def margin_for(table: Table, row: str, column: str, reading: Reading) -> Margin:
     )
 
 
-def _best(table: Table, column: str) -> str | None:
-    """The row that beats every other of the column; None where one is incomplete."""
+def best_row(table: Table, column: str, *, level: float = BOLD_LEVEL) -> str | None:
+    """The row that beats every other of the column; None where one is incomplete.
+
+    Args:
+        table: that it is of.
+        column: by name.
+        level: two-sided; less than 5 % where several looks share it.
+    """
     metric = table.spec.metrics[table.spec.columns[column].metric]
     if not metric.ranked or (metric.direction == "none" and metric.ideal is None):
         return None
@@ -285,6 +296,7 @@ def _best(table: Table, column: str) -> str | None:
         ideal=metric.ideal,
         quantum=metric.quantum,
         deterministic=metric.deterministic,
+        level=level,
     )
 
 

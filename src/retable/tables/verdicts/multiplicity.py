@@ -54,8 +54,9 @@ def best(
     ideal: float | None = None,
     quantum: float | None = None,
     deterministic: bool = False,
+    level: float = BOLD_LEVEL,
 ) -> str | None:
-    """The best row of a column, if it beats every other at two-sided 5 %; else None.
+    """The best row of a column, if it beats every other; else None.
 
     Args:
         rows: values by seed, by row; rows without a value are left out.
@@ -63,6 +64,7 @@ def best(
         ideal: value that is best, instead of a direction: distances from it are compared.
         quantum: smallest step of the metric.
         deterministic: whether the values are the same for every seed.
+        level: two-sided, of each comparison; less than 5 % where several looks share it.
     """
     if ideal is None and direction == "none":
         return None
@@ -79,7 +81,7 @@ def best(
         if row == first:
             continue
         arms = [Arm(sign, found[first]), Arm(-sign, values)]
-        effect = contrast(arms, quantum=quantum, alpha=BOLD_LEVEL / 2, deterministic=deterministic)
+        effect = contrast(arms, quantum=quantum, alpha=level / 2, deterministic=deterministic)
         if conclude(effect) != "upheld":
             return None
     return first

@@ -15,12 +15,12 @@ from pathlib import Path
 from retable.runs.records import Record
 from retable.tables.aggregate import Cell, Table, build
 from retable.tables.grid import Grid
-from retable.tables.results import DIFFERENT, CellId, Judged, JudgedClaim
+from retable.tables.results import CellId, Judged, JudgedClaim
 from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Claim
 from retable.tables.verdicts.claim_contrasts import margin_of
 from retable.tables.verdicts.claims import judge_claim
-from retable.tables.verdicts.course import Course, Looks
+from retable.tables.verdicts.course import SETTLED, Course, Looks
 from retable.tables.verdicts.judge import explained, judge_cell, judge_plainly, with_claims
 from retable.tables.verdicts.power import (
     HOPELESS,
@@ -33,7 +33,6 @@ from retable.util.atomic import beside
 from retable.util.errors import UserError
 
 DEFAULT_MOST = 20
-_SETTLED = ("reproduced", *DIFFERENT)
 
 
 def follow(table_at: Callable[[Mapping[CellId, int]], Table], fixed: Looks) -> Course:
@@ -56,7 +55,7 @@ def follow(table_at: Callable[[Mapping[CellId, int]], Table], fixed: Looks) -> C
         needed = {p: n for p, cell in whole.cells.items() if p in wanted and cell.n_planned}
         seeds = course.seeds | needed
         table = table_at(seeds)
-        if any(_is_waiting(table.cells[place]) for place in needed):
+        if any(table.cells[place].waits for place in needed):
             return replace(course, needed=needed)
         course = _look(replace(course, taken=number, seeds=seeds), table, open_, claims, alpha)
         open_ -= {*course.settled, *course.dropped}
@@ -79,7 +78,7 @@ def _look(
         if isinstance(thing, str):
             claim = explained(table, judge_claim(table, claims[thing], alpha=alpha))
             judged_claims[thing] = claim
-            done = claim.verdict in {"upheld", "contradicted"}
+            done = claim.verdict in SETTLED
             hopeless = (
                 claim.verdict == "partial"
                 or _claim_chance(table, claims[thing], claim, most, last) < HOPELESS
@@ -88,7 +87,7 @@ def _look(
             cell = table.cells[thing]
             judged = judge_cell(table, cell, level=1 - alpha)
             cells[thing] = judged
-            done = judged.kind in _SETTLED
+            done = judged.kind in SETTLED
             hopeless = judged.kind in {"partial", "diverged"}
             hopeless = hopeless or _cell_chance(table, cell, judged, most, last) < HOPELESS
         if done:
@@ -157,11 +156,6 @@ def _wanted(table: Table, open_: set[CellId | str], claims: Mapping[str, Claim])
         wanted |= set(_cells_of(table, claims[thing])) if isinstance(thing, str) else {thing}
     references = ((table.spec.reference(column), column) for _, column in wanted)
     return wanted | {(row, column) for row, column in references if row is not None}
-
-
-def _is_waiting(cell: Cell) -> bool:
-    """Whether runs are still to be done; one that diverged is over."""
-    return cell.n_done + cell.ended.get("diverged", 0) < cell.n_planned
 
 
 def decided(table: Table, course: Course) -> Table:
