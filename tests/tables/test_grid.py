@@ -97,6 +97,8 @@ def test_unkeyed_overrides_pass_and_keyed_ones_are_named():
     assert "override 'model.hidden=64': would change what digits/accuracy runs" in said
     assert "workers" not in said
     assert "override 'seed=7'" in refusal("digits/accuracy", overrides=["seed=7"])
+    said = refusal("digits/accuracy", overrides=["protocol=smoke"])
+    assert said == "override 'protocol=smoke': say --protocol smoke instead"
     assert "launcher.worker" in refusal("digits/accuracy", overrides=["launcher.worker=2"])
 
 

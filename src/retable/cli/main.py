@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -107,7 +108,10 @@ def main() -> None:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        _refuse(message())
+        said = message()
+        if "unexpected extra argument" in said and (found := re.search(r"\((\w+)=(\S+)\)", said)):
+            said += f"; an option is spelled --{found[1]} {found[2]}"
+        _refuse(said)
 
 
 def _refuse(text: str) -> NoReturn:

@@ -62,7 +62,7 @@ def list_text(entries: list[dict[str, Any]]) -> str:
         lines.append(f"    {entry['title']}")
         lines.append(
             f"    {entry['rows']} rows x {entry['columns']} columns, {entry['reported']} reported,"
-            f" {entry['claims']} claims; protocols: {', '.join(entry['protocols'])}"
+            f" {counted(entry['claims'], 'claim')}; protocols: {', '.join(entry['protocols'])}"
         )
     lines += ["", "experiments:"]
     lines += [f"    {name}" for name in paths.config_names("experiment")]
@@ -79,7 +79,7 @@ def show_text(name: str, spec: TableSpec) -> str:
         + (f", {source.code}" if source.code else "")
         + ("" if source.own else " (not one of the paper's own tables)"),
         "protocols: "
-        + ", ".join(f"{p} ({len(spec.seed_list(p))} seeds)" for p in spec.protocols()),
+        + ", ".join(f"{p} ({counted(len(spec.seed_list(p)), 'seed')})" for p in spec.protocols()),
     ]
     if spec.quick is not None:
         lines.append(f"quick (make reproduce): {_quick(spec.quick)}")

@@ -305,6 +305,8 @@ def _freeze(
     for text in overrides:  # of a run without a start it is an error of another kind
         if re.match(r"[+~]*start\b", text):
             raise _fixed(name, text)
+        if found := re.fullmatch(r"[+]*protocol=(.*)", text):  # a label alone would be another
+            raise UserError(f"override '{text}': say --protocol {found[1]} instead")
     run = freeze(compose([*own, f"seed={seed}", *overrides]))
     if run.key != plain.key:
         launching = [text for text in overrides if of_launch(text)]  # they need each other
