@@ -47,7 +47,7 @@ def test_where_all_hold_the_least_certain_is_named():
     ]
     others = said(one(), one(subject="D", place="y", p=0.03))
     assert others == [
-        "all 2 comparisons hold, least clearly that D is better than B at y: 2.0 [1.0, 3.0]",
+        "both comparisons hold, least clearly that D is better than B at y: 2.0 [1.0, 3.0]",
     ]
 
 

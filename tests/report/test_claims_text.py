@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -28,6 +29,18 @@ def test_statements_stand_as_they_are_in_the_table_file(table):
         assert claim.statement in text
         assert f"  {claim.id}: " in text
     assert claims_text.cells(judged.claims[1])[1].endswith("‡")
+
+
+def test_marks_and_columns_are_explained_where_they_occur_and_not_elsewhere(table):
+    claims = judge(table).claims
+    legend, marks = claims_text.legend(claims), claims_text.grades(claims)
+    assert "‡ claim from memory" in marks
+    assert "p: one-sided" in legend
+    assert "Wins: " in legend
+    plain = [replace(c, grade="primary", p=None, wins=None) for c in claims]
+    assert claims_text.grades(plain) == ""
+    assert "p: " not in claims_text.legend(plain)
+    assert "Wins" not in claims_text.legend(plain)
 
 
 def test_what_came_out_is_one_sentence_and_the_comparisons_are_below(table):

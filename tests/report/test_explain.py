@@ -108,7 +108,7 @@ def test_on_the_command_line():
     place = ("digits/accuracy", "--explain", "slow,accuracy")
     text = called(*place)
     assert "reported: 91.30 ± 0.50 (5) %" in text
-    assert "verdict: partial 0/3" in text
+    assert "verdict: incomplete 0/3" in text
     assert text.count(", not run") + text.count("not run\n") == 3
     values = json.loads(called(*place, "--json"))
     assert values["judged"]["kind"] == "partial"

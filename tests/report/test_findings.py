@@ -33,7 +33,8 @@ def test_claims_become_links_and_cells_numbers(judged):
     assert one.outdated == []
     assert one.text.startswith(f"It \\*holds\\* ([{claim.id}](a.md) upheld): [")
     assert re.search(
-        r": \[[\d.]+ ± [\d.]+ \([\d/]+\)\]\(a\.md\), \[[\d.]+ .*\]\(a-smoke\.md\)\.$", one.text
+        r": \[[\d.]+ ± [\d.]+( %)? \([\d/]+ seeds\)\]\(a\.md\), \[[\d.]+ .*\]\(a-smoke\.md\)\.$",
+        one.text,
     )
 
 

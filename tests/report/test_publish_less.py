@@ -34,7 +34,7 @@ def test_fewer_runs_than_published_are_refused(tmp_path, monkeypatch):
     assert (copy / f"{NAME}.md").read_bytes() == before
     monkeypatch.setattr(publish, "write_overview", lambda: None)
     publish.publish(grid, partial=True)
-    assert "partial 0/1" in (copy / f"{NAME}.md").read_text(encoding="utf-8")
+    assert "incomplete 0/1" in (copy / f"{NAME}.md").read_text(encoding="utf-8")
 
 
 def test_a_cause_has_to_name_a_run_that_somebody_has(tmp_path, monkeypatch):

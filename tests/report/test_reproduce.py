@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from retable.report.reproduce import FROM_RESULTS, NOWHERE, planned, reproduce
-from retable.report.reproduced import Reproduced, agreement, summary
+from retable.report.reproduced import Agreement, Reproduced, agreement, summary
 from retable.runs import published_records
 from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import build
@@ -204,8 +204,17 @@ def test_other_numbers_under_other_circumstances_are_named_with_them(twice):
     assert not other.unexplained
     said = summary([Reproduced(grid, judged(grid), 2, other)])
     assert "of 2 runs 0 bit for bit the same, 0 the same within 0.0001" in said
-    assert "2 different" in said
+    assert "2 with other numbers" in said
     assert "cpu another / cpu" in said
+
+
+def test_every_run_with_other_numbers_is_named(twice):
+    grid, _ = twice(0.5)
+    lines = {str(n): f"digits/here, run {n}: here / published: 1 / 2" for n in range(30)}
+    other = Agreement(dict.fromkeys(lines, "different"), {}, lines)
+    said = summary([Reproduced(grid, judged(grid), 30, other)])
+    assert all(f"digits/here, run {n}" in said for n in range(30))
+    assert said.count("here / published") == 20
 
 
 def test_one_table_or_a_paper_s_can_be_asked_for(quick):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from retable.report import counts
+from retable.report.counts import Counts
 from retable.report.not_run import NotRun
 from retable.report.site import (
     bars,
@@ -22,7 +24,7 @@ from retable.report.site import (
 from retable.report.site.inputs import runs_of
 from retable.report.svg import verdict_bars
 from retable.tables.paper_info import PaperInfo
-from retable.tables.results import Judged, JudgedClaim, Tally
+from retable.tables.results import Judged, JudgedClaim
 from support.site import (
     ACCURACY,
     HURT,
@@ -47,10 +49,12 @@ def test_the_overview_counts_what_the_tables_say(site):
     tables = made()
     found = page(site / "index.html")
     assert "1 paper, 2 tables, 8 published runs, <0.1 core-hours" in found.text
-    by_protocol = {s.table.protocol: s.table.tally for s in tables}
+    by_protocol = {s.table.protocol: counts.of([s.table]) for s in tables}
     own, smoke = by_protocol["paper"], by_protocol["smoke"]
     assert own.judged > 0
-    assert f"Up to {own.by_chance:.1f} of the cells would differ by chance" in found.text
+    assert (
+        f"Up to {own.by_chance:.1f} of the cells would be better or worse by chance" in found.text
+    )
     values = [a["data-value"] for a in found.all("td") if "data-value" in a]
     share = (own.reproduced + own.consistent) / own.judged
     hours = f"{6 * 1.5 / 3600:.6f}"  # six runs of 1.5 s of a core
@@ -75,11 +79,11 @@ def n_claims_of(tally) -> int:
 
 
 def test_a_bar_has_its_counts_in_words_and_none_where_nothing_is_counted():
-    found = str(bars.of(verdict_bars.cells(Tally(reproduced=3, different=1))))
+    found = str(bars.of(verdict_bars.cells(Counts(reproduced=3, different=1))))
     assert found.count("<rect") == 2
     assert 'width="75.0"' in found
-    assert Page(found).said[-1] == "3 reproduced, 1 differ"
-    assert bars.of(verdict_bars.cells(Tally())) == ""
+    assert Page(found).said[-1] == "3 reproduced, 1 better or worse"
+    assert bars.of(verdict_bars.cells(Counts())) == ""
 
 
 def test_cells_of_which_a_run_is_missing_are_counted():

@@ -67,7 +67,7 @@ def _all(tested: Sequence[Comparison]) -> str:
     relations = list(dict.fromkeys(one.relation for one in tested))
     places = len({one.place for one in tested})
     if len({one.subject for one in tested}) > 1 or len(relations) > _RELATIONS:
-        return f"all {len(tested)} comparisons hold"
+        return f"{'both' if len(tested) == 2 else f'all {len(tested)}'} comparisons hold"
     common = "better than " if all(r.startswith("better than ") for r in relations) else ""
     said = common + enumerated([relation.removeprefix(common) for relation in relations])
     where = f" in {'both' if places == 2 else f'all {places}'} cases" if places > 1 else ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from retable.report import claim_sentences, footnotes, formatting
+from retable.report import claim_sentences, counts, footnotes, formatting
 from retable.tables.aggregate import Table
 from retable.tables.results import JudgedClaim, Ratio
 from retable.tables.verdicts.course import TOTAL
@@ -25,6 +25,11 @@ HEADINGS = (
 NUMBERS = (5, 6, 7)
 """Of the headings, those above numbers, which stand at the right."""
 
+_WINS = (
+    " Wins: on how many seeds the sum (the least of several) is positive, of those on which it is"
+    " not 0: ties count in neither number."
+)
+
 _ALWAYS = 4
 """Of the headings, those that stand there in any case."""
 
@@ -41,11 +46,17 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         f" two one-sided {'bounds, at the level of its look' if shared else bounds}: upheld where"
         " the lower is above 0, contradicted where the upper is below."
         + (" Points are percentage points." if any(c.unit == "%" for c in claims) else "")
-        + " p: one-sided."
+        + (" p: one-sided." if any(claim.p is not None for claim in claims) else "")
         + (" Holm: p adjusted over all claims of the paper that are judged." if holm else "")
-        + " Wins: on how many seeds the sum (the least of several) is positive, of those on which"
-        " it is not 0: ties count in neither number."
+        + (_WINS if any(claim.wins is not None for claim in claims) else "")
     )
+
+
+def grades(claims: Sequence[JudgedClaim]) -> str:
+    """What the marks behind the statements mean, of those that occur; empty where none does."""
+    found = {claim.grade for claim in claims}
+    said = [note for grade, note in formatting.CLAIM_GRADE_NOTE.items() if grade in found]
+    return f"{'. '.join(said)}." if said else ""
 
 
 def columns(claims: Sequence[JudgedClaim]) -> list[int]:
@@ -61,13 +72,18 @@ def cells(claim: JudgedClaim) -> list[str]:
         claim.id,
         f"{claim.statement}{formatting.GRADE_MARK.get(claim.grade, '')}",
         claim.where,
-        claim.text,
+        verdict(claim),
         effect(claim),
         formatting.p_value(claim.p),
         formatting.p_value(claim.p_holm),
         f"{wins.k} of {wins.n}" if wins is not None else "",
         "" if claim.needed is None else claim.needed.text,
     ]
+
+
+def verdict(claim: JudgedClaim) -> str:
+    """The verdict as shown."""
+    return formatting.worded(claim.text)
 
 
 def effect(claim: JudgedClaim) -> str:
@@ -78,15 +94,19 @@ def effect(claim: JudgedClaim) -> str:
 def details(claim: JudgedClaim) -> list[str]:
     """Sentences below the list: what came out of what was compared, marks, the cause."""
     said: list[str] = []
+    if claim.verdict == "not judged" and claim.why:
+        said.append(f"not judged: {claim.why}")
     if claim.effect is not None and claim.effect.alpha != 0.05:
         said.append(f"bounds at {1 - claim.effect.alpha:.2%} each, as several looks share the 5 %")
     if claim.ratio is not None:
         said.append(f"ratio of the means {_ratio(claim.ratio)}")
-    said += claim.marks
+    if short := [mark for mark in claim.marks if ":" not in mark]:
+        said.append(f"marks of its cells: {', '.join(map(formatting.worded, short))}")
+    said += [formatting.worded(mark) for mark in claim.marks if ":" in mark]
     if claim.verdict == "contradicted":
         said.append(footnotes.cause(claim.why))
-    elif claim.why:
-        said.append(f"not judged: {claim.why}" if claim.verdict == "not judged" else claim.why)
+    elif claim.why and claim.verdict != "not judged":
+        said.append(claim.why)
     return [*claim_sentences.outcome(claim), *said]
 
 
@@ -161,7 +181,8 @@ def listing(tables: Sequence[Table]) -> str:
             if len(claim.comparisons) > 1:
                 lines += [f"        {' | '.join(filter(None, c))}" for c in compared(claim)]
         if table.tally is not None:
-            lines.append(f"  {formatting.claims_tally(table.tally)}")
+            lines.append(f"  {formatting.claims_tally(counts.of([table]))}")
         blocks.append("\n".join(lines))
-    said = legend([claim for table in tables for claim in table.claims])
-    return "\n\n".join([*blocks, said] if said else blocks) or "no claims"
+    claims = [claim for table in tables for claim in table.claims]
+    below = [line for line in (legend(claims), grades(claims)) if line]
+    return "\n\n".join([*blocks, *below]) or "no claims"

@@ -180,7 +180,7 @@ class Explanation:
         judged = self.cell.judged
         if judged is None:
             return ["verdict: not judged"]
-        lines = [f"verdict: {judged.text or judged.kind}"]
+        lines = [f"verdict: {formatting.worded(judged.text or judged.kind)}"]
         lines += [f"    {s}" for s in judged.steps if not s.startswith("reported: ")]
         if judged.needed is not None:
             lines.append(f"    seeds needed: {judged.needed.text}")

@@ -1,7 +1,8 @@
 """Sentences on what came out of a paper, which name the claims and cells that they rest on.
 
 ``{cpu_time C1 contradicted}`` is a claim with the verdict that the sentence takes it to have, and
-becomes a link; ``{iterations improved/t1_n25}`` is a cell, and becomes our number. A table of
+becomes a link; ``{iterations improved/t1_n25}`` is a cell, and becomes our number with its unit;
+``{cpu_time C1 ratio}`` becomes the ratio of the two means that the claim is about. A table of
 another protocol than ``paper`` is ``table@protocol``. A sentence whose claim is judged otherwise by
 now, or whose number is gone, is not shown: what is out of date stands there instead.
 """
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 
 from retable.report import formatting
 from retable.report.markdown import in_cell
-from retable.tables.aggregate import Table
+from retable.tables.aggregate import Cell, Table
 from retable.tables.results import CellId
+from retable.tables.spec import Metric
 
 _REFERENCE = re.compile(r"\{([\w-]+)(?:@([\w-]+))? ([^\s{}]+)(?: ([a-z ]+))?\}")
 Known = Mapping[tuple[str, str], tuple[Table, str]]
@@ -98,6 +100,17 @@ def _said(text: str) -> str:
     return text.replace(inner, in_cell(inner)) if inner else text
 
 
+def _number(cell: Cell, metric: Metric) -> str:
+    """Such as ``17.9 ± 3.6 % (5 seeds)``: in a sentence no heading says what it is."""
+    ours = formatting.ours(cell, metric)
+    unit = f" {metric.unit}" if metric.unit else ""
+    return re.sub(r"(?: \(([\d/]+)\))?$", lambda m: f"{unit}{_seeds(m[1])}", ours, count=1)
+
+
+def _seeds(n: str | None) -> str:
+    return "" if n is None else f" ({n} seed{'' if n == '1' else 's'})"
+
+
 def _resolved(reference: re.Match[str], known: Known) -> tuple[list[Piece], str]:
     """Pieces in place of a reference, and what is wrong with it."""
     name, protocol, what, verdict = reference.groups()
@@ -109,11 +122,14 @@ def _resolved(reference: re.Match[str], known: Known) -> tuple[list[Piece], str]
         cell = table.cells.get((row, column))
         if cell is None or cell.mean is None:
             return [], f"{name} has no number at {what}"
-        ours = formatting.ours(cell, table.spec.metrics[cell.metric])
-        return [Piece(ours, page, cell=(row, column))], ""
+        return [Piece(_number(cell, table.spec.metrics[cell.metric]), page, cell=(row, column))], ""
     claim = next((one for one in table.claims if one.id == what), None)
     if claim is None:
         return [], f"{name} has no claim {what}"
+    if verdict == "ratio":
+        if claim.ratio is None:
+            return [], f"{what} of {name} has no ratio"
+        return [Piece(formatting.significant(claim.ratio.value), page, claim=what)], ""
     if claim.verdict != verdict:
         taken = f"it takes {what} of {name} to be {verdict}" if verdict else f"{what} of {name}"
         return [], f"{taken}, which is {claim.verdict}"

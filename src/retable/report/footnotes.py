@@ -70,7 +70,7 @@ def mark_notes(table: Table) -> list[MarkNote]:
         if mark.startswith(_COUNTED):
             named = "; ".join(formatting.title(table, *place) for place in cells)
             where = named if len(cells) <= _NAMED else f"{len(cells)} cells"
-            notes.append(MarkNote("", f"{mark}: {where}", cells))
+            notes.append(MarkNote("", f"{formatting.worded(mark)}: {where}", cells))
         elif len(cells) > 1 and cells in (compared, run):
             which = "all cells that are compared" if cells == compared else "all cells"
             notes.append(MarkNote("", f"{mark} in {which}{meaning}", cells))
@@ -97,11 +97,6 @@ def letters_of(notes: list[MarkNote]) -> dict[tuple[str, str], str]:
 def legend(table: Table) -> str:
     """Units, how a cell is laid out, and the signs that the table uses."""
     spec = table.spec
-    units = {
-        f"{m.title or name}{f' in {m.unit}' if m.unit else ''}"
-        for name, m in spec.metrics.items()
-        if any(c.metric == name for c in spec.columns.values())
-    }
     cells = list(table.cells.values())
     single = all(c.n <= 1 or spec.metrics[c.metric].deterministic for c in cells)
     ours = "ours" if single else "ours, mean ± standard deviation (seeds)"
@@ -110,7 +105,7 @@ def legend(table: Table) -> str:
         f"{formatting.SIGN[k]} {formatting.SIGN_NOTE[k]}" for k in formatting.SIGN if k in kinds
     ]
     reported = any(c.reported is not None for c in cells)
-    said = f"{'; '.join(sorted(units))}. Each cell: {ours}"
+    said = f"{_units(table)}. Each cell: {ours}"
     said += "; below it the reported value (n)" if reported else ""
     said += f" and the verdict: {', '.join(used)}." if used else "."
     if any(c.judged is not None and c.judged.bold for c in cells):
@@ -118,6 +113,23 @@ def legend(table: Table) -> str:
         level = "5 %" if table.looked_at_once else "the level of its look"
         said += f" Bold: better than every other number of its {line}, each at {level}."
     return said + _margins(table)
+
+
+def _units(table: Table) -> str:
+    """What the numbers are, those of one unit together, which is said once."""
+    used = {cell.metric for cell in table.cells.values()}
+    by_unit: dict[str, list[str]] = {}
+    for name, metric in table.spec.metrics.items():
+        if name in used:
+            by_unit.setdefault(metric.unit, []).append(metric.title or name)
+    groups: list[str] = []
+    for unit in sorted(by_unit):
+        titles = sorted(dict.fromkeys(by_unit[unit]))
+        several = {1: "", 2: "both "}.get(len(titles), "all ")
+        # A title may have commas of its own.
+        joint = "; " if not unit or any("," in title for title in titles) else ", "
+        groups.append(joint.join(titles) + (f" ({several}in {unit})" if unit else ""))
+    return "; ".join(groups)
 
 
 def _margins(table: Table) -> str:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 import re
 
+from retable.report import counts
+from retable.report.counts import Counts
 from retable.tables.aggregate import Cell, Table, provenance_of
 from retable.tables.results import Difference, Tally, VerdictKind
 from retable.tables.spec import Metric, Reported
 
 GRADE_MARK = {"primary": "", "secondhand": "†", "recalled": "‡", "derived": "§"}
+CLAIM_GRADE_NOTE = {
+    "secondhand": "† claim as quoted by somebody else; not verified",
+    "recalled": "‡ claim from memory of the literature; not verified",
+    "derived": "§ not stated so by the authors: derived from what they state, or our own question",
+}
 GRADE_NOTE = {
     "secondhand": "† reported value as quoted by somebody else; not verified",
     "recalled": "‡ reported value from memory of the literature; not verified",
@@ -36,7 +43,7 @@ SIGN_NOTE: dict[VerdictKind, str] = {
     "worse": "worse",
     "higher": "higher",
     "lower": "lower",
-    "partial": "partial (seeds are missing)",
+    "partial": "incomplete (some runs are missing)",
     "diverged": "runs diverged or failed",
 }
 
@@ -93,6 +100,11 @@ def sign(cell: Cell) -> str:
     return cell.judged.text if cell.judged.kind == "protocol" else SIGN.get(cell.judged.kind, "")
 
 
+def worded(text: str) -> str:
+    """A verdict or a mark as pages say it: ``partial 3/5``, as outputs name it, is incomplete."""
+    return re.sub(r"^partial\b", "incomplete", text)
+
+
 def title(table: Table, row: str, column: str) -> str:
     """A cell by the titles of its row and column."""
     spec = table.spec
@@ -141,14 +153,14 @@ def p_value(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def tally(found: Tally, protocol: str = "paper") -> list[str]:
+def tally(found: Counts, protocol: str = "paper") -> list[str]:
     """Sentences on cells and claims: a table is judged by what is different against chance."""
     return [cells_tally(found, protocol), *([c] if (c := claims_tally(found)) else [])]
 
 
 def table_tally(table: Table) -> list[str]:
     """The sentences of a table; one without numbers of the paper's compares nothing anyway."""
-    return tally(table.tally or Tally(), table.protocol if table.spec.reported else "paper")
+    return tally(counts.of([table]), table.protocol if table.spec.reported else "paper")
 
 
 def cells_tally(found: Tally, protocol: str = "paper") -> str:
@@ -174,19 +186,20 @@ def cells_tally(found: Tally, protocol: str = "paper") -> str:
     )
 
 
-def claims_tally(found: Tally) -> str:
+def claims_tally(found: Counts) -> str:
     """``4 claims: 2 upheld, 1 undecided, 1 not judged``; empty where there are none."""
-    counts = {
+    verdicts = {
         "upheld": found.upheld,
         "contradicted": found.contradicted,
         "undecided": found.claims_undecided,
-        "incomplete": found.claims_partial,
+        "incomplete": found.claims_incomplete,
+        "not run": found.claims_not_run,
         "not judged": found.not_judged,
     }
-    total = sum(counts.values())
+    total = sum(verdicts.values())
     if not total:
         return ""
-    said = f"{_count(total, 'claim')}: {', '.join(f'{n} {w}' for w, n in counts.items() if n)}"
+    said = f"{_count(total, 'claim')}: {', '.join(f'{n} {w}' for w, n in verdicts.items() if n)}"
     return (
         f"{said} (the effect of {found.against} is against the claim)."
         if found.against

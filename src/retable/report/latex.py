@@ -9,7 +9,15 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from retable.report import claims_text, footnotes, formatting, latex_heat, latex_image, layout
+from retable.report import (
+    claims_text,
+    counts,
+    footnotes,
+    formatting,
+    latex_heat,
+    latex_image,
+    layout,
+)
 from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Cell, Table
 from retable.tables.heat_spec import Heat, Image
@@ -196,8 +204,9 @@ def _claims(table: Table) -> list[str]:
     kept = [i for i in claims_text.columns(table.claims) if i >= 3]
     columns = "l" + "".join("r" if i in claims_text.NUMBERS else "l" for i in kept)
     headings = [escape(claims_text.HEADINGS[i]) for i in kept]
-    said = formatting.claims_tally(table.tally) if table.tally is not None else ""
-    below = [escape(line) for line in (said, claims_text.legend(table.claims)) if line]
+    said = formatting.claims_tally(counts.of([table])) if table.tally is not None else ""
+    legends = (said, claims_text.legend(table.claims), claims_text.grades(table.claims))
+    below = [escape(line) for line in legends if line]
     for claim in table.claims:
         if details := claims_text.details(claim):
             below.append(f"{escape(claim.id)}: {escape('. '.join(details))}")

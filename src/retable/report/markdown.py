@@ -116,7 +116,10 @@ def _claims(table: Table) -> list[str]:
     for claim in table.claims:
         shown = claims_text.cells(claim)
         lines.append(f"| {' | '.join(in_cell(shown[i]) for i in kept)} |")
-    if legend := claims_text.legend(table.claims):
+    legend = " ".join(
+        filter(None, (claims_text.legend(table.claims), claims_text.grades(table.claims)))
+    )
+    if legend:
         lines += ["", _plain(legend)]
     lines.append("")
     for claim in table.claims:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from retable.report import claims_text, formatting
+from retable.report import claim_grid, claims_text, counts, formatting
 from retable.report.findings import findings
 from retable.report.markdown import in_cell
 from retable.report.not_run import not_run
@@ -14,8 +14,6 @@ from retable.report.svg.verdict_bars import Line
 from retable.tables import paper_info
 from retable.tables.aggregate import Table
 from retable.tables.paper_info import PaperInfo
-from retable.tables.results import Tally
-from retable.tables.verdicts.judge import add
 
 PICTURE = "README.svg"
 
@@ -25,7 +23,7 @@ def lines(paper: str, tables: Sequence[Table]) -> list[Line]:
     info = paper_info.load(paper)
     found: list[Line] = []
     for protocol in dict.fromkeys(table.protocol for table in tables):
-        tally = add([t.tally or Tally() for t in tables if t.protocol == protocol])
+        tally = counts.of(t for t in tables if t.protocol == protocol)
         about = f"{info.cited} · {paper}" if info else ""
         found.append(Line(info.title if info else paper, about, protocol, tally))
     return found
@@ -109,18 +107,20 @@ def _figures(tables: Sequence[Table], pages: Sequence[str]) -> list[str]:
 
 
 def _claims(tables: Sequence[Table], pages: Sequence[str]) -> list[str]:
-    text: list[str] = []
-    for table, page in zip(tables, pages, strict=True):
-        for claim in table.claims:
-            shown = claims_text.cells(claim)
-            text.append(
-                f"| {in_cell(shown[0])} | {in_cell(shown[1])} | {in_cell(shown[3])} |"
-                f" [{table.name.partition('/')[2]}]({page}) | {table.protocol} |"
-            )
-    if not text:
+    """A line for each claim, a column for each protocol; verdicts lead to the table's page."""
+    found = claim_grid.grid(tables)
+    if not found.lines:
         return []
-    head = ["| id | statement | verdict | table | protocol |", "| --- | --- | --- | --- | --- |"]
-    return ["", "## Claims", "", *head, *text]
+    heads = ["id", "statement", "table", *(f"`{protocol}`" for protocol in found.protocols)]
+    text = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for line in found.lines:
+        shown = [in_cell(line.id), in_cell(line.statement), line.table]
+        for protocol in found.protocols:
+            number, claim = line.found.get(protocol, (None, None))
+            said = "" if claim is None else in_cell(claims_text.verdict(claim))
+            shown.append(f"[{said}]({pages[number]})" if number is not None else "–")
+        text.append(f"| {' | '.join(shown)} |")
+    return ["", "## Claims", "", *text, "", in_cell(found.below)]
 
 
 def _not_run(paper: str, tables: Sequence[Table]) -> list[str]:

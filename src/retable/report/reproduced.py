@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
-from retable.report import formatting
+from retable.report import counts, formatting
 from retable.runs.equality import TOLERANCE, Kind, circumstances, compare
 from retable.runs.records import Record
 from retable.tables.aggregate import Table
@@ -72,7 +71,7 @@ def agreement(grid: Grid, found: Mapping[str, Record]) -> Agreement:
         if compared.kind == _SAME:
             continue
         name = run_name(here.experiment or here.paper, here.seed, key)
-        line = f"{grid.name}, {name}: here / published: {compared.detail}"
+        line = f"{grid.name}, {name}{_VALUES}{compared.detail}"
         if not circumstances(here, published):
             said.unexplained[key] = line
         elif compared.kind != _NEAR:
@@ -96,7 +95,7 @@ def summary(done: Sequence[Reproduced]) -> str:
             f"**Other bits than published in {counted(len(unexplained), 'run')},** although code,"
             " packages, threads and processor are the same:",
             "",
-            *_first(unexplained),
+            *_each(unexplained),
             "",
         ]
     lines += [*_aligned([_HEAD, *map(_parts, done)]), ""]
@@ -105,10 +104,15 @@ def summary(done: Sequence[Reproduced]) -> str:
         lines.append(
             f"Beside the published runs: of {counted(len(kinds), 'run')} {count[_SAME]} bit for bit"
             f" the same, {count[_NEAR]} the same within {TOLERANCE:g} as on another machine,"
-            f" {count['different']} different."
+            f" {count['different']} with other numbers."
         )
     if differing:
-        lines += ["Different under other circumstances:", "", *_first(differing)]
+        lines += [
+            "Other numbers than published, made on another machine, with other packages or by other"
+            " code (in brackets); that alone can cause them and is no sign of a fault:",
+            "",
+            *_each(differing),
+        ]
     return "\n".join([*lines, _where(done), ""])
 
 
@@ -133,20 +137,25 @@ def _all_seeds(one: Reproduced) -> int:
     return len(one.table.spec.seed_list(one.table.protocol))
 
 
-_SHOWN = 3
+_VALUES = ": here / published: "
+
+_DETAILED = 20
+"""Runs that are listed with their numbers; the others are named."""
 
 
-def _first(lines: Mapping[str, str]) -> list[str]:
-    more = len(lines) - _SHOWN
-    shown = [f"- {line}" for line in islice(lines.values(), _SHOWN)]
-    return shown + ([f"- and {more} more"] if more > 0 else [])
+def _each(lines: Mapping[str, str]) -> list[str]:
+    """All of the runs; many on another machine are no news one by one."""
+    several = list(lines.values())
+    shown = [f"- {line}" for line in several[:_DETAILED]]
+    more = [line.partition(_VALUES)[0] for line in several[_DETAILED:]]
+    return [*shown, *([f"- likewise: {'; '.join(more)}"] if more else [])]
 
 
 _HEAD = ("table", "protocol", "seeds", "runs", "cells", "claims")
 
 
 def _parts(one: Reproduced) -> tuple[str, ...]:
-    tally = one.table.tally or Tally()
+    tally = counts.of([one.table])
     n, of = len(one.grid.seeds), _all_seeds(one)
     return (
         one.table.name + ("" if one.agreement else " (published)" if one.runs else " (not run)"),

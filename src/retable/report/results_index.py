@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from retable.report import formatting, paper_page
+from retable.report import counts, formatting, paper_page
 from retable.report.markdown import in_cell
 from retable.report.svg import verdict_bars
 from retable.runs.record_set import Found
 from retable.tables import paper_info
 from retable.tables.aggregate import Table
-from retable.tables.results import Tally
-from retable.tables.verdicts.judge import add
 
 PICTURE = "README.svg"
 
@@ -72,12 +70,12 @@ def _hours(tables: Sequence[Table]) -> dict[str, float]:
 
 
 def _cells(tables: Sequence[Table]) -> str:
-    t = add([table.tally or Tally() for table in tables if table.protocol == "paper"])
+    t = counts.of(table for table in tables if table.protocol == "paper")
     if not t.judged:
         return "none"
-    counts = [(t.reproduced, "reproduced"), (t.consistent, "consistent")]
-    counts += [(t.undecided, "undecided"), (t.different, "better or worse")]
-    said = ", ".join(f"{n} {what}" for n, what in counts if n)
+    verdicts = [(t.reproduced, "reproduced"), (t.consistent, "consistent")]
+    verdicts += [(t.undecided, "undecided"), (t.different, "better or worse")]
+    said = ", ".join(f"{n} {what}" for n, what in verdicts if n)
     chance = f" (up to {t.by_chance:.1f} by chance)" if t.different and t.estimated else ""
     return f"{t.judged}: {said}{chance}"
 
@@ -85,8 +83,8 @@ def _cells(tables: Sequence[Table]) -> str:
 def _claims(tables: Sequence[Table]) -> str:
     found: list[str] = []
     for protocol in dict.fromkeys(table.protocol for table in tables):
-        t = add([table.tally or Tally() for table in tables if table.protocol == protocol])
+        t = counts.of(table for table in tables if table.protocol == protocol)
         if said := formatting.claims_tally(t):
-            counts = said.partition(": ")[2].partition(" (")[0].rstrip(".")
-            found.append(f"`{protocol}`: {in_cell(counts)}")
+            verdicts = said.partition(": ")[2].partition(" (")[0].rstrip(".")
+            found.append(f"`{protocol}`: {in_cell(verdicts)}")
     return "<br>".join(found) or "none"

@@ -24,7 +24,9 @@ class PaperInfo(Part):
     code: str | None = Field(None, pattern=r"^https://", description="the authors'")
     says: Words | None = Field(None, description="what the paper says, in a few sentences")
     found: list[Words] = Field(
-        [], description="what came out here; {table@protocol CLAIM verdict}, {table row/column}"
+        [],
+        description="what came out here; {table@protocol CLAIM verdict}, {table CLAIM ratio},"
+        " {table row/column}",
     )
     not_run: dict[Words, Words] = Field(
         {}, description="why nothing is published of TABLE@PROTOCOL, either of which may be *"

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from retable.report.counts import Counts
 from retable.report.svg import verdict_bars
 from retable.report.svg.verdict_bars import Line
-from retable.tables.results import Tally
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -22,40 +22,53 @@ def drawn(*lines):
 
 
 def test_parts_are_as_wide_as_their_counts():
-    tally = Tally(judged=10, reproduced=5, undecided=3, different=2, upheld=1, contradicted=3)
+    tally = Counts(judged=10, reproduced=5, undecided=3, different=2, upheld=1, contradicted=3)
     root, bars = drawn(Line("A <paper>", "Somebody 2020", "paper", tally))
     assert bars == [
         ("5 reproduced", 165.0),
         ("3 undecided", 99.0),
-        ("2 differ", 66.0),
+        ("2 better or worse", 66.0),
         ("1 upheld", 82.5),
         ("3 contradicted", 247.5),
     ]
     said = [text.text for text in root.iter(f"{SVG}text")]
     assert "A <paper>" in said
-    assert "5 reproduced, 3 undecided, 2 differ" in said
+    assert "5 reproduced, 3 undecided, 2 better or worse" in said
     assert "1 upheld, 3 contradicted" in said
-    assert "5 reproduced, 3 undecided, 2 differ" in root.find(f"{SVG}desc").text
+    assert "5 reproduced, 3 undecided, 2 better or worse" in root.find(f"{SVG}desc").text
 
 
 @pytest.mark.parametrize(
     ("protocol", "said"), [("paper", "no number is reported"), ("reduced", "not compared")]
 )
 def test_without_verdicts_it_says_so(protocol, said):
-    root, bars = drawn(Line("A paper", "x", protocol, Tally()))
+    root, bars = drawn(Line("A paper", "x", protocol, Counts()))
     assert bars == []
     assert said in [text.text for text in root.iter(f"{SVG}text")]
 
 
+def test_each_colour_that_occurs_has_its_key_and_no_two_look_alike():
+    tally = Counts(consistent=1, upheld=1, claims_partial=3, claims_not_run=2, not_judged=1)
+    root, bars = drawn(Line("A paper", "x", "paper", tally))
+    assert [name for name, _ in bars] == [
+        "1 consistent", "1 upheld", "1 incomplete", "2 not run", "1 not judged",
+    ]  # fmt: skip
+    said = [text.text for text in root.iter(f"{SVG}text")]
+    for word in ("consistent", "upheld", "incomplete", "not run", "not judged"):
+        assert said.count(word) == 1
+    looks = [look for _, _, look in verdict_bars.claims(tally)]
+    assert len(set(looks)) == len(looks)
+
+
 def test_a_paper_has_its_title_once():
-    lines = [Line("A paper", "x", protocol, Tally(upheld=1)) for protocol in ("paper", "reduced")]
+    lines = [Line("A paper", "x", protocol, Counts(upheld=1)) for protocol in ("paper", "reduced")]
     root, _ = drawn(*lines)
     said = [text.text for text in root.iter(f"{SVG}text")]
     assert [said.count(text) for text in ("A paper", "paper", "reduced")] == [1, 1, 1]
 
 
 def test_every_line_has_room_and_long_titles_end_in_dots():
-    lines = [Line("word " * 40, f"number {n}", "middle", Tally(upheld=n)) for n in range(20)]
+    lines = [Line("word " * 40, f"number {n}", "middle", Counts(upheld=n)) for n in range(20)]
     root, _ = drawn(*lines)
     heights = [float(text.get("y")) for text in root.iter(f"{SVG}text")]
     assert max(heights) < float(root.get("height"))

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from retable.report import formatting
+from retable.report import claims_text, counts, formatting
+from retable.report.counts import Counts
 from retable.tables.aggregate import Cell, Table
-from retable.tables.results import DIFFERENT, ClaimVerdict, JudgedClaim, Tally
+from retable.tables.results import DIFFERENT, ClaimVerdict, JudgedClaim
 
 _KEPT = re.compile(r"[^A-Za-z0-9_-]")
 _KEY = re.compile(r"\b[0-9a-f]{12,64}\b")
@@ -58,7 +59,7 @@ def cell_chip(cell: Cell) -> Chip | None:
     return Chip(
         judged.kind,
         formatting.SIGN.get(judged.kind, ""),
-        judged.text,
+        formatting.worded(judged.text),
         style if style in known else "quiet",
     )
 
@@ -67,12 +68,12 @@ def claim_chip(claim: JudgedClaim) -> Chip:
     """Verdict of a claim, in the colours of cells that say as much."""
     styles = {"upheld": "reproduced", "contradicted": "different", "undecided": "undecided"}
     style = styles.get(claim.verdict, "quiet")
-    return Chip(claim.verdict, CLAIM_SIGN[claim.verdict], claim.text, style)
+    return Chip(claim.verdict, CLAIM_SIGN[claim.verdict], claims_text.verdict(claim), style)
 
 
-def tally_of(table: Table) -> Tally:
+def tally_of(table: Table) -> Counts:
     """Counted verdicts; all zero where nobody has judged."""
-    return table.tally or Tally()
+    return counts.of([table])
 
 
 def p_value(p: float | None) -> str:

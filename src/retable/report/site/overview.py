@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from retable.report import counts
+from retable.report.counts import Counts
 from retable.report.not_run import NotRun
-from retable.report.site import labels
 from retable.report.site.inputs import ShownTable
 from retable.report.site.templating import page
 from retable.tables import paper_info
 from retable.tables.aggregate import Table
 from retable.tables.paper_info import PaperInfo
-from retable.tables.results import Tally
-from retable.tables.verdicts.judge import add
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Part:
     """A paper's tables of one protocol together."""
 
     protocol: str
-    tally: Tally
+    tally: Counts
     n_runs: int
     hours: float
 
@@ -64,8 +63,7 @@ def rendered(
     """
     sources = [source for members in papers.values() for source in members]
     shown = [_Paper.of(paper, members, missing[paper]) for paper, members in papers.items()]
-    # A claim that is looked at under several protocols counts once, under the paper's own.
-    total = add(one.parts[0].tally for one in shown)
+    total = counts.once(source.table for source in sources)
     return page(
         "index.html",
         "overview.html",
@@ -86,7 +84,7 @@ def parts(members: Sequence[ShownTable]) -> list[Part]:
     found: list[Part] = []
     for protocol in dict.fromkeys(source.table.protocol for source in members):
         own = [source for source in members if source.table.protocol == protocol]
-        tally = add(labels.tally_of(source.table) for source in own)
+        tally = counts.of(source.table for source in own)
         n_runs = len({key for source in own for key in source.records})
         found.append(Part(protocol, tally, n_runs, hours(own)))
     return found

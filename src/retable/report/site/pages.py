@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retable.report import claims_text, formatting
+from retable.report import claims_text, counts, formatting
 from retable.report.not_run import not_run
 from retable.report.site import labels, overview, paper_pages, run_data, run_pages, table_pages
 from retable.report.site.inputs import ShownTable, Tell, runs_of
 from retable.report.site.templating import Files, given, page
 from retable.tables import paper_info
-from retable.tables.verdicts.judge import add
 
 
 def files(sources: list[ShownTable], origin: str, tell: Tell) -> Files:
@@ -56,7 +55,7 @@ def _claims(paper: str, members: list[ShownTable], pages: Mapping[str, str]) -> 
             "paper": paper,
             "title": paper_info.title_of(paper),
             "sources": [source for source in members if source.table.claims],
-            "sentence": formatting.claims_tally(add(labels.tally_of(s.table) for s in members)),
+            "sentence": formatting.claims_tally(counts.of(s.table for s in members)),
             "legend": claims_text.legend([c for source in members for c in source.table.claims]),
             "pages": pages,
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from retable.report import formatting, paper_page
+from retable.report import claim_grid, formatting, paper_page
 from retable.report.findings import Piece, findings
 from retable.report.not_run import NotRun
 from retable.report.site import labels, overview
@@ -38,7 +38,8 @@ def rendered(
                 )
                 for source in members
             ],
-            "claims": any(table.claims for table in tables),
+            "claims": claim_grid.grid(tables),
+            "address": lambda number, claim: _claim(paper, members[number].stem, claim),
             "missing": missing,
         },
     )
@@ -51,7 +52,11 @@ def _addressed(paper: str, pieces: Sequence[Piece]) -> list[tuple[str, str]]:
 
 def _address(paper: str, piece: Piece) -> str:
     if piece.claim:
-        return f"{labels.claims_page(paper)}#{labels.claim_anchor(piece.page, piece.claim)}"
+        return _claim(paper, piece.page, piece.claim)
     if piece.cell:
         return f"tables/{piece.page}.html#{labels.cell_anchor(*piece.cell)}"
     return ""
+
+
+def _claim(paper: str, stem: str, claim: str) -> str:
+    return f"{labels.claims_page(paper)}#{labels.claim_anchor(stem, claim)}"

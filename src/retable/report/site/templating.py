@@ -38,11 +38,14 @@ def environment() -> Environment:
         "details": claims_text.details,
         "size": claim_sentences.size,
         "keys": charts.keys,
+        "cells_of": verdict_bars.cells,
+        "claims_of": verdict_bars.claims,
     }
     values: dict[str, Any] = found.globals
     values |= {
         "words": labels,
         "bar": bars.of,
+        "bar_key": bars.key,
         "cells_of": verdict_bars.cells,
         "claims_of": verdict_bars.claims,
         "title_of": title_of,

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from retable.report.counts import Counts
 from retable.report.svg.canvas import MARGIN, WIDTH, page
-from retable.tables.results import Tally
 
 _HEAD, _PAPER, _LINE = 30, 24, 38
 _LEFT = MARGIN + 12
 _CELLS, _CLAIMS, _BAR = 130, 500, 330  # where the bars begin, and how long they are
 _THICK = 10
+_KEYS, _KEY = 3, 16  # words of the colours' key beside each other, and how tall a line of it is
 
 Part = tuple[str, int, str]
 """Of a bar: verdict, how many, and how it looks."""
@@ -32,7 +33,7 @@ class Line:
     title: str
     about: str
     protocol: str
-    tally: Tally
+    tally: Counts
 
 
 def render(title: str, lines: Sequence[Line]) -> str:
@@ -40,10 +41,14 @@ def render(title: str, lines: Sequence[Line]) -> str:
 
     Those of a paper stand under its title, and are to follow each other.
     """
-    y, above = MARGIN + _HEAD, None
+    of_cells, of_claims = (used([part(line.tally) for line in lines]) for part in (cells, claims))
+    rows = max(-(-len(parts) // _KEYS) for parts in (of_cells, of_claims))
+    y, above = MARGIN + _HEAD + _KEY * rows, None
     body = [
         f'<text class="h" x="{_CELLS}" y="{MARGIN + 12}">cells compared with the paper</text>',
         f'<text class="h" x="{_CLAIMS}" y="{MARGIN + 12}">claims</text>',
+        *_key(_CELLS, of_cells),
+        *_key(_CLAIMS, of_claims),
     ]
     for line in lines:
         if (line.title, line.about) != above:
@@ -73,25 +78,46 @@ def _without(line: Line) -> str:
     return "no number is reported" if line.protocol == "paper" else "not compared"
 
 
-def cells(tally: Tally) -> list[Part]:
+def cells(tally: Counts) -> list[Part]:
     """Parts of the bar of compared cells."""
     return [
         ("reproduced", tally.reproduced, _look(2)),
         ("consistent", tally.consistent, _look(2, 0.5)),
-        ("undecided", tally.undecided, _look(5, 0.35)),
-        ("differ", tally.different, _look(1)),
+        ("undecided", tally.undecided, _look(5, 0.55)),
+        ("better or worse", tally.different, _look(1)),
     ]
 
 
-def claims(tally: Tally) -> list[Part]:
+def claims(tally: Counts) -> list[Part]:
     """The same of claims."""
     return [
         ("upheld", tally.upheld, _look(2)),
-        ("undecided", tally.claims_undecided, _look(5, 0.35)),
-        ("incomplete", tally.claims_partial, _look(5, 0.15)),
-        ("not judged", tally.not_judged, _look(5, 0.15)),
+        ("undecided", tally.claims_undecided, _look(5, 0.55)),
+        ("incomplete", tally.claims_incomplete, _look(3, 0.7)),
+        ("not run", tally.claims_not_run, _look(3, 0.3)),
+        ("not judged", tally.not_judged, _look(5, 0.2)),
         ("contradicted", tally.contradicted, _look(1)),
     ]
+
+
+def used(bars: Sequence[Sequence[Part]]) -> list[Part]:
+    """Parts that some bar has, each once, in the order of the bars."""
+    return [
+        (name, sum(n for _, n, _ in same), look)
+        for same in zip(*bars, strict=True)
+        for name, _, look in same[:1]
+        if any(n for _, n, _ in same)
+    ]
+
+
+def _key(x: float, parts: Sequence[Part]) -> list[str]:
+    """What each colour says, below the heading."""
+    out: list[str] = []
+    for i, (name, _, look) in enumerate(parts):
+        left, y = x + (i % _KEYS) * (_BAR / _KEYS), MARGIN + 22 + (i // _KEYS) * _KEY
+        out.append(f'<rect {look} x="{left:.1f}" y="{y}" width="{_THICK}" height="{_THICK}"/>')
+        out.append(f'<text class="s" x="{left + 15:.1f}" y="{y + 9}">{escape(name)}</text>')
+    return out
 
 
 def _look(colour: int, opacity: float = 1.0) -> str:
