@@ -9,13 +9,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retable.config import compose_cache
 from retable.util import paths
 from support.fuzz import SEED, TIMES, examples, fuzzed, house_in
 from support.fuzz_mutations import TREE, broken_yaml
 
 
 @pytest.fixture
-def house(tmp_path):
+def house(tmp_path, monkeypatch):
+    # No table is part of a run's config: what its experiments are is composed once, not anew for
+    # every mutant. What its own overrides make is.
+    below = compose_cache._below
+    monkeypatch.setattr(
+        compose_cache, "_below", lambda folder: (p for p in below(folder) if "table" not in p.parts)
+    )
     with house_in(tmp_path) as house:
         yield house
 

@@ -80,10 +80,11 @@ def test_every_reported_cell_is_marked_as_quoted():
 @pytest.mark.slow
 @pytest.mark.skipif(MIRROR is None, reason="RETABLE_MIRROR is not set")
 def test_a_step_on_the_real_images(tmp_path, cached_once):
-    """Two batches of CIFAR-10 in bfloat16, and an evaluation of 20 test images."""
+    """Two batches of CIFAR-10 in bfloat16, and an evaluation of 10 test images."""
     config = composed(
         "reduced", "trainer.max_epochs=1", "trainer.limit_train_batches=2",
-        "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "data.eval_batch_size=20",
+        "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "data.batch_size=32",
+        "data.eval_batch_size=10",
     )  # fmt: skip
     outcome = execute(config.model_dump(mode="json"), Context(Path(tmp_path), {}, None, None))
     found = {(r.row, r.metric): r.value for r in outcome.results}

@@ -65,6 +65,7 @@ class Watch:
     def __init__(self) -> None:
         self.on = False
         self.seen: list[str] = []
+        self._forbidden: dict[str, bool] = {}  # of the events there have been, hundreds a call
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[object, ...]) -> None:
@@ -74,7 +75,11 @@ class Watch:
             flags = args[2] if isinstance(args[2], int) else 0
             if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
                 self.seen.append(f"open for writing: {args[0]!r}")
-        elif event.startswith((*_FORBIDDEN, *_CHANGES)):
+            return
+        forbidden = self._forbidden.get(event)
+        if forbidden is None:
+            forbidden = self._forbidden[event] = event.startswith((*_FORBIDDEN, *_CHANGES))
+        if forbidden:
             self.seen.append(f"{event}: {str(args)[:200]}")
 
     def called(self, name: str):

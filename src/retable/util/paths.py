@@ -81,10 +81,11 @@ def _files(folder: str, below: str = "") -> Iterator[str]:
 
 def config_file(group: str, name: str) -> Path | None:
     """File of one config, or None where there is none of that name."""
-    if name not in config_names(group):  # so that no name can lead out of the folder
+    # No name can lead out of the folder, or to what is hidden; to list all would take longer.
+    if any(not part or part.startswith(".") for part in name.split("/")):
         return None
     files = (folder / group / f"{name}.yaml" for folder in conf_dirs())
-    return next((path for path in files if path.is_file()), None)
+    return next((path for path in files if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def line_of(file: Path, path: Sequence[str]) -> int | None:
