@@ -69,7 +69,10 @@ def write_images(cache: Path, name: str) -> str:
 
 def narrow(config) -> list[str]:
     """Of networks for images few channels, as many layers: sorting and steps go by weights."""
-    found = ["model.net.width=8"] if "n_convolutions" in config.model.get("net", {}) else []
+    net = config.model.get("net", {})
+    found = ["model.net.width=8"] if "n_convolutions" in net else []
+    if net.get("_target_", "").endswith(".EluResNet"):
+        found.append("model.net.width=4")
     if "attack" in config.model:  # a test is a hundred passes
         found += ["+model.net.width=8", "data.eval_batch_size=20"]
     for name, n in {"channels": 8, "widths": 16}.items():
@@ -83,7 +86,8 @@ def few_steps(config) -> list[str]:
     few = {"free_steps": 3, "nudged_steps": 8}
     found = [f"model.{name}={n}" for name, n in few.items() if name in config.model]
     if found and "rate_factors" in config.model.get("net", {}):
-        found.append("+model.net.channels=[4,4,4,4]")
+        few_images = ["data.eval_batch_size=20", "model.n_cosines=8", "model.draws=1"]
+        found += ["+model.net.channels=[4,4,4,4]", *few_images]
     return found
 
 
@@ -123,10 +127,14 @@ def generated(tmp_path, monkeypatch):
             case "UpdatesOnFiles" if config.model["reward"] in {"proxy", "seh"}:
                 made_up = {"proxy": "motifs", "seh": "toy"}[config.model["reward"]]
                 other = "best=8" if made_up == "motifs" else "test_molecules=20"
-                few = ["model.test_samples=16", f"model.{other}"]
+                few = ["model.test_samples=16", f"model.{other}", "model.width=16"]
                 return [f"model.reward={made_up}", "data.files=[]", "data.checksums=[]", *few]
+            case "UpdatesOnFiles":
+                return ["model.test_samples=16", "model.test_molecules=20", "model.width=16"]
             case "Updates" if "modes" in config.model:
-                return ["model.test_samples=16", "model.modes=4"]
+                # What is short has its whole distribution computed, of 2^n strings.
+                short = ["model.n=8"] if config.model["n"] <= 16 else []
+                return ["model.test_samples=16", "model.modes=4", *short]
             case "ImageFolder" | "Helena":
                 return own_data(config, mirror)
             case "ImageData":

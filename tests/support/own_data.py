@@ -35,7 +35,7 @@ def own_data(config, mirror: Path) -> list[str]:
     if "folder" not in config.data:
         return [f"data.sha256={write_table(mirror / 'openml' / 'helena.arff')}"]
     named = {**config.data["selection"]}
-    root, out = mirror / config.data["folder"], ["data.size=64", "data.num_workers=0"]
+    root, out = mirror / config.data["folder"], ["data.size=32", "data.num_workers=0"]
     if "classes" in named:
         write_classes(root, named["classes"], LARGEST + 2)
         few = {"largest": LARGEST, "imbalance": 0.5, "n_validation": 1, "n_test": 1}
