@@ -78,6 +78,15 @@ def test_run_table_does_what_is_missing_and_returns_it_judged(capfd):
     assert retable.cells(again).equals(cells)
 
 
+def test_few_seeds_are_judged_as_so_many():
+    (table,) = retable.run_table("digits/accuracy", seeds=2)
+    own = {place: cell for place, cell in table.cells.items() if cell.n_planned}
+    assert {(cell.n_done, cell.n_planned) for cell in own.values()} == {(2, 2)}
+    assert table.tally.judged == 3
+    whole = retable.load_table("digits/accuracy", source="runs")  # which has three
+    assert whole.tally.judged == 0
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
