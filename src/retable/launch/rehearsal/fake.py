@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-
-_NONE: Mapping[str, object] = {}
-_ATEN: Any = torch.ops.aten
-_FILLS = frozenset({_ATEN.zero_.default, _ATEN.fill_.Scalar})
-_DRAWS = frozenset({_ATEN.uniform_.default, _ATEN.normal_.default})
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 class Faked(FakeTensorMode):
@@ -28,27 +22,6 @@ class Faked(FakeTensorMode):
     def avoid_device_init(self) -> bool:
         """Whether there is no accelerator; torch would look for one at every operation."""
         return self._no_device
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, object] = _NONE
-    ) -> Any:
-        """Do it without content, which is nothing where a tensor is filled.
-
-        Torch takes as long for that as for anything else, and a network is drawn by it.
-        """
-        if (func in _FILLS or (func in _DRAWS and _drawable(func, args, kwargs))) and (
-            isinstance(args[0], FakeTensor) and args[0].constant is None
-        ):
-            return args[0]
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-
-def _drawable(func: Any, args: Any, kwargs: Mapping[str, object]) -> bool:
-    """Whether a distribution can be drawn from; torch says what is wrong with any other."""
-    if kwargs.keys() - {"generator"}:
-        return False
-    first, second = (*args[1:], *(0.0, 1.0)[len(args) - 1 :])
-    return second >= 0 if func is _ATEN.normal_.default else first <= second
 
 
 def _copied(self: Tensor, memo: Any) -> Tensor:
