@@ -51,6 +51,7 @@ def test_unpooling_is_torchs():
 
 
 def test_the_outputs_of_tasks():
+    torch.manual_seed(0)  # of some networks all units of a pixel are dead, and it has no normal
     net = configured(NAME, filters=list(SMALL), n_classes=5, in_channels=2)
     maps = net(torch.randn(2, 2, 32, 64))
     assert {task: tuple(m.shape) for task, m in maps.items()} == {

@@ -16,6 +16,7 @@ from retable.launch.preflight import first_refusal
 from retable.launch.rehearsal import batches, count
 from retable.launch.rehearsal import rehearse as module
 from retable.launch.rehearsal.rehearse import Setting, rehearse
+from retable.launch.rehearsal.small_run import TooLong, at_most
 from retable.monitor.rehearsals import rehearse_tables
 from retable.papers.base import PaperModule
 from retable.tables import spec
@@ -221,6 +222,21 @@ def test_every_setting_of_every_paper_can_be_rehearsed(cached_once, tmp_path, mo
     monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     found = rehearse_tables(grids, "a100", 0.3, print, print)
-    assert [line.name for line in found.failed] == []
+    assert [(line.name, line.found.reason) for line in found.failed] == []
     settings = {setting.setting_key for grid in grids for setting, _ in grid.settings()}
     assert sum(line.settings for line in found.lines) == len(settings)
+
+
+def test_an_error_that_the_end_of_the_time_has_become_is_no_fault_of_the_run():
+    def busy():
+        try:
+            while True:
+                pass
+        except TooLong as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    with pytest.raises(TooLong) as caught, at_most(0.01):
+        busy()
+    assert isinstance(caught.value.__cause__, SystemError)
+    with pytest.raises(SystemError), at_most(60):
+        raise SystemError

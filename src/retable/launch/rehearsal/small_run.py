@@ -54,18 +54,31 @@ def small_checkpoints() -> Generator[None]:
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Generator[None]:
-    """End the block after so much processor time; in the main thread only, which has signals."""
+    """End the block after so much processor time; in the main thread only, which has signals.
+
+    Raises:
+        TooLong: then. A library that it happens in may make another error of it, or stumble over
+            what it has left undone; whatever comes after the time is over is this one.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    is_over = False
+
     def over(_number: int, _frame: object) -> None:
+        nonlocal is_over
+        is_over = True
         raise TooLong
 
     before = signal.signal(signal.SIGPROF, over)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
+    except Exception as error:
+        if is_over and not isinstance(error, TooLong):
+            raise TooLong from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
