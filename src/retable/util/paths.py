@@ -66,7 +66,7 @@ def config_names(group: str) -> list[str]:
 
 def _files(folder: str, below: str = "") -> Iterator[str]:
     """YAML files below a folder as ``sub/name.yaml``; nothing whose name begins with a dot."""
-    # On texts and entries: 20 times as fast as on paths, and a command asks many times.
+    # On texts and entries: four times as fast as by glob, and a command asks many times.
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if not entry.name.startswith(".")]
