@@ -79,6 +79,14 @@ def test_a_failure_of_the_cleaning_up_does_not_hide_the_first_one(tmp_path):
     assert said == "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed."
 
 
+def test_a_loader_that_died_is_named_whatever_its_signal_interrupted(tmp_path):
+    """As ``Thread.start`` does when the handler raises in it: it drops what is dropped already."""
+    died = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    error = raised_from(died, KeyError("<Thread(QueueFeederThread, started daemon 1)>"))
+    said = "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed."
+    assert line_of(error, tmp_path) == said
+
+
 def test_a_value_that_a_class_refuses_is_named_with_the_reason(tmp_path):
     target = "retable.papers.r_learner.learners.kernel_ridge.KernelRidge"
     with pytest.raises(InstantiationException) as caught:

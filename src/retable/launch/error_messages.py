@@ -33,6 +33,8 @@ def line_of(error: BaseException, folder: Path) -> str:
             lines = str(cause).splitlines()
             said = f"{type(cause).__name__}{f': {lines[0]}' if lines else ''}"
             return f"out of memory ({said}); fewer runs at once (launcher.workers) need less"
+        if _is_lost_loader(cause):
+            return f"{type(cause).__name__}: {cause}".strip()
     return _of_config(error) or f"{type(error).__name__}: {error}".strip()
 
 
@@ -70,6 +72,12 @@ def _is_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or "allocate memory" in str(error)
     )
+
+
+def _is_lost_loader(error: BaseException) -> bool:
+    # torch raises this from a signal handler: whatever the main thread was at, it may fail in turn
+    # (a thread about to start, with a KeyError that names nothing).
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
 def _cleaned_up_after(error: BaseException) -> BaseException:
