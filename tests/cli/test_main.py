@@ -202,10 +202,23 @@ def test_train_multirun_one_run_and_exit_codes(here):
     record = Path(folder) / "record.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps({**content, "fingerprint": "0" * 64}))
-    stale = here.call("train", *args, "model.fail=no")
-    again = f"retable verify {Path(folder).name[:8]} --replace does it again"
-    assert f"stale: computed by other code than is here now; {again}" in stale.stdout
-    assert "1 of those already done is stale" in stale.stderr
+    # Shown as it is, kept by a sweep, done again by a sweep that is asked to, and when run alone.
+    text = "stale: computed by other code than is here now"
+    composed = here.call("train", *args, "model.fail=no", "--cfg", "job").stdout
+    assert f"# state: done, {text}" in composed
+    assert text in here.call("train", *args, "model.fail=no", "--keep").stdout
+    kept = here.call("train", "-m", *args, "model.fail=no")
+    assert "0 run, 1 already done" in kept.stderr
+    assert "1 of those already done is stale" in kept.stderr
+    before = record.read_text()
+    assert "1 run, 0 already done" in here.call("train", "-m", *args, "--again").stderr
+    assert json.loads(record.read_text()) != json.loads(before)
+    record.write_text(json.dumps({**content, "fingerprint": "0" * 64}))
+    alone = here.call("train", *args, "model.fail=no")
+    assert "done again, the old record stands until the new one is there" in alone.stderr
+    assert "status: done (attempt 3" in alone.stdout
+    assert text not in alone.stdout
+    assert "give one of them" in here.call("train", *args, "--keep", "--again", code=2).stderr
     assert {p.name for p in here.base.iterdir()} <= {"extra", "runs", "cache", "home"}
 
 

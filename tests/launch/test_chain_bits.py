@@ -144,8 +144,8 @@ def test_what_is_stale_is_done_again_parents_first(fake, runs):
         path.write_text(old)
     assert stale(child, child.parent) == [True]
     fake.log.clear()
-    summary, failed = redo.redo([child, child.parent], lambda some, _: launch(some))
-    assert (summary.done, failed) == (2, [])
+    summary = redo.redo([child, child.parent], lambda some, _: launch(some))
+    assert (summary.done, summary.kept) == (2, [])
     assert [run.key for run in fake.log] == [child.parent.key, child.key]
     assert stale(child, child.parent) == [False]
     assert record_of(child).substance() == before
@@ -159,8 +159,8 @@ def test_what_is_stale_is_done_again_parents_first(fake, runs):
     path.write_text(old)
     assert stale(child, child.parent) == [True]
     fake.log.clear()
-    summary, failed = redo.redo([child], lambda some, _: launch(some))
-    assert (summary.done, failed, len(fake.log)) == (1, [], 1)
+    summary = redo.redo([child], lambda some, _: launch(some))
+    assert (summary.done, summary.kept, len(fake.log)) == (1, [], 1)
     assert stale(child, child.parent) == [False]
 
 

@@ -23,7 +23,7 @@ from retable.cli.options import (
 from retable.cli.runs import Run
 from retable.cli.slurm_options import Wait
 from retable.util import paths
-from retable.util.errors import UserError
+from retable.util.errors import UserError, brief
 from retable.util.text import folder_name
 
 if TYPE_CHECKING:
@@ -199,14 +199,21 @@ def retry(
 ) -> None:
     """Launch again what failed or was lost, or what options say.
 
-    Without launcher=... in the overrides, where it was launched before.
+    Without launcher=... in the overrides, where it was launched before. An experiment or a run,
+    by the beginning of its key, can be retried too.
 
     Example: retable retry risk_parity/iterations --failed cluster=mine resources.memory_gb=16
     """
-    from retable.cli.retry import retry_tables
+    from retable.cli.named_runs import is_of_tables
+    from retable.cli.retry import retry_runs, retry_tables
 
     chosen = {"failed": failed, "lost": lost, "stale": stale}
-    kinds = {kind for kind, given in chosen.items() if given} or {"failed", "lost"}
+    kinds = {kind for kind, given in chosen.items() if given}
+    if not is_of_tables(name):
+        if overrides or wait or row or column:
+            raise UserError(f"'{brief(name)}' is no table: only a table takes more than its name")
+        raise typer.Exit(retry_runs(name, kinds or {"failed"}))
+    kinds = kinds or {"failed", "lost"}
     part = {"row": row, "column": column}
     raise typer.Exit(retry_tables(name, protocol, part, overrides or [], kinds, wait=wait))
 

@@ -10,6 +10,7 @@ import typer
 
 from retable.cli import workflow
 from retable.cli.options import STOPPED, say, warn
+from retable.util.errors import UserError
 from retable.util.text import on_table
 
 if TYPE_CHECKING:
@@ -88,22 +89,58 @@ def retry_tables(
     plain = [run for key, run in settings.items() if chosen[key][1] != "stale"]
     stale = [run for key, run in settings.items() if chosen[key][1] == "stale"]
     parts: list[Summary] = [go(plain, None)] if plain else []
-    failed: list[str] = []
     if stale and not any(part.stopped for part in parts):
         from retable.launch.redo import redo
 
-        summary, failed = redo(stale, go)
-        parts.append(summary)
+        parts.append(redo(stale, go))
     summary = Summary.of(parts)
     typer.echo(listing.summary_text(summary), err=True)
-    for text in failed:
-        say(f"still stale: {text}")
     from retable.monitor.state import State
 
     if blocked := sum(table.counts()[State.BLOCKED] for table in tables):
         run = on_table("run", name, protocol)
         say(f"{blocked} blocked runs start from others: `{run}` does those that can")
-    return STOPPED if summary.stopped else 0 if summary.ok and not failed else 1
+    return STOPPED if summary.stopped else 0 if summary.ok else 1
+
+
+def retry_runs(name: str, kinds: Collection[str]) -> int:
+    """Retry failed runs of an experiment, or one alone, and redo stale ones; the exit code.
+
+    They go where they were launched before.
+
+    Args:
+        name: as given on the command line.
+        kinds: states of the runs: failed, lost, stale.
+    """
+    from retable.cli.named_runs import runs_named
+    from retable.launch.dispatch import launch
+    from retable.launch.hydra_sweep import orders_of
+    from retable.launch.redo import launch_anew, stale_among
+    from retable.launch.summary import Summary, is_settled
+    from retable.report import listing
+    from retable.runs import records
+
+    if "lost" in kinds:
+        raise UserError("--lost: is for tables, whose jobs are known; `retable train` goes on")
+    runs, _ = runs_named(name, None, None, None)
+    asked = {run.key for run in runs}
+    stale = [run for run in stale_among(runs) if run.key in asked] if "stale" in kinds else []
+    broken = [
+        run
+        for run in (runs if "failed" in kinds else [])
+        if not is_settled(records.read_run(run.folder, warn))
+    ]
+    if not (stale or broken):
+        say(f"nothing is {' or '.join(sorted(kinds))}")
+        return 0
+    counts = {"failed": len(broken), "stale": len(stale)}
+    say(", ".join(f"{count} {kind}" for kind, count in counts.items() if count) + ": again")
+    parts = [launch(broken, orders=orders_of(broken, wait=False))] if broken else []
+    if stale and not any(part.stopped for part in parts):
+        parts.append(launch_anew(stale, orders_of(stale, wait=False)))
+    summary = Summary.of(parts)
+    typer.echo(listing.summary_text(summary), err=True)
+    return STOPPED if summary.stopped else 0 if summary.ok else 1
 
 
 def _runs(grid: Any) -> list[FrozenRun]:

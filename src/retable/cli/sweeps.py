@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from retable.cli.options import STOPPED, Json, print_json, warn
+from retable.cli.options import STOPPED, Json, print_json, say, warn
 from retable.cli.slurm_options import Wait, refuse_without_cluster
 from retable.util import paths
+from retable.util.errors import UserError
 
 app = typer.Typer()
 
@@ -25,9 +26,20 @@ def train(
     multirun: Annotated[
         bool, typer.Option("-m", "--multirun", help="lists, globs, ranges")
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="show a stale record as it is; without: do it again")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="with -m: do stale runs again; without: they are kept")
+    ] = False,
+    cfg: Annotated[
+        str | None, typer.Option(metavar="job|hydra", help="print the composed config, run nothing")
+    ] = None,
     wait: Wait = False,
 ) -> None:
     """Run an experiment once or, with -m, as a Hydra multirun.
+
+    After an edit of its code a run is done again; the old record stands until the new one is there.
 
     With launcher=slurm cluster=<profile> it submits, says how to follow, and returns.
 
@@ -36,16 +48,33 @@ def train(
     from retable.launch import hydra_sweep as multi
     from retable.report import listing
 
+    if keep and again:
+        raise UserError("--keep, --again: give one of them")
+    if cfg is not None:
+        from retable.report.composed import composed_text
+
+        typer.echo(composed_text(overrides, part=cfg, multirun=multirun))
+        return
     if multirun:
-        summary = multi.sweep(overrides, wait=wait)
+        summary = multi.sweep(overrides, wait=wait, again=again)
     else:
         from retable.config.compose import check_overrides
         from retable.launch.dispatch import launch
+        from retable.launch.redo import launch_anew, stale_among
 
         check_overrides(overrides, sweep=False)
         runs = multi.freeze_jobs([overrides])
         refuse_without_cluster(runs[0].config, wait=wait)
-        summary = launch(runs, orders=multi.orders_of(runs, wait=wait))
+        orders = multi.orders_of(runs, wait=wait)
+        if keep:
+            summary = launch(runs, orders=orders)
+        else:
+            for run in stale_among(runs):
+                say(
+                    f"{run.label}: stale, computed by other code than is here now; done again, the"
+                    " old record stands until the new one is there (--keep shows it)"
+                )
+            summary = launch_anew(runs, orders)
         if not summary.pending:
             typer.echo(listing.run_text(runs[0]))
     typer.echo(listing.summary_text(summary), err=True)

@@ -25,7 +25,7 @@ from retable.cli.options import (
 )
 from retable.cli.slurm_options import Prepare, Publish, Wait, is_cluster, orders_of_tables
 from retable.util import paths
-from retable.util.errors import UserError
+from retable.util.errors import UserError, brief
 from retable.util.text import counted, on_table
 
 if TYPE_CHECKING:
@@ -50,12 +50,26 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: Name, as_json: Json = False) -> None:
-    """Show a table file: rows, columns, reported values, source.
+def show(
+    name: Name,
+    overrides: Annotated[list[str] | None, typer.Argument(help="of an experiment")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a table file, or the config that an experiment composes.
+
+    The config is YAML, with key and state of its run: retable show experiment=subtb/tiny seed=0
 
     Example: retable show risk_parity/example_bai2016
     """
     from retable.report import listing
+
+    if "=" in name:
+        from retable.report.composed import composed_text
+
+        typer.echo(composed_text([name, *(overrides or [])]))
+        return
+    if overrides:
+        raise UserError(f"'{brief(overrides[0])}': only an experiment=... has overrides")
     from retable.tables import grid, spec
 
     names = grid.expand_names(name)

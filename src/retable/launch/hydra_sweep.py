@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from retable.launch.slurm.submit import Orders
 
 _summaries: list[Summary] = []
-_waiting: list[bool] = [False]  # Hydra's plugin is given no arguments of ours
+# Hydra's plugin is given no arguments of ours.
+_options = {"wait": False, "again": False}
 # What needs no validating; anything else, such as 007, is for the schema to judge.
 _SEED = re.compile(r"0|[1-9][0-9]{0,17}")
 
@@ -111,7 +112,13 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 def launch_jobs(jobs: Sequence[Sequence[str]]) -> list[dict[str, float]]:
     """Launch the jobs of a sweep; returns each one's results for a sweeper that optimises."""
     runs = freeze_jobs(jobs)
-    _summaries.append(launch(runs, orders=orders_of(runs, wait=_waiting[0])))
+    orders = orders_of(runs, wait=_options["wait"])
+    if _options["again"]:
+        from retable.launch.redo import launch_anew
+
+        _summaries.append(launch_anew(runs, orders))
+    else:
+        _summaries.append(launch(runs, orders=orders))
     out: list[dict[str, float]] = []
     for run in runs:
         record = records.read_run(run.folder, lambda _: None)
@@ -129,7 +136,7 @@ def orders_of(runs: Sequence[FrozenRun], *, wait: bool) -> Orders | None:
     return Orders(label=", ".join(names), wait=wait)
 
 
-def sweep(overrides: Sequence[str], *, wait: bool = False) -> Summary:
+def sweep(overrides: Sequence[str], *, wait: bool = False, again: bool = False) -> Summary:
     """Run a multirun through Hydra's sweeper and its launcher plugin.
 
     Everything that can be wrong is found before Hydra creates a folder.
@@ -137,6 +144,7 @@ def sweep(overrides: Sequence[str], *, wait: bool = False) -> Summary:
     Args:
         overrides: as given on the command line.
         wait: on a cluster, follow until the runs have ended.
+        again: redo those that are stale.
     """
     # As hydra.main does, but for its last step: that prints a traceback of whatever is wrong.
     from hydra._internal.hydra import Hydra
@@ -149,7 +157,7 @@ def sweep(overrides: Sequence[str], *, wait: bool = False) -> Summary:
         raise UserError("--wait: is for launcher=slurm cluster=<profile>")
     check_together(runs)
     _summaries.clear()
-    _waiting[0] = wait
+    _options.update(wait=wait, again=again)
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra2(

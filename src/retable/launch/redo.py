@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import shutil
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +20,15 @@ from retable.runs.equality import Comparison, compare
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import Lease
 from retable.runs.lookup import Recorded, history_of, refreeze
+from retable.runs.record_set import Found
 from retable.runs.records import Record, Status
 from retable.util import paths
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
+
+    from retable.launch.slurm.submit import Orders
 
 VERIFY = "_verify"
 """Side folder below that of all runs, where a run is verified."""
@@ -111,7 +114,7 @@ def leased(run: FrozenRun) -> Generator[None]:
 
 
 def put_in_place(run: FrozenRun, side: Path) -> None:
-    """Make the done attempt of a side folder the newest attempt of a run, and its record the run's.
+    """Make the ended attempt of a side folder a run's newest attempt, and its record the run's.
 
     A kill at any moment leaves the old record or the new one.
 
@@ -150,34 +153,80 @@ def _same_attempt(one: Record | None, other: Record | None) -> bool:
     return (one.fingerprint, one.started) == (other.fingerprint, other.started)
 
 
-def redo(
-    runs: Sequence[FrozenRun], start: Callable[[list[FrozenRun], Path], Summary]
-) -> tuple[Summary, list[str]]:
+def launch_anew(runs: Sequence[FrozenRun], orders: Orders | None = None) -> Summary:
+    """Launch runs, and redo those that are stale, with what they start from.
+
+    Args:
+        runs: as for :func:`launch`.
+        orders: what a cluster's launcher is told besides.
+    """
+    stale = stale_among(runs)
+    keys = {run.key for run in stale}
+    rest = [run for run in runs if run.key not in keys]
+
+    def at_a_side(some: list[FrozenRun], home: Path) -> Summary:
+        return launch(some, orders=replace(orders, runs=home) if orders else None)
+
+    parts = [launch(rest, orders=orders)] if rest else []
+    if stale and not any(part.stopped for part in parts):
+        parts.append(redo(stale, at_a_side))
+        _drop_failed(stale)
+    return Summary.of(parts)
+
+
+def stale_among(runs: Sequence[FrozenRun]) -> list[FrozenRun]:
+    """Runs, and those up their chains, whose result the present code might not give; in order."""
+    each = {one.key: one for run in runs for one in (*run.chain, run)}
+    read: dict[str, Record] = {}
+    for run in each.values():
+        with suppress(OSError):  # what cannot be read is launched, which says so
+            record = _result(run.folder)
+            if record is not None and record.status.has_result:
+                read[run.key] = record
+    found = Found.of(read)
+    return [run for run in each.values() if found.stale(run, [run.config.seed])[0]]
+
+
+def _drop_failed(runs: Sequence[FrozenRun]) -> None:
+    """Remove what failed of runs with code that has been edited since: their results are there."""
+    for run in runs:
+        record = _result(run.folder)
+        if record is None or record.fingerprint != run.fingerprint:
+            continue
+        home = Path(run.config.paths.runs).absolute()
+        for side in [path for path in (home / REDO).glob("*") if path.is_dir()]:
+            with suppress(UserError, FileNotFoundError), leased(run.below(side)):
+                shutil.rmtree(run.below(side).folder, ignore_errors=True)
+            _remove_empty(side)
+
+
+def redo(runs: Sequence[FrozenRun], start: Callable[[list[FrozenRun], Path], Summary]) -> Summary:
     """Redo runs: do them at a side, and put each new record in the place of the old one.
 
-    Those that are left to a cluster are put in place by their jobs.
+    A run that diverges now has that for its result. Those that are left to a cluster are put in
+    place by their jobs.
 
     Args:
         runs: stale ones, for the present code; their paths and launcher agree.
         start: does runs of a side folder; also given the folder of all runs.
 
     Returns:
-        What the launch did, and of the runs that stay stale what stood in the way.
+        What the launch did.
     """
     home = Path(runs[0].config.paths.runs).absolute()
     code = hashlib.sha256("".join(sorted({run.fingerprint for run in runs})).encode()).hexdigest()
     side = home / REDO / code[:16]
     # What a job has done, and was killed before it put it in its place.
-    failed = [text for run in runs if (text := _place(run, side))]
+    kept = [text for run in runs if (text := _place(run, side))]
     left = [run for run in runs if not _has_result(run, side)]
     summary = start([run.below(side, logged=False) for run in left], home) if left else Summary()
     if runs[0].config.launcher.name == "local":
-        failed += [text for run in left if (text := _place(run, side))]
+        kept += [text for run in left if (text := _place(run, side))]
         for run in runs:
             if _has_result(run, side) and _is_in_place(run, side):
                 shutil.rmtree(run.below(side, logged=False).folder, ignore_errors=True)
         _remove_empty(side)
-    return summary, failed
+    return replace(summary, kept=kept)
 
 
 def _place(run: FrozenRun, side: Path) -> str | None:
@@ -197,7 +246,7 @@ def _result(folder: Path) -> Record | None:
 
 def _has_result(run: FrozenRun, side: Path) -> bool:
     new = _result(run.below(side).folder)
-    return new is not None and new.status is Status.DONE
+    return new is not None and new.status.has_result
 
 
 def _is_in_place(run: FrozenRun, side: Path) -> bool:

@@ -21,7 +21,7 @@ class Summary:
     ``failed`` holds each failed run with the first line of its error, ``blocked`` those that could
     not start from another run, and why. On a cluster, ``queued`` were submitted now and
     ``already`` are being seen to by others. ``stale`` of those that were done already were done by
-    other code than is here now.
+    other code than is here now. ``kept`` says of runs done again why their old record stands.
     """
 
     done: int = 0
@@ -35,6 +35,7 @@ class Summary:
     queued: int = 0
     already: int = 0
     stale: int = field(default=0, compare=False)
+    kept: list[str] = field(default_factory=list[str])
 
     @classmethod
     def of(cls, parts: Sequence[Summary]) -> Summary:
@@ -51,13 +52,19 @@ class Summary:
             queued=sum(p.queued for p in parts),
             already=sum(p.already for p in parts),
             stale=sum(p.stale for p in parts),
+            kept=[text for p in parts for text in p.kept],
         )
 
     @property
     def ok(self) -> bool:
         """Whether nothing has gone wrong so far."""
         return not (
-            self.failed or self.blocked or self.diverged or self.interrupted or self.stopped
+            self.failed
+            or self.blocked
+            or self.diverged
+            or self.interrupted
+            or self.stopped
+            or self.kept
         )
 
     @property

@@ -21,7 +21,7 @@ from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Claim, Quick
 from retable.util import paths
 from retable.util.errors import UserError
-from retable.util.text import counted, short_key
+from retable.util.text import counted
 
 _MAX_STEPS = 12
 """Values of one metric that are listed one by one."""
@@ -196,8 +196,7 @@ def run_text(run: FrozenRun) -> str:
         return "\n".join([*lines, "no record"])
     lines.append(f"status: {record.status.value} (attempt {record.attempt}, {record.wall_s:g} s)")
     if record.fingerprint != run.fingerprint:
-        again = f"retable verify {short_key(run.key)} --replace"
-        lines.append(f"stale: computed by other code than is here now; {again} does it again")
+        lines.append("stale: computed by other code than is here now")
     if record.started_from is not None:
         above = run.parent
         name = above.label if above is not None else record.started_from.shown
@@ -242,6 +241,7 @@ def summary_text(summary: Summary) -> str:
             f"{summary.stale} of those already done {'is' if summary.stale == 1 else 'are'} stale:"
             " computed by other code than is here now"
         )
+    lines += [f"still stale: {text}" for text in summary.kept]
     if summary.stopped and not summary.pending:
         lines.append("stopped; the same command goes on from here")
     return "\n".join(lines)

@@ -160,6 +160,11 @@ def _targets(config: RunConfig) -> set[str]:
     return targets_of([config.data, config.model, config.callbacks])
 
 
+def config_text(config: RunConfig) -> str:
+    """A config as YAML, in the order of the schema."""
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_DUMPER, sort_keys=False).rstrip()
+
+
 def write(run: FrozenRun) -> Path:
     """Write a frozen run into its folder, atomically; returns the folder."""
     folder = run.folder
