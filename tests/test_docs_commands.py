@@ -8,6 +8,7 @@ import pytest
 
 from retable.launch import hydra_sweep
 from retable.tables import grid, spec
+from retable.util import paths
 from support import pages
 
 # Words that stand for what only the reader has, and what is taken in their place.
@@ -70,13 +71,17 @@ def test_commands_are_what_the_program_takes(page, line, cached_once):
 def try_out(words: list[str]) -> None:
     """Do what a command would do, up to where something is planned, started or written."""
     command, asked = words[0], pages.parse(words)
-    if command == "train":
+    if command == "show" and "=" in asked["name"]:
+        assert hydra_sweep.freeze_jobs([[asked["name"], *asked["overrides"]]])
+    elif command == "train":
         jobs = [asked["overrides"]]
         if asked["multirun"]:
             jobs = hydra_sweep.expand(hydra_sweep.match_configs(asked["overrides"]))
         assert hydra_sweep.freeze_jobs(jobs)
     elif command == "summarize":
         assert asked["experiment"] in pages.configs(), asked["experiment"]
+    elif command == "retry" and asked["name"] in paths.config_names("experiment"):
+        pass
     elif asked.get("name"):
         protocol = asked.get("protocol") or "paper"
         row, column = (asked.get("explain") or ",").split(",")
