@@ -12,7 +12,7 @@ from retable.cli.main import main
 from retable.launch.slurm.submission import all_of
 from retable.monitor import watch
 from retable.runs import frozen
-from retable.runs.records import Status
+from retable.runs.records import Blessing, Status
 from support.again import published
 from support.follow import (
     begun,
@@ -261,6 +261,18 @@ def test_retry_of_what_was_never_submitted_is_done_here(call, six, slurm, fake):
     assert "1 run, 0 already done" in err
     assert published(six[0]).status is Status.DONE
     assert slurm.calls() == []
+
+
+def test_confirmed_runs_without_what_the_table_asks_for_are_done_again(call, six, slurm, fake):
+    """Code that records more has confirmed all three; the table shows one of the two metrics."""
+    trace = {"was": "f" * 64, "seed": 0, "commit": None, "at": "2026-01-01T00:00:00+00:00"}
+    for run, also in zip(six, (["test/accuracy"], ["test/other"], []), strict=False):
+        ended(run, blessings=[Blessing(**trace, also=also)])
+    _, err = call("retry", NAME, "--stale")
+    assert "1 without a metric that is recorded now: again" in err
+    assert [published(run).attempt for run in six[:3]] == [2, 1, 1]
+    assert published(six[0]).blessings == []
+    assert "nothing is stale" in call("retry", NAME, "--stale")[1]
 
 
 def test_stale_runs_are_done_again_here(call, runs, six, slurm, fake):

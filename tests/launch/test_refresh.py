@@ -13,7 +13,7 @@ from retable.launch.dispatch import launch
 from retable.launch.refresh import refresh
 from retable.runs import provenance, records
 from retable.runs.lease import Lease
-from retable.runs.records import dump
+from retable.runs.records import ResultRow, dump
 from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.grid import plan
@@ -150,6 +150,33 @@ def test_measured_times_stay_and_the_rest_is_confirmed(grid, fake):
             published(run).provenance.commit
             == published(setting(grid, "fast")[0]).provenance.commit
         )
+
+
+def test_what_records_more_now_is_confirmed_and_says_what_the_records_have_not(grid, fake):
+    for run in setting(grid, "slow"):
+        results = [r for r in published(run).results if r.metric != "test/loss"]
+        rewrite(run, fingerprint="f" * 64, results=results)
+    said = []
+    done = refresh(list(grid.runs()), said.append)
+    assert (done.confirmed, done.redone, len(fake.log)) == (3, 0, 1)
+    assert done.ok
+    assert said[-1].endswith(
+        "equal in all that both its record and the present code record; that records test/loss"
+        " besides, which these records have not; 3 confirmed"
+    )
+    for run in setting(grid, "slow"):
+        assert published(run).blessings[0].also == ["test/loss"]
+        assert published(run).lacks("test/loss")
+        assert not published(run).lacks("test/accuracy")
+
+
+def test_what_records_less_now_is_not_confirmed(grid, fake):
+    more = ResultRow(metric="test/gone", value=1.0)
+    for run in setting(grid, "slow"):
+        rewrite(run, fingerprint="f" * 64, results=[*published(run).results, more])
+    done = refresh(list(grid.runs()), lambda _: None)
+    assert (done.confirmed, done.ok) == (0, False)
+    assert "test/gone, which one of them has not" in done.stale[0]
 
 
 def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):

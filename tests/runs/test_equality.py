@@ -7,7 +7,7 @@ import math
 import pytest
 from msgspec import structs
 
-from retable.runs.equality import compare, config_differences, relative_difference
+from retable.runs.equality import compare, config_differences, only_in_one, relative_difference
 from retable.runs.records import Provenance, Record, ResultRow
 from support.records import plain_record
 
@@ -116,3 +116,40 @@ def test_of_a_residual_near_zero_no_digit_has_to_agree():
     assert relative_difference(6.9e-18, 1.04e-17) == 0.0
     assert relative_difference(-1e-13, 1e-13) == 0.0
     assert relative_difference(1e-9, 2e-9) == 0.5
+
+
+BOTH = ResultRow(metric="test/loss", value=1.0)
+MORE = ResultRow(metric="test/more", value=2.0, result_row="a", step=3)
+
+
+def test_more_in_one_record_is_no_difference():
+    found = compare(record(results=[BOTH]), record(results=[BOTH, MORE], artifacts={"maps": "m"}))
+    assert found.kind == "equal in all that both have"
+    assert found.detail == "bitwise; only in the second record: a test/more [3], maps"
+    histories = ([{"epoch": 0, "x": 1.0}], [{"epoch": 0, "x": 1.0, "y": 2.0}])
+    more = record(results=[BOTH], history_sha256="i"), record(results=[BOTH, MORE])
+    found = compare(*more, histories)
+    assert found.detail == "bitwise; only in the second record: a test/more [3], y"
+    found = compare(*more, histories[::-1])
+    assert found.detail == (
+        "bitwise; only in the first record: y; only in the second record: a test/more [3]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "histories"),
+    [
+        ({}, {"weights_sha256": "x"}, ([], [])),
+        ({}, {"history_sha256": "i"}, ([], [])),  # nobody can tell
+        ({}, {"history_sha256": "i"}, ([{"x": 1.0}], [{"x": 1.0}, {"x": 1.0}])),
+        ({}, {"history_sha256": "i"}, ([{"x": 1.0}], [{"x": 2.0, "y": 1.0}])),
+        ({}, {"results": [structs.replace(BOTH, value=1.1), MORE]}, ([], [])),
+        ({"artifacts": {"maps": "a"}}, {"artifacts": {"maps": "b"}}, ([], [])),
+        ({"results": []}, {}, ([], [])),  # nothing is shared
+    ],
+)
+def test_what_both_have_has_to_be_the_same(first, second, histories):
+    one = record(**{"results": [BOTH], **first})
+    other = record(**{"results": [BOTH, MORE], **second})
+    assert only_in_one(one, other, histories) is None
+    assert compare(one, other, histories).kind != "equal in all that both have"

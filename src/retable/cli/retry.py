@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,11 +64,12 @@ def retry_tables(
     }
     if "stale" in kinds:
         _tidy(tables)
+        chosen |= _lacking(tables)
     if not chosen:
         say(f"nothing is {' or '.join(sorted(kinds))}")
         return 0
-    counts = {kind: sum(k == kind for _, k in chosen.values()) for kind in sorted(kinds)}
-    say(", ".join(f"{count} {kind}" for kind, count in counts.items() if count) + ": again")
+    counts = Counter(kind for _, kind in chosen.values())
+    say(", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)) + ": again")
     if more := _launcher_before(tables, chosen, overrides):
         grids = planned([*more, *overrides])
     orders = orders_of_tables(
@@ -86,8 +88,9 @@ def retry_tables(
             before=lambda: write_tags(grids, warn),
         )
 
-    plain = [run for key, run in settings.items() if chosen[key][1] != "stale"]
-    stale = [run for key, run in settings.items() if chosen[key][1] == "stale"]
+    old = {"stale", _OLDER}
+    plain = [run for key, run in settings.items() if chosen[key][1] not in old]
+    stale = [run for key, run in settings.items() if chosen[key][1] in old]
     parts: list[Summary] = [go(plain, None)] if plain else []
     if stale and not any(part.stopped for part in parts):
         from retable.launch.redo import redo
@@ -145,6 +148,23 @@ def retry_runs(name: str, kinds: Collection[str]) -> int:
 
 def _runs(grid: Any) -> list[FrozenRun]:
     return [setting.with_seed(seed) for setting, seeds in grid.settings() for seed in seeds]
+
+
+_OLDER = "without a metric that is recorded now"
+
+
+def _lacking(tables: list[TableStatus]) -> dict[str, tuple[Any, str]]:
+    """Confirmed runs without a metric of the table that the present code records."""
+    from retable.monitor.state import State
+    from retable.runs import records
+
+    found: dict[str, tuple[Any, str]] = {}
+    for table in tables:
+        for run in table.in_state(State.DONE):
+            record = records.read_run(run.setting.with_seed(run.seed).folder, warn)
+            if record is not None and any(map(record.lacks, run.metrics)):
+                found[run.key] = run, _OLDER
+    return found
 
 
 def _launcher_before(

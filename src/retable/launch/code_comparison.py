@@ -14,7 +14,7 @@ from retable.launch.commit_code import Answer, Code, Order, Unavailable
 from retable.launch.dispatch import launch
 from retable.launch.stale import Stale
 from retable.runs import provenance, records, snapshot
-from retable.runs.equality import TOLERANCE, compare, first_difference
+from retable.runs.equality import TOLERANCE, Rows, compare, first_difference, only_in_one
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import Lease, read_holder
 from retable.runs.lookup import history_of, refreeze, values_of
@@ -100,11 +100,24 @@ class Sides:
         old, new = self.old(group), self.new(group)
         assert old is not None
         assert new is not None
-        place = self._folder(group, _short(group.commit)) if group.commit else group.probe.folder
-        histories = history_of(place, old), history_of(self._folder(group, _PRESENT), new)
+        histories = self._histories(group, old, new)
         found = compare(old, new, histories)
         size = f", {found.kind} of {TOLERANCE:g}" if found.kind != "different" else ""
         return f"first in {first_difference(old, new, histories)}{size}"
+
+    def recorded_since(self, group: Stale) -> list[str] | None:
+        """What the present code records and the old did not; None where something else differs."""
+        old, new = self.old(group), self.new(group)
+        assert old is not None
+        assert new is not None
+        if old.substance() == new.substance():
+            return []
+        alone = only_in_one(old, new, self._histories(group, old, new))
+        return None if alone is None or alone[0] else alone[1]
+
+    def _histories(self, group: Stale, old: Record, new: Record) -> tuple[Rows, Rows]:
+        place = self._folder(group, _short(group.commit)) if group.commit else group.probe.folder
+        return history_of(place, old), history_of(self._folder(group, _PRESENT), new)
 
     def prepare(self, groups: Sequence[Stale]) -> list[Stale]:
         """Make source and packages of all commits; a group whose cannot be made does without."""

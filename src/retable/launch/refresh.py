@@ -218,10 +218,10 @@ class _Refresh:
             if new is None or new.status is not Status.DONE:
                 reason = f"the present code does not do it: {ending_of(new)}"
                 self.reasons[group.probe.key] = reason
-            elif old.substance() != new.substance():
+            elif (since := self.sides.recorded_since(group)) is None:
                 self.differing.append(group)
             else:
-                self._confirm(group, old, new)
+                self._confirm(group, old, new, since)
         causes = self.sides.causes(self.differing)
         for group in self.differing:
             cause = causes.get(group.probe.key)
@@ -240,8 +240,11 @@ class _Refresh:
             f" anew with --again, in about {duration(seconds)}"
         )
 
-    def _confirm(self, group: Stale, old: Record, new: Record) -> None:
-        """Give a setting's records the present fingerprint, with a trace."""
+    def _confirm(self, group: Stale, old: Record, new: Record, since: list[str]) -> None:
+        """Give a setting's records the present fingerprint, with a trace.
+
+        What is recorded since does not appear in them: a table that asks for it has them redone.
+        """
         count = 0
         for run, record in group.runs:
             trace = Blessing(
@@ -256,6 +259,7 @@ class _Refresh:
                 accelerator=new.provenance.accelerator if new.device != "cpu" else None,
                 old_sha256=old.substance_sha256(),
                 new_sha256=new.substance_sha256(),
+                also=since,
             )
             update = {"fingerprint": run.fingerprint, "blessings": [*record.blessings, trace]}
             count += self._put(run, record, update)
@@ -263,6 +267,11 @@ class _Refresh:
         self.done.confirmed += count
         self.done.other_numbers += beside.kind == "different"
         text = f"the present code gives the bits of {_whose(group)}"
+        if since:
+            text = (
+                f"equal in all that both {_whose(group)} and the present code record; that records"
+                f" {', '.join(since)} besides, which these records have not"
+            )
         if group.record.timing_metrics:
             text += ", measured times left out"
         if group.commit is not None:

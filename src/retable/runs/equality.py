@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from retable.runs.records import Record, device_of
 
-Kind = Literal["bitwise equal", "equal within tolerance", "different"]
+Kind = Literal[
+    "bitwise equal", "equal in all that both have", "equal within tolerance", "different"
+]
 TOLERANCE = 1e-4
 """Relative difference of a number that other hardware or another library may cause."""
 
@@ -80,6 +82,11 @@ def compare(
         hashes = [n for n in ("weights", "history", "artifacts") if a.substance().get(n)]
         what = ", ".join([f"{len(a.substance()['results'])} results", *hashes])
         return Comparison("bitwise equal", what, context)
+    alone = only_in_one(a, b, histories)
+    if alone is not None and any(alone):
+        sides = zip(("first", "second"), alone, strict=True)
+        said = [f"only in the {side} record: {', '.join(names)}" for side, names in sides if names]
+        return Comparison("equal in all that both have", "; ".join(["bitwise", *said]), context)
     if a.artifacts.keys() != b.artifacts.keys():
         names = [", ".join(sorted(r.artifacts)) or "none" for r in (a, b)]
         return Comparison("different", f"artifacts {names[0]} / {names[1]}", context)
@@ -99,6 +106,47 @@ def compare(
     if not context:
         detail += "; device, threads, code and packages are the same, so that it should be bitwise"
     return Comparison("equal within tolerance", detail, context)
+
+
+def only_in_one(
+    a: Record, b: Record, histories: tuple[Rows, Rows] = ([], [])
+) -> tuple[list[str], list[str]] | None:
+    """What only one of two records of a run has, where all that both have is equal bit for bit.
+
+    So it is after more is recorded than before. The weights have to be the same, there has to be a
+    number that both have, and where the histories are not the same they have to be given.
+
+    Returns:
+        Names of results, of columns of the history and of artefacts that only the first has, and
+        that only the second has; None where something that both have differs.
+    """
+    if a.status != b.status or a.weights_sha256 != b.weights_sha256:
+        return None
+    if a.history_sha256 != b.history_sha256 and not all(histories):
+        return None
+    values = {name: (x, y) for name, x, y in result_pairs(a, b)}
+    shared = any(None not in pair for pair in values.values())
+    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (_columns(histories[0]), _columns(histories[1])),
+        (a.artifacts, b.artifacts),
+        (
+            {name: x for name, (x, _) in values.items() if x is not None},
+            {name: y for name, (_, y) in values.items() if y is not None},
+        ),
+    ]
+    for x, y in parts:
+        if any(repr(x[name]) != repr(y[name]) for name in x.keys() & y.keys()):
+            return None
+    if not shared:
+        return None
+    first, second = ({name for part in parts for name in part[side]} for side in (0, 1))
+    return sorted(first - second), sorted(second - first)
+
+
+def _columns(rows: Rows) -> dict[str, list[float | None]]:
+    """A history by name, None where a row has it not."""
+    names = {name for row in rows for name in row}
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def first_difference(a: Record, b: Record, histories: tuple[Rows, Rows] = ([], [])) -> str:

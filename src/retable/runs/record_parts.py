@@ -83,6 +83,7 @@ class Blessing(
         cpu: processor of both.
         old_sha256: result of the commit, or the record's.
         new_sha256: result of the code that ran it again.
+        also: what that code records besides, which this record has not.
     """
 
     was: str
@@ -96,3 +97,4 @@ class Blessing(
     accelerator: str | None = None
     old_sha256: str | None = None
     new_sha256: str | None = None
+    also: list[str] = []
