@@ -24,7 +24,36 @@ Name = Annotated[
     str,
     typer.Argument(help="paper/table, or a paper for all its tables", autocompletion=table_names),
 ]
-Protocol = Annotated[str, typer.Option(help="paper, or another that `retable list` shows")]
+
+
+def _only_one(context: typer.Context, protocol: str) -> str:
+    """The protocol of tables that have one besides smoke and not the paper's, where none is given.
+
+    What was not given is read last: the name is known here.
+    """
+    name = context.params.get("name")
+    source = context.get_parameter_source("protocol")
+    # By its name: typer has a click of its own, or not, with its version.
+    if source is None or source.name != "DEFAULT" or not isinstance(name, str):
+        return protocol
+    from retable.tables import grid, spec
+
+    try:
+        found = {p for table in grid.expand_names(name) for p in spec.load(table).protocols()}
+    except UserError:  # the command says it
+        return protocol
+    others = found - {"smoke"}
+    if protocol in found or len(others) != 1:
+        return protocol
+    [only] = others
+    say(f"protocol {only}: {name} has no other")
+    return only
+
+
+Protocol = Annotated[
+    str,
+    typer.Option(help="paper, or another that `retable list` shows", callback=_only_one),
+]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 Rows = Annotated[list[str] | None, typer.Option("--row", help="only this row (repeatable)")]
 Columns = Annotated[

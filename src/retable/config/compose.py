@@ -138,7 +138,10 @@ def compose(overrides: Sequence[str]) -> RunConfig:
         path = private_at(keyed_part(config))
         if path is not None:  # the value itself is not to be shown
             what = "a secret of the environment, an e-mail address or the home folder"
-            raise UserError(f"{'.'.join(path)}: holds {what}, and records keep it")
+            raise UserError(
+                f"{'.'.join(path)}: holds {what}, and records keep it; data is found by"
+                " paths.mirror, weights by start.file"
+            )
         compose_cache.keep(overrides, values)
     return config
 

@@ -119,17 +119,18 @@ def _refuse_unkeyed(value: Any, path: list[str], overrides: Sequence[str]) -> No
             _refuse_unkeyed(item, [*path, str(index)], overrides)
     elif isinstance(value, str):
         for inner in _INTERPOLATION.findall(value):
-            reason = ""
+            reason = cure = ""
             if ":" in inner:
                 reason = f"a resolver ('{inner.split(':')[0]}')"
             elif inner == "seed":
                 reason = "the seed, from which a run derives its own"
+                cure = "; its module is given the seed, and weights by seed are a start of it"
             elif not _all_keyed(inner.split(".")):
                 reason = f"'{inner}', which is not part of a run's identity"
             if reason:
                 raise UserError(
                     f"{'.'.join(path)}: {brief(value)} refers to {reason}; a keyed field may not"
-                    f"{place(path, overrides)}"
+                    f"{cure}{place(path, overrides)}"
                 )
 
 
