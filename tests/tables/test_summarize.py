@@ -80,6 +80,7 @@ def test_a_group_that_mixes_settings_says_how_many_and_in_which_keys(runs):
     assert (first.n, first.settings, first.differs) == (6, 2, ["trainer.max_epochs"])
     # Two runs of the same seed count by themselves.
     assert first.seeds == [0, 0, 1, 1, 2, 2]
+    assert len(set(first.keys)) == 6
     assert first.statistics[LOSS].n == 6
     text = as_text(found)
     assert "3 of 3 groups mix runs that also differ in trainer.max_epochs" in text

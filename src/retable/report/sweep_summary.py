@@ -139,6 +139,7 @@ def _group_json(summary: Summary, group: Group) -> dict[str, Any]:
         "settings": group.settings,
         "differs": group.differs,
         "seeds": group.seeds,
+        "keys": group.keys,
         "runs": {status.value: count for status, count in sorted(group.statuses.items())},
         "stale": group.stale,
         "devices": dict(sorted(group.devices.items())),

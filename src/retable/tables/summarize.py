@@ -63,6 +63,7 @@ class Group:
         settings: settings among them: more than one where they differ in other keys.
         differs: those other keys, the seed left aside.
         seeds: of the finished runs, ascending.
+        keys: of the same runs, in the same order.
         statuses: runs by how they ended.
         stale: finished runs whose record is of other code than the present.
         devices: finished runs by device type.
@@ -75,6 +76,7 @@ class Group:
     settings: int
     differs: list[str]
     seeds: list[int]
+    keys: list[str]
     statuses: Counter[Status]
     stale: int
     devices: Counter[str]
@@ -275,13 +277,15 @@ def _group(
         numbers = [m.numbers[address] for m in done if address in m.numbers]
         statistics[address] = Statistic(*mean_std(numbers), len(numbers))
     names = {address.metric for address in addresses}
+    ordered = sorted(done, key=lambda m: (m.record.seed, m.record.key))
     timed = [m.record for m in done if names.intersection(m.record.timing_metrics)]
     return Group(
         setting={key: values[key] for key in keys if key in values},
         n=len(done),
         settings=len(settings),
         differs=differs,
-        seeds=sorted(m.record.seed for m in done),
+        seeds=[m.record.seed for m in ordered],
+        keys=[m.record.key for m in ordered],
         statuses=Counter(m.record.status for m in members),
         stale=sum(m.stale for m in done),
         devices=Counter(device_of(m.record) for m in done),
