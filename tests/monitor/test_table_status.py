@@ -47,8 +47,8 @@ def test_runs_that_fill_several_cells_are_one_line_with_both():
     grid = table(2)
     found = runs_of(grid)
     assert [run.name for run in found.values()][:2] == [
-        "slow, accuracy and 1 more s0",
-        "slow, accuracy and 1 more s1",
+        "slow, accuracy (+ 1 cell) s0",
+        "slow, accuracy (+ 1 cell) s1",
     ]
     assert next(iter(found.values())).metrics == ("test/accuracy", "test/loss")
 

@@ -24,7 +24,7 @@ from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util.errors import UserError
-from retable.util.text import short_key
+from retable.util.text import counted, short_key
 
 _TELLING = (
     State.RUNNING, State.QUEUED, State.LOST, State.FAILED, State.DIVERGED, State.CANCELLED,
@@ -80,7 +80,7 @@ def runs_of(grid: Grid) -> dict[str, Run]:
             metrics.setdefault(key, []).append(cell.address.metric)
             rows.setdefault(key, []).append(f"{cell.row}, {cell.column}")
     for key, places in rows.items():
-        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        more = f" (+ {counted(len(places) - 1, 'cell')})" if len(places) > 1 else ""
         names[key] = f"{places[0]}{more}"
     found: dict[str, Run] = {}
     for setting, seeds in grid.settings():
