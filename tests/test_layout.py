@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from retable.admin import paper_names
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "retable"
 PAPERS = sorted(
@@ -79,25 +81,10 @@ def test_a_paper_imports_its_own_and_shared_parts_only(paper):
 
 
 def test_the_harness_names_no_paper():
-    for path in SOURCE.rglob("*.py"):
-        if path.is_relative_to(SOURCE / "papers") and path.parent != SOURCE / "papers":
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        docstrings = {
-            id(node.body[0].value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and node.body
-            and isinstance(node.body[0], ast.Expr)
-        }
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
-                continue
-            # Docstrings and the help's examples may name one; code may not.
-            if id(node) in docstrings or "Example:" in node.value:
-                continue
-            for word in re.findall(r"\w+", node.value):
-                assert word not in PAPERS, f"{path.name}, line {node.lineno} names {word}"
+    """Docstrings and the help's examples may name one; code may not."""
+    for path in paper_names.harness():
+        for line, word in paper_names.words(path.read_text(encoding="utf-8")):
+            assert word not in PAPERS, f"{path.name}, line {line} names {word}"
         for name in imports(path):
             parts = name.split(".")
             assert not (parts[1] == "papers" and parts[2] in PAPERS), f"{path.name}: {name}"

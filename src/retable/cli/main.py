@@ -15,6 +15,7 @@ from retable.cli import (
     check_paper,
     clean,
     monitor,
+    new,
     refresh,
     rehearse,
     runs,
@@ -31,7 +32,7 @@ GROUPS = {
     "Tables of a paper": (
         "list", "show", "plan", "rehearse", "prepare", "run", "table", "claims", "reproduce",
     ),
-    "Experiments and papers of your own": ("train", "summarize", "check-paper"),
+    "Experiments and papers of your own": ("new", "train", "summarize", "check-paper"),
     "While runs go on": ("status", "watch", "logs", "cancel", "retry"),
     "Runs that are done": ("verify", "diff", "export", "refresh"),
     "Results for others": ("publish", "restore", "site", "wandb"),
@@ -68,6 +69,7 @@ app.add_typer(verdicts.app)
 app.add_typer(monitor.app)
 app.add_typer(runs.app)
 app.add_typer(sweeps.app)
+app.add_typer(new.app)
 app.add_typer(check_paper.app)
 app.add_typer(clean.app)
 app.add_typer(site.app)
