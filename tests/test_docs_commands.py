@@ -23,6 +23,9 @@ THE_READERS_OWN = {
     "3f2a91c0": "the key of a run of the reader's",
     "<run>": "the same",
     "KEY": "the same",
+    "sharpness": "the paper of docs/first-paper.md, which tests/test_first_paper.py writes",
+    "sharpness/accuracy": "its table",
+    "experiment=sharpness/smoke": "its experiment",
 }
 # Commands that take seconds; of all others, what they name is looked for.
 RUN = (
