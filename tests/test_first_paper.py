@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from retable.admin import new_paper
 from retable.cli.main import main
+from retable.data.modules import ImageData
 from support import pages
 
 PAGE = pages.ROOT / "docs" / "first-paper.md"
@@ -63,6 +65,18 @@ def test_it_is_little_to_write_and_what_is_shown_of_the_rest_is_there():
     template = (new_paper.TEMPLATE / "module.py.txt").read_text(encoding="utf-8")
     (shown,) = (text for name, lang, text in BLOCKS if lang == "python" and not name)
     assert shown == template
+
+
+def test_defaults_of_image_sets_are_those_of_the_class():
+    """Those of `n_validation` are of the sets; a name stands for whether it is said."""
+    parameters = inspect.signature(ImageData).parameters
+    shown = dict(re.findall(r"^\| `(\w+)` \| `?(\w+)`? ", pages.read(PAGE), re.MULTILINE))
+    assert {*shown} == {*parameters} - {"seed", "paths", "dataset", "checksum"}
+    said = {"needed": inspect.Parameter.empty, "all": None, "true": True, "false": False}
+    for name, default in shown.items():
+        expected = parameters[name].default
+        if name != "n_validation":
+            assert said.get(default, default) in (expected, str(expected)), name
 
 
 def test_the_table_comes_out_with_both_rows(reader):
