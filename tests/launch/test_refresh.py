@@ -12,6 +12,7 @@ from retable.launch import code_comparison
 from retable.launch.dispatch import launch
 from retable.launch.refresh import refresh
 from retable.runs import provenance, records
+from retable.runs.equality import lacks
 from retable.runs.lease import Lease
 from retable.runs.records import ResultRow, dump
 from retable.tables import collect
@@ -166,8 +167,8 @@ def test_what_records_more_now_is_confirmed_and_says_what_the_records_have_not(g
     )
     for run in setting(grid, "slow"):
         assert published(run).blessings[0].also == ["test/loss"]
-        assert published(run).lacks("test/loss")
-        assert not published(run).lacks("test/accuracy")
+        assert lacks(published(run), "test/loss")
+        assert not lacks(published(run), "test/accuracy")
 
 
 def test_what_records_less_now_is_not_confirmed(grid, fake):

@@ -157,12 +157,13 @@ def _lacking(tables: list[TableStatus]) -> dict[str, tuple[Any, str]]:
     """Confirmed runs without a metric of the table that the present code records."""
     from retable.monitor.state import State
     from retable.runs import records
+    from retable.runs.equality import lacks
 
     found: dict[str, tuple[Any, str]] = {}
     for table in tables:
         for run in table.in_state(State.DONE):
             record = records.read_run(run.setting.with_seed(run.seed).folder, warn)
-            if record is not None and any(map(record.lacks, run.metrics)):
+            if record is not None and any(lacks(record, metric) for metric in run.metrics):
                 found[run.key] = run, _OLDER
     return found
 

@@ -143,6 +143,11 @@ def only_in_one(
     return sorted(first - second), sorted(second - first)
 
 
+def lacks(record: Record, metric: str) -> bool:
+    """Whether code that has confirmed a record records a metric that it has not."""
+    return any(metric in name.split() for b in record.blessings for name in b.also)
+
+
 def _columns(rows: Rows) -> dict[str, list[float | None]]:
     """A history by name, None where a row has it not."""
     names = {name for row in rows for name in row}

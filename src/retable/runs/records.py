@@ -124,10 +124,6 @@ class Record(
         """Fingerprint of the code that computed it, whatever it was confirmed for since."""
         return self.blessings[0].was if self.blessings else self.fingerprint
 
-    def lacks(self, metric: str) -> bool:
-        """Whether code that has confirmed this record records a metric that it has not."""
-        return any(metric in name.split() for b in self.blessings for name in b.also)
-
     def substance_sha256(self) -> str:
         """Hash of :meth:`substance`: equal for equal results, bit for bit."""
         from retable.runs.identity import canonical_json

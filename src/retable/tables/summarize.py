@@ -62,8 +62,7 @@ class Group:
         n: finished runs, which is what the statistics are over.
         settings: settings among them: more than one where they differ in other keys.
         differs: those other keys, the seed left aside.
-        seeds: of the finished runs, ascending.
-        keys: of the same runs, in the same order.
+        seeds: of the finished runs, ascending; their keys are in the same order.
         statuses: runs by how they ended.
         stale: finished runs whose record is of other code than the present.
         devices: finished runs by device type.
@@ -268,7 +267,8 @@ def _group(
     addresses: Sequence[Address],
     members: Sequence[_Member],
 ) -> Group:
-    done = [m for m in members if m.record.status is Status.DONE]
+    ended = (m for m in members if m.record.status is Status.DONE)
+    done = sorted(ended, key=lambda m: (m.record.seed, m.record.key))
     values = members[0].values
     settings = {m.setting for m in done}
     differs = [key for i, key in enumerate(varies) if len({s[i] for s in settings}) > 1]
@@ -277,15 +277,14 @@ def _group(
         numbers = [m.numbers[address] for m in done if address in m.numbers]
         statistics[address] = Statistic(*mean_std(numbers), len(numbers))
     names = {address.metric for address in addresses}
-    ordered = sorted(done, key=lambda m: (m.record.seed, m.record.key))
     timed = [m.record for m in done if names.intersection(m.record.timing_metrics)]
     return Group(
         setting={key: values[key] for key in keys if key in values},
         n=len(done),
         settings=len(settings),
         differs=differs,
-        seeds=[m.record.seed for m in ordered],
-        keys=[m.record.key for m in ordered],
+        seeds=[m.record.seed for m in done],
+        keys=[m.record.key for m in done],
         statuses=Counter(m.record.status for m in members),
         stale=sum(m.stale for m in done),
         devices=Counter(device_of(m.record) for m in done),
