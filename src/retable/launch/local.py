@@ -47,7 +47,7 @@ def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenR
         if refused := server.refusal(runs):
             raise UserError(f"{label(refused[0])}: {refused[1]}")
         with written_into(folder):
-            about = provenance.collect(folder)
+            about = provenance.collect(folder, targets)
         followed.settle(progress.say)
         tally = Tally(summary, progress, label)
         for part, launched in _parts(runs, about):
