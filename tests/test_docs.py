@@ -99,7 +99,7 @@ def keys_of(value: Any) -> set[str]:
         return set().union(*map(keys_of, value))
     if not isinstance(value, dict):
         return set()
-    own = {"values", "rows", "columns", "metrics", "source", "config"}
+    own = {"values", "rows", "columns", "metrics", "source", "config", "set"}
     return {*value}.union(*(keys_of(inner) for name, inner in value.items() if name not in own))
 
 

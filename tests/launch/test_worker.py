@@ -216,8 +216,8 @@ def test_nothing_of_person_or_machine_in_what_is_kept(monkeypatch, tmp_path):
         assert os.uname().nodename not in text
 
 
-def test_exit_codes_say_how_a_job_ended(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["job", str(tmp_path / "a" / "b")])
+def test_exit_codes_say_how_a_job_ended(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["job", str(written().folder)])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for code in Exit:
         monkeypatch.setattr(worker, "perform", lambda *_, code=code: code)

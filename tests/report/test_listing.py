@@ -31,7 +31,10 @@ def shown(text):
 def test_what_starts_from_another_run_is_said_and_nothing_of_what_is_broken(monkeypatch):
     lines = shown(TABLE)
     assert "chain: digits/tuned starts from digits/smoke" in lines
-    assert lines[lines.index("metrics:") + 1] == "    accuracy: test/accuracy, larger is better"
+    assert (
+        lines[lines.index("metrics:") + 1]
+        == "    accuracy: test/accuracy, larger is better, margin 1"
+    )
     assert sum(line.startswith("chain:") for line in lines) == 1
     assert not any(line.startswith("figure:") for line in lines)
 
@@ -40,6 +43,21 @@ def test_what_starts_from_another_run_is_said_and_nothing_of_what_is_broken(monk
 
     monkeypatch.setattr(listing, "compose", broken)
     assert shown(TABLE) == [line for line in lines if not line.startswith("chain:")]
+
+
+def test_what_settings_are_chosen_by_is_said():
+    over = "select: {over: {model.hidden: [8, 16], model.bias: [true, false]}, by: val/accuracy"
+    lines = shown(TABLE + over + "}\n")
+    at = lines.index(
+        "select, for all rows: of 4 settings the largest val/accuracy, mean over seeds 1000000 to"
+        " 1000002"
+    )
+    assert lines[at + 1 : at + 3] == ["    model.hidden: 8, 16", "    model.bias: true, false"]
+    some = shown(f"{TABLE}{over}, direction: min, seeds: [7], rows: [slow]}}\n")
+    assert "select, for rows slow: of 4 settings the smallest val/accuracy, mean over seeds 7" in (
+        some
+    )
+    assert not any(line.startswith("select") for line in shown(TABLE))
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_metric_that_is_not_logged_is_named(table):
     table(select={**TABLE["select"], "by": "val/f1", "direction": "max"})
     grid = planned()
     found = planted(list(grid.runs()), lambda *_: 0, lambda *_: 0)
-    with pytest.raises(UserError, match="'val/f1' is not logged by digits/smoke; logged: val/acc"):
+    with pytest.raises(UserError, match="'val/f1' is not logged by digits/smoke; valid: val/acc"):
         decide(grid, lambda runs: found)
 
 
@@ -217,7 +217,7 @@ def test_choices_made_on_other_code_are_marked(table):
         ({"seeds": [7, 7]}, "a seed stands twice"),
         ({"by": "val/f1"}, "give select.direction"),
         ({"rows": ["wid"]}, "no row 'wid'; did you mean 'wide'"),
-        ({"over": {"model.hidden": [1, 2]}}, "'model.hidden' is chosen by select.over"),
+        ({"over": {"model.hidden": [1, 2]}}, "leave it out, or name in select.rows only the rows"),
         ({"over": {"seed": [1, 2]}}, "'seed' cannot be chosen"),
         ({"over": {"a b": [1, 2]}}, "'a b' cannot be chosen"),
         ({"over": {"model.optimizer.lr": [1]}}, "at least 2"),

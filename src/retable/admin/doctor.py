@@ -7,13 +7,18 @@ import os
 import platform
 import shutil
 import subprocess
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from retable.runs.provenance import cpu_flags, cpu_model, gpu
+from retable.runs.code_roots import State, changed_files, extra_targets, roots_of
+from retable.runs.provenance import checkout, cpu_flags, cpu_model, gpu
 from retable.tracking.wandb_mode import Inquiry
 from retable.util import paths
+from retable.util.errors import UserError
+from retable.util.text import counted
 
 _NEEDED_GB = 5
 _BF16 = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX"}
@@ -37,6 +42,7 @@ def examine() -> list[Check]:
         _versions(),
         _extras(),
         _configs(),
+        *_code(),
         _device(),
         _bf16(),
         _slurm(),
@@ -70,7 +76,6 @@ def _extras() -> Check:
 
 def _configs() -> Check:
     from retable.tables import spec
-    from retable.util.errors import UserError
 
     names = paths.config_names("table")
     for name in names:
@@ -78,7 +83,50 @@ def _configs() -> Check:
             spec.load(name)
         except UserError as error:
             return Check("tables", "broken", str(error), "mend the file")
-    return Check("tables", "ok", f"{len(names)} table files in {paths.conf_dir()}")
+    counts = Counter(str(_conf_of(name)) for name in names)
+    confs = map(str, paths.conf_dirs())
+    places = [f"{counted(counts[conf], 'table file')} in {conf}" for conf in confs]
+    return Check("tables", "ok", "; ".join(places))
+
+
+def _conf_of(name: str) -> Path:
+    """The ``conf/`` that a table is read from; where two have it, the project's own."""
+    file = paths.config_file("table", name)
+    return next(conf for conf in paths.conf_dirs() if file and file.is_relative_to(conf))
+
+
+def _code() -> list[Check]:
+    """Where code lies that records name, and whether its commit would say which it was."""
+    found = [_state("retable", paths.project_root(), checkout(), _version)]
+    if paths.extra_root() is None:
+        return found
+    try:
+        roots = roots_of(extra_targets())
+    except UserError as error:
+        return [*found, Check("code", "broken", str(error), "mend the file")]
+    return [*found, *(_state(r.name, r.folder, r.state(), r.version) for r in roots)]
+
+
+def _state(name: str, folder: Path, state: State, version: Callable[[], str | None]) -> Check:
+    where = f"{name} in {folder}"
+    if state.commit is None:
+        if (number := version()) is not None:
+            return Check("code", "ok", f"{where}: version {number}, in no repository")
+        remedy = "git init, add and commit, so that records can name a commit"
+        return Check("code", "missing", f"{where}: in no repository, or not added to it", remedy)
+    finding = f"{where}: commit {state.commit[:12]}"
+    if not (changed := changed_files(state.changes)):
+        return Check("code", "ok", finding)
+    return Check(
+        "code",
+        "ok",
+        f"{finding} with local changes in {counted(len(changed), 'file')}",
+        "commit them before a run that is to be published",
+    )
+
+
+def _version() -> str | None:
+    return importlib.metadata.version("retable")
 
 
 def _device() -> Check:

@@ -286,6 +286,7 @@ def launch_once(
     from retable.launch import dispatch
     from retable.monitor.table_status import runs_of
     from retable.report import listing
+    from retable.tables.asked import Asked
     from retable.tables.select import is_undecided
     from retable.wandb_tools.table_tags import write_tags
 
@@ -297,6 +298,7 @@ def launch_once(
         label=lambda run: names[run.key],
         orders=orders,
         before=lambda: write_tags(planned, _warn),
+        watch=Asked(planned),
     )
     say(listing.summary_text(summary))
     undecided = any(is_undecided(cell) for grid in planned for cell in grid.cells.values())

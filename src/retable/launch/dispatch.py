@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from retable.launch.checks import check_together
-from retable.launch.summary import Summary, is_settled
+from retable.launch.summary import Summary, Watch, is_settled
 from retable.runs import records, starts
 from retable.runs.frozen import FrozenRun
 from retable.runs.records import Status
@@ -36,6 +36,7 @@ def launch(
     label: Callable[[FrozenRun], str] = lambda run: run.label,
     orders: Orders | None = None,
     before: Callable[[], None] = lambda: None,
+    watch: Watch | None = None,
 ) -> Summary:
     """Do every run that has no good record; one that fails never stops the others.
 
@@ -50,6 +51,7 @@ def launch(
         label: what the progress display calls a run.
         orders: what a cluster's launcher is told besides.
         before: done once it is clear that there is something to do, before any of it is.
+        watch: judges by the first records here whether the other runs are worth it.
 
     Raises:
         UserError: before anything is written, where the runs cannot be launched together.
@@ -105,7 +107,7 @@ def launch(
         from retable.launch.prepare import fetch_weights
 
         fetch_weights(todo, _say)
-        local.launch(todo, summary, name)
+        local.launch(todo, summary, name, watch)
     return summary
 
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from retable.config.schema import PathsConfig
@@ -16,7 +17,7 @@ from retable.launch.forkserver_client import Ended, Forkserver
 from retable.launch.pool import Pool
 from retable.launch.postmortem import failure
 from retable.launch.progress import Progress
-from retable.launch.summary import Summary, Tally, is_settled
+from retable.launch.summary import Summary, Tally, Watch, is_settled
 from retable.launch.turns import turn
 from retable.runs import frozen, provenance, records, snapshot
 from retable.runs.attempts import Launched
@@ -24,10 +25,19 @@ from retable.runs.frozen import FrozenRun
 from retable.runs.records import Provenance, Record, Status
 from retable.tracking.wandb_mode import Followed
 from retable.util.errors import UserError
+from retable.util.text import counted
 
 
-def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenRun], str]) -> None:
+def launch(
+    runs: Sequence[FrozenRun],
+    summary: Summary,
+    label: Callable[[FrozenRun], str],
+    watch: Watch | None = None,
+) -> None:
     """Do runs of one launch here, each in a process of its own; the summary is told how they end.
+
+    Where the first records show that others would not hold what is asked of them, those are not
+    started.
 
     Raises:
         UserError: before any has started, where they are refused.
@@ -47,19 +57,24 @@ def launch(runs: Sequence[FrozenRun], summary: Summary, label: Callable[[FrozenR
         if refused := server.refusal(runs):
             raise UserError(f"{label(refused[0])}: {refused[1]}")
         with written_into(folder):
-            about = provenance.collect(folder)
+            about = provenance.collect(folder, targets)
         followed.settle(progress.say)
         tally = Tally(summary, progress, label)
         for part, launched in _parts(runs, about):
             if summary.stopped:
                 break
             with _turn(config.paths, alone=launched.alone, say=progress.say):
-                pool = Local(part, launched, tally, followed)
+                pool = Local(part, launched, tally, followed, watch)
                 previous = signal.signal(signal.SIGINT, pool.interrupt)
                 try:
                     pool.keep_going(server)
                 finally:
                     signal.signal(signal.SIGINT, previous)
+        if summary.unstarted:
+            progress.say(
+                f"not started: {counted(summary.unstarted, 'run')}, asked for nothing but that;"
+                " what is finished is kept: correct the name, and run the same command again"
+            )
         followed.report(progress.say)
 
 
@@ -94,10 +109,15 @@ class Local(Pool):
     """The runs of a launch; Ctrl-C stops it, and a second one ends its runs at once."""
 
     def __init__(
-        self, runs: Sequence[FrozenRun], launched: Launched, tally: Tally, followed: Followed
+        self,
+        runs: Sequence[FrozenRun],
+        launched: Launched,
+        tally: Tally,
+        followed: Followed,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__(runs, launched)
-        self.tally, self.followed = tally, followed
+        self.tally, self.followed, self.watch = tally, followed, watch
         self.interrupts = 0
         self._stop_at = 0.0
         self._said: dict[str, str] = {}
@@ -122,6 +142,10 @@ class Local(Pool):
         self.stop(signal.SIGTERM, patient=patient)
 
     def _may_start(self, run: FrozenRun) -> bool:
+        watch, others = self.watch, chain(self.todo, self.waiting)
+        if watch and (watch.is_in_vain(run) or watch.is_for_nothing(run, others)):
+            self.tally.left_out()
+            return False
         try:
             frozen.write(self.followed.frozen(run))
         except OSError as error:
@@ -137,9 +161,14 @@ class Local(Pool):
 
     def _done(self, run: FrozenRun, *, elsewhere: bool) -> None:
         self.tally.done(elsewhere=elsewhere)
+        for text in self.watch.told(run) if self.watch else ():
+            self.tally.progress.say(text)
 
     def _blocked(self, run: FrozenRun, reason: str) -> None:
-        self.tally.blocked(run, reason)
+        if self.watch and self.watch.is_in_vain(run):
+            self.tally.left_out()  # nor was what it starts from
+        else:
+            self.tally.blocked(run, reason)
 
     def _ended(self, ended: Ended, record: Record | None) -> None:
         if record is not None and record.status is Status.DIVERGED:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from retable.launch.postmortem import first_line
 from retable.runs.frozen import FrozenRun
@@ -20,8 +20,9 @@ class Summary:
 
     ``failed`` holds each failed run with the first line of its error, ``blocked`` those that could
     not start from another run, and why. On a cluster, ``queued`` were submitted now and
-    ``already`` are being seen to by others. ``stale`` of those that were done already were done by
-    other code than is here now. ``kept`` says of runs done again why their old record stands.
+    ``already`` are being seen to by others. ``unstarted`` would not have recorded what they are
+    asked for, and were left out. ``stale`` of those that were done already were done by other code
+    than is here now. ``kept`` says of runs done again why their old record stands.
     """
 
     done: int = 0
@@ -34,6 +35,7 @@ class Summary:
     stopped: bool = False
     queued: int = 0
     already: int = 0
+    unstarted: int = 0
     stale: int = field(default=0, compare=False)
     kept: list[str] = field(default_factory=list[str])
 
@@ -51,6 +53,7 @@ class Summary:
             stopped=any(p.stopped for p in parts),
             queued=sum(p.queued for p in parts),
             already=sum(p.already for p in parts),
+            unstarted=sum(p.unstarted for p in parts),
             stale=sum(p.stale for p in parts),
             kept=[text for p in parts for text in p.kept],
         )
@@ -58,14 +61,8 @@ class Summary:
     @property
     def ok(self) -> bool:
         """Whether nothing has gone wrong so far."""
-        return not (
-            self.failed
-            or self.blocked
-            or self.diverged
-            or self.interrupted
-            or self.stopped
-            or self.kept
-        )
+        ended_badly = self.failed or self.blocked or self.diverged or self.interrupted
+        return not (ended_badly or self.stopped or self.unstarted or self.kept)
 
     @property
     def pending(self) -> bool:
@@ -78,6 +75,22 @@ def is_settled(record: Record | None, *, retry_diverged: bool = False) -> bool:
     if record is None:
         return False
     return record.status is Status.DONE or (record.status is Status.DIVERGED and not retry_diverged)
+
+
+class Watch(Protocol):
+    """Whoever asks something of the records of a launch, and judges by the first of them."""
+
+    def told(self, run: FrozenRun) -> list[str]:
+        """What is to be said, now that a run is done."""
+        ...
+
+    def is_in_vain(self, run: FrozenRun) -> bool:
+        """Whether a run is asked for nothing but what runs turned out not to record."""
+        ...
+
+    def is_for_nothing(self, run: FrozenRun, others: Iterable[FrozenRun]) -> bool:
+        """Whether a run is asked for nothing itself, and all that start from it are in vain."""
+        ...
 
 
 @dataclass
@@ -104,6 +117,11 @@ class Tally:
         """A run could not start, because of the run that it starts from."""
         self.summary.blocked.append((run, reason))
         self.progress.say(f"blocked: {self.label(run)}: {reason}")
+        self.progress.finished()
+
+    def left_out(self) -> None:
+        """A run is not started: it is asked for nothing that it would record."""
+        self.summary.unstarted += 1
         self.progress.finished()
 
     def failed(self, run: FrozenRun, message: str, said: str | None = None) -> None:

@@ -320,7 +320,11 @@ def main() -> int:
 
     signal.signal(signal.SIGINT, interrupt)
     try:
-        return perform(folder, Launched(provenance.collect(folder.parents[1])), stop)
+        return perform(
+            folder,
+            Launched(provenance.collect(folder.parents[1], frozen.read(folder).targets)),
+            stop,
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return Exit.REFUSED

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retable.report import footnotes, formatting
+from msgspec import to_builtins
+
+from retable.report import candidates, footnotes, formatting
 from retable.report.json_csv import finite, judged_json
 from retable.runs.record_set import Found
 from retable.runs.records import Record, device_of
@@ -77,6 +79,7 @@ class Explanation:
                     "device": device_of(record),
                     "commit": record.provenance.commit,
                     "dirty": record.provenance.dirty is not None,
+                    "roots": to_builtins(record.provenance.roots),
                     "started": record.started,
                     "stale": key in self.stale,
                     "pulled": record.pulled,
@@ -108,6 +111,7 @@ class Explanation:
                 "n": cell.n,
                 "n_planned": cell.n_planned,
                 "selected": cell.selected,
+                "candidates": candidates.as_json(cell),
                 "reported": None if cell.reported is None else cell.reported.model_dump(),
                 "judged": judged_json(cell),
                 "marks": [{"mark": m, "why": _why(m)} for m in footnotes.marks(cell)],
@@ -142,6 +146,7 @@ class Explanation:
             )
         if cell.selected:
             lines.append(f"    setting {cell.selected}")
+        lines += [f"    {line}" for line in candidates.lines(cell)]
         lines += ["", *self._reported(unit), "", *self._verdict()]
         if found := footnotes.marks(cell):
             lines += [
@@ -209,7 +214,8 @@ class Explanation:
                 continue
             commit = f"commit {run['commit'][:12]}" if run["commit"] else "no commit"
             dirty = " with changes" if run["dirty"] else ""
-            line += f", {run['device']}, {commit}{dirty}, {run['started'][:10]}"
+            roots = "".join(f", {r.shown}" for r in self.records[run["key"]].provenance.roots)
+            line += f", {run['device']}, {commit}{dirty}{roots}, {run['started'][:10]}"
             line += ", stale" if run["stale"] else ""
             began = self.records[run["key"]].started_from
             line += f", started from {began.shown}" if began is not None else ""

@@ -7,7 +7,7 @@ import re
 
 from retable.report import counts
 from retable.report.counts import Counts
-from retable.tables.aggregate import Cell, Table, provenance_of
+from retable.tables.aggregate import Cell, Table, provenance_of, tuning_of
 from retable.tables.results import Difference, Tally, VerdictKind
 from retable.tables.spec import Metric, Reported
 
@@ -216,15 +216,19 @@ def provenance(table: Table) -> str:
     about = provenance_of(table)
     if not about.runs:
         return "no records"
+    tuned = ""
+    if (tuning := tuning_of(table)).runs:
+        tuned = f", of which tuning {_count(tuning.runs, 'run')}, {tuning.wall_s / 3600:.2f} h"
     commits = sorted({(commit or "no commit")[:12] for commit in about.commits})
     dirty = " with local changes" if about.dirty else ""
+    roots = f"; code of {'; '.join(about.roots)}" if about.roots else ""
     hardware = [*(name or "?" for name in about.accelerators), *about.cpus]
     period = about.days[0] if len(about.days) == 1 else f"{about.days[0]} to {about.days[-1]}"
     return (
-        f"{_count(about.runs, 'run')}, {about.wall_s / 3600:.2f} h in all; "
+        f"{_count(about.runs, 'run')}, {about.wall_s / 3600:.2f} h in all{tuned}; "
         f"{', '.join(hardware)}, {_list(about.threads)} thread"
         f"{'s' if about.threads != [1] else ''} a run, {_list(about.workers)} at once; "
-        f"torch {', '.join(about.torch)}; commit {', '.join(commits)}{dirty}; {period}"
+        f"torch {', '.join(about.torch)}; commit {', '.join(commits)}{dirty}{roots}; {period}"
     )
 
 

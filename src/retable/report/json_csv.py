@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict
 from typing import Any, cast
 
-from retable.report import claims_text, formatting
+from retable.report import candidates, claims_text, formatting
 from retable.tables.aggregate import Cell, Table
 
 CSV_TYPES: dict[str, type] = {
@@ -118,6 +118,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "run_keys": cell.run_keys,
         "lost_keys": cell.lost_keys,
         "selected": cell.selected,
+        "candidates": candidates.as_json(cell),
     }
 
 

@@ -10,6 +10,7 @@ from retable.config.compose_cache import planning
 from retable.launch.dispatch import warn
 from retable.launch.summary import Summary
 from retable.report import formatting
+from retable.report.sweep_summary import value_text
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.tables import paper_info
@@ -17,8 +18,9 @@ from retable.tables import spec as specs
 from retable.tables.figure_spec import Figure, Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.looks_spec import DeclaredLooks
-from retable.tables.spec import TableSpec
-from retable.tables.spec_parts import Claim, Quick
+from retable.tables.select import combinations, seeds_text
+from retable.tables.spec import TableSpec, direction_of
+from retable.tables.spec_parts import Claim, Quick, Select
 from retable.util import paths
 from retable.util.errors import UserError
 from retable.util.text import counted
@@ -108,7 +110,10 @@ def show_text(name: str, spec: TableSpec) -> str:
     lines.append("metrics:")
     for key, metric in spec.metrics.items():
         unit = f" in {metric.unit}" if metric.unit else ""
-        lines.append(f"    {key}: {metric.key}{unit}{_BETTER[metric.direction]}")
+        margin = f", margin {metric.margin:g}" if metric.margin is not None else ""
+        lines.append(f"    {key}: {metric.key}{unit}{_BETTER[metric.direction]}{margin}")
+    if spec.select is not None:
+        lines += _select(spec, spec.select)
     if spec.reported:
         lines.append("reported:")
     for row_name, cells in spec.reported.items():
@@ -123,6 +128,21 @@ def show_text(name: str, spec: TableSpec) -> str:
     if spec.notes:
         lines += ["notes:", *(f"    {note.strip()}" for note in spec.notes)]
     return "\n".join(lines)
+
+
+def _select(spec: TableSpec, select: Select) -> list[str]:
+    """What settings are chosen from, by what, and for which rows."""
+    settings = counted(len(combinations(select)), "setting")
+    seeds = seeds_text(select.seed_list())
+    rows = "all rows" if select.rows is None else f"rows {', '.join(select.rows)}"
+    best = {"max": "largest", "min": "smallest"}[direction_of(spec, select) or "min"]
+    return [
+        f"select, for {rows}: of {settings} the {best} {select.by}, mean over seeds {seeds}",
+        *(
+            f"    {key}: {', '.join(map(value_text, values))}"
+            for key, values in select.over.items()
+        ),
+    ]
 
 
 def _looks(looks: DeclaredLooks) -> str:

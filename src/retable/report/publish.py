@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from retable.config.compose_cache import planning
 from retable.launch.dispatch import warn
-from retable.report import markdown, paper_page, results_index
+from retable.report import markdown, paper_page, results_index, uncommitted
 from retable.report.svg import curves
 from retable.runs import (
     artifacts,
@@ -52,7 +52,8 @@ def check(
     Args:
         grid: the planned table.
         partial: replace published results by fewer.
-        warn: told of published runs that would go, because the table does not plan them any more.
+        warn: told of published runs that would go, because the table does not plan them any more,
+            and of records whose code was not committed.
 
     Raises:
         UserError: where there is no finished run of it at all, or fewer than are published, or a
@@ -79,6 +80,9 @@ def check(
             except UserError as error:
                 raise UserError(f"{grid.name}: why.{number}.runs: {error}") from None
     heat_maps.refuse_mistakes(table)
+    home = Path(next(iter(grid.cells.values())).setting.config.paths.runs)
+    for text in uncommitted.said(records.values(), home):
+        warn(f"{grid.name}: {text}")
 
 
 def _finished(table: Table) -> int:

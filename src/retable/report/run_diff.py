@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import to_builtins
+
 from retable.config import source_files
 from retable.runs import provenance
 from retable.runs.equality import (
@@ -55,6 +57,7 @@ class Difference:
                     "where": str(run.where),
                     "fingerprint": run.record.fingerprint,
                     "commit": run.record.provenance.commit,
+                    "roots": to_builtins(run.record.provenance.roots),
                 }
                 for name, run in (("a", self.a), ("b", self.b))
             },
@@ -107,7 +110,8 @@ def _code(run: Recorded) -> str:
     source = run.record.provenance
     commit = f"commit {source.commit[:12]}" if source.commit else "no commit"
     dirty = " with changes" if source.dirty else ""
-    return f"{run.record.fingerprint[:12]} ({commit}{dirty})"
+    roots = "".join(f", {root.shown}" for root in source.roots)
+    return f"{run.record.fingerprint[:12]} ({commit}{dirty}{roots})"
 
 
 def _changed_files(a: Recorded, b: Recorded) -> list[str] | None:

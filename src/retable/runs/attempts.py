@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from msgspec.structs import asdict
+import msgspec
 
 from retable.runs import records
 from retable.runs.frozen import FrozenRun, recorded
@@ -32,14 +31,12 @@ class Launched:
 
 def launched_json(launched: Launched) -> str:
     """Text of a launch's facts, for another process."""
-    facts = {"workers": launched.workers, "alone": launched.alone}
-    return json.dumps({"provenance": asdict(launched.provenance), **facts})
+    return msgspec.json.encode(launched).decode()
 
 
 def launched_from(text: str) -> Launched:
     """Facts of a launch from their text."""
-    content = json.loads(text)
-    return Launched(Provenance(**content["provenance"]), content["workers"], content["alone"])
+    return msgspec.json.decode(text, type=Launched)
 
 
 @dataclass

@@ -47,6 +47,7 @@ class About(NamedTuple):
     day: str
     pulled: bool
     alone: bool
+    roots: str
 
     @classmethod
     def of(cls, record: Record) -> About:
@@ -65,6 +66,7 @@ class About(NamedTuple):
             record.started[:10],
             record.pulled is not None,
             record.alone,
+            ", ".join(root.shown for root in where.roots),
         )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
+from retable.runs import code_roots
+from retable.runs.record_parts import CodeRoot
 from retable.runs.records import Provenance, text_sha256
 from retable.util import paths
 from retable.util.atomic import write_atomic
@@ -19,21 +21,8 @@ _VECTOR = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 
 def git(*args: str) -> str | None:
     """Output of git for the checkout; None outside one (an installed copy) and where git fails."""
-    if not (paths.project_root() / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603
-            ["git", *args],  # noqa: S607
-            cwd=paths.project_root(),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=30,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    root = paths.project_root()
+    return code_roots.git_in(root, *args) if (root / ".git").exists() else None
 
 
 def packages() -> str:
@@ -108,24 +97,48 @@ def keep(store: Path, text: str, suffix: str) -> str:
     return digest
 
 
-def collect(runs: Path) -> Provenance:
-    """Provenance of everything launched from here, its long texts kept under ``runs``."""
-    store = runs / STORE
-    commit = git("rev-parse", "HEAD")
-    # Only what the code and configs are made of: results written by a sweep do not make it dirty.
-    diff = git("diff", "HEAD", "--", "src", "conf", "pyproject.toml", "uv.lock")
-    untracked = git("ls-files", "-z", "--others", "--exclude-standard", "--", "src", "conf") or ""
+def kept(runs: Path, dirty: str) -> str:
+    """The changes that a record names by their hash.
+
+    Raises:
+        OSError: where they are not kept here.
+    """
+    return (runs / STORE / f"{dirty}.diff").read_text(encoding="utf-8", errors="replace")
+
+
+def checkout() -> code_roots.State:
+    """The project's own code; of an installed copy, nothing."""
     root = paths.project_root()
-    for name in filter(None, untracked.split("\0")):
-        try:
-            digest = hashlib.sha256((root / name).read_bytes()).hexdigest()
-        except OSError:
-            continue  # gone meanwhile
-        diff = f"{diff or ''}untracked {name} {digest}\n"
+    if not (root / ".git").exists():
+        return code_roots.State()
+    # Only what the code and configs are made of: results written by a sweep do not make it dirty.
+    return code_roots.state_of(root, ("src", "conf", "pyproject.toml", "uv.lock"))
+
+
+def collect(runs: Path, targets: Iterable[str] = ()) -> Provenance:
+    """Provenance of everything launched from here, its long texts kept under ``runs``.
+
+    Args:
+        runs: folder of all runs.
+        targets: what the runs build, by which code beside the project's is found.
+    """
+    store = runs / STORE
+    own = checkout()
+    roots: list[CodeRoot] = []
+    for root in code_roots.roots_of(targets):
+        state = root.state()
+        roots.append(
+            CodeRoot(
+                name=root.name,
+                commit=state.commit,
+                dirty=keep(store, state.changes, ".diff") if state.changes else None,
+                version=None if state.commit else root.version(),
+            )
+        )
     accelerator, driver = gpu()
     return Provenance(
-        commit=commit.strip() if commit else None,
-        dirty=keep(store, diff, ".diff") if diff else None,
+        commit=own.commit,
+        dirty=keep(store, own.changes, ".diff") if own.changes else None,
         packages=keep(store, packages(), ".txt"),
         python=platform.python_version(),
         torch=importlib.metadata.version("torch"),
@@ -134,4 +147,5 @@ def collect(runs: Path) -> Provenance:
         cores=os.cpu_count() or 1,
         accelerator=accelerator,
         driver=driver,
+        roots=roots,
     )

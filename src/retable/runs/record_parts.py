@@ -20,6 +20,37 @@ class ResultRow(
     value: float
 
 
+class CodeRoot(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
+):
+    """Code beside the project's that runs execute, and the state that it was in.
+
+    Attributes:
+        name: of the folder of papers (``RETABLE_EXTRA``), or of the package; never a path.
+        commit: None outside of a repository.
+        dirty: hash of the stored diff, None if its files were as committed.
+        version: of the editable installation that it is of, where it is in no repository.
+    """
+
+    name: str
+    commit: str | None = None
+    dirty: str | None = None
+    version: str | None = None
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether its name and state say which code it was."""
+        return self.dirty is None and (self.commit or self.version) is not None
+
+    @property
+    def shown(self) -> str:
+        """The root and its state, for people."""
+        if self.commit is None:
+            return f"{self.name} {self.version or 'without a commit'}"
+        changed = " with local changes" if self.dirty else ""
+        return f"{self.name} {self.commit[:12]}{changed}"
+
+
 class Provenance(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
 ):
@@ -29,6 +60,7 @@ class Provenance(
         commit: None outside of a repository.
         dirty: hash of the stored diff, None if the tree was clean.
         packages: hash of the stored package list.
+        roots: of the code beside the project's that the runs of the launch execute.
     """
 
     commit: str | None
@@ -41,6 +73,7 @@ class Provenance(
     cores: int
     accelerator: str | None = None
     driver: str | None = None
+    roots: list[CodeRoot] = []
 
 
 class StartedFrom(

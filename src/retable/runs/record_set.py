@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class Circumstances:
         wall_s: seconds that they took, summed.
         commits: None where a run was made outside of a repository.
         dirty: whether any was made with changes that were not committed.
+        roots: code beside the project's, each with its state, in words.
         accelerators: of the runs on a CUDA device; None where its name is not known.
         threads: of one run.
         workers: runs at once.
@@ -40,12 +42,23 @@ class Circumstances:
     wall_s: float
     commits: list[str | None]
     dirty: bool
+    roots: list[str]
     cpus: list[str]
     accelerators: list[str | None]
     threads: list[int]
     workers: list[int]
     torch: list[str]
     days: list[str]
+
+    def joined(self, other: Circumstances) -> Circumstances:
+        """Those of other runs as well."""
+        both: dict[str, Any] = {
+            name: sorted({*value, *getattr(other, name)}, key=lambda one: one or "")
+            for name, value in asdict(self).items()
+            if isinstance(value, list)
+        }
+        both |= {"runs": self.runs + other.runs, "wall_s": self.wall_s + other.wall_s}
+        return replace(self, dirty=self.dirty or other.dirty, **both)
 
 
 class Found(Mapping[str, Record]):
@@ -176,6 +189,7 @@ class Found(Mapping[str, Record]):
             wall_s=float(sum(self.columns.wall_s.tolist())),
             commits=sorted({a.commit for a in abouts}, key=lambda commit: commit or ""),
             dirty=any(a.dirty for a in abouts),
+            roots=sorted({a.roots for a in abouts} - {""}),
             cpus=sorted({a.cpu for a in abouts}),
             accelerators=sorted(
                 {a.accelerator for a in abouts if a.device.startswith("cuda")},

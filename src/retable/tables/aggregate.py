@@ -15,7 +15,7 @@ from retable.runs.records import Record, Status
 from retable.tables.at_looks import last_taken
 from retable.tables.grid import CellPlan, Grid, places_of
 from retable.tables.results import CellId, Judged, JudgedClaim, Tally
-from retable.tables.select import is_undecided
+from retable.tables.select import Selection, is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
 from retable.tables.verdicts.course import Course
 
@@ -42,6 +42,7 @@ class Cell:
         n_done: finished runs; more than ``n`` where some gave no value.
         ended: runs that ended otherwise, by how.
         selected: how the setting was chosen, where it was.
+        selection: the same with all candidates, and also where nothing is chosen yet.
     """
 
     row: str
@@ -61,6 +62,7 @@ class Cell:
     ended: dict[str, int] = field(default_factory=dict[str, int])
     lost_keys: list[str] = field(default_factory=list[str])
     raw: dict[int, float] = field(default_factory=dict[int, float])
+    selection: Selection | None = field(default=None, repr=False)
 
     @property
     def waits(self) -> bool:
@@ -80,6 +82,7 @@ class Table:
         records: of the runs behind the cells, by key.
         n_failed: runs that ended otherwise than done.
         lost: records of those runs, by key.
+        tuning: records of the runs that settings were chosen by, by key.
         artifact_file: gives the files of the artefacts that its runs have left; None where nobody
             has said where they are.
         claims: judged; empty until :func:`retable.tables.verdicts.judge.judge` is asked.
@@ -102,6 +105,7 @@ class Table:
     at_looks: Sequence[Mapping[CellId, Cell]] = field(default=(), repr=False)
     remarks: list[str] = field(default_factory=list[str])
     lost: Mapping[str, Record] = field(default_factory=dict[str, Record])
+    tuning: Mapping[str, Record] = field(default_factory=dict[str, Record], repr=False)
     artifact_file: ArtifactFile | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -164,8 +168,17 @@ def build(
         course=grid.course,
         at_looks=at_looks,
         lost=found.only(lost),
+        tuning=_tuning(grid, found),
         artifact_file=artifact_file,
     )
+
+
+def _tuning(grid: Grid, found: Found) -> Found:
+    """Records of the tuning runs that have come to a result; one that diverged had its say."""
+    chosen = [cell.selection for cell in grid.cells.values() if cell.selection is not None]
+    numbers = found.numbers(dict.fromkeys(key for one in chosen for key in one.run_folders()))
+    ended = found.done(numbers) | found.status_is(numbers, Status.DIVERGED)
+    return found.only(numbers[ended])
 
 
 def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
@@ -203,8 +216,17 @@ def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
 
 
 def provenance_of(table: Table) -> Circumstances:
-    """Where the records behind a table's cells come from, without reading them one by one."""
-    return Found.of(table.records).circumstances()
+    """Where the records behind a table come from, without reading them one by one.
+
+    Those behind its cells, and the tuning runs that their settings were chosen by.
+    """
+    about = Found.of(table.records).circumstances()
+    return about.joined(tuning_of(table)) if table.tuning else about
+
+
+def tuning_of(table: Table) -> Circumstances:
+    """The same of the tuning runs alone."""
+    return Found.of(table.tuning).circumstances()
 
 
 @dataclass(frozen=True)
@@ -297,6 +319,7 @@ def _cell(
         len(done),
         ended,
         [found.columns.keys[number] for number in found.lost(numbers)],
+        selection=plan.selection,
     )
 
 

@@ -16,12 +16,14 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from retable.runs.columns import Place
 from retable.runs.frozen import FrozenRun
 from retable.runs.record_set import Found
 from retable.runs.records import Record, Status
 from retable.tables.spec_parts import Select
-from retable.util.errors import UserError
+from retable.util.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from retable.tables.grid import CellPlan, Grid
@@ -185,20 +187,19 @@ def _score(selection: Selection, candidate: Candidate, found: Found) -> float | 
     numbers = found.numbers(keys)
     done, diverged = found.done(numbers), found.status_is(numbers, Status.DIVERGED)
     values = found.at(numbers, selection.place)
+    # A name that is wrong is told by the first run, not once all of them are spent.
+    if (done & np.isnan(values)).any():
+        record = found[keys[int(np.argmax(done & np.isnan(values)))]]
+        hint = nearest(selection.by, record.validation) or "; it logs nothing in validation"
+        raise UserError(f"select.by: '{selection.by}' is not logged by {record.experiment}{hint}")
     scores: list[float] = []
-    for number, key in enumerate(keys):
+    for number, value in enumerate(values.tolist()):
         if diverged[number]:
             scores.append(math.nan)
         elif not done[number]:
             return None
-        elif math.isnan(values[number]):
-            record = found[key]
-            known = ", ".join(sorted(record.validation)) or "none"
-            raise UserError(
-                f"select.by: '{selection.by}' is not logged by {record.experiment}; logged: {known}"
-            )
         else:
-            scores.append(float(values[number]))
+            scores.append(value)
     return fmean(scores)
 
 

@@ -330,11 +330,14 @@ def _check_select(file: Path, spec: TableSpec, select: Select) -> None:
         for name, part in parts.items():
             if kind == "rows" and spec.selects(name) is None:
                 continue
+            cure = ", or name in select.rows only the rows that choose" if kind == "rows" else ""
             for text in part.overrides:
                 key = text.lstrip("+~").partition("=")[0]
                 if key in select.over:
                     path = [kind, name, "overrides"]
-                    raise refuse(file, path, f"'{key}' is chosen by select.over; leave it out")
+                    raise refuse(
+                        file, path, f"'{key}' is chosen by select.over; leave it out{cure}"
+                    )
 
 
 def direction_of(spec: TableSpec, select: Select) -> str | None:

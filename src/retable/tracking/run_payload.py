@@ -59,6 +59,9 @@ def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
         "threads": run.config.device.threads,
         **structs.asdict(provenance),
     }
+    del about["roots"]
+    if provenance.roots:  # a list of plain values, as W&B takes no others
+        about["roots"] = to_builtins(provenance.roots)
     if (parent := run.parent) is not None:
         about["started_from"] = parent.key
     elif run.config.start is not None:

@@ -66,7 +66,8 @@ class Filing:
         cluster = job_arrays.profile(some)
         for name in ("", "log", "events"):
             (submission.folder / name).mkdir()
-        collected = msgspec.json.encode(provenance.collect(self.folder))
+        targets = {t for a in self.arrays for task in a.tasks for run in task for t in run.targets}
+        collected = msgspec.json.encode(provenance.collect(self.folder, targets))
         (submission.folder / "provenance.json").write_bytes(collected + b"\n")
         arrays = [
             Array(number=number, tasks=len(array.tasks), about=array.about)

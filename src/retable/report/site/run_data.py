@@ -150,6 +150,9 @@ def _facts(key: str, record: Record) -> Iterator[tuple[str, str]]:
     v = record.provenance
     changed = f" with local changes {v.dirty[:12]}" if v.dirty else ""
     yield "Commit", f"{v.commit or 'none'}{changed}"
+    for root in v.roots:
+        changed = f" with local changes {root.dirty[:12]}" if root.dirty else ""
+        yield f"Code of {root.name}", f"{root.commit or root.version or 'no commit'}{changed}"
     after = record.resumed_from_epoch
     resumed = f", resumed from epoch {after}" if after is not None else ""
     yield "Started", f"{record.started}, attempt {record.attempt}{resumed}"
