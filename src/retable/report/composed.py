@@ -49,6 +49,7 @@ def _of_hydra(overrides: Sequence[str]) -> str:
     from hydra import compose
     from omegaconf import OmegaConf
 
-    given = [*search_path(), *lenient(t for t in overrides if not t.startswith("hydra.search"))]
+    own = [text for text in overrides if not text.startswith("hydra.searchpath")]
+    given = [*search_path(), *lenient(own)]
     with hydra_ready():
         return OmegaConf.to_yaml(compose("run", given, return_hydra_config=True).hydra).rstrip()

@@ -136,7 +136,7 @@ def summarize(
         UserError: where there is no such experiment, run, key or metric.
     """
     found, waiting = collect(experiment, runs, warn)
-    members = [_Member.of(record) for record in found]
+    members = [_Member.of(r) for r in sorted(found, key=lambda r: (r.seed, r.key))]
     varies = varying([m.texts for m in members])
     keys = list(by) or _telling(varies)
     known = {key for m in members for key in m.texts}
@@ -267,8 +267,7 @@ def _group(
     addresses: Sequence[Address],
     members: Sequence[_Member],
 ) -> Group:
-    ended = (m for m in members if m.record.status is Status.DONE)
-    done = sorted(ended, key=lambda m: (m.record.seed, m.record.key))
+    done = [m for m in members if m.record.status is Status.DONE]
     values = members[0].values
     settings = {m.setting for m in done}
     differs = [key for i, key in enumerate(varies) if len({s[i] for s in settings}) > 1]
