@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
@@ -66,6 +68,27 @@ def test_a_convolution_of_groups_costs_three_times_its_forward_pass(kind, groups
     with flop_counter() as counter:
         layer(images.requires_grad_()).sum().backward()
     assert counter.get_total_flops() == 3 * (2 * 9 * 32 * 16 // groups) * 2 * 64
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
+@pytest.mark.parametrize("fakes", [faked, contextlib.nullcontext])
+def test_flops_beside_the_bytes_are_those_of_torchs_own_counter(mode, fakes):
+    """Without gradients torch hears of what is made of others, as ``linear`` is of a product."""
+
+    def flops_of(counter, flops):
+        with fakes(), mode():
+            layers = torch.nn.Linear(8, 16), torch.nn.Conv2d(4, 8, 3, groups=2)
+            images = torch.rand(3, 4, 6, 6, requires_grad=mode is torch.enable_grad)
+            weights = torch.rand(4, 5, 3)
+            with counter() as counted:
+                out = layers[1](images).sum() + layers[0](torch.rand(7, 8)).sum()
+                out = out + torch.einsum("bij,bjk->", torch.rand(4, 6, 5), weights)
+                if mode is torch.enable_grad:
+                    out.backward()
+            return flops(counted)
+
+    own = flops_of(LiveBytes, lambda live: live.flops)
+    assert own == flops_of(flop_counter, lambda counter: counter.get_total_flops()) > 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ rounding of an allocator and what a device's runtime takes come on top.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import time
@@ -51,7 +52,8 @@ class StepCount:
 class LiveBytes(TorchDispatchMode):
     """Bytes of the storages that are alive, and the most there have been; fake ones count as real.
 
-    A storage counts once, however many tensors are views of it.
+    A storage counts once, however many tensors are views of it. FLOPs are counted beside them: a
+    mode of torch's own would hear of every operation a second time.
 
     Args:
         tensors: that are alive from the beginning.
@@ -59,8 +61,9 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, tensors: Iterable[Any] = ()) -> None:
         super().__init__()
-        self.now = self.peak = self.operations = 0
+        self.now = self.peak = self.operations = self.flops = 0
         self._seen: set[int] = set()
+        self._formulas: dict[Any, Any] = flop_counter().flop_registry
         for tensor in tensors:
             self._add(tensor)
 
@@ -88,10 +91,31 @@ class LiveBytes(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Do it, and look at what comes out."""
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func is _DEVICE:  # asked at every operation without content
+            return func(*args, **kwargs)
+        if formula := self._formulas.get(func.overloadpacket):
+            out = func(*args, **kwargs)
+            self.flops += formula(*args, **kwargs, out_val=out)
+        elif _of_others(func):
+            with flop_counter() as counter:
+                out = func(*args, **kwargs)
+            self.flops += counter.get_total_flops()
+        else:
+            out = func(*args, **kwargs)
         new = [self._add(leaf) for leaf in tree_leaves(out)]
         self.operations += any(new) or func._schema.is_mutable
         return out
+
+
+_DEVICE: Any = torch.ops.prim.device.default
+
+
+@functools.cache
+def _of_others(func: Any) -> bool:
+    """Whether an operation is made of others, which torch sees without gradients only."""
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key  # pyright: ignore[reportPrivateUsage]
+    return has_kernel(func.name(), "CompositeImplicitAutograd")
 
 
 def _convolution_backward(grad: Any, x: Any, weight: Any, *options: Any, **_: Any) -> int:
@@ -140,7 +164,6 @@ class _Count(pl.Callback):
             *(leaf for leaves in state for leaf in leaves),
             *tree_leaves(batch),
         ]
-        self._flops = self._stack.enter_context(flop_counter())
         self._live = self._stack.enter_context(LiveBytes(alive))
 
     def on_train_batch_end(
@@ -153,8 +176,8 @@ class _Count(pl.Callback):
     ) -> None:
         if batch_idx == self._next():
             self.close()
-            flops, live = self._flops.get_total_flops(), self._live
-            self.found.append(StepCount(flops, live.peak, live.operations))
+            live = self._live
+            self.found.append(StepCount(live.flops, live.peak, live.operations))
             if len(self.found) == len(self.cases):
                 raise _Left
 
