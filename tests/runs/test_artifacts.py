@@ -70,6 +70,9 @@ def test_records_with_other_artefacts_are_not_equal(runs):
     assert first_difference(record, other) == "the artifacts"
     assert compare(record, record).detail.endswith("weights, history, artifacts")
     lacking = structs.replace(record, artifacts={})
+    assert compare(record, lacking).kind == "equal in all that both have"
+    assert compare(record, lacking).detail == "bitwise; only in the first record: average"
+    lacking = structs.replace(lacking, weights_sha256="0" * 64)
     assert compare(record, lacking).kind == "different"
     assert "average / none" in compare(record, lacking).detail
 

@@ -115,23 +115,6 @@ def test_settings_share_what_their_differences_do_not_change(small_steps):
     assert base.parameters == 64 * 32 + 32 + 2 * 32 + 32 * 10 + 10
 
 
-def test_a_setting_whose_network_is_known_is_outlined_but_not_built(monkeypatch):
-    settings = [], ["model.optimizer.lr=0.5"], ["model.hidden=16"], ["model.hidden=16", "seed=3"]
-    built, build_of = [], module._built
-    monkeypatch.setattr(module, "_built", lambda config: built.append(config) or build_of(config))
-    found, networks = rehearsed(*settings)
-    assert (len(built), networks) == (2, 2)
-
-    def refusing(config):
-        if torch.empty(0).is_meta:
-            raise NotImplementedError("no kernel for shapes alone")
-        return build(config)
-
-    monkeypatch.setattr(module, "build", refusing)
-    assert rehearsed(*settings) == (found, networks)
-    assert len(built) == 2 + 4
-
-
 def test_settings_share_what_the_numbers_of_a_scheduler_do_not_change():
     steps = "{{_target_: torch.optim.lr_scheduler.StepLR, _partial_: true, step_size: {}}}"
     found, _ = rehearsed(*([f"model.scheduler={steps.format(n)}"] for n in (3, 5)), [])
