@@ -175,6 +175,7 @@ def _facts(key: str, record: Record) -> Iterator[tuple[str, str]]:
         on = f" on {b.accelerator or b.cpu}" if b.cpu else ""
         to = f" to what commit {b.against[:12]} gives there" if b.against else ""
         to = to or (" to this record" if b.now else "")
+        to += f", but for {', '.join(b.also)} that it has not" if b.also else ""
         yield "Confirmed", f"{b.at}: seed {b.seed} run again{at}{local}{on}, bitwise equal{to}"
 
 
