@@ -59,6 +59,7 @@ def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):
         "table": "digits/fates",
         "protocol": "paper",
         "runs": {"done": 1, "stale": 1, "diverged": 1, "failed": 1, "blocked": 0, "to do": 2},
+        "runs_after_choice": 0,
         "expected_s": 3 * 150.0 / 2,
         "workers": 2,
         "estimated_runs": {},

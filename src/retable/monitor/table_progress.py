@@ -41,6 +41,8 @@ class TableProgress:
         by_published: how many count by the times that are published with the table, since nothing
             else is known of their setting.
         broken: what settings are called that failed in their rehearsal, by the reason.
+        after_choice: runs that follow when the tuning runs have chosen their settings, at most;
+            ``expected_s`` has them, ``runs`` has not.
     """
 
     grid: Grid
@@ -53,6 +55,7 @@ class TableProgress:
     estimated: Counter[str] = field(default_factory=Counter[str])
     by_published: int = 0
     broken: Mapping[str, list[str]] = field(default_factory=dict[str, list[str]])
+    after_choice: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -60,6 +63,7 @@ class TableProgress:
             "table": self.grid.name,
             "protocol": self.grid.protocol,
             "runs": states_json(self.runs, RECORDED),
+            "runs_after_choice": self.after_choice,
             "expected_s": self.expected_s,
             "workers": self.workers,
             "estimated_runs": dict(self.estimated),
@@ -89,10 +93,11 @@ class TableProgress:
         if self.by_published:
             runs = counted(self.by_published, "run")
             known += f", of which by published records, of whatever machine: {runs}"
-        unfinished = any(self.runs[state] for state in _UNFINISHED)
+        unfinished = self.after_choice or any(self.runs[state] for state in _UNFINISHED)
+        more = f"; {self.after_choice} more once settings are chosen" if self.after_choice else ""
         lines = [
             f"{self.grid.name}, protocol {self.grid.protocol}: {self.runs.total()} runs,"
-            f" {states_text(self.runs)}",
+            f" {states_text(self.runs)}{more}",
             f"expected time: {known if unfinished else 'nothing to do'}",
         ]
         if self.runs[State.STALE]:
@@ -168,14 +173,30 @@ def progress_of(grid: Grid) -> TableProgress:
         name: Counter(states[key] for key in keys)
         for name, keys in grid.only_started_from().items()
     }
+    chosen = _after_choice(grid)
+    waiting.update(chosen)
     some = next(iter(grid.cells.values()), None)
     workers = workers_of(some.setting) if some else 1
     expected = eta.left(took, waiting, workers)
     runs = Counter(states.values())
     gone = _without_weights(grid, states)
     return TableProgress(
-        grid, cells, above, runs, expected, workers, gone, estimated, by_published, broken
-    )
+        grid, cells, above, runs, expected, workers, gone, estimated, by_published, broken,
+        chosen.total(),
+    )  # fmt: skip
+
+
+def _after_choice(grid: Grid) -> Counter[str]:
+    """Runs of settings that are not chosen yet, by what they are chosen from.
+
+    Cells that choose from the same settings choose the same, and show the same runs.
+    """
+    found: Counter[str] = Counter()
+    for cell in grid.cells.values():
+        if is_undecided(cell) and cell.selection is not None:
+            among = " ".join(one.setting.setting_key for one in cell.selection.candidates)
+            found[among] = max(found[among], len(grid.cell_seeds(cell)))
+    return found
 
 
 def _without_weights(grid: Grid, states: Mapping[str, State]) -> list[FrozenRun]:
