@@ -9,6 +9,8 @@ import pytest
 
 from retable.cli import workflow
 from retable.launch import worker
+from retable.monitor.status_text import table_text
+from retable.monitor.table_status import statuses_of
 from retable.runs import records
 from retable.runs.records import ResultRow
 from retable.tables.asked import Asked
@@ -158,3 +160,19 @@ def test_what_runs_in_vain_start_from_is_not_started(written, one_by_one, runs):
     assert not any(map(asked.is_in_vain, parents))
     assert asked.is_for_nothing(parents[0], children)
     assert not asked.is_for_nothing(parents[0], [])
+
+
+def test_who_asks_how_runs_are_is_told_by_the_finished_ones(written, runs):
+    """As `status` and `watch`, here and on a cluster: nothing is known before one has finished."""
+    grid = written(*WRONG, "rows:", "  loss: {metric: loss, experiment: digits/base}\nrows:")
+    assert statuses_of([grid], None, pytest.fail)[0].notes == []
+    for run in list(grid.runs())[:2]:
+        leave(runs, record_for(run))
+    found = statuses_of([grid], None, pytest.fail)[0]
+    [note] = found.notes
+    assert note == (
+        f"{NAME}: metrics.accuracy.key: 'test/acuracy' is in none of the 2 finished runs looked at;"
+        " did you mean 'test/accuracy'?"
+    )
+    assert table_text(found).endswith(note)
+    assert statuses_of([written()], None, pytest.fail)[0].notes == []

@@ -14,12 +14,13 @@ from retable.monitor import recorded, run_states
 from retable.monitor import run_progress as epochs
 from retable.monitor.recorded import Ending
 from retable.monitor.run_progress import Epoch
-from retable.monitor.run_states import Known, Seen
+from retable.monitor.run_states import Known, RunStates, Seen
 from retable.monitor.state import OPEN, State
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.runs.record_set import Found
 from retable.runs.records import Record
+from retable.tables.asked import unrecorded_names
 from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
@@ -100,7 +101,7 @@ class TableStatus:
         runs: its runs, by key.
         seen: each as it was seen.
         queue: of the cluster, as it was looked at for all tables together.
-        notes: what could not be asked.
+        notes: what could not be asked, and what the first finished runs have not recorded.
     """
 
     grid: Grid
@@ -184,15 +185,16 @@ def statuses_of(
     folders = [run.folder for runs in tables for run in runs.values()]
     view = run_states.states_of(runs_folder, folders, known, accounting)
     return [
-        TableStatus(
-            grid,
-            runs,
-            _with_blocked(grid, {key: view.runs[run.folder] for key, run in runs.items()}),
-            view.queue,
-            view.notes,
-        )
+        _status(grid, {key: view.runs[run.folder] for key, run in runs.items()}, runs, view)
         for grid, runs in zip(grids, tables, strict=True)
     ]
+
+
+def _status(
+    grid: Grid, seen: dict[str, Seen], runs: dict[str, Run], view: RunStates
+) -> TableStatus:
+    missing = unrecorded_names(grid, lambda key: seen[key].state is State.DONE)
+    return TableStatus(grid, runs, _with_blocked(grid, seen), view.queue, [*view.notes, *missing])
 
 
 def _with_blocked(grid: Grid, seen: dict[str, Seen]) -> dict[str, Seen]:

@@ -5,8 +5,9 @@ Without it a night of runs is spent before anybody looks at the table.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ from retable.runs.records import Record, Status
 from retable.tables.grid import CellPlan, Grid
 from retable.tables.select import is_undecided
 from retable.util.errors import nearest
+from retable.util.text import counted
+
+_LOOKED_AT = 3
+"""Finished runs whose records are looked at for a name, where somebody only asks how runs are."""
 
 
 class _Name(NamedTuple):
@@ -123,6 +128,37 @@ class Asked:
                 record = records.read_run(folder, lambda _: None) if folder.is_dir() else None
                 if record is not None and record.status is Status.DONE:
                     yield folder, record
+
+
+def unrecorded_names(grid: Grid, is_done: Callable[[str], bool]) -> list[str]:
+    """Names that the first finished runs asked for them have not recorded, in a line each.
+
+    Args:
+        grid: the planned table.
+        is_done: whether the run with a key has finished.
+    """
+    wanted: dict[_Name, list[_Wanted]] = {}
+    for cell in grid.cells.values():
+        for name, one in _asked(grid, cell):
+            wanted.setdefault(name, []).append(one)
+    said: list[str] = []
+    for name, each in wanted.items():
+        folders = (
+            one.setting.folder.with_name(key)
+            for one in each
+            for key in one.setting.keys(one.seeds)
+            if is_done(key)
+        )
+        looked, known = 0, set[str]()
+        for folder in islice(folders, _LOOKED_AT):
+            if (record := records.read_run(folder, lambda _: None)) is not None:
+                looked, known = looked + 1, known | _recorded(name, folder, record)
+        if looked and name.metric not in known:
+            said.append(
+                f"{name.table}: {name.key}: '{name.metric}' is in none of the"
+                f" {counted(looked, 'finished run')} looked at{nearest(name.metric, known)}"
+            )
+    return said
 
 
 def _asked(grid: Grid, cell: CellPlan) -> Iterator[tuple[_Name, _Wanted]]:
