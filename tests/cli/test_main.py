@@ -99,7 +99,7 @@ def test_list_show_and_plan(here):
     assert smoke["runs"]["to do"] == 0
     paper = one_document(here.call("plan", "digits", "--seeds", "2", "--row", "slow", "--json"))
     assert paper["runs"]["to do"] == 2
-    assert "nothing to do" in here.call("plan", "digits", "--protocol", "smoke").stdout
+    assert "nothing to start" in here.call("plan", "digits", "--protocol", "smoke").stdout
 
 
 def test_summarize(here):

@@ -42,7 +42,7 @@ def protocols(monkeypatch):
 
 
 def test_the_only_one_besides_smoke_is_taken_and_said(protocols):
-    assert called("p/small") == ("reduced", "protocol reduced: p/small has no other")
+    assert called("p/small") == ("reduced", "protocol reduced: p/small has no other besides smoke")
     assert called("p/both") == ("paper", "")
     assert called("p") == ("paper", "")  # one of its tables has it
 

@@ -138,7 +138,7 @@ def test_a_table_that_is_done_has_nothing_to_do(grid):
         ended(run)
     assert progress_of(grid).as_text() == (
         "digits/fates, protocol paper: 6 runs, 6 done\n"
-        "expected time: nothing to do\n"
+        "expected time: nothing to start\n"
         "    accuracy [slow, fast]: 3 done"
     )
 

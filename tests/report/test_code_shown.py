@@ -72,7 +72,8 @@ def test_publishing_says_what_is_in_no_commit_and_does_it_all_the_same(made, tmp
     assert done.exit_code == 0
     assert (
         f"warning: {NAME}: 5 records of code that is in no commit: mypapers had local changes,"
-        " which are not kept here; commit it, and redo them\n" in done.stderr
+        " which are not kept here; commit it, then do each with `retable verify " in done.stderr
     )
+    assert f"warning: {NAME}: 6 of 6 records are stale: computed by other code" in done.stderr
     assert "mytools" not in done.stderr
     assert (tmp_path / "results" / f"{NAME}.md").exists()

@@ -49,8 +49,8 @@ def test_every_verdict_and_every_mark_occurs(made):
     assert claimed == set(get_args(ClaimVerdict))
     marks = {mark.split(" ")[0] for cell in values["cells"] for mark in cell["marks"]}
     assert marks == {
-        "diverged", "equal", "failed", "heavy", "mixed", "n", "not", "partial", "selection",
-        "stale", "unverified",
+        "diverged", "equal", "failed", "heavy", "mixed", "n", "not", "partial", "partly",
+        "selection", "stale", "unverified",
     }  # fmt: skip
     grades = {c["reported"]["grade"] for c in values["cells"] if c["reported"]}
     assert grades == set(formatting.GRADE_MARK)

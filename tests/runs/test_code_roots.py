@@ -197,11 +197,12 @@ def test_records_of_code_in_no_commit_are_counted_by_root(extra, runs):
     names = [f"papers/digits/new{number}.py" for number in range(3)]
     assert uncommitted.said(found, runs) == [
         f"2 records of code that is in no commit: mypapers had local changes in"
-        f" {', '.join(names)} and 2 more files; commit it, and redo them",
-        "2 records of code that is in no commit: mytools is in no repository; commit it, and redo"
-        " them",
+        f" {', '.join(names)} and 2 more files; commit it, then do each with"
+        " `retable verify 0 --replace` again",
+        "2 records of code that is in no commit: mytools is in no repository; commit it, then do"
+        " each with `retable verify 0 --replace` again",
         "1 record of code that is in no commit: retable had local changes, which are not kept"
-        " here; commit it, and redo them",
+        " here; commit it, then do it with `retable verify 2 --replace` again",
     ]
 
 

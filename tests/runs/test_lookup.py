@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from msgspec import structs
 
 from retable.launch.dispatch import launch
 from retable.report.publish import publish
-from retable.runs import records
+from retable.runs import frozen, records
 from retable.runs.history import history_text
-from retable.runs.lookup import find, history_of, refreeze
+from retable.runs.lookup import REDO, find, history_of, newest_folder, refreeze
 from retable.tables.grid import plan
 from retable.util import paths
 from retable.util.errors import UserError
@@ -65,6 +67,21 @@ def test_side_folders_are_no_runs(done, runs):
     side.mkdir(parents=True)
     with pytest.raises(UserError, match="there is none"):
         find("eeee")
+
+
+def test_the_newest_attempt_of_a_run_may_be_where_it_is_redone(done, runs):
+    run, other = done
+    assert newest_folder(run.key[:8]) == run.folder
+    assert newest_folder(str(run.folder / "attempts" / "1")) == run.folder
+    side = run.below(runs / REDO / ("a" * 16))
+    frozen.write(side)
+    assert newest_folder(run.key[:8]) == run.folder  # nothing has been tried there
+    attempt = side.folder / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    os.utime(attempt, (2e9, 2e9))
+    assert newest_folder(run.key[:8]) == side.folder
+    assert newest_folder(str(attempt)) == side.folder
+    assert newest_folder(other.key[:8]) == other.folder
 
 
 def test_a_run_without_a_record_is_refused(done, runs):

@@ -120,6 +120,8 @@ def sweep(grid: Grid) -> tuple[Grid, dict[str, Record]]:
             changes = {"status": Status.FAILED, "error": "ValueError: <b>&_%\nmore"}
         if rate == 0.08:
             changes = {"fingerprint": "older"} if seed else {"device": "cuda"}
+        if rate == 0.06:
+            changes = {"fingerprint": "older"}
         found[run.key] = record(run, {} if "error" in changes else results, **changes)
     return grid, found
 

@@ -84,7 +84,9 @@ def test_only_done_fills_a_cell(grid, status):
 def test_marks_of_code_devices_and_grades(grid):
     first, second, third = runs_of(grid)
     cell = cell_of(grid, [record(first, 0.9), record(second, 0.9, fingerprint="old")])
-    assert "stale" in cell.marks
+    assert "partly stale" in cell.marks
+    cell = cell_of(grid, [record(run, 0.9, fingerprint="old") for run in (first, second)])
+    assert cell.marks == ["partial 2/3", "stale"]
     cell = cell_of(grid, [record(first, 0.9), record(third, 0.9, device="cuda")])
     assert "mixed devices" in cell.marks
     cell = cell_of(grid, [record(first, 0.9), record(third, 0.9, devices=2)])

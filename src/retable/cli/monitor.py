@@ -153,9 +153,9 @@ def logs(
     Example: retable logs 3f2a91c0
     """
     from retable.monitor import logs as found_logs
-    from retable.runs.lookup import find_folder
+    from retable.runs.lookup import newest_folder
 
-    folder = find_folder(run)
+    folder = newest_folder(run)
     found = found_logs.Logs.of(folder)
     say(f"{folder_name(folder)}: {found_logs.state_text(folder)}")
     for what, path in (

@@ -46,7 +46,7 @@ def _only_one(context: typer.Context, protocol: str) -> str:
     if protocol in found or len(others) != 1:
         return protocol
     [only] = others
-    say(f"protocol {only}: {name} has no other")
+    say(f"protocol {only}: {name} has no other{' besides smoke' if 'smoke' in found else ''}")
     return only
 
 

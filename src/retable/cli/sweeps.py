@@ -76,7 +76,8 @@ def train(
                 )
             summary = launch_anew(runs, orders)
         if not summary.pending:
-            typer.echo(listing.run_text(runs[0]))
+            old = "" if keep or summary.ok or not stale_among(runs) else ", its old record"
+            typer.echo(listing.run_text(runs[0], old))
     typer.echo(listing.summary_text(summary), err=True)
     raise typer.Exit(STOPPED if summary.stopped else 0 if summary.ok else 1)
 

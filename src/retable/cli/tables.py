@@ -57,7 +57,8 @@ def show(
 ) -> None:
     """Show a table file, or the config that an experiment composes.
 
-    The config is YAML, with key and state of its run: retable show experiment=subtb/tiny seed=0
+    The config is YAML, with key and state of its run, of seed 0 where none is given:
+    retable show experiment=risk_parity/random
 
     Example: retable show risk_parity/example_bai2016
     """
@@ -66,7 +67,9 @@ def show(
     if "=" in name:
         from retable.report.composed import composed_text
 
-        typer.echo(composed_text([name, *(overrides or [])]))
+        given = [name, *(overrides or [])]
+        seeds = any(text.lstrip("+").startswith("seed=") for text in given)
+        typer.echo(composed_text([*given, *([] if seeds else ["seed=0"])]))
         return
     if overrides:
         raise UserError(f"'{brief(overrides[0])}': only an experiment=... has overrides")

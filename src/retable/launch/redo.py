@@ -19,7 +19,7 @@ from retable.runs import frozen, provenance, records
 from retable.runs.equality import Comparison, compare
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import Lease
-from retable.runs.lookup import Recorded, history_of, refreeze
+from retable.runs.lookup import REDO, Recorded, history_of, refreeze
 from retable.runs.record_set import Found
 from retable.runs.records import Record, Status
 from retable.util import paths
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 VERIFY = "_verify"
 """Side folder below that of all runs, where a run is verified."""
-
-REDO = "_again"
-"""Side folder below that of all runs, where runs are redone: below it one per state of the code, so
-that what older code has left is never taken for the new result."""
 
 
 @dataclass(frozen=True)

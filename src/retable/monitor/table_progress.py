@@ -98,7 +98,7 @@ class TableProgress:
         lines = [
             f"{self.grid.name}, protocol {self.grid.protocol}: {self.runs.total()} runs,"
             f" {states_text(self.runs)}{more}",
-            f"expected time: {known if unfinished else 'nothing to do'}",
+            f"expected time: {known if unfinished else 'nothing to start'}",
         ]
         if self.runs[State.STALE]:
             refresh = on_table("refresh", self.grid.name, self.grid.protocol)

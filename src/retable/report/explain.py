@@ -25,6 +25,7 @@ _MARKS = {
     "failed": "these runs gave no number, so that the mean is one of survivors",
     "timeout": "these runs gave no number, so that the mean is one of survivors",
     "stale": "a record below is of another state of the code; retable refresh brings it up to date",
+    "partly stale": "records below are of two states of the code; retable refresh brings them up",
     "selection stale": "the setting was chosen by runs of another state of the code",
     "not selected yet": "the tuning runs that choose the setting have not all ended",
     "mixed devices": "the runs below are of several types of devices",

@@ -24,6 +24,7 @@ _MEANING = {
     "equal spread assumed": "both sides are taken to vary alike",
     "n assumed": "runs behind the reported value: 3 assumed where a spread is given, else 1",
     "stale": "computed by an older state of the code",
+    "partly stale": "some runs are of an older state of the code: the mean mixes two",
     "selection stale": "chosen by an older state of the code",
     "heavy tails": "a few runs far from the rest move the mean; the median is shown too",
     "mixed devices": "runs on several types of devices",

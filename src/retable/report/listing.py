@@ -208,10 +208,15 @@ def _experiments(named: str | dict[str, str]) -> str:
     return named if isinstance(named, str) else ", ".join(f"{p}: {e}" for p, e in named.items())
 
 
-def run_text(run: FrozenRun) -> str:
-    """Status, results and artifacts of a single run, as text."""
+def run_text(run: FrozenRun, said: str = "") -> str:
+    """Status, results and artifacts of a single run, as text.
+
+    Args:
+        run: that may have a record.
+        said: behind its name.
+    """
     record = records.read_run(run.folder, warn)
-    lines = [f"{run.label}", f"folder: {run.folder}"]
+    lines = [f"{run.label}{said}", f"folder: {run.folder}"]
     if record is None:
         return "\n".join([*lines, "no record"])
     lines.append(f"status: {record.status.value} (attempt {record.attempt}, {record.wall_s:g} s)")
@@ -259,7 +264,8 @@ def summary_text(summary: Summary) -> str:
     if summary.stale:
         lines.append(
             f"{summary.stale} of those already done {'is' if summary.stale == 1 else 'are'} stale:"
-            " computed by other code than is here now"
+            " computed by other code than is here now; `retable refresh` tells whether it matters,"
+            " `retable retry NAME --stale` does them again"
         )
     lines += [f"still stale: {text}" for text in summary.kept]
     if summary.stopped and not summary.pending:

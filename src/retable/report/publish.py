@@ -23,6 +23,7 @@ from retable.runs import (
 from retable.runs.history import FILE as HISTORY
 from retable.runs.history import history_text
 from retable.runs.lookup import find
+from retable.runs.record_set import Found
 from retable.tables import collect, heat_maps
 from retable.tables.aggregate import Table, build
 from retable.tables.grid import Grid, places_of, plan
@@ -81,6 +82,14 @@ def check(
                 raise UserError(f"{grid.name}: why.{number}.runs: {error}") from None
     heat_maps.refuse_mistakes(table)
     home = Path(next(iter(grid.cells.values())).setting.config.paths.runs)
+    found = Found.of(records)
+    old = sum(int(found.stale(setting, seeds).sum()) for setting, seeds in grid.settings())
+    if old:
+        refresh = on_table("refresh", grid.name, grid.protocol)
+        warn(
+            f"{grid.name}: {old} of {counted(len(records), 'record')} {'is' if old == 1 else 'are'}"
+            f" stale: computed by other code than is here now; `{refresh}` tells whether it matters"
+        )
     for text in uncommitted.said(records.values(), home):
         warn(f"{grid.name}: {text}")
 

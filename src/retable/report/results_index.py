@@ -10,18 +10,28 @@ from retable.report.svg import verdict_bars
 from retable.runs.record_set import Found
 from retable.tables import paper_info
 from retable.tables.aggregate import Table
+from retable.util import paths
 
 PICTURE = "README.svg"
 
+_WRITTEN = "Written by `retable publish` from the records beside each table."
+_TESTED = """\
+Written by `retable publish` from the records beside each table; a test fails where one does not
+follow from the other."""
+
 _HEAD = """# Results
 
-Written by `retable publish` from the records beside each table; a test fails where one does not
-follow from the other.
+{written}
 
 A paper is judged by its share of cells that are better or worse than reported: where every number
 is the paper's, up to 5 % of them are called so by chance. Under other protocols than `paper`
 numbers are not compared, only claims are tested.
 """
+
+
+def _is_elsewhere() -> bool:
+    """Whether results are kept with papers of somebody's own, which have not this one's tests."""
+    return not paths.results_dir().is_relative_to(paths.project_root())
 
 
 def render(papers: Mapping[str, Sequence[Table]]) -> str:
@@ -31,7 +41,7 @@ def render(papers: Mapping[str, Sequence[Table]]) -> str:
         papers: published and judged tables of each paper, protocol by protocol.
     """
     lines = [
-        *_HEAD.splitlines(),
+        *_HEAD.format(written=_WRITTEN if _is_elsewhere() else _TESTED).splitlines(),
         "",
         f"![Verdicts of every paper, by protocol; the table below has the numbers]({PICTURE})",
         "",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from retable.runs import provenance
 from retable.runs.code_roots import changed_files
 from retable.runs.import_closure import PROJECT
 from retable.runs.records import Provenance, Record
-from retable.util.text import counted
+from retable.util.text import counted, short_key
 
 _NAMED = 3
 """Files named one by one; more are counted."""
@@ -22,15 +22,20 @@ def said(records: Iterable[Record], runs: Path) -> list[str]:
         records: to be published.
         runs: folder of all runs, which keeps what was changed.
     """
-    found: dict[tuple[str, str | None], int] = {}
+    found: dict[tuple[str, str | None], list[str]] = {}
     for record in records:
         for state in _uncommitted(record.provenance):
-            found[state] = found.get(state, 0) + 1
+            found.setdefault(state, []).append(record.key)
     return [
-        f"{counted(n, 'record')} of code that is in no commit: {name}"
-        f" {_what(runs, dirty)}; commit it, and redo them"
-        for (name, dirty), n in found.items()
+        f"{counted(len(keys), 'record')} of code that is in no commit: {name}"
+        f" {_what(runs, dirty)}; commit it, then do {_them(keys)} again"
+        for (name, dirty), keys in found.items()
     ]
+
+
+def _them(keys: Sequence[str]) -> str:
+    again = f"`retable verify {short_key(keys[0])} --replace`"
+    return f"it with {again}" if len(keys) == 1 else f"each with {again}"
 
 
 def _uncommitted(source: Provenance) -> Iterator[tuple[str, str | None]]:

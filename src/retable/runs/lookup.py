@@ -19,6 +19,10 @@ from retable.util.text import run_name
 
 _MIN_PREFIX = 4
 
+REDO = "_again"
+"""Side folder below that of all runs, where runs are redone: below it one per state of the code, so
+that what older code has left is never taken for the new result."""
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -80,9 +84,28 @@ def find_folder(text: str) -> Path:
     if not folders:
         raise UserError(f"run '{text}': there is none in {paths.runs_folder()}")
     folder = folders[0].absolute()
+    if folder.parent.name == "attempts":  # as a failure names it
+        folder = folder.parents[1]
     if not _is_run(folder):
         raise UserError(f"{folder}: is not a run folder, <runs>/<paper>/<key>")
     return folder
+
+
+def newest_folder(text: str) -> Path:
+    """The folder with the newest attempt of a run, which may be at a side where it is redone.
+
+    Raises:
+        UserError: as :func:`find_folder`.
+    """
+    folder = find_folder(text)
+    runs, paper = folder.parents[1], folder.parent.name
+    sides = [side for side in runs.glob(f"{REDO}/*/{paper}/{folder.name}") if side.is_dir()]
+    return max((folder, *sides), key=_last_attempt)
+
+
+def _last_attempt(folder: Path) -> float:
+    attempts = records.attempts(folder)
+    return attempts[0].stat().st_mtime if attempts else 0.0
 
 
 def _named(text: str) -> tuple[list[Path], re.Match[str] | None]:

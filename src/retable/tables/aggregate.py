@@ -292,8 +292,9 @@ def _cell(
             ended[status.value] = count
             marks.append(f"{status.value} {count}/{n_planned}")
     abouts = found.abouts(done)
-    if (found.stale(plan.setting, behind.seeds, numbers) & found.done(numbers)).any():
-        marks.append("stale")
+    old = found.stale(plan.setting, behind.seeds, numbers)[found.done(numbers)]
+    if old.any():
+        marks.append("stale" if old.all() else "partly stale")
     if len({about.device for about in abouts}) > 1:
         marks.append("mixed devices")
     if any(about.pulled for about in abouts):

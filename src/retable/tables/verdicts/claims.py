@@ -49,7 +49,7 @@ from retable.util.errors import UserError
 if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table
 
-_HANDED_ON = {"stale", "mixed devices", "selection stale", "not alone"}
+_HANDED_ON = {"stale", "partly stale", "mixed devices", "selection stale", "not alone"}
 """Marks of cells that a claim about them has too."""
 
 _NOTHING = ("not run", "not recorded")
