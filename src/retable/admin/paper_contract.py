@@ -167,7 +167,7 @@ def _options(configs: Sequence[RunConfig]) -> Finding:
         some = ", ".join(free[:3]) + (" ..." if len(free) > 3 else "")
         why = "has no type in its signature that a value could be checked against before a launch"
         return Finding("options", False, f"{some}: {why}")
-    return Finding("options", True, f"all that {len(nodes)} classes take are checked")
+    return Finding("options", True, f"every option of {len(nodes)} classes is checked")
 
 
 def _smokes(configs: Sequence[RunConfig], grids: Sequence[Grid]) -> list[Smoke]:
