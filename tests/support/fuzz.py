@@ -21,7 +21,7 @@ from hypothesis import seed as hypothesis_seed
 
 from retable.cli import main
 from retable.config import compose_cache
-from retable.launch import checks, dispatch, hydra_sweep
+from retable.launch import checks, dispatch, hydra_sweep, redo
 from retable.runs import frozen
 
 SEED = int(os.environ.get("RETABLE_FUZZ_SEED", "0"))
@@ -275,6 +275,7 @@ def house_in(folder: Path) -> Generator[House]:
         patch.setattr(compose_cache, "WORTH_A_FILE", 1)  # what was composed is found again
         patch.setattr(dispatch, "launch", house.launch)
         patch.setattr(hydra_sweep, "launch", house.launch)
+        patch.setattr(redo, "launch", house.launch)
         patch.setattr(checks.provenance, "gpu", lambda: (None, None))  # asks a program
         for module, name in ((pickle, "load"), (pickle, "loads"), (torch, "load")):
             patch.setattr(module, name, _watch.called(f"{module.__name__}.{name}"))
