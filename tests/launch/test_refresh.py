@@ -305,7 +305,7 @@ def test_code_that_is_not_committed_is_warned_of_before_it_replaces_a_record(
         rewrite(run, fingerprint="f" * 64, results=shifted(run, 1e-9))
     original = provenance.collect
     monkeypatch.setattr(
-        provenance, "collect", lambda runs: structs.replace(original(runs), dirty="d" * 64)
+        provenance, "collect", lambda *given: structs.replace(original(*given), dirty="d" * 64)
     )
     said = []
     assert refresh(list(grid.runs()), said.append, redo=True).redone == 3
