@@ -56,7 +56,7 @@ def test_what_is_missing_stale_or_lost_is_said_with_its_reason(made):
     assert [run["status"] for run in short.runs()] == ["done", "done", "not run"]
     old = explain.explain(table, grid, records, "old,accuracy")
     assert [run["stale"] for run in old.runs()] == [False, True, True]
-    assert "stale: a record below is of another state of the code" in old.as_text()
+    assert "partly stale: records below are of two states of the code" in old.as_text()
     for place in table.cells:
         found = explain.explain(table, grid, records, ",".join(place))
         for entry in found.as_json()["marks"]:
