@@ -71,11 +71,12 @@ def picture(papers: Mapping[str, Sequence[Table]]) -> str:
 
 
 def _hours(tables: Sequence[Table]) -> dict[str, float]:
-    """Seconds of every run behind some tables, by key."""
+    """Seconds of every run behind some tables, those that settings were chosen by included."""
     found: dict[str, float] = {}
     for table in tables:
-        columns = Found.of(table.records).columns
-        found.update(zip(columns.keys, map(float, columns.wall_s), strict=True))
+        for records in (table.records, table.tuning):
+            columns = Found.of(records).columns
+            found.update(zip(columns.keys, map(float, columns.wall_s), strict=True))
     return found
 
 
