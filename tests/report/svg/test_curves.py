@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -164,6 +164,7 @@ def test_a_logarithmic_axis_holds_its_values(values):
     assert all(0 <= found.share(v) <= 1 + 1e-9 for v in values)
 
 
+@example([0.0, 1.0], [-1.0])  # no value is below zero, a band would be
 @given(st.lists(finite, min_size=1, max_size=9), st.lists(finite, max_size=9))
 def test_wide_bands_do_not_dwarf_the_lines(middles, ends):
     kept = extent(middles, ends, log=False)
