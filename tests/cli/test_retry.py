@@ -67,6 +67,7 @@ def test_a_run_by_its_key_and_one_that_fails_once_more(runs_of_smoke, fake):
     ("args", "message"),
     [
         (["digits/smoke", "--lost"], "--lost: is for tables"),
+        (["digits/smoke", "--protocol", "smoke"], "'digits/smoke' is no table: only a table takes"),
         (["digits/smoke", "launcher=local"], "'digits/smoke' is no table: only a table takes"),
         (["digits/smok"], "no table, paper, experiment or run 'digits/smok'; did you mean"),
     ],

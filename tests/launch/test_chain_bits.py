@@ -164,6 +164,20 @@ def test_what_is_stale_is_done_again_parents_first(fake, runs):
     assert stale(child, child.parent) == [False]
 
 
+def test_a_new_child_of_a_stale_parent_begins_with_the_new_weights(fake, runs):
+    child = tuned()
+    launch([child.parent])
+    path = child.parent.folder / "record.json"
+    old = records.dump(structs.replace(record_of(child.parent), fingerprint="0" * 64))
+    path.unlink()
+    path.write_text(old)
+    fake.log.clear()
+    summary = redo.launch_anew([child])
+    assert (summary.done, summary.kept) == (2, [])
+    assert [run.key for run in fake.log] == [child.parent.key, child.key]
+    assert stale(child, child.parent) == [False]
+
+
 def test_a_child_is_verified_from_its_parent_s_weights(fake, runs):
     child = tuned()
     launch([child])

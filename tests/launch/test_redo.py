@@ -123,7 +123,7 @@ def test_a_launch_anew_does_what_is_missing_and_what_is_stale(stale, fake):
     assert [run.key for run in stale_among([good, *stale, missing])] == [r.key for r in stale]
     summary = launch_anew([good, stale[0], missing, stale[0]])
     assert (summary.done, summary.skipped, summary.stale) == (2, 1, 0)
-    assert [run.key for run in fake.log] == [missing.key, stale[0].key]
+    assert [run.key for run in fake.log] == [stale[0].key, missing.key]
     assert stale_among([stale[0]]) == []
     assert stale_among(stale) == stale[1:]
 

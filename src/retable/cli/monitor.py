@@ -210,7 +210,7 @@ def retry(
     chosen = {"failed": failed, "lost": lost, "stale": stale}
     kinds = {kind for kind, given in chosen.items() if given}
     if not is_of_tables(name):
-        if overrides or wait or row or column:
+        if overrides or wait or row or column or protocol != "paper":
             raise UserError(f"'{brief(name)}' is no table: only a table takes more than its name")
         raise typer.Exit(retry_runs(name, kinds or {"failed"}))
     kinds = kinds or {"failed", "lost"}

@@ -119,7 +119,7 @@ def retry_runs(name: str, kinds: Collection[str]) -> int:
     from retable.launch.dispatch import launch
     from retable.launch.hydra_sweep import orders_of
     from retable.launch.redo import launch_anew, stale_among
-    from retable.launch.summary import Summary, is_settled
+    from retable.launch.summary import is_settled
     from retable.report import listing
     from retable.runs import records
 
@@ -138,10 +138,9 @@ def retry_runs(name: str, kinds: Collection[str]) -> int:
         return 0
     counts = {"failed": len(broken), "stale": len(stale)}
     say(", ".join(f"{count} {kind}" for kind, count in counts.items() if count) + ": again")
-    parts = [launch(broken, orders=orders_of(broken, wait=False))] if broken else []
-    if stale and not any(part.stopped for part in parts):
-        parts.append(launch_anew(stale, orders_of(stale, wait=False)))
-    summary = Summary.of(parts)
+    again = [*broken, *stale]
+    start = launch_anew if stale else launch
+    summary = start(again, orders=orders_of(again, wait=False))
     typer.echo(listing.summary_text(summary), err=True)
     return STOPPED if summary.stopped else 0 if summary.ok else 1
 

@@ -163,11 +163,21 @@ def launch_anew(runs: Sequence[FrozenRun], orders: Orders | None = None) -> Summ
     def at_a_side(some: list[FrozenRun], home: Path) -> Summary:
         return launch(some, orders=replace(orders, runs=home) if orders else None)
 
-    parts = [launch(rest, orders=orders)] if rest else []
-    if stale and not any(part.stopped for part in parts):
+    # What others start from is redone before them, or these would begin with its old weights.
+    parts: list[Summary] = []
+    if stale:
         parts.append(redo(stale, at_a_side))
         _drop_failed(stale)
+    if any(part.pending for part in parts):
+        behind = [run for run in rest if any(above.key in keys for above in run.chain)]
+        parts.append(Summary(blocked=[(run, _NOT_YET) for run in behind]))
+        rest = [run for run in rest if run not in behind]
+    if rest and not any(part.stopped for part in parts):
+        parts.append(launch(rest, orders=orders))
     return Summary.of(parts)
+
+
+_NOT_YET = "starts from a run that is redone; the same command does it when that is done"
 
 
 def stale_among(runs: Sequence[FrozenRun]) -> list[FrozenRun]:

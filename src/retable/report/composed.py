@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from retable.config.compose import check_overrides, hydra_ready, lenient, search_path
 from retable.launch import hydra_sweep
@@ -11,8 +10,6 @@ from retable.launch.dispatch import warn
 from retable.launch.redo import stale_among
 from retable.runs import frozen, records
 from retable.util.errors import UserError
-
-Part = Literal["job", "hydra"]
 
 
 def composed_text(overrides: Sequence[str], *, part: str = "job", multirun: bool = False) -> str:
