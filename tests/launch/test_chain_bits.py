@@ -172,6 +172,12 @@ def test_a_new_child_of_a_stale_parent_begins_with_the_new_weights(fake, runs):
     path.unlink()
     path.write_text(old)
     fake.log.clear()
+    with pytest.MonkeyPatch.context() as patch:  # left to a cluster, whose jobs put it in place
+        patch.setattr(redo, "redo", lambda *_: Summary(queued=1))
+        summary = redo.launch_anew([child])
+        [(waiting, reason)] = summary.blocked
+    assert (waiting.key, summary.queued, fake.log) == (child.key, 1, [])
+    assert "the same command does it when that is done" in reason
     summary = redo.launch_anew([child])
     assert (summary.done, summary.kept) == (2, [])
     assert [run.key for run in fake.log] == [child.parent.key, child.key]
