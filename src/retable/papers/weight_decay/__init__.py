@@ -1,0 +1,1 @@
+"""Weight decay in over-trained vision networks and in language models (D'Angelo et al. 2024)."""
