@@ -1,0 +1,255 @@
+"""Training of a classifier with weight decay, and what is measured of its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from retable.data.base import PaperDataModule
+from retable.papers.base import PaperModule, Start, StepOutput
+from retable.papers.weight_decay import curvature
+from retable.papers.weight_decay.images import per_class
+from retable.papers.weight_decay.snapshots import Snapshots, snapshot
+from retable.papers.weight_decay.sphere import norm, project
+from retable.training.seeds import derive_seed
+from retable.util.errors import UserError
+
+_STATE = "weight_decay"
+
+
+class Classifier(PaperModule):
+    """A network trained by SGD with coupled decay of all that is trained; its average beside it.
+
+    ``train/loss`` and ``test/loss`` are cross-entropies without the penalty, which is
+    ``weights/penalty``, ``lambda / 2 ||w||^2``; ``error`` is the share of images that are
+    classified wrongly. Every epoch also logs ``weights/norm``, of all that is trained, that of the
+    average, ``weights/norm_ema``, and the rate, ``train/rate``. A test adds ``train/fitted_loss``,
+    ``train/fitted_error`` (of the tested network in evaluation mode), ``hessian/trace`` and
+    ``jacobian/squared`` (or ``jacobian/norm``) where they are asked for. After the epochs of
+    ``watch`` test images are looked at, for show: rows ``last_<percent>`` and ``ema_<percent>``.
+
+    Args:
+        seed: the run's seed.
+        net: images ``(B, C, H, W)`` to logits.
+        rates: rates of the optimiser by name.
+        rate: which of them it begins with.
+        decay: lambda; SGD adds ``lambda w`` to the gradient of every trained weight.
+        product: eta lambda, from which lambda follows in place of ``decay``.
+        ema: of the average of the weights: ``average = ema average + (1 - ema) w`` after each step,
+            from the initial weights and without correction, as in the authors' code. Statistics of
+            batch norm are estimated anew for it, on all training images.
+        radius: keep the weights on the sphere of this radius; for a scale-invariant network.
+        projected: after every step, or after every epoch as in the authors' code.
+        snapshots: finished epochs of which the weights are kept for other runs.
+        snapshot: begin with those of this epoch of the run that this one starts from.
+        watch: percentages of the epochs after which test images are looked at.
+        hessian_images: images per class for trace and Jacobian, the first ones; 0: neither.
+        probes: of the trace, per batch of 50, and of the Jacobian, per image.
+        jacobian: of the logits by the weights; ``exact`` holds one Jacobian at a time.
+        optimizer: ``_partial_`` of SGD without momentum, rate and decay.
+        scheduler: ``_partial_`` of a scheduler.
+        scheduler_interval: when it is stepped.
+        channels_last: see the base.
+    """
+
+    splits = False
+    kept_weights = ("ema",)
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        net: nn.Module,
+        rates: dict[str, float],
+        rate: str = "large",
+        decay: Annotated[float, Field(ge=0)] = 0.0,
+        product: Annotated[float, Field(gt=0)] | None = None,
+        ema: Annotated[float, Field(ge=0, lt=1)] = 0.999,
+        radius: Annotated[float, Field(gt=0)] | None = None,
+        projected: Literal["step", "epoch"] = "step",
+        snapshots: Sequence[int] = (),
+        snapshot: Annotated[int, Field(ge=1)] | None = None,
+        watch: Sequence[int] = (),
+        hessian_images: Annotated[int, Field(ge=0)] = 0,
+        probes: Annotated[int, Field(ge=1)] = 10,
+        jacobian: Literal["none", "exact", "estimate"] = "none",
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scheduler_interval: Literal["epoch", "epoch_start", "step"] = "epoch",
+        channels_last: bool = False,
+    ) -> None:
+        if rate not in rates:
+            raise ValueError(f"model.rate: no '{rate}' in model.rates; valid: {sorted(rates)}")
+        if product is not None and decay:
+            raise ValueError("model.product: gives the decay, so model.decay has to be 0")
+        if any(not 0 < percent <= 100 for percent in watch):
+            raise ValueError(f"model.watch: percentages of the epochs, not {list(watch)}")
+        self._given = (net,)  # a module cannot be kept as one before the base is there
+        self.rate = rates[rate]
+        self.decay = decay if product is None else product / self.rate
+        self.ema_factor, self.radius, self.projected = ema, radius, projected
+        self.snapshot, self.watch, self._epochs = snapshot, tuple(watch), tuple(snapshots)
+        self.hessian_images, self.probes, self.jacobian = hessian_images, probes, jacobian
+        self._watched: dict[str, dict[str, float]] = {}
+        super().__init__(
+            seed=seed,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scheduler_interval=scheduler_interval,
+            channels_last=channels_last,
+        )
+
+    def build_model(self) -> None:
+        """The network, its average and its snapshots."""
+        self.net = self._given[0]
+        del self._given
+        if self.radius is not None:
+            project(self._trained(), self.radius)
+        self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(self.ema_factor))
+        self.ema.requires_grad_(False)
+        self.ema.n_averaged.fill_(1)  # torch would begin with the weights after the first step
+        self.snapshots = Snapshots(self.net, self._epochs)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [p for p in self.net.parameters() if p.requires_grad]
+
+    def optimized(self) -> Iterable[Any]:
+        """All that is trained in one group, weights of norms and biases with it."""
+        return [{"params": self._trained(), "lr": self.rate, "weight_decay": self.decay}]
+
+    def take_start(self, start: Start) -> None:
+        """Take the network as another run has left it, or a snapshot; the average begins there."""
+        if self.snapshot is None:
+            names = {k: w for k, w in start.weights.items() if k.startswith("net.")}
+            weights = {k.removeprefix("net."): w for k, w in names.items()}
+        else:
+            weights = snapshot(start, self.snapshot)
+        self.net.load_state_dict(weights)
+        self.ema.module.load_state_dict(weights)
+
+    def on_fit_start(self) -> None:
+        """Refuse what would change the rate or the decay without being said."""
+        for group in cast("Any", self.optimizers()).param_groups:
+            if group.get("momentum", 0) or group.get("nesterov", False):
+                raise UserError(
+                    "model.optimizer.momentum: 0 in this paper; with 0.9 rates would be ten times"
+                    " what the tables say"
+                )
+
+    def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
+        """Cross-entropy and logits of a batch ``(B, C, H, W), (B,)``."""
+        images, labels = batch
+        logits = self.net(images).float()
+        wrong = (logits.argmax(1) != labels).float().mean()
+        return StepOutput(F.cross_entropy(logits, labels), logits, labels, {"error": wrong})
+
+    def on_train_epoch_start(self) -> None:
+        """Note the rate of the epoch: at its end the next one's is set already."""
+        self._rate = float(cast("Any", self.optimizers()).param_groups[0]["lr"])
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Project, and take the weights into their average."""
+        if self.radius is not None and self.projected == "step":
+            project(self._trained(), self.radius)
+        self.ema.update_parameters(self.net)
+
+    def on_train_epoch_end(self) -> None:
+        """Log norms and rate, keep a snapshot, look at test images."""
+        if self.radius is not None and self.projected == "epoch":
+            project(self._trained(), self.radius)
+        size = norm(self._trained())
+        averaged = dict(self.ema.module.named_parameters())
+        trained = (averaged[k] for k, p in self.net.named_parameters() if p.requires_grad)
+        found = {
+            "weights/norm": size,
+            "weights/norm_ema": norm(trained),
+            "weights/penalty": self.decay / 2 * size.square(),
+            "train/rate": self._rate,
+        }
+        self.log_dict(found, batch_size=1)
+        super().on_train_epoch_end()
+        done, of = self.current_epoch + 1, cast("Any", self.trainer).max_epochs
+        self.snapshots.take(done, self.net)
+        for percent in self.watch:
+            if done == max(1, round(of * percent / 100)):
+                self._look(percent)
+
+    @torch.no_grad()
+    def _look(self, percent: int) -> None:
+        """Test both networks as they are now; training goes on as if nothing had been."""
+        data = cast("Any", self.trainer).datamodule
+        last = copy.deepcopy(self.net).eval()
+        for name, net in (("last", last), ("ema", self._averaged(data))):
+            loss, error = _measured(net, data.test_dataloader())
+            self._watched[f"{name}_{percent}"] = {"test/loss": loss, "test/error": error}
+
+    def _averaged(self, data: Any) -> nn.Module:
+        """A network with the average of the weights, and statistics of batch norm of its own."""
+        net = copy.deepcopy(self.ema.module)
+        update_bn((images for images, *_ in data.train_dataloader()), net)
+        return net.eval()
+
+    def finish_weights(self, name: str | None, data: PaperDataModule) -> None:
+        """Put the average in place."""
+        if name == "ema":
+            self.net.load_state_dict(self._averaged(data).state_dict())
+
+    def on_test_epoch_end(self) -> None:
+        """Record how well training images are fitted, and the curvature."""
+        super().on_test_epoch_end()
+        data = cast("Any", self.trainer).datamodule
+        with torch.no_grad():
+            loss, error = _measured(self.net, data.train_dataloader())
+        self.add_result("train/fitted_loss", loss)
+        self.add_result("train/fitted_error", error)
+        if self.hessian_images:
+            self._record_curvature(*data.train[:2])
+
+    def _record_curvature(self, images: Tensor, labels: Tensor) -> None:
+        chosen = per_class(labels, self.hessian_images)
+        images, labels = images[chosen], labels[chosen]
+        net = copy.deepcopy(self.net).eval()
+        draws = torch.Generator().manual_seed(derive_seed(self.seed, "curvature"))
+        trace = curvature.hessian_trace(net, images, labels, draws, probes=self.probes)
+        self.add_result("hessian/trace", trace)
+        if self.jacobian == "exact":
+            squares = curvature.jacobian_squares(net, images)
+            self.add_result("jacobian/norm", float(squares.sqrt().mean()))
+            self.add_result("jacobian/squared", float(squares.mean()))
+        elif self.jacobian == "estimate":
+            squares = curvature.jacobian_squares_estimated(net, images, draws, probes=self.probes)
+            self.add_result("jacobian/squared", float(squares.mean()))
+
+    def on_history(self, rows: list[dict[str, float]]) -> None:
+        """Record what was looked at."""
+        for row, values in self._watched.items():
+            for metric, value in values.items():
+                self.add_result(metric, value, row)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put what was looked at into the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[_STATE] = self._watched
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it."""
+        super().on_load_checkpoint(checkpoint)
+        self._watched = dict(checkpoint.get(_STATE, {}))
+
+
+def _measured(net: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
+    """Mean cross-entropy and share of errors of all images, weighed by batch."""
+    loss = error = n = 0.0
+    for images, labels in batches:
+        logits = net(images).float()
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        error += float((logits.argmax(1) != labels).sum())
+        n += len(labels)
+    return loss / n, error / n

@@ -1,0 +1,226 @@
+"""Decay, drop, average, sphere and snapshots in the harness."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from retable.config.compose import compose, hydra_ready
+from retable.launch.dispatch import launch
+from retable.papers.base import Start
+from retable.papers.weight_decay.images import per_class
+from retable.papers.weight_decay.sphere import norm
+from retable.papers.weight_decay.vision import Classifier
+from retable.runs import frozen
+from retable.training.execute import build
+from retable.util.errors import UserError
+from support.runs import record_of
+from support.training import attempt, config, stopped, substance
+
+SMOKE = "weight_decay/smoke"
+PLAIN = ("model.hessian_images=0", "model.snapshots=[]")
+
+
+def built(*overrides, experiment=SMOKE):
+    return build(config(*overrides, experiment=experiment))
+
+
+def module(*overrides, experiment=SMOKE):
+    return built(*overrides, experiment=experiment)[1]
+
+
+def ran(tmp_path, *overrides, experiment=SMOKE):
+    return attempt(config(*overrides, experiment=experiment), tmp_path / "run")[0]
+
+
+def results(outcome):
+    return {(r.row, r.metric): r.value for r in outcome.results}
+
+
+def test_decay_is_added_to_the_gradient_of_all_that_is_trained():
+    """w - eta (g + lambda w), of batch norm and biases too, and the loss is without the penalty."""
+    net = module("model.decay=0.1", "model.rates.large=0.5")
+    [group] = net.optimized()
+    assert {id(p) for p in group["params"]} == {id(p) for p in net.net.parameters()}
+    optimizer = net.configure_optimizers()["optimizer"]
+    before = {n: p.detach().clone() for n, p in net.net.named_parameters()}
+    images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
+    step = net.shared_step((images, labels))
+    assert step.loss.equal(F.cross_entropy(net.net(images), labels))
+    step.loss.backward()
+    grads = {n: p.grad.clone() for n, p in net.net.named_parameters()}
+    optimizer.step()
+    for name, p in net.net.named_parameters():
+        wanted = before[name] - 0.5 * (grads[name] + 0.1 * before[name])
+        assert torch.allclose(p, wanted, atol=1e-6), name
+
+
+def test_a_product_gives_the_decay():
+    assert module("model.decay=0", "model.product=0.001").decay == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.rate=huge"], "no 'huge' in model.rates; valid: ['large', 'small']"),
+        (["model.product=0.1"], "model.product: gives the decay"),
+        (["model.snapshots=[0]"], "model.snapshots: epochs from 1 on"),
+        (["model.watch=[120]"], "model.watch: percentages"),
+        (["model.scheduler.at=0"], "model.scheduler.at: an epoch from 1 on"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(overrides, said):
+    with pytest.raises((ValueError, UserError), match="model") as error:
+        module(*overrides).configure_optimizers()
+    assert said in str(error.value)
+
+
+def test_momentum_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"model\.optimizer\.momentum: 0 in this paper"):
+        ran(tmp_path, "model.optimizer.momentum=0.9", *PLAIN)
+
+
+def test_the_drop_is_exact_and_leaves_the_decay_as_it_is(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        Classifier, "on_train_start",
+        lambda self: seen.append(self.optimizers().param_groups[0]), raising=False,
+    )  # fmt: skip
+    outcome = ran(tmp_path, "model.scheduler.rate=0.0001", *PLAIN)
+    rates = [row["train/rate"] for row in outcome.history]
+    assert rates == pytest.approx([0.2, 0.2, 1e-4, 1e-4], rel=1e-6)
+    assert [(group["lr"], group["weight_decay"]) for group in seen] == [(1e-4, 0.005)]
+
+
+def test_images_are_the_same_in_every_epoch():
+    """No augmentation: an image has the same pixels whenever it comes."""
+    data, _ = built()
+    data.setup("fit")
+    epochs = []
+    for epoch in (0, 1):
+        data._epoch = lambda epoch=epoch: epoch
+        epochs.append(torch.cat([images for images, _ in data.train_dataloader()]))
+    assert not epochs[0].equal(epochs[1]), "in another order"
+    rows = [{tuple(image.flatten().tolist()) for image in epoch} for epoch in epochs]
+    known = {tuple(image.flatten().tolist()) for image in data.train[0]}
+    assert rows[0] | rows[1] <= known
+
+
+def test_the_average_of_weights_that_do_not_move_is_the_network(tmp_path):
+    outcome = ran(tmp_path, "model.rates.large=0.0", "model.scheduler.rate=0.0", *PLAIN)
+    last = outcome.history[-1]
+    assert last["weights/norm"] == pytest.approx(last["weights/norm_ema"], rel=1e-6)
+
+
+def test_the_average_begins_at_the_initial_weights():
+    """After one step it is a w0 + (1 - a) w1, not w1."""
+    net = module("model.ema=0.75", *PLAIN)
+    first = net.net.fc.weight.detach().clone()
+    with torch.no_grad():
+        net.net.fc.weight.add_(1.0)
+    net.on_train_batch_end(None, None, 0)
+    assert torch.allclose(net.ema.module.fc.weight, first + 0.25, atol=1e-6)
+
+
+def test_statistics_of_the_average_are_those_of_all_training_images(tmp_path):
+    data, net = built("data.batch_size=20", *PLAIN)
+    data.setup("fit")
+    averaged = net._averaged(data)
+    first = averaged.convolutions[0](data.train[0])
+    assert torch.allclose(averaged.convolutions[1].running_mean, first.mean((0, 2, 3)), atol=1e-3)
+
+
+def test_looking_at_test_images_changes_nothing(tmp_path):
+    """The same weights with and without, and what is looked at last is what is tested."""
+    one, _, _ = attempt(config(*PLAIN, "model.watch=[50,100]", experiment=SMOKE), tmp_path / "a")
+    other, _, _ = attempt(config(*PLAIN, "model.watch=[]", experiment=SMOKE), tmp_path / "b")
+    assert one.weights_sha256 == other.weights_sha256
+    found = results(one)
+    for row in ("last", "ema"):
+        for metric in ("test/loss", "test/error"):
+            assert found[f"{row}_100", metric] == pytest.approx(found[row, metric], rel=1e-5)
+    assert found["last_50", "test/loss"] != found["last", "test/loss"]
+
+
+def test_the_same_bits_after_a_stop(tmp_path):
+    """With averages, snapshots and looks, stopped before and after the drop."""
+    cfg = config("model.watch=[25,75]", "model.ema=0.9", experiment=SMOKE)
+    whole, _, _ = attempt(cfg, tmp_path / "whole")
+    folders = stopped(cfg, tmp_path, [1, 2])
+    assert substance(attempt(cfg, tmp_path / "rest", previous=folders)[0]) == substance(whole)
+
+
+@pytest.mark.parametrize("projected", ["step", "epoch"])
+def test_weights_stay_on_the_sphere(tmp_path, projected):
+    sphere = "weight_decay/smoke_sphere"
+    assert float(norm(module(experiment=sphere)._trained())) == pytest.approx(1, rel=1e-5)
+    outcome = ran(
+        tmp_path, f"model.projected={projected}", "model.rates.large=0.5", experiment=sphere
+    )
+    norms = [row["weights/norm"] for row in outcome.history]
+    assert norms == pytest.approx([1, 1], rel=1e-5)
+
+
+def test_the_two_projections_differ():
+    """Once an epoch, the norm grows in between, so that later steps turn the weights less."""
+    ends = []
+    for projected in ("step", "epoch"):
+        net = module(f"model.projected={projected}", experiment="weight_decay/smoke_sphere")
+        with torch.no_grad():
+            for p in net._trained():
+                p.mul_(2.0)
+        net.on_train_batch_end(None, None, 0)
+        ends.append(float(norm(net._trained())))
+    assert ends == pytest.approx([1.0, 2.0], rel=1e-5)
+
+
+def test_a_child_goes_on_from_a_snapshot_and_leaves_its_parent_alone(tmp_path):
+    runs = tmp_path / "runs"
+    with hydra_ready():
+        made = compose([f"experiment={SMOKE}_flow", "seed=0", f"paths.runs={runs}"])
+    child = frozen.freeze(made)
+    assert launch([child]).done == 2
+    parent = record_of(child.parent)
+    child = record_of(child)
+    assert child.started_from.weights_sha256 == parent.weights_sha256
+    assert record_of(frozen.freeze(made).parent) == parent
+
+
+def test_a_snapshot_is_the_network_of_its_epoch(tmp_path):
+    """That of epoch 2 is what a run of two epochs ends with."""
+    ran(tmp_path, "model.scheduler.at=3")
+    short = config("trainer.max_epochs=2", "model.scheduler.at=3", experiment=SMOKE)
+    attempt(short, tmp_path / "short")
+    ends = []
+    for folder in ("run", "short"):
+        [file] = sorted((tmp_path / folder / "checkpoints").glob("epoch=*.ckpt"))[-1:]
+        ends.append(torch.load(file, weights_only=False)["state_dict"])
+    before = "snapshots.kept.2."
+    kept = {k.removeprefix(before): v for k, v in ends[0].items() if k.startswith(before)}
+    for name, value in kept.items():
+        assert value.equal(ends[1][f"net.{name}"]), name
+    net = module("model.snapshot=2", "model.snapshots=[]")
+    net.take_start(Start(ends[0]))
+    assert net.net.fc.weight.equal(ends[1]["net.fc.weight"])
+    assert net.ema.module.fc.weight.equal(ends[1]["net.fc.weight"])
+
+
+def test_an_epoch_that_was_not_kept_is_refused_with_those_that_were():
+    parent = module().state_dict()
+    with pytest.raises(UserError, match=r"keeps no epoch 7; kept: \[1, 2\]"):
+        module("model.snapshot=7").take_start(Start(parent))
+    with pytest.raises(UserError, match="kept: none"):
+        module("model.snapshot=7").take_start(Start({"net.fc.weight": torch.zeros(1)}))
+
+
+def test_curvature_is_recorded_of_the_tested_weights(tmp_path):
+    found = results(ran(tmp_path, "model.jacobian=exact"))
+    for row in ("last", "ema"):
+        assert 0 < found[row, "jacobian/norm"] ** 2 <= found[row, "jacobian/squared"]
+    assert found["last", "hessian/trace"] != found["ema", "hessian/trace"]
+
+
+def test_the_images_of_the_curvature_are_the_first_of_each_class():
+    labels = torch.tensor([1, 0, 1, 1, 0, 0, 2])
+    assert per_class(labels, 2).tolist() == [0, 1, 2, 4, 6]
