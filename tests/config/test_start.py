@@ -127,6 +127,13 @@ def test_an_override_that_a_shared_part_would_undo_is_refused():
     assert beside.parent.config.model["hidden"] == 8
 
 
+def test_a_list_that_both_have_is_no_difference():
+    """Of the composed config it may be a tuple."""
+    run = freeze(experiment="weight_decay/smoke_flow")
+    assert run.parent is not None
+    assert list(run.parent.config.data["shape"]) == [8, 8, 3]
+
+
 def test_data_that_differs_is_refused_unless_somebody_says_so():
     message = refusal("data.noise=0.2")
     assert message.startswith(

@@ -209,8 +209,13 @@ def _differences(one: Any, other: Any, key: str) -> Generator[tuple[str, tuple[s
             yield from _differences(
                 one.get(name, _NOTHING), other.get(name, _NOTHING), f"{key}.{name}"
             )
-    elif one is _NOTHING or other is _NOTHING or one != other:
+    elif one is _NOTHING or other is _NOTHING or _plain(one) != _plain(other):
         yield key, (_shown(one), _shown(other))
+
+
+def _plain(value: Any) -> Any:
+    """Lists for tuples: which of both a sequence is depends on how it was composed."""
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _shown(value: Any) -> str:

@@ -28,17 +28,17 @@ def orthogonal(w, size, generator):
 def test_the_norm_at_equilibrium_and_the_angle_of_a_step():
     """||w||^4 -> eta G^2 / (2 lambda) for gradients of norm G / ||w||; a step turns w by
     sqrt(2 eta lambda)."""
-    eta, decay, size = 0.05, 0.02, 3.0
+    eta, decay, size = 0.1, 0.05, 3.0
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(50, generator=generator, dtype=torch.float64)
     parameter = torch.nn.Parameter(w)
     optimizer = torch.optim.SGD([parameter], lr=eta, weight_decay=decay)
     fourth, angles = [], []
-    for step in range(3500):
+    for step in range(3000):
         before = parameter.detach().clone()
         parameter.grad = orthogonal(before, size / float(before.norm()), generator)
         optimizer.step()
-        if step >= 1500:
+        if step >= 1000:
             after = parameter.detach()
             fourth.append(float(after.norm()) ** 4)
             cosine = float(before @ after / (before.norm() * after.norm()))
