@@ -66,7 +66,6 @@ def test_a_product_gives_the_decay():
         (["model.rate=huge"], "no 'huge' in model.rates; valid: ['large', 'small']"),
         (["model.product=0.1"], "model.product: gives the decay"),
         (["model.snapshots=[0]"], "model.snapshots: epochs from 1 on"),
-        (["model.watch=[120]"], "model.watch: percentages"),
         (["model.scheduler.at=0"], "model.scheduler.at: an epoch from 1 on"),
     ],
 )
@@ -132,20 +131,29 @@ def test_statistics_of_the_average_are_those_of_all_training_images(tmp_path):
 
 
 def test_looking_at_test_images_changes_nothing(tmp_path):
-    """The same weights with and without, and what is looked at last is what is tested."""
-    one, _, _ = attempt(config(*PLAIN, "model.watch=[50,100]", experiment=SMOKE), tmp_path / "a")
-    other, _, _ = attempt(config(*PLAIN, "model.watch=[]", experiment=SMOKE), tmp_path / "b")
+    """The same weights with and without; what is looked at is what a run that ends there tests."""
+    one, _, _ = attempt(config(*PLAIN, experiment=SMOKE), tmp_path / "a")
+    other, _, _ = attempt(config(*PLAIN, "model.watch=false", experiment=SMOKE), tmp_path / "b")
     assert one.weights_sha256 == other.weights_sha256
-    found = results(one)
-    for row in ("last", "ema"):
+    assert not any("phase_1" in r.row for r in other.results)
+    short, _, _ = attempt(config(*PLAIN, "trainer.max_epochs=2", experiment=SMOKE), tmp_path / "c")
+    found, ended = results(one), results(short)
+    for row, tested in (("phase_1", "last"), ("phase_1_ema", "ema")):
         for metric in ("test/loss", "test/error"):
-            assert found[f"{row}_100", metric] == pytest.approx(found[row, metric], rel=1e-5)
-    assert found["last_50", "test/loss"] != found["last", "test/loss"]
+            assert found[row, metric] == pytest.approx(ended[tested, metric], rel=1e-5)
+
+
+def test_the_first_phase_is_that_before_the_drop(tmp_path):
+    outcome = ran(tmp_path, "trainer.max_epochs=25", "model.scheduler.at=21", *PLAIN)
+    found, rows = results(outcome), outcome.history
+    wanted = (rows[19]["train/loss"] + rows[20]["train/loss"]) / 2
+    assert found["", "phase_1/loss"] == pytest.approx(wanted, rel=1e-12)
+    assert found["", "phase_1/norm"] == rows[20]["weights/norm"]
 
 
 def test_the_same_bits_after_a_stop(tmp_path):
     """With averages, snapshots and looks, stopped before and after the drop."""
-    cfg = config("model.watch=[25,75]", "model.ema=0.9", experiment=SMOKE)
+    cfg = config("model.ema=0.9", experiment=SMOKE)
     whole, _, _ = attempt(cfg, tmp_path / "whole")
     folders = stopped(cfg, tmp_path, [1, 2])
     assert substance(attempt(cfg, tmp_path / "rest", previous=folders)[0]) == substance(whole)

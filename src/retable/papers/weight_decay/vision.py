@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, cast
 
@@ -32,8 +33,10 @@ class Classifier(PaperModule):
     classified wrongly. Every epoch also logs ``weights/norm``, of all that is trained, that of the
     average, ``weights/norm_ema``, and the rate, ``train/rate``. A test adds ``train/fitted_loss``,
     ``train/fitted_error`` (of the tested network in evaluation mode), ``hessian/trace`` and
-    ``jacobian/squared`` (or ``jacobian/norm``) where they are asked for. After the epochs of
-    ``watch`` test images are looked at, for show: rows ``last_<percent>`` and ``ema_<percent>``.
+    ``jacobian/squared`` (or ``jacobian/norm``) where they are asked for. When the rate falls for
+    the first time, test images are looked at, for show: rows ``phase_1`` and ``phase_1_ema``; of
+    that phase ``phase_1/loss`` is the mean of ``train/loss`` over its last tenth (the noise level)
+    and ``phase_1/norm`` the norm at its end.
 
     Args:
         seed: the run's seed.
@@ -49,7 +52,7 @@ class Classifier(PaperModule):
         projected: after every step, or after every epoch as in the authors' code.
         snapshots: finished epochs of which the weights are kept for other runs.
         snapshot: begin with those of this epoch of the run that this one starts from.
-        watch: percentages of the epochs after which test images are looked at.
+        watch: look at test images at the end of the first phase.
         hessian_images: images per class for trace and Jacobian, the first ones; 0: neither.
         probes: of the trace, per batch of 50, and of the Jacobian, per image.
         jacobian: of the logits by the weights; ``exact`` holds one Jacobian at a time.
@@ -76,7 +79,7 @@ class Classifier(PaperModule):
         projected: Literal["step", "epoch"] = "step",
         snapshots: Sequence[int] = (),
         snapshot: Annotated[int, Field(ge=1)] | None = None,
-        watch: Sequence[int] = (),
+        watch: bool = True,
         hessian_images: Annotated[int, Field(ge=0)] = 0,
         probes: Annotated[int, Field(ge=1)] = 10,
         jacobian: Literal["none", "exact", "estimate"] = "none",
@@ -89,13 +92,11 @@ class Classifier(PaperModule):
             raise ValueError(f"model.rate: no '{rate}' in model.rates; valid: {sorted(rates)}")
         if product is not None and decay:
             raise ValueError("model.product: gives the decay, so model.decay has to be 0")
-        if any(not 0 < percent <= 100 for percent in watch):
-            raise ValueError(f"model.watch: percentages of the epochs, not {list(watch)}")
         self._given = (net,)  # a module cannot be kept as one before the base is there
         self.rate = rates[rate]
         self.decay = decay if product is None else product / self.rate
         self.ema_factor, self.radius, self.projected = ema, radius, projected
-        self.snapshot, self.watch, self._epochs = snapshot, tuple(watch), tuple(snapshots)
+        self.snapshot, self.watch, self._epochs = snapshot, watch, tuple(snapshots)
         self.hessian_images, self.probes, self.jacobian = hessian_images, probes, jacobian
         self._watched: dict[str, dict[str, float]] = {}
         super().__init__(
@@ -152,7 +153,7 @@ class Classifier(PaperModule):
 
     def on_train_epoch_start(self) -> None:
         """Note the rate of the epoch: at its end the next one's is set already."""
-        self._rate = float(cast("Any", self.optimizers()).param_groups[0]["lr"])
+        self._rate = self._set_rate()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Project, and take the weights into their average."""
@@ -175,20 +176,21 @@ class Classifier(PaperModule):
         }
         self.log_dict(found, batch_size=1)
         super().on_train_epoch_end()
-        done, of = self.current_epoch + 1, cast("Any", self.trainer).max_epochs
-        self.snapshots.take(done, self.net)
-        for percent in self.watch:
-            if done == max(1, round(of * percent / 100)):
-                self._look(percent)
+        self.snapshots.take(self.current_epoch + 1, self.net)
+        if self.watch and not self._watched and self._set_rate() < self._rate:
+            self._look()
+
+    def _set_rate(self) -> float:
+        return float(cast("Any", self.optimizers()).param_groups[0]["lr"])
 
     @torch.no_grad()
-    def _look(self, percent: int) -> None:
+    def _look(self) -> None:
         """Test both networks as they are now; training goes on as if nothing had been."""
         data = cast("Any", self.trainer).datamodule
         last = copy.deepcopy(self.net).eval()
-        for name, net in (("last", last), ("ema", self._averaged(data))):
+        for row, net in (("phase_1", last), ("phase_1_ema", self._averaged(data))):
             loss, error = _measured(net, data.test_dataloader())
-            self._watched[f"{name}_{percent}"] = {"test/loss": loss, "test/error": error}
+            self._watched[row] = {"test/loss": loss, "test/error": error}
 
     def _averaged(self, data: Any) -> nn.Module:
         """A network with the average of the weights, and statistics of batch norm of its own."""
@@ -228,7 +230,11 @@ class Classifier(PaperModule):
             self.add_result("jacobian/squared", float(squares.mean()))
 
     def on_history(self, rows: list[dict[str, float]]) -> None:
-        """Record what was looked at."""
+        """Record what was looked at, and the end of the first phase."""
+        phase = list(itertools.takewhile(lambda r: r["train/rate"] >= rows[0]["train/rate"], rows))
+        plateau = [r["train/loss"] for r in phase[-max(1, len(phase) // 10) :]]
+        self.add_result("phase_1/loss", sum(plateau) / len(plateau))
+        self.add_result("phase_1/norm", phase[-1]["weights/norm"])
         for row, values in self._watched.items():
             for metric, value in values.items():
                 self.add_result(metric, value, row)
