@@ -109,7 +109,7 @@ def test_images_are_the_same_in_every_epoch():
 def test_the_average_of_weights_that_do_not_move_is_the_network(tmp_path):
     outcome = ran(tmp_path, "model.rates.large=0.0", "model.scheduler.rate=0.0", *PLAIN)
     last = outcome.history[-1]
-    assert last["weights/norm"] == pytest.approx(last["weights/norm_ema"], rel=1e-6)
+    assert last["train/norm"] == pytest.approx(last["train/norm_ema"], rel=1e-6)
 
 
 def test_the_average_begins_at_the_initial_weights():
@@ -138,7 +138,7 @@ def test_looking_at_test_images_changes_nothing(tmp_path):
     assert not any("phase_1" in r.row for r in other.results)
     short, _, _ = attempt(config(*PLAIN, "trainer.max_epochs=2", experiment=SMOKE), tmp_path / "c")
     found, ended = results(one), results(short)
-    for row, tested in (("phase_1", "last"), ("phase_1_ema", "ema")):
+    for row, tested in (("last/phase_1", "last"), ("ema/phase_1", "ema")):
         for metric in ("test/loss", "test/error"):
             assert found[row, metric] == pytest.approx(ended[tested, metric], rel=1e-5)
 
@@ -148,7 +148,7 @@ def test_the_first_phase_is_that_before_the_drop(tmp_path):
     found, rows = results(outcome), outcome.history
     wanted = (rows[19]["train/loss"] + rows[20]["train/loss"]) / 2
     assert found["", "phase_1/loss"] == pytest.approx(wanted, rel=1e-12)
-    assert found["", "phase_1/norm"] == rows[20]["weights/norm"]
+    assert found["", "phase_1/norm"] == rows[20]["train/norm"]
 
 
 def test_the_same_bits_after_a_stop(tmp_path):
@@ -166,7 +166,7 @@ def test_weights_stay_on_the_sphere(tmp_path, projected):
     outcome = ran(
         tmp_path, f"model.projected={projected}", "model.rates.large=0.5", experiment=sphere
     )
-    norms = [row["weights/norm"] for row in outcome.history]
+    norms = [row["train/norm"] for row in outcome.history]
     assert norms == pytest.approx([1, 1], rel=1e-5)
 
 

@@ -29,12 +29,12 @@ class Classifier(PaperModule):
     """A network trained by SGD with coupled decay of all that is trained; its average beside it.
 
     ``train/loss`` and ``test/loss`` are cross-entropies without the penalty, which is
-    ``weights/penalty``, ``lambda / 2 ||w||^2``; ``error`` is the share of images that are
-    classified wrongly. Every epoch also logs ``weights/norm``, of all that is trained, that of the
-    average, ``weights/norm_ema``, and the rate, ``train/rate``. A test adds ``train/fitted_loss``,
+    ``train/penalty``, ``lambda / 2 ||w||^2``; ``error`` is the share of images that are
+    classified wrongly. Every epoch also logs ``train/norm``, of all that is trained, that of the
+    average, ``train/norm_ema``, and the rate, ``train/rate``. A test adds ``train/fitted_loss``,
     ``train/fitted_error`` (of the tested network in evaluation mode), ``hessian/trace`` and
     ``jacobian/squared`` (or ``jacobian/norm``) where they are asked for. When the rate falls for
-    the first time, test images are looked at, for show: rows ``phase_1`` and ``phase_1_ema``; of
+    the first time, test images are looked at, for show: rows ``last/phase_1``, ``ema/phase_1``. Of
     that phase ``phase_1/loss`` is the mean of ``train/loss`` over its last tenth (the noise level)
     and ``phase_1/norm`` the norm at its end.
 
@@ -169,9 +169,9 @@ class Classifier(PaperModule):
         averaged = dict(self.ema.module.named_parameters())
         trained = (averaged[k] for k, p in self.net.named_parameters() if p.requires_grad)
         found = {
-            "weights/norm": size,
-            "weights/norm_ema": norm(trained),
-            "weights/penalty": self.decay / 2 * size.square(),
+            "train/norm": size,
+            "train/norm_ema": norm(trained),
+            "train/penalty": self.decay / 2 * size.square(),
             "train/rate": self._rate,
         }
         self.log_dict(found, batch_size=1)
@@ -188,9 +188,9 @@ class Classifier(PaperModule):
         """Test both networks as they are now; training goes on as if nothing had been."""
         data = cast("Any", self.trainer).datamodule
         last = copy.deepcopy(self.net).eval()
-        for row, net in (("phase_1", last), ("phase_1_ema", self._averaged(data))):
+        for row, net in (("last", last), ("ema", self._averaged(data))):
             loss, error = _measured(net, data.test_dataloader())
-            self._watched[row] = {"test/loss": loss, "test/error": error}
+            self._watched[f"{row}/phase_1"] = {"test/loss": loss, "test/error": error}
 
     def _averaged(self, data: Any) -> nn.Module:
         """A network with the average of the weights, and statistics of batch norm of its own."""
@@ -234,7 +234,7 @@ class Classifier(PaperModule):
         phase = list(itertools.takewhile(lambda r: r["train/rate"] >= rows[0]["train/rate"], rows))
         plateau = [r["train/loss"] for r in phase[-max(1, len(phase) // 10) :]]
         self.add_result("phase_1/loss", sum(plateau) / len(plateau))
-        self.add_result("phase_1/norm", phase[-1]["weights/norm"])
+        self.add_result("phase_1/norm", phase[-1]["train/norm"])
         for row, values in self._watched.items():
             for metric, value in values.items():
                 self.add_result(metric, value, row)
