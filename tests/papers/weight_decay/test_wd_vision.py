@@ -40,10 +40,11 @@ def results(outcome):
 
 def test_decay_is_added_to_the_gradient_of_all_that_is_trained():
     """w - eta (g + lambda w), of batch norm and biases too, and the loss is without the penalty."""
-    net = module("model.decay=0.1", "model.rates.large=0.5")
-    [group] = net.optimized()
-    assert {id(p) for p in group["params"]} == {id(p) for p in net.net.parameters()}
+    net = module("model.optimizer.decay=0.1", "model.optimizer.rates.large=0.5")
     optimizer = net.configure_optimizers()["optimizer"]
+    [group] = optimizer.param_groups
+    assert {id(p) for p in group["params"]} == {id(p) for p in net.net.parameters()}
+    assert (group["momentum"], group["nesterov"]) == (0, False)
     before = {n: p.detach().clone() for n, p in net.net.named_parameters()}
     images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
     step = net.shared_step((images, labels))
@@ -57,14 +58,16 @@ def test_decay_is_added_to_the_gradient_of_all_that_is_trained():
 
 
 def test_a_product_gives_the_decay():
-    assert module("model.decay=0", "model.product=0.001").decay == pytest.approx(0.005)
+    net = module("model.optimizer.decay=0", "model.optimizer.product=0.001")
+    [group] = net.configure_optimizers()["optimizer"].param_groups
+    assert group["weight_decay"] == pytest.approx(0.005)
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["model.rate=huge"], "no 'huge' in model.rates; valid: ['large', 'small']"),
-        (["model.product=0.1"], "model.product: gives the decay"),
+        (["model.optimizer.rate=huge"], "no 'huge' in rates; valid: ['large', 'small']"),
+        (["model.optimizer.product=0.1"], "model.optimizer.product: gives the decay"),
         (["model.snapshots=[0]"], "model.snapshots: epochs from 1 on"),
         (["model.scheduler.at=0"], "model.scheduler.at: an epoch from 1 on"),
     ],
@@ -73,11 +76,6 @@ def test_what_cannot_be_is_refused_by_name(overrides, said):
     with pytest.raises((ValueError, UserError), match="model") as error:
         module(*overrides).configure_optimizers()
     assert said in str(error.value)
-
-
-def test_momentum_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"model\.optimizer\.momentum: 0 in this paper"):
-        ran(tmp_path, "model.optimizer.momentum=0.9", *PLAIN)
 
 
 def test_the_drop_is_exact_and_leaves_the_decay_as_it_is(tmp_path, monkeypatch):
@@ -89,7 +87,7 @@ def test_the_drop_is_exact_and_leaves_the_decay_as_it_is(tmp_path, monkeypatch):
     outcome = ran(tmp_path, "model.scheduler.rate=0.0001", *PLAIN)
     rates = [row["train/rate"] for row in outcome.history]
     assert rates == pytest.approx([0.2, 0.2, 1e-4, 1e-4], rel=1e-6)
-    assert [(group["lr"], group["weight_decay"]) for group in seen] == [(1e-4, 0.005)]
+    assert [(group["lr"], group["weight_decay"]) for group in seen] == [(1e-4, 0.01)]
 
 
 def test_images_are_the_same_in_every_epoch():
@@ -107,7 +105,7 @@ def test_images_are_the_same_in_every_epoch():
 
 
 def test_the_average_of_weights_that_do_not_move_is_the_network(tmp_path):
-    outcome = ran(tmp_path, "model.rates.large=0.0", "model.scheduler.rate=0.0", *PLAIN)
+    outcome = ran(tmp_path, "model.optimizer.rates.large=0.0", "model.scheduler.rate=0.0", *PLAIN)
     last = outcome.history[-1]
     assert last["train/norm"] == pytest.approx(last["train/norm_ema"], rel=1e-6)
 
@@ -164,7 +162,10 @@ def test_weights_stay_on_the_sphere(tmp_path, projected):
     sphere = "weight_decay/smoke_sphere"
     assert float(norm(module(experiment=sphere)._trained())) == pytest.approx(1, rel=1e-5)
     outcome = ran(
-        tmp_path, f"model.projected={projected}", "model.rates.large=0.5", experiment=sphere
+        tmp_path,
+        f"model.projected={projected}",
+        "model.optimizer.rates.large=0.5",
+        experiment=sphere,
     )
     norms = [row["train/norm"] for row in outcome.history]
     assert norms == pytest.approx([1, 1], rel=1e-5)

@@ -20,7 +20,6 @@ from retable.papers.weight_decay.images import per_class
 from retable.papers.weight_decay.snapshots import Snapshots, snapshot
 from retable.papers.weight_decay.sphere import norm, project
 from retable.training.seeds import derive_seed
-from retable.util.errors import UserError
 
 _STATE = "weight_decay"
 
@@ -41,10 +40,6 @@ class Classifier(PaperModule):
     Args:
         seed: the run's seed.
         net: images ``(B, C, H, W)`` to logits.
-        rates: rates of the optimiser by name.
-        rate: which of them it begins with.
-        decay: lambda; SGD adds ``lambda w`` to the gradient of every trained weight.
-        product: eta lambda, from which lambda follows in place of ``decay``.
         ema: of the average of the weights: ``average = ema average + (1 - ema) w`` after each step,
             from the initial weights and without correction, as in the authors' code. Statistics of
             batch norm are estimated anew for it, on all training images.
@@ -56,7 +51,7 @@ class Classifier(PaperModule):
         hessian_images: images per class for trace and Jacobian, the first ones; 0: neither.
         probes: of the trace, per batch of 50, and of the Jacobian, per image.
         jacobian: of the logits by the weights; ``exact`` holds one Jacobian at a time.
-        optimizer: ``_partial_`` of SGD without momentum, rate and decay.
+        optimizer: ``_partial_`` of :class:`~retable.papers.weight_decay.sgd.CoupledSGD`.
         scheduler: ``_partial_`` of a scheduler.
         scheduler_interval: when it is stepped.
         channels_last: see the base.
@@ -70,10 +65,6 @@ class Classifier(PaperModule):
         *,
         seed: int,
         net: nn.Module,
-        rates: dict[str, float],
-        rate: str = "large",
-        decay: Annotated[float, Field(ge=0)] = 0.0,
-        product: Annotated[float, Field(gt=0)] | None = None,
         ema: Annotated[float, Field(ge=0, lt=1)] = 0.999,
         radius: Annotated[float, Field(gt=0)] | None = None,
         projected: Literal["step", "epoch"] = "step",
@@ -88,13 +79,7 @@ class Classifier(PaperModule):
         scheduler_interval: Literal["epoch", "epoch_start", "step"] = "epoch",
         channels_last: bool = False,
     ) -> None:
-        if rate not in rates:
-            raise ValueError(f"model.rate: no '{rate}' in model.rates; valid: {sorted(rates)}")
-        if product is not None and decay:
-            raise ValueError("model.product: gives the decay, so model.decay has to be 0")
         self._given = (net,)  # a module cannot be kept as one before the base is there
-        self.rate = rates[rate]
-        self.decay = decay if product is None else product / self.rate
         self.ema_factor, self.radius, self.projected = ema, radius, projected
         self.snapshot, self.watch, self._epochs = snapshot, watch, tuple(snapshots)
         self.hessian_images, self.probes, self.jacobian = hessian_images, probes, jacobian
@@ -122,8 +107,8 @@ class Classifier(PaperModule):
         return [p for p in self.net.parameters() if p.requires_grad]
 
     def optimized(self) -> Iterable[Any]:
-        """All that is trained in one group, weights of norms and biases with it."""
-        return [{"params": self._trained(), "lr": self.rate, "weight_decay": self.decay}]
+        """All that is trained, weights of norms and biases with it."""
+        return self._trained()
 
     def take_start(self, start: Start) -> None:
         """Take the network as another run has left it, or a snapshot; the average begins there."""
@@ -135,15 +120,6 @@ class Classifier(PaperModule):
         self.net.load_state_dict(weights)
         self.ema.module.load_state_dict(weights)
 
-    def on_fit_start(self) -> None:
-        """Refuse what would change the rate or the decay without being said."""
-        for group in cast("Any", self.optimizers()).param_groups:
-            if group.get("momentum", 0) or group.get("nesterov", False):
-                raise UserError(
-                    "model.optimizer.momentum: 0 in this paper; with 0.9 rates would be ten times"
-                    " what the tables say"
-                )
-
     def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
         """Cross-entropy and logits of a batch ``(B, C, H, W), (B,)``."""
         images, labels = batch
@@ -153,7 +129,7 @@ class Classifier(PaperModule):
 
     def on_train_epoch_start(self) -> None:
         """Note the rate of the epoch: at its end the next one's is set already."""
-        self._rate = self._set_rate()
+        self._rate = self._group()["lr"]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Project, and take the weights into their average."""
@@ -171,17 +147,18 @@ class Classifier(PaperModule):
         found = {
             "train/norm": size,
             "train/norm_ema": norm(trained),
-            "train/penalty": self.decay / 2 * size.square(),
+            "train/penalty": self._group()["weight_decay"] / 2 * size.square(),
             "train/rate": self._rate,
         }
         self.log_dict(found, batch_size=1)
         super().on_train_epoch_end()
         self.snapshots.take(self.current_epoch + 1, self.net)
-        if self.watch and not self._watched and self._set_rate() < self._rate:
+        if self.watch and not self._watched and self._group()["lr"] < self._rate:
             self._look()
 
-    def _set_rate(self) -> float:
-        return float(cast("Any", self.optimizers()).param_groups[0]["lr"])
+    def _group(self) -> dict[str, Any]:
+        """Options of the optimiser as they are now."""
+        return cast("Any", self.optimizers()).param_groups[0]
 
     @torch.no_grad()
     def _look(self) -> None:
