@@ -31,7 +31,7 @@ class Classifier(PaperModule):
     ``train/penalty``, ``lambda / 2 ||w||^2``; ``error`` is the share of images that are
     classified wrongly. Every epoch also logs ``train/norm``, of all that is trained, that of the
     average, ``train/norm_ema``, and the rate, ``train/rate``. A test adds ``train/fitted_loss``,
-    ``train/fitted_error`` (of the tested network in evaluation mode), ``hessian/trace`` and
+    ``train/fitted_error`` (of the loader's images, in evaluation mode), ``hessian/trace`` and
     ``jacobian/squared`` (or ``jacobian/norm``) where they are asked for. When the rate falls for
     the first time, test images are looked at, for show: rows ``last/phase_1``, ``ema/phase_1``. Of
     that phase ``phase_1/loss`` is the mean of ``train/loss`` over its last tenth (the noise level)
