@@ -68,7 +68,7 @@ def test_a_product_gives_the_decay():
     [
         (["model.optimizer.rate=huge"], "no 'huge' in rates; valid: ['large', 'small']"),
         (["model.optimizer.product=0.1"], "model.optimizer.product: gives the decay"),
-        (["model.snapshots=[0]"], "model.snapshots: epochs from 1 on"),
+        (["model.snapshots=[0]"], "model.snapshots: 1 to 100 %"),
         (["model.scheduler.at=0"], "model.scheduler.at: an epoch from 1 on"),
     ],
 )
@@ -197,30 +197,30 @@ def test_a_child_goes_on_from_a_snapshot_and_leaves_its_parent_alone(tmp_path):
 
 
 def test_a_snapshot_is_the_network_of_its_epoch(tmp_path):
-    """That of epoch 2 is what a run of two epochs ends with."""
+    """That of half of four epochs is what a run of two epochs ends with."""
     ran(tmp_path, "model.scheduler.at=3")
-    short = config("trainer.max_epochs=2", "model.scheduler.at=3", experiment=SMOKE)
+    short = config("trainer.max_epochs=2", "model.scheduler.at=3", *PLAIN, experiment=SMOKE)
     attempt(short, tmp_path / "short")
     ends = []
     for folder in ("run", "short"):
         [file] = sorted((tmp_path / folder / "checkpoints").glob("epoch=*.ckpt"))[-1:]
         ends.append(torch.load(file, weights_only=False)["state_dict"])
-    before = "snapshots.kept.2."
+    before = "snapshots.kept.50."
     kept = {k.removeprefix(before): v for k, v in ends[0].items() if k.startswith(before)}
     for name, value in kept.items():
         assert value.equal(ends[1][f"net.{name}"]), name
-    net = module("model.snapshot=2", "model.snapshots=[]")
+    net = module("model.snapshot=0.5", "model.snapshots=[]")
     net.take_start(Start(ends[0]))
     assert net.net.fc.weight.equal(ends[1]["net.fc.weight"])
     assert net.ema.module.fc.weight.equal(ends[1]["net.fc.weight"])
 
 
-def test_an_epoch_that_was_not_kept_is_refused_with_those_that_were():
+def test_a_share_that_was_not_kept_is_refused_with_those_that_were():
     parent = module().state_dict()
-    with pytest.raises(UserError, match=r"keeps no epoch 7; kept: \[1, 2\]"):
-        module("model.snapshot=7").take_start(Start(parent))
+    with pytest.raises(UserError, match=r"keeps nothing at 7 % of its epochs; kept: \[25, 50\]"):
+        module("model.snapshot=0.07").take_start(Start(parent))
     with pytest.raises(UserError, match="kept: none"):
-        module("model.snapshot=7").take_start(Start({"net.fc.weight": torch.zeros(1)}))
+        module("model.snapshot=0.07").take_start(Start({"net.fc.weight": torch.zeros(1)}))
 
 
 def test_curvature_is_recorded_of_the_tested_weights(tmp_path):
@@ -233,3 +233,8 @@ def test_curvature_is_recorded_of_the_tested_weights(tmp_path):
 def test_the_images_of_the_curvature_are_the_first_of_each_class():
     labels = torch.tensor([1, 0, 1, 1, 0, 0, 2])
     assert per_class(labels, 2).tolist() == [0, 1, 2, 4, 6]
+
+
+def test_a_snapshot_that_would_be_missed_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"30 % of 4 epochs is no whole number; 1 epochs are 25 %"):
+        ran(tmp_path, "model.snapshots=[30]")

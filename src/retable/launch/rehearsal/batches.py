@@ -155,6 +155,8 @@ def small(config: dict[str, Any]) -> dict[str, Any]:
     options |= {"limit_train_batches": 1, "limit_test_batches": 1, "check_val_every_n_epoch": 1}
     if options.get("limit_val_batches") != 0:
         options["limit_val_batches"] = 1
+    if str(options.get("precision", "")).startswith("16"):
+        options["precision"] = "32-true"  # half precision is a GPU's; processors are slow at it
     return {
         **config,
         "data": _few(data),

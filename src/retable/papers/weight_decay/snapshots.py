@@ -14,46 +14,64 @@ _PREFIX = "snapshots.kept."
 
 
 class Snapshots(nn.Module):
-    """Copies of a network after some epochs.
+    """Copies of a network after some shares of its training.
 
     They are part of the module's state, as its attribute ``snapshots``: a checkpoint has them, and
-    so has what a child starts with. Before their epoch they are the network at its beginning.
+    so has what a child starts with. Before their time they are the network at its beginning.
 
     Args:
         net: network that is trained.
-        epochs: finished epochs after which a copy is kept.
+        percents: of the run's epochs, after which a copy is kept.
 
     Raises:
-        ValueError: for an epoch before the first or given twice.
+        ValueError: for a percentage that is none, or given twice.
     """
 
-    def __init__(self, net: nn.Module, epochs: Sequence[int]) -> None:
+    def __init__(self, net: nn.Module, percents: Sequence[int]) -> None:
         super().__init__()
-        if len(set(epochs)) < len(epochs) or any(epoch < 1 for epoch in epochs):
-            raise ValueError(f"model.snapshots: epochs from 1 on, each once, not {list(epochs)}")
-        self.kept = nn.ModuleDict(
-            {str(epoch): copy.deepcopy(net).requires_grad_(False) for epoch in epochs}
-        )
+        if len({*percents}) < len(percents) or any(not 1 <= p <= 100 for p in percents):
+            raise ValueError(f"model.snapshots: 1 to 100 %, each once, not {list(percents)}")
+        self.kept = nn.ModuleDict({str(p): copy.deepcopy(net) for p in percents})
+        self.kept.requires_grad_(False)
 
-    def take(self, epoch: int, net: nn.Module) -> None:
-        """Keep a copy, if this is one of the epochs: so many are finished."""
-        if str(epoch) in self.kept:
-            self.kept[str(epoch)].load_state_dict(net.state_dict())
+    def refuse_missed(self, n_epochs: int) -> None:
+        """Refuse percentages at which no epoch ends.
+
+        Raises:
+            UserError: with the nearest one at which one does.
+        """
+        for percent in map(int, self.kept):
+            if percent * n_epochs % 100:
+                near = max(1, round(percent * n_epochs / 100))
+                raise UserError(
+                    f"model.snapshots: {percent} % of {n_epochs} epochs is no whole number;"
+                    f" {near} epochs are {100 * near / n_epochs:g} %"
+                )
+
+    def take(self, done: int, n_epochs: int, net: nn.Module) -> None:
+        """Keep a copy, if one is due now that so many of the run's epochs are done."""
+        if 100 * done % n_epochs == 0 and (percent := str(100 * done // n_epochs)) in self.kept:
+            self.kept[percent].load_state_dict(net.state_dict())
 
 
-def snapshot(start: Start, epoch: int) -> dict[str, Tensor]:
-    """State of the network that the run one starts from has kept of an epoch.
+def snapshot(start: Start, share: float) -> dict[str, Tensor]:
+    """State of the network that the run one starts from has kept.
+
+    Args:
+        start: of which run.
+        share: of its epochs that were done then, in (0, 1].
 
     Raises:
-        UserError: where it has kept none of that epoch; names those that it has.
+        UserError: where it has kept none; names those that it has.
     """
-    before = f"{_PREFIX}{epoch}."
+    percent = round(100 * share)
+    before = f"{_PREFIX}{percent}."
     found = {k.removeprefix(before): w for k, w in start.weights.items() if k.startswith(before)}
     if not found:
         kept = [k.removeprefix(_PREFIX) for k in start.weights if k.startswith(_PREFIX)]
-        epochs = sorted({int(name.partition(".")[0]) for name in kept})
+        percents = sorted({int(name.partition(".")[0]) for name in kept})
         raise UserError(
-            f"model.snapshot: the run that this one starts from keeps no epoch {epoch}; kept:"
-            f" {epochs or 'none'} (its model.snapshots)"
+            f"model.snapshot: the run that this one starts from keeps nothing at {percent} % of its"
+            f" epochs; kept: {percents or 'none'} (its model.snapshots)"
         )
     return found

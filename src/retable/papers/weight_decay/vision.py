@@ -45,8 +45,8 @@ class Classifier(PaperModule):
             batch norm are estimated anew for it, on all training images.
         radius: keep the weights on the sphere of this radius; for a scale-invariant network.
         projected: after every step, or after every epoch as in the authors' code.
-        snapshots: finished epochs of which the weights are kept for other runs.
-        snapshot: begin with those of this epoch of the run that this one starts from.
+        snapshots: percentages of the epochs after which the weights are kept for other runs.
+        snapshot: begin with those after this share of the run that this one starts from.
         watch: look at test images at the end of the first phase.
         hessian_images: images per class for trace and Jacobian, the first ones; 0: neither.
         probes: of the trace, per batch of 50, and of the Jacobian, per image.
@@ -69,7 +69,7 @@ class Classifier(PaperModule):
         radius: Annotated[float, Field(gt=0)] | None = None,
         projected: Literal["step", "epoch"] = "step",
         snapshots: Sequence[int] = (),
-        snapshot: Annotated[int, Field(ge=1)] | None = None,
+        snapshot: Annotated[float, Field(gt=0, le=1)] | None = None,
         watch: bool = True,
         hessian_images: Annotated[int, Field(ge=0)] = 0,
         probes: Annotated[int, Field(ge=1)] = 10,
@@ -81,7 +81,7 @@ class Classifier(PaperModule):
     ) -> None:
         self._given = (net,)  # a module cannot be kept as one before the base is there
         self.ema_factor, self.radius, self.projected = ema, radius, projected
-        self.snapshot, self.watch, self._epochs = snapshot, watch, tuple(snapshots)
+        self.snapshot, self.watch, self._percents = snapshot, watch, tuple(snapshots)
         self.hessian_images, self.probes, self.jacobian = hessian_images, probes, jacobian
         self._watched: dict[str, dict[str, float]] = {}
         super().__init__(
@@ -101,7 +101,7 @@ class Classifier(PaperModule):
         self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(self.ema_factor))
         self.ema.requires_grad_(False)
         self.ema.n_averaged.fill_(1)  # torch would begin with the weights after the first step
-        self.snapshots = Snapshots(self.net, self._epochs)
+        self.snapshots = Snapshots(self.net, self._percents)
 
     def _trained(self) -> list[nn.Parameter]:
         return [p for p in self.net.parameters() if p.requires_grad]
@@ -119,6 +119,10 @@ class Classifier(PaperModule):
             weights = snapshot(start, self.snapshot)
         self.net.load_state_dict(weights)
         self.ema.module.load_state_dict(weights)
+
+    def on_fit_start(self) -> None:
+        """Refuse snapshots that would be missed."""
+        self.snapshots.refuse_missed(cast("Any", self.trainer).max_epochs)
 
     def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
         """Cross-entropy and logits of a batch ``(B, C, H, W), (B,)``."""
@@ -152,7 +156,8 @@ class Classifier(PaperModule):
         }
         self.log_dict(found, batch_size=1)
         super().on_train_epoch_end()
-        self.snapshots.take(self.current_epoch + 1, self.net)
+        n_epochs = cast("Any", self.trainer).max_epochs
+        self.snapshots.take(self.current_epoch + 1, n_epochs, self.net)
         if self.watch and not self._watched and self._group()["lr"] < self._rate:
             self._look()
 
