@@ -73,6 +73,8 @@ def narrow(config) -> list[str]:
     found = ["model.net.width=8"] if "n_convolutions" in net else []
     if net.get("_target_", "").endswith(".EluResNet"):
         found.append("model.net.width=4")
+    if config.paper == "weight_decay" and "depth" in net:
+        found.append("++model.net.width=8")
     if "attack" in config.model:  # a test is a hundred passes
         found += ["+model.net.width=8", "data.eval_batch_size=20"]
     for name, n in {"channels": 8, "widths": 16}.items():
@@ -89,6 +91,15 @@ def few_steps(config) -> list[str]:
         few_images = ["data.eval_batch_size=20", "model.n_cosines=8", "model.draws=1"]
         found += ["+model.net.channels=[4,4,4,4]", *few_images]
     return found
+
+
+def whole_shares(config) -> list[str]:
+    """Snapshots of a single epoch, in single precision, and little of what follows them."""
+    if config.paper != "weight_decay":
+        return []
+    few = ["model.probes=1"] if "probes" in config.model else []
+    child = ["model.snapshot=1.0"] if config.model.get("snapshot") else []
+    return ["++model.snapshots=[100]", "++trainer.precision=32-true", *few, *child]
 
 
 def pooled_or_centred(config) -> list[str]:
@@ -177,12 +188,13 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
             config = compose([f"experiment={name}", "seed=0"])
             if config.protocol == "smoke":
                 continue
-            extra = [*generated(config), *few_steps(config)]
+            extra = [*generated(config), *few_steps(config), *whole_shares(config)]
             steps = ONE_STEP if "fit" in config.stages else []
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
             if config.start is not None and config.start.run is not None:
                 # Data are the child's own, and what its network is has to be said of both.
-                before = [f"'{o}'" for o in steps if not o.startswith("data.")]
+                own = ("data.", "model.snapshot=", "model.probes=")
+                before = [f"'{o}'" for o in steps if not o.startswith(own)]
                 steps.append(f"start.run.overrides=[{','.join(before)}]")
             frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))
     assert len(frozen) > len(OWN) / 2

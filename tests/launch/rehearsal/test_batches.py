@@ -86,3 +86,11 @@ def test_a_small_run_has_few_items_of_every_kind():
         assert pictures.shape[1:] == (3, 32, 32)
         assert len(pictures) == len(labels) <= ITEMS
     assert config["trainer"]["max_epochs"] == config["trainer"]["limit_train_batches"] == 1
+
+
+def test_a_small_run_is_in_a_precision_that_a_processor_has():
+    """Products of half precision, which a GPU takes seconds of, would take it minutes."""
+    config = freeze(experiment="binary_connect/cifar10").config.model_dump(mode="json")
+    for given, found in {"16-mixed": "32-true", "bf16-mixed": "bf16-mixed"}.items():
+        config["trainer"]["precision"] = given
+        assert small(config)["trainer"]["precision"] == found
