@@ -1,0 +1,249 @@
+"""Language models in one pass: decoupled weight decay, its variants, and what it does to rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from retable.papers.base import Arrays, PaperModule, Start, StepOutput
+from retable.papers.weight_decay.kept import Kept
+from retable.papers.weight_decay.schedule import rate
+from retable.papers.weight_decay.snapshots import Snapshots, snapshot
+from retable.papers.weight_decay.text import Batches
+from retable.util.errors import UserError
+
+DECAYED = ("wte", "wpe", "mlp", "attn", "lm_head")
+"""What a name contains of the parameters that are decayed, in the authors' code."""
+
+Share = Annotated[int, Field(ge=1, le=100)]
+
+
+class LanguageModel(PaperModule):
+    """A network that predicts the next token, trained with AdamW or SGD.
+
+    The learning rate and the norm ``||w||`` over all decayed parameters together belong to an
+    iteration; both are those that its step begins with. ``train/loss`` is the cross-entropy of the
+    epoch's batches in nats, without any penalty, and so are ``val/loss`` and ``test/loss``. A run
+    also logs ``train/norm`` and ``train/rate`` (of the epoch's last iteration), ``train/penalty``
+    with ``l2``, ``excess`` (loss less the least possible one) where that is known, and records
+    ``test/train_loss``, on a fixed sample of training sequences, and ``test/gap``, that is
+    ``test/loss`` less this. Artefact ``norms`` has ``norm`` and ``rate`` by iteration.
+
+    Args:
+        seed: the run's seed.
+        net: ``(B, T)`` tokens to ``(B, T, V)`` logits.
+        lr: rate after the warm-up, eta.
+        min_lr: rate from ``horizon`` on; null: ``lr``, so that the rate stays constant.
+        warmup: iterations in which the rate rises from 0.
+        horizon: iteration at which half a cosine from ``lr`` to ``min_lr`` ends.
+        decay: lambda, given to the optimiser: decoupled in AdamW, ``lambda w`` added to the
+            gradient in SGD.
+        decay_times: lambda is ``decay`` times this. A shortened training has the paper's
+            ``sum_t eta_t lambda``, which is the shrinkage, with a lambda that is so much greater.
+        decay_on: ``matrices``, whose names contain one of :data:`DECAYED`, or ``all``, with the
+            gains of LayerNorm.
+        l2: adds ``l2 ||w||^2``, without 1/2, over the same parameters to what is minimised.
+        snapshots: shares of the run's epochs in per cent after which a copy of the weights is kept.
+        snapshot: begin with the parent's weights after this share of its epochs; null: with those
+            that it has tested.
+        match: begin with a network of its own, and take from the parent its artefact ``norms``
+            alone: the rate is ``eta_t ||w'_t|| / ||w_t||``, with eta and w of the parent.
+        optimizer: ``_partial_`` of an optimiser; rate and decay are set here.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        net: nn.Module,
+        lr: Annotated[float, Field(gt=0)],
+        min_lr: Annotated[float, Field(ge=0)] | None = None,
+        warmup: Annotated[int, Field(ge=0)] = 0,
+        horizon: Annotated[int, Field(ge=0)] = 0,
+        decay: Annotated[float, Field(ge=0)] = 0.0,
+        decay_times: Annotated[float, Field(gt=0)] = 1.0,
+        decay_on: Literal["matrices", "all"] = "matrices",
+        l2: Annotated[float, Field(ge=0)] = 0.0,
+        snapshots: list[Share] | None = None,
+        snapshot: Share | None = None,
+        match: bool = False,
+        optimizer: Any = None,
+    ) -> None:
+        if match and (decay or l2 or snapshot is not None):
+            raise UserError("model.match: takes no decay, no l2 and no snapshot; leave them out")
+        if min_lr is not None and min_lr != lr and horizon <= warmup:
+            raise UserError(f"model.horizon: has to be after the warm-up, {warmup}, not {horizon}")
+        self._given = (net,)  # a module cannot be kept as one before the base is there
+        self.lr, self.min_lr = lr, lr if min_lr is None else min_lr
+        self.warmup, self.horizon = warmup, horizon
+        self.decay, self.decay_on, self.l2 = decay * decay_times, decay_on, l2
+        self._shares = sorted(snapshots or [])
+        self.snapshot, self.match = snapshot, match
+        self._followed: tuple[Tensor, Tensor] | None = None
+        self._penalised: Tensor | None = None
+        self._tested: list[tuple[Tensor, int]] = []
+        super().__init__(seed=seed, optimizer=optimizer)
+
+    def build_model(self) -> None:
+        """The network that is given, and what is kept of its training."""
+        [self.net] = self._given
+        del self._given
+        self.kept = Kept(Snapshots(self._shares))
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Parameters that are decayed; a tied one is among them once."""
+        named = self.net.named_parameters()
+        everything = self.decay_on == "all"
+        return [p for name, p in named if everything or any(part in name for part in DECAYED)]
+
+    def optimized(self) -> Iterable[Any]:
+        """A group that is decayed, and one of the rest that is not."""
+        decayed = self.decayed()
+        known = {id(parameter) for parameter in decayed}
+        rest = [p for p in self.net.parameters() if id(p) not in known]
+        groups = [{"params": decayed, "weight_decay": self.decay, "lr": self.lr}]
+        return [*groups, {"params": rest, "weight_decay": 0.0, "lr": self.lr}] if rest else groups
+
+    @property
+    def _data(self) -> Any:
+        return cast("Any", self.trainer).datamodule
+
+    def take_start(self, start: Start) -> None:
+        """Take the norms, a snapshot, or the weights that the parent has tested."""
+        if self.match:
+            if "norms" not in start.artifacts:
+                found = sorted(start.artifacts) or "none"
+                raise UserError(
+                    "model.match: the run that this one starts from has left no artefact 'norms'"
+                    f" (left: {found}); start from one of a {type(self).__name__}"
+                )
+            norms = start.artifacts["norms"]
+            self._followed = norms["norm"], norms["rate"]
+            return
+        weights = start.weights
+        if self.snapshot is not None:
+            if f"snapshot_{self.snapshot}" not in start.artifacts:
+                shares = [k.partition("_")[2] for k in start.artifacts if k.startswith("snapshot_")]
+                raise UserError(
+                    f"model.snapshot: the run that this one starts from has kept no weights after"
+                    f" {self.snapshot} per cent of its epochs; kept: {sorted(map(int, shares))}"
+                    " (its model.snapshots)"
+                )
+            # A snapshot has tied weights once.
+            names = {id(p): name for name, p in self.named_parameters()}
+            taken = snapshot(start, self.snapshot)
+            own = self.state_dict(keep_vars=True)
+            weights = {n: taken[names[id(p)]] for n, p in own.items() if id(p) in names}
+        # Norms and snapshots of the parent are its own.
+        self.load_state_dict({n: w for n, w in weights.items() if not n.startswith("kept.")})
+
+    def on_fit_start(self) -> None:
+        """Refuse what does not fit together before the first iteration."""
+        data, n_epochs = self._data, self.trainer.max_epochs or 0
+        for given, limit, name in (
+            (data.context, getattr(self.net, "context", data.context), "context"),
+            (data.vocabulary, getattr(self.net, "vocabulary", data.vocabulary), "vocabulary"),
+        ):
+            if given > limit:
+                raise UserError(f"model.net.{name}: is {limit}, the data needs {given}")
+        for share in self._shares:
+            if share * n_epochs % 100:
+                near = max(1, round(share * n_epochs / 100))
+                raise UserError(
+                    f"model.snapshots: {share} per cent of {n_epochs} epochs is no whole number;"
+                    f" {near} epochs are {100 * near / n_epochs:g} per cent"
+                )
+        if self._followed is not None:
+            needed = n_epochs * data.iterations // self.trainer.accumulate_grad_batches
+            if len(self._followed[0]) < needed:
+                raise UserError(
+                    f"model.match: the run that this one starts from has {len(self._followed[0])}"
+                    f" iterations, {needed} are needed; set trainer.max_epochs as there"
+                )
+
+    def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
+        """Cross-entropy of a batch ``(B, T), (B, T)``, mean over all tokens."""
+        tokens, targets = batch
+        loss = F.cross_entropy(self.net(tokens).flatten(0, 1).float(), targets.flatten())
+        floor = self._data.floor
+        logs = {} if floor is None else {"excess": loss.detach() - floor}
+        if self.l2 and self.training:
+            weights = torch.stack([w.square().sum() for w in self.decayed()])
+            self._penalised = self.l2 * weights.sum()
+            logs["penalty"] = self._penalised.detach()
+        return StepOutput(loss, logs=logs, items=len(tokens))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        """What is minimised; the base meters the cross-entropy alone."""
+        loss: Any = super().training_step(batch, batch_idx)
+        penalty, self._penalised = self._penalised, None
+        return loss if penalty is None else loss + penalty
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Set the rate of this iteration, and note it and the norm."""
+        t, norm = self.trainer.global_step, norm_of(optimizer.param_groups[0]["params"])
+        if self._followed is None:
+            eta = rate(t, lr=self.lr, min_lr=self.min_lr, warmup=self.warmup, horizon=self.horizon)
+        else:
+            norms, rates = self._followed
+            eta = float(rates[t]) * float(norm) / float(norms[t])
+        for group in optimizer.param_groups:
+            group["lr"] = eta
+        self.kept.add(norm, eta)
+
+    def on_train_epoch_end(self) -> None:
+        """Log norm and rate, and keep a snapshot where one is due."""
+        super().on_train_epoch_end()
+        measured = self.kept.gather()
+        self.log("train/norm", measured["norm"][-1])
+        self.log("train/rate", measured["rate"][-1])
+        done, n_epochs = self.current_epoch + 1, self.trainer.max_epochs or 0
+        if 100 * done % n_epochs == 0:
+            self.kept.snapshots.take(100 * done // n_epochs, dict(self.named_parameters()))
+
+    def on_test_epoch_start(self) -> None:
+        """Forget an earlier test."""
+        self._tested = []
+
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        """Log a test batch."""
+        loss: Any = super().test_step(batch, batch_idx)
+        self._tested.append((loss.detach(), len(batch[0])))
+        return loss
+
+    def on_test_epoch_end(self) -> None:
+        """Record the loss on as much of the training data, and what the test's is more."""
+        super().on_test_epoch_end()
+        train = _mean(self._train_losses(self._data.sample()))
+        self.add_result("test/train_loss", train)
+        self.add_result("test/gap", _mean(self._tested) - train)
+        self._tested = []
+
+    @torch.no_grad()
+    def _train_losses(self, batches: Batches) -> list[tuple[Tensor, int]]:
+        precision = cast("Any", self.trainer).precision_plugin
+        with precision.forward_context():
+            return [(self.shared_step(batch).loss, len(batch[0])) for batch in batches]
+
+    def artifacts(self) -> dict[str, Arrays]:
+        """Norms and rates by iteration, and the snapshots."""
+        return self.kept.artifacts()
+
+
+@torch.no_grad()
+def norm_of(parameters: list[Tensor]) -> Tensor:
+    """Euclidean norm over all parameters together, a scalar that stays on their device."""
+    norms: Any = torch._foreach_norm(parameters)  # pyright: ignore[reportPrivateUsage]
+    return torch.stack(norms).norm()
+
+
+def _mean(losses: list[tuple[Tensor, int]]) -> float:
+    """Mean over sequences, in float64."""
+    sizes = torch.tensor([size for _, size in losses], dtype=torch.float64)
+    values = torch.stack([loss for loss, _ in losses]).cpu().double()
+    return float((values * sizes).sum() / sizes.sum())
