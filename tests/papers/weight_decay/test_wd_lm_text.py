@@ -1,4 +1,4 @@
-"""Texts: a chain with its entropy, crops, characters and OpenWebText from files of its structure."""
+"""Texts: a chain and its entropy, crops, characters, OpenWebText from files of its structure."""
 
 from __future__ import annotations
 
@@ -192,7 +192,9 @@ def openweb(root, **options):
 
 def test_open_web_text_is_tokenised_once_and_held_out_in_part(web):
     root, texts, tokenizer = web
-    with pytest.raises(UserError, match=r"data\.checksum: none is given; .* has [0-9a-f]{64}") as no:
+    with pytest.raises(
+        UserError, match=r"data\.checksum: none is given; .* has [0-9a-f]{64}"
+    ) as no:
         openweb(root).prepare_data()
     checksum = str(no.value).partition(" has ")[2][:64]
     data = openweb(root, checksum=checksum)

@@ -235,11 +235,9 @@ class LanguageModel(PaperModule):
         return self.kept.artifacts()
 
 
-@torch.no_grad()
-def norm_of(parameters: list[Tensor]) -> Tensor:
+def norm_of(parameters: Iterable[Tensor]) -> Tensor:
     """Euclidean norm over all parameters together, a scalar that stays on their device."""
-    norms: Any = torch._foreach_norm(parameters)  # pyright: ignore[reportPrivateUsage]
-    return torch.stack(norms).norm()
+    return nn.utils.get_total_norm([parameter.detach() for parameter in parameters])
 
 
 def _mean(losses: list[tuple[Tensor, int]]) -> float:
