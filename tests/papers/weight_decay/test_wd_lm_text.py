@@ -222,8 +222,12 @@ def test_what_open_web_text_refuses(web, monkeypatch):
         openweb(root, end="<|endoftxt|>").prepare_data()
     with pytest.raises(UserError, match=r"vocabulary_sha256: none is given; .* has"):
         openweb(root, vocabulary_sha256=None).prepare_data()
-    with pytest.raises(DataUnavailable, match=r"data\.vocabulary_file: none\.json is neither"):
+    with pytest.raises(
+        DataUnavailable, match=r"data\.vocabulary_file: none\.json: not in .* a file tokenizer"
+    ):
         openweb(root, vocabulary_file="none.json").prepare_data()
+    with pytest.raises(DataUnavailable, match=r"data\.corpus: own/none is neither in a mirror"):
+        openweb(root, corpus="own/none").prepare_data()
     with pytest.raises(UserError, match=r"is longer than a text of"):
         openweb(root, context=5000).setup("fit")
     assert not list((root / "cache").glob("**/*.tmp"))

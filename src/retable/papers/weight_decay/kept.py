@@ -59,16 +59,7 @@ class Kept(nn.Module):
             for name, weight in weights.items():
                 destination[f"{prefix}{share}.{name}"] = weight
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *_: Any, **__: Any) -> None:
         found = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
         if "norm" not in found:
             return

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from retable.data import fetch
 from retable.data.fetch import DataUnavailable, sha256_of
-from retable.data.own_data import agree
+from retable.data.own_data import agree, in_mirror
 from retable.papers.weight_decay.text import Draw, Text
 from retable.papers.weight_decay.text_characters import Sha256, check_length
 from retable.util.errors import UserError, brief, nearest
@@ -25,6 +25,10 @@ from retable.util.errors import UserError, brief, nearest
 _DOCUMENTS = 1000
 """Tokenised at once."""
 _COLUMN = "text"
+_VOCABULARY = (
+    "a file tokenizer.json, GPT-2's of openai-community/gpt2 on the hub; with"
+    " data.vocabulary_sha256 it is fetched from there"
+)
 
 
 class OpenWebText(Text):
@@ -63,25 +67,16 @@ class OpenWebText(Text):
         self._parts: tuple[Any, Any] | None = None
 
     def _vocabulary(self) -> Path:
-        name, hub = (
-            self.vocabulary_file.removeprefix("hub:"),
-            self.vocabulary_file.startswith("hub:"),
-        )
-        cache, mirror = self.paths.cache, self.paths.mirror
-        if hub and self.vocabulary_sha256 is not None:
+        name, wanted = self.vocabulary_file.removeprefix("hub:"), self.vocabulary_sha256
+        if name != self.vocabulary_file and wanted is not None:
             from huggingface_hub import hf_hub_url
 
             owner, repository, *inside = name.split("/")
             url = hf_hub_url(f"{owner}/{repository}", "/".join(inside))
-            return fetch.fetch(name, url, self.vocabulary_sha256, cache=cache, mirror=mirror)
-        found = next((p / name for p in (mirror, cache) if p and (p / name).is_file()), None)
-        if found is None:
-            raise DataUnavailable(
-                f"data.vocabulary_file: {name} is neither in the mirror nor in the cache. It is the"
-                " file tokenizer.json of GPT-2 (openai-community/gpt2 on the hub); put it into the"
-                " folder of RETABLE_MIRROR, or give data.vocabulary_sha256 to fetch it"
-            )
-        agree("data.vocabulary_sha256", found, sha256_of(found), self.vocabulary_sha256)
+            cache, mirror = self.paths.cache, self.paths.mirror
+            return fetch.fetch(name, url, wanted, cache=cache, mirror=mirror)
+        found = in_mirror("data.vocabulary_file", name, self.paths, _VOCABULARY)
+        agree("data.vocabulary_sha256", found, sha256_of(found), wanted)
         return found
 
     @property
@@ -188,20 +183,15 @@ def documents(corpus: str, mirror: Path | None) -> Iterator[list[str]]:
     import datasets.exceptions
 
     folder = mirror / corpus if mirror is not None else None
-    local = folder is not None and folder.is_dir()
+    source = str(folder) if folder is not None and folder.is_dir() else corpus
+    once = datasets.DownloadConfig(max_retries=1)
     try:
         stream: Any = datasets.load_dataset(
-            str(folder) if local else corpus,
-            split="train",
-            streaming=True,
-            download_config=datasets.DownloadConfig(max_retries=1),
+            source, split="train", streaming=True, download_config=once
         )
         features = stream.features or {}
         if _COLUMN not in features:
-            raise UserError(
-                f"{folder if local else corpus}: has no column '{_COLUMN}'"
-                f"{nearest(_COLUMN, features)}"
-            )
+            raise UserError(f"{source}: has no column '{_COLUMN}'{nearest(_COLUMN, features)}")
         for batch in stream.iter(batch_size=_DOCUMENTS):
             yield batch[_COLUMN]
     except (ConnectionError, TimeoutError, datasets.exceptions.DatasetNotFoundError) as error:
@@ -211,6 +201,4 @@ def documents(corpus: str, mirror: Path | None) -> Iterator[list[str]]:
             " parquet files, or run where there is a network"
         ) from None
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(
-            f"{folder if local else corpus}: cannot be read ({brief(str(error))})"
-        ) from None
+        raise UserError(f"{source}: cannot be read ({brief(str(error))})") from None
