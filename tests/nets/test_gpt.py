@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from retable.nets.gpt import Attention
-from retable.util.errors import UserError
 from support.nets import configured, count, every_gradient, same_draw, size
 
 NAME = "gpt.GPT"
@@ -97,4 +96,4 @@ def test_gradients_and_draws():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(Exception, match=r"heads: 3 do not divide width 8; (2|4) would") as refused:
         configured(NAME, **{**SMALL, "heads": 3})
-    assert isinstance(refused.value.__cause__, UserError)
+    assert isinstance(refused.value.__cause__, ValueError)

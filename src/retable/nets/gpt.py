@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from retable.util.errors import UserError
-
 
 class Attention(nn.Module):
     """Causal self-attention, ``(B, T, width)`` to the same; one product gives all q, k and v.
@@ -76,7 +74,7 @@ class GPT(nn.Module):
         width: of the residual stream.
 
     Raises:
-        UserError: where the heads do not divide the width.
+        ValueError: where the heads do not divide the width.
     """
 
     def __init__(
@@ -93,7 +91,7 @@ class GPT(nn.Module):
             near = min(
                 (h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(h - heads)
             )
-            raise UserError(f"model.net.heads: {heads} do not divide width {width}; {near} would")
+            raise ValueError(f"model.net.heads: {heads} do not divide width {width}; {near} would")
         self.vocabulary, self.context = vocabulary, context
         self.wte = nn.Embedding(vocabulary, width)
         self.wpe = nn.Embedding(context, width)

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 from retable.data.base import DataPaths, PaperDataModule
-from retable.training.epochs import epoch_of
 from retable.training.seeds import derive_seed
 
 Batch = tuple[Tensor, Tensor]
@@ -105,7 +104,7 @@ class Text(PaperDataModule):
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     def _seed(self) -> int:
-        epoch = epoch_of(self.trainer) if self.trainer is not None else 0
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return derive_seed(self.seed, "text", self.stream, epoch)
 
     def _fixed(self, name: str, held_out: bool) -> Batches:
