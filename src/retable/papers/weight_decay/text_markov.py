@@ -7,12 +7,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from retable.papers.weight_decay.text import Draw, Text
 from retable.training.seeds import derive_seed
 
+Array = NDArray[np.float64]
 _TOKENS = 2**20
 """Drawn at once, about."""
 
@@ -20,7 +22,7 @@ _TOKENS = 2**20
 class Chain:
     """A Markov chain of order 1 or 2 over V tokens with rows drawn from a Dirichlet distribution.
 
-    All is computed in float64.
+    All is float64, and NumPy's: a rehearsal builds the chain where torch has shapes alone.
 
     Args:
         vocabulary: V.
@@ -32,28 +34,28 @@ class Chain:
     def __init__(self, vocabulary: int, order: int, concentration: float, seed: int) -> None:
         rng = np.random.default_rng(derive_seed(seed, "chain", vocabulary, order))
         alpha = np.full(vocabulary, concentration)
-        rows = torch.from_numpy(rng.dirichlet(alpha, vocabulary**order))
+        rows = rng.dirichlet(alpha, vocabulary**order)
         # Every token may follow, or a small concentration could make the chain fall apart.
         rows = 0.999 * rows + 0.001 / vocabulary
         self.vocabulary, self.order = vocabulary, order
-        self.rows = rows / rows.sum(1, keepdim=True)
+        self.rows: Array = rows / rows.sum(1, keepdims=True)
         """``(V^order, V)``: of the next token, by the last ones, the oldest the highest digit."""
         self.stationary = self._stationary()
         """``(V^order,)``: of the last ``order`` tokens."""
 
-    def _stationary(self) -> Tensor:
-        p = torch.full((len(self.rows),), 1 / len(self.rows), dtype=torch.float64)
+    def _stationary(self) -> Array:
+        p = np.full(len(self.rows), 1 / len(self.rows))
         while True:
-            joint = (p[:, None] * self.rows).view(*(self.vocabulary,) * (self.order + 1))
-            after = joint.sum(0).flatten()
-            if float((after - p).abs().sum()) < 1e-14:
+            joint = (p[:, None] * self.rows).reshape((self.vocabulary,) * (self.order + 1))
+            after = joint.sum(0).ravel()
+            if np.abs(after - p).sum() < 1e-14:
                 return after / after.sum()
             p = after
 
     @property
     def entropy_rate(self) -> float:
         """Nats per token, given all tokens before it: ``-sum_s pi(s) sum_c P(c|s) ln P(c|s)``."""
-        return float(-(self.stationary[:, None] * torch.xlogy(self.rows, self.rows)).sum())
+        return float(-(self.stationary[:, None] * self.rows * np.log(self.rows)).sum())
 
     def floor(self, context: int) -> float:
         """Mean over a sequence's targets of the entropy given what a model sees, in nats.
@@ -64,8 +66,8 @@ class Chain:
         if self.order == 1:
             return self.entropy_rate
         pairs = self.stationary
-        tokens = pairs.view(self.vocabulary, -1).sum(0)
-        first = float(torch.xlogy(tokens, tokens).sum() - torch.xlogy(pairs, pairs).sum())
+        tokens = pairs.reshape(self.vocabulary, -1).sum(1)
+        first = float((tokens * np.log(tokens)).sum() - (pairs * np.log(pairs)).sum())
         return (first + (context - 1) * self.entropy_rate) / context
 
     def tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -74,11 +76,10 @@ class Chain:
         A number in [s, s + 1) is found in the second by one search: the place is that of the next
         token in row s.
         """
-        begin = self.stationary.cumsum(0)
-        rows = self.rows.cumsum(1)
+        begin, rows = self.stationary.cumsum(), self.rows.cumsum(1)
         begin[-1], rows[:, -1] = 1, 1
-        above = torch.arange(len(rows), dtype=torch.float64)[:, None]
-        return begin.to(device), (rows + above).flatten().to(device)
+        above = (rows + np.arange(len(rows))[:, None]).ravel()
+        return torch.from_numpy(begin).to(device), torch.from_numpy(above).to(device)
 
     def sample(self, uniform: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
         """Sequences ``(N, L)`` from numbers ``(N, L - order + 1)`` in [0, 1), by inversion."""
