@@ -60,6 +60,7 @@ def test_attention_by_its_definition(heads):
     assert torch.allclose(layer(x), out @ layer.c_proj.weight.T, atol=1e-12)
 
 
+@torch.no_grad()
 def test_initial_weights():
     torch.manual_seed(0)
     net = configured(NAME, vocabulary=200, context=100, layers=8, heads=4, width=128)

@@ -14,6 +14,8 @@ from retable.training.execute import Context, Interrupted, build, execute
 from retable.training.start import Start
 from support.training import IDENTITY, substance
 
+pytestmark = pytest.mark.slow
+
 
 def config(experiment, *overrides, seed=0):
     with hydra_ready():
@@ -55,7 +57,7 @@ def test_what_a_run_records(parent):
         rate(t, lr=module.lr, min_lr=module.lr, warmup=4, horizon=20) for t in range(20)
     ]
     assert norms["norm"][19] == outcome.history[4]["train/norm"]
-    begin = math.sqrt(sum(float(p.square().sum()) for p in module.decayed()))
+    begin = math.sqrt(sum(float(p.detach().square().sum()) for p in module.decayed()))
     assert float(norms["norm"][0]) == pytest.approx(begin, rel=1e-5)
     assert float(norms["norm"][1]) == float(norms["norm"][0])  # the first rate is 0
     kept = [name for name in outcome.artifacts if name != "norms"]

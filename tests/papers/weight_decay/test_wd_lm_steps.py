@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from retable.nets.gpt import GPT
 from retable.papers.weight_decay.language import LanguageModel, norm_of
@@ -214,11 +213,3 @@ def test_start_and_data_that_do_not_fit():
     module.take_start(SimpleNamespace(artifacts={"norms": norms}, weights={}))
     with pytest.raises(UserError, match=r"has 3 iterations, 4 are needed"):
         module.on_fit_start()
-
-
-def test_weights_of_other_names_are_not_taken():
-    own = model(snapshot=20)
-    other = LanguageModel(seed=0, net=nn.Linear(2, 2), lr=0.1)
-    arrays = {n: p.detach() for n, p in other.named_parameters()}
-    with pytest.raises((KeyError, UserError, RuntimeError)):
-        own.take_start(SimpleNamespace(artifacts={"snapshot_20": arrays}, weights={}))

@@ -20,10 +20,6 @@ from retable.util.errors import UserError
 SHAPE = {"context": 6, "batch_size": 3, "iterations": 4}
 
 
-def batches(loader):
-    return list(loader)
-
-
 def flat(loader):
     return torch.cat([torch.stack(batch).flatten() for batch in loader])
 
@@ -75,7 +71,7 @@ def test_the_floor_of_order_2_counts_the_first_target_by_itself():
 @pytest.mark.parametrize("order", [1, 2])
 def test_what_is_drawn_has_the_chains_frequencies_and_its_floor(tmp_path, order):
     data = markov(tmp_path, order=order, eval_sequences=20_000, eval_batch_size=20_000)
-    [(x, y)] = batches(data.val_dataloader())
+    [(x, y)] = data.val_dataloader()
     tokens = torch.cat([x[:, :1], y], 1)
     chain = data.chain
     rows, stationary = torch.from_numpy(chain.rows), torch.from_numpy(chain.stationary)
@@ -192,6 +188,7 @@ def openweb(root, **options):
     return OpenWebText(seed=0, paths=DataPaths(root / "cache", root), **given)
 
 
+@pytest.mark.slow
 def test_open_web_text_is_tokenised_once_and_held_out_in_part(web):
     root, texts, tokenizer = web
     with pytest.raises(
@@ -209,15 +206,15 @@ def test_open_web_text_is_tokenised_once_and_held_out_in_part(web):
     assert train.count(0) == 18  # one after each document: in a text it is no token of its own
     assert held_out.count(0) == 2
     assert tokenizer.decode(held_out[: held_out.index(0)]) == texts[9]
-    [x, y] = batches(data.train_dataloader())[0]
+    [x, y] = next(iter(data.train_dataloader()))
     assert x.shape == (3, 6)
     assert torch.equal(x[:, 1:], y[:, :-1])
     assert [p.name for p in data.folder.parent.iterdir() if p.is_dir()] == [data.folder.name]
 
 
+@pytest.mark.slow
 def test_what_open_web_text_refuses(web, monkeypatch):
     root, *_ = web
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=r"data\.checksum has 000000000000"):
         openweb(root, checksum="0" * 64).prepare_data()
     with pytest.raises(UserError, match=r"no token '<\|endoftxt\|>'; did you mean '<\|endoftext"):
@@ -228,6 +225,11 @@ def test_what_open_web_text_refuses(web, monkeypatch):
         DataUnavailable, match=r"data\.vocabulary_file: none\.json: not in .* a file tokenizer"
     ):
         openweb(root, vocabulary_file="none.json").prepare_data()
+
+    def no_network(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.load_dataset", no_network)
     with pytest.raises(DataUnavailable, match=r"data\.corpus: own/none is neither in a mirror"):
         openweb(root, corpus="own/none").prepare_data()
     with pytest.raises(UserError, match=r"is longer than a text of"):
