@@ -25,6 +25,7 @@ from retable.runs.frozen import freeze
 from retable.util import paths
 from support.equilibrium import write_imagenet32
 from support.own_data import own_data
+from support.texts import text_data
 
 ROOT = Path(__file__).parents[2]
 OWN = sorted(
@@ -137,6 +138,8 @@ def generated(tmp_path, monkeypatch):
                 return ["model.test_samples=16", "model.modes=4", *short]
             case "ImageFolder" | "Helena":
                 return own_data(config, mirror)
+            case "OpenWebText" | "CharacterText":
+                return text_data(config, mirror, cache)
             case "ImageData":
                 return [
                     f"data.checksum={images[config.data['dataset']]}",
@@ -180,9 +183,14 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
             extra = [*generated(config), *few_steps(config)]
             steps = ONE_STEP if "fit" in config.stages else []
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
+            if "snapshots" in config.model:  # of one epoch there is one
+                steps.append("model.snapshots=[100]")
             if config.start is not None and config.start.run is not None:
                 # Data are the child's own, and what its network is has to be said of both.
-                before = [f"'{o}'" for o in steps if not o.startswith("data.")]
+                own = not config.data["_target_"].endswith("Text")
+                before = [f"'{o}'" for o in steps if not (own and o.startswith("data."))]
+                if "snapshot" in config.model:
+                    before.append("'model.snapshots=[100]'")
                 steps.append(f"start.run.overrides=[{','.join(before)}]")
             frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))
     assert len(frozen) > len(OWN) / 2

@@ -28,7 +28,8 @@ def model(optimizer=ADAMW, **options):
 
 def in_trainer(module, **trainer):
     data = SimpleNamespace(floor=None, context=5, vocabulary=7, iterations=4)
-    given = {"max_epochs": 1, "accumulate_grad_batches": 1, "global_step": 0, "datamodule": data}
+    given = {"max_epochs": 1, "accumulate_grad_batches": 1, "global_step": 0, "datamodule": data,
+             "num_training_batches": 4}  # fmt: skip
     module._trainer = SimpleNamespace(**given, **trainer)
     module._fabric = None
     return module
@@ -212,4 +213,4 @@ def test_start_and_data_that_do_not_fit():
     norms = {"norm": torch.ones(3), "rate": torch.ones(3)}
     module.take_start(SimpleNamespace(artifacts={"norms": norms}, weights={}))
     with pytest.raises(UserError, match=r"has 3 iterations, 4 are needed"):
-        module.on_fit_start()
+        module.on_train_start()

@@ -16,6 +16,7 @@ from retable.papers.weight_decay.text_characters import CharacterText
 from retable.papers.weight_decay.text_markov import Chain, MarkovText
 from retable.papers.weight_decay.text_openweb import OpenWebText
 from retable.util.errors import UserError
+from support.texts import write_web
 
 SHAPE = {"context": 6, "batch_size": 3, "iterations": 4}
 
@@ -158,24 +159,8 @@ def test_texts_that_are_refused(tmp_path, options, said):
 @pytest.fixture
 def web(tmp_path):
     """A mirror with a small vocabulary and documents in parquet files."""
-    datasets = pytest.importorskip("datasets")
-    tokenizers = pytest.importorskip("tokenizers")
-    texts = [f"document {k} says {'so ' * (k % 5)}<|endoftext|> and ends" for k in range(20)]
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|endoftext|>"]
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    folder = tmp_path / "own" / "web" / "plain_text"
-    folder.mkdir(parents=True)
-    for number, part in enumerate((texts[:12], texts[12:])):
-        file = folder / f"train-0000{number}-of-00002.parquet"
-        datasets.Dataset.from_dict({"text": part}).to_parquet(file)
-    return tmp_path, texts, tokenizer
+    pytest.importorskip("tokenizers")
+    return tmp_path, *write_web(tmp_path, "own/web", "tokenizer.json")
 
 
 def openweb(root, **options):

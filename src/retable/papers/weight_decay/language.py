@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, cast
 
@@ -158,13 +159,18 @@ class LanguageModel(PaperModule):
                     f"model.snapshots: {share} per cent of {n_epochs} epochs is no whole number;"
                     f" {near} epochs are {100 * near / n_epochs:g} per cent"
                 )
-        if self._followed is not None:
-            needed = n_epochs * data.iterations // self.trainer.accumulate_grad_batches
-            if len(self._followed[0]) < needed:
-                raise UserError(
-                    f"model.match: the run that this one starts from has {len(self._followed[0])}"
-                    f" iterations, {needed} are needed; set trainer.max_epochs as there"
-                )
+
+    def on_train_start(self) -> None:
+        """Refuse to follow a run that was shorter."""
+        if self._followed is None:
+            return
+        batches, every = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        needed = (self.trainer.max_epochs or 0) * math.ceil(batches / every)
+        if len(self._followed[0]) < needed:
+            raise UserError(
+                f"model.match: the run that this one starts from has {len(self._followed[0])}"
+                f" iterations, {needed} are needed; set trainer.max_epochs as there"
+            )
 
     def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
         """Cross-entropy of a batch ``(B, T), (B, T)``, mean over all tokens."""
