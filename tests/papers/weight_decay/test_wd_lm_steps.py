@@ -152,8 +152,9 @@ def test_matching_the_effective_rate_gives_the_direction_to_first_order():
     assert off[1] / off[2] == pytest.approx(2, rel=0.2)
 
 
-def test_the_matched_rate_is_what_the_followed_run_says():
-    module = in_trainer(model(match=True))
+@pytest.mark.parametrize("match_rest", [False, True])
+def test_the_matched_rate_is_what_the_followed_run_says(match_rest):
+    module = in_trainer(model(match=True, match_rest=match_rest))
     norms = {"norm": torch.tensor([2.0, 4.0]), "rate": torch.tensor([0.0, 0.3])}
     module.take_start(SimpleNamespace(artifacts={"norms": norms}, weights={}))
     optimizer = module.configure_optimizers()
@@ -162,7 +163,9 @@ def test_the_matched_rate_is_what_the_followed_run_says():
         module.on_before_optimizer_step(optimizer)
         own = float(norm_of(module.decayed()))
         expected = eta * own / (2.0, 4.0)[t]
-        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected] * 2)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
+            [expected, expected if match_rest else eta]
+        )
     assert module.kept.gather()["norm"].tolist() == pytest.approx([own, own])
 
 

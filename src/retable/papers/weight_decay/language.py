@@ -54,6 +54,8 @@ class LanguageModel(PaperModule):
             that it has tested.
         match: begin with a network of its own, and take from the parent its artefact ``norms``
             alone: the rate is ``eta_t ||w'_t|| / ||w_t||``, with eta and w of the parent.
+        match_rest: whether what is not decayed has this rate as well; else eta_t, as in the parent,
+            since the loss does depend on the size of a gain.
         optimizer: ``_partial_`` of an optimiser; rate and decay are set here.
     """
 
@@ -73,6 +75,7 @@ class LanguageModel(PaperModule):
         snapshots: list[Share] | None = None,
         snapshot: Share | None = None,
         match: bool = False,
+        match_rest: bool = False,
         optimizer: Any = None,
     ) -> None:
         if match and (decay or l2 or snapshot is not None):
@@ -84,7 +87,7 @@ class LanguageModel(PaperModule):
         self.warmup, self.horizon = warmup, horizon
         self.decay, self.decay_on, self.l2 = decay * decay_times, decay_on, l2
         self._shares = sorted(snapshots or [])
-        self.snapshot, self.match = snapshot, match
+        self.snapshot, self.match, self.match_rest = snapshot, match, match_rest
         self._followed: tuple[Tensor, Tensor] | None = None
         self._penalised: Tensor | None = None
         self._tested: list[tuple[Tensor, int]] = []
@@ -194,12 +197,17 @@ class LanguageModel(PaperModule):
         """Set the rate of this iteration, and note it and the norm."""
         t, norm = self.trainer.global_step, norm_of(optimizer.param_groups[0]["params"])
         if self._followed is None:
-            eta = rate(t, lr=self.lr, min_lr=self.min_lr, warmup=self.warmup, horizon=self.horizon)
+            eta = plain = rate(
+                t, lr=self.lr, min_lr=self.min_lr, warmup=self.warmup, horizon=self.horizon
+            )
         else:
             norms, rates = self._followed
-            eta = float(rates[t]) * float(norm) / float(norms[t])
-        for group in optimizer.param_groups:
-            group["lr"] = eta
+            plain = float(rates[t])
+            eta = plain * float(norm) / float(norms[t])
+        decayed, *rest = optimizer.param_groups
+        decayed["lr"] = eta
+        for group in rest:
+            group["lr"] = eta if self.match_rest else plain
         self.kept.add(norm, eta)
 
     def on_train_epoch_end(self) -> None:
