@@ -25,6 +25,7 @@ from retable.runs.frozen import freeze
 from retable.util import paths
 from support.equilibrium import write_imagenet32
 from support.own_data import own_data
+from support.texts import text_data
 
 ROOT = Path(__file__).parents[2]
 OWN = sorted(
@@ -99,7 +100,9 @@ def whole_shares(config) -> list[str]:
         return []
     few = ["model.probes=1"] if "probes" in config.model else []
     child = ["model.snapshot=1.0"] if config.model.get("snapshot") else []
-    return ["++model.snapshots=[100]", "++trainer.precision=32-true", *few, *child]
+    half = str(config.trainer.precision).startswith("16")
+    single = ["trainer.precision=32-true"] if half else []
+    return ["++model.snapshots=[100]", *single, *few, *child]
 
 
 def pooled_or_centred(config) -> list[str]:
@@ -148,6 +151,8 @@ def generated(tmp_path, monkeypatch):
                 return ["model.test_samples=16", "model.modes=4", *short]
             case "ImageFolder" | "Helena":
                 return own_data(config, mirror)
+            case "OpenWebText" | "CharacterText":
+                return text_data(config, mirror, cache)
             case "ImageData":
                 return [
                     f"data.checksum={images[config.data['dataset']]}",
@@ -193,7 +198,9 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
             if config.start is not None and config.start.run is not None:
                 # Data are the child's own, and what its network is has to be said of both.
-                own = ("data.", "model.snapshot=", "model.probes=")
+                own = ("model.snapshot=", "model.probes=")
+                if not config.data["_target_"].endswith("Text"):
+                    own = ("data.", *own)
                 before = [f"'{o}'" for o in steps if not o.startswith(own)]
                 steps.append(f"start.run.overrides=[{','.join(before)}]")
             frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))
