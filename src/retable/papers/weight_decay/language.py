@@ -52,8 +52,8 @@ class LanguageModel(PaperModule):
             with those that it has tested.
         match: begin with a network of its own, and take from the parent its artefact ``norms``
             alone: the rate is ``eta_t ||w'_t|| / ||w_t||``, with eta and w of the parent.
-        match_rest: whether what is not decayed has this rate as well; else eta_t, as in the parent,
-            since the loss does depend on the size of a gain.
+        match_rest: whether what is not decayed has this rate as well, as the paper speaks of one;
+            else eta_t, as in the parent, since the loss does depend on the size of a gain.
         optimizer: ``_partial_`` of an optimiser; rate and decay are set here.
     """
 
@@ -73,7 +73,7 @@ class LanguageModel(PaperModule):
         snapshots: Sequence[int] = (),
         snapshot: Annotated[float, Field(gt=0, le=1)] | None = None,
         match: bool = False,
-        match_rest: bool = False,
+        match_rest: bool = True,
         optimizer: Any = None,
     ) -> None:
         if match and (decay or l2 or snapshot is not None):
