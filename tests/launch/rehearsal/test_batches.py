@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from retable.data.base import DataPaths
 from retable.data.image_sets import SETS
@@ -73,6 +74,18 @@ def test_of_a_folder_of_images_that_is_not_here_they_are_known_too(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(TypeError, match="'Nine' object is not callable"):
         batches.first()  # what is here is read
+
+
+def test_a_class_may_know_its_batches_unread(tmp_path):
+    run = freeze(experiment="weight_decay/lm_openwebtext")
+    config = run.config.model_dump(mode="json")
+    paths = {**config["paths"], "mirror": str(tmp_path), "cache": str(tmp_path)}
+    batches = Batches(build_data(config["data"], 0, paths))
+    tokens, targets = batches.first()
+    assert tokens.shape == targets.shape == (64, 256)
+    assert tokens.dtype == torch.int64
+    assert batches.per_epoch(None) == 800
+    assert batches.per_epoch(3) == 3
 
 
 def test_a_small_run_has_few_items_of_every_kind():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ class Batches:
 
     Of an image set that is known by name nothing is read: its sizes and shapes are, and its classes
     are taken to be of one size. Any other data is prepared and set up as for a run; of a folder of
-    images that is not here, the shapes and the number of training images are known all the same.
+    images that is not here, the shapes and the number of training images are known all the same,
+    and so they are where a class has a method ``unread``, which gives a batch and their number.
 
     Args:
         data: of a run; may be changed.
@@ -58,10 +60,12 @@ class Batches:
         try:
             return next(iter(self._train()))
         except DataUnavailable:
-            if not isinstance(self.data, ImageFolder):
+            if isinstance(self.data, ImageFolder):
+                n, size = min(self.data.batch_size, self.data.n_train), self.data.size
+                return torch.rand(n, 3, size, size), torch.zeros(n, dtype=torch.int64)
+            if (unread := _unread(self.data)) is None:
                 raise
-            n, size = min(self.data.batch_size, self.data.n_train), self.data.size
-            return torch.rand(n, 3, size, size), torch.zeros(n, dtype=torch.int64)
+            return unread[0]
 
     def _images(self, data: ImageData) -> tuple[Tensor, ...]:
         n = min(data.batch_size, self._train_images(data))
@@ -99,9 +103,11 @@ class Batches:
         try:
             return len(self._train())
         except DataUnavailable:
-            if not isinstance(self.data, ImageFolder):
+            if isinstance(self.data, ImageFolder):
+                return -(-self.data.n_train // self.data.batch_size)
+            if (unread := _unread(self.data)) is None:
                 raise
-            return -(-self.data.n_train // self.data.batch_size)
+            return unread[1]
 
     def _train(self) -> Any:
         if self._loader is None:
@@ -109,6 +115,12 @@ class Batches:
             self.data.setup("fit")
             self._loader = self.data.train_dataloader()
         return self._loader
+
+
+def _unread(data: PaperDataModule) -> tuple[Any, int] | None:
+    """A batch of the true shape and the batches of an epoch, where a class knows them unread."""
+    known: Callable[[], tuple[Any, int]] | None = getattr(data, "unread", None)
+    return None if known is None else known()
 
 
 def _by_name(kind: Any) -> bool:

@@ -74,8 +74,8 @@ class Text(PaperDataModule):
     floor: float | None = None
     """Least loss that is possible in nats per token, where it is known."""
 
-    vocabulary: int
-    """Number of tokens; known after ``setup``."""
+    vocabulary: int = 0
+    """Number of tokens; 0 where it is known only after ``setup``."""
 
     def __init__(
         self,
@@ -123,6 +123,11 @@ class Text(PaperDataModule):
     def test_dataloader(self) -> Batches:
         """Others, always the same."""
         return self._fixed("test", True)
+
+    def unread(self) -> tuple[Batch, int]:
+        """A batch of the true shape and the batches of an epoch, for a rehearsal without a text."""
+        tokens = torch.zeros(self.batch_size, self.context, dtype=torch.int64)
+        return (tokens, tokens), self.iterations
 
     def sample(self) -> Batches:
         """As many sequences of the training data, always the same."""
