@@ -102,7 +102,6 @@ def test_a_network_imports_no_paper_and_importing_one_imports_no_other():
 def test_a_paper_has_every_file_that_adding_one_touches(paper):
     for path in (
         f"src/retable/papers/{paper}/__init__.py",
-        f"src/retable/papers/{paper}/module.py",
         f"src/retable/papers/{paper}/README.md",
         f"src/retable/papers/{paper}/paper.yaml",
         f"conf/experiment/{paper}",
@@ -111,6 +110,12 @@ def test_a_paper_has_every_file_that_adding_one_touches(paper):
         f"results/{paper}",
     ):
         assert (ROOT / path).exists(), f"{path} is missing"
+    named = re.compile(rf"_target_: (retable\.papers\.{paper}\.\w+)\.\w+[,}}\n]")
+    configs = (ROOT / "conf" / "experiment" / paper).glob("*.yaml")
+    modules = {name for file in configs for name in named.findall(file.read_text(encoding="utf-8"))}
+    assert modules, "no experiment builds a class of the paper"
+    for name in modules:
+        assert (ROOT / "src" / f"{name.replace('.', '/')}.py").exists(), name
     assert paper in (ROOT / "README.md").read_text(encoding="utf-8")
     assert list((ROOT / "conf" / "experiment" / paper).glob("*smoke*.yaml")), "no smoke experiment"
 
