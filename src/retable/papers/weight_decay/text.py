@@ -19,8 +19,6 @@ Draw = Callable[[int, int, torch.Generator], Iterator[Tensor]]
 """Called with a number of batches, the sequences of a batch and a generator, gives so many
 ``(B, T + 1)``."""
 
-Count = Annotated[int, Field(ge=1)]
-
 
 class Batches:
     """Iterable over the batches of an epoch.
@@ -82,11 +80,11 @@ class Text(PaperDataModule):
         *,
         seed: int,
         paths: DataPaths,
-        context: Count,
-        batch_size: Count,
-        iterations: Count,
-        eval_sequences: Count = 1000,
-        eval_batch_size: Count = 250,
+        context: Annotated[int, Field(ge=1)],
+        batch_size: Annotated[int, Field(ge=1)],
+        iterations: Annotated[int, Field(ge=1)],
+        eval_sequences: Annotated[int, Field(ge=1)] = 1000,
+        eval_batch_size: Annotated[int, Field(ge=1)] = 250,
         stream: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__(seed=seed, paths=paths)

@@ -29,8 +29,6 @@ SOURCES = {
 HELD_OUT = 0.1
 """Share of a text, its end, that is held out where no other file is."""
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
 
 class CharacterText(Text):
     """A file of text; tokens are its characters, numbered in their order.
@@ -47,9 +45,9 @@ class CharacterText(Text):
         self,
         *,
         file: str,
-        sha256: Sha256,
+        sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")],
         held_out: str | None = None,
-        held_out_sha256: Sha256 | None = None,
+        held_out_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)

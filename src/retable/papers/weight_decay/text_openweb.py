@@ -19,7 +19,7 @@ from retable.data import fetch
 from retable.data.fetch import DataUnavailable, sha256_of
 from retable.data.own_data import agree, in_mirror
 from retable.papers.weight_decay.text import Draw, Text
-from retable.papers.weight_decay.text_characters import Sha256, check_length
+from retable.papers.weight_decay.text_characters import check_length
 from retable.util.errors import UserError, brief, nearest
 
 _DOCUMENTS = 1000
@@ -54,10 +54,10 @@ class OpenWebText(Text):
         *,
         corpus: str = "Skylion007/openwebtext",
         vocabulary_file: str = "hub:openai-community/gpt2/tokenizer.json",
-        vocabulary_sha256: Sha256 | None,
+        vocabulary_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None,
         end: str = "<|endoftext|>",
         held_out: Annotated[float, Field(gt=0, le=0.5)] = 0.0005,
-        checksum: Sha256 | None,
+        checksum: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
