@@ -16,9 +16,11 @@ from retable.data.image_folder import ImageFolder
 from retable.data.image_sets import SETS
 from retable.data.modules import GeneratedImages, ImageData
 from retable.data.tensor_loader import TensorLoader
+from retable.launch.rehearsal.small_run import OneEpoch
 
 ITEMS = 4
 """Items of a small batch at most."""
+_ONE_EPOCH = f"{OneEpoch.__module__}.{OneEpoch.__qualname__}"
 
 
 class Batches:
@@ -144,9 +146,9 @@ class FewImages(GeneratedImages):
 
 
 def small(config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run with one batch of each kind, of :data:`ITEMS` or fewer where it says so.
+    """The config of a run, to end after an epoch of one batch of each kind.
 
-    An image set that is known by name is generated.
+    Batches have :data:`ITEMS` items, or fewer where it says so. An image set that is known by name is generated.
     """
     data = {**config["data"]}
     if _by_name(get_class(data["_target_"])):
@@ -163,7 +165,7 @@ def small(config: dict[str, Any]) -> dict[str, Any]:
             "n_validation": 6 if data.get("n_validation") else 0,
             "eval_batch_size": ITEMS,
         }
-    options = {**config["trainer"], "max_epochs": 1, "min_epochs": None}
+    options = {**config["trainer"], "min_epochs": None}
     options |= {"limit_train_batches": 1, "limit_test_batches": 1, "check_val_every_n_epoch": 1}
     if options.get("limit_val_batches") != 0:
         options["limit_val_batches"] = 1
@@ -174,6 +176,7 @@ def small(config: dict[str, Any]) -> dict[str, Any]:
         "data": _few(data),
         "model": _few(config["model"]),
         "trainer": options,
+        "callbacks": {**(config.get("callbacks") or {}), "one_epoch": {"_target_": _ONE_EPOCH}},
         "device": {**config["device"], "accelerator": "cpu", "devices": 1},
         "diverged_above": {},
     }

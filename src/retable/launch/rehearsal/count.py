@@ -308,7 +308,7 @@ def _fit(
             **{name: options[name] for name in _STEP if options.get(name) is not None},
             accelerator="cpu",
             devices=1,
-            max_epochs=1,
+            max_epochs=options.get("max_epochs", 1),
             limit_val_batches=0,
             num_sanity_val_steps=0,
             callbacks=[callback],

@@ -9,11 +9,20 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning import Trainer
 from torch.serialization import skip_data
 
 from retable.papers.base import PaperModule
 from retable.training.checkpointing import Checkpointer
+
+
+class OneEpoch(pl.Callback):
+    """Ends a fit after its first epoch; how many the run has, its module sees as in the run."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say that it is enough."""
+        trainer.should_stop = True
 
 
 class TooLong(Exception):
