@@ -148,7 +148,8 @@ class FewImages(GeneratedImages):
 def small(config: dict[str, Any]) -> dict[str, Any]:
     """The config of a run, to end after an epoch of one batch of each kind.
 
-    Batches have :data:`ITEMS` items, or fewer where it says so. An image set that is known by name is generated.
+    Batches have :data:`ITEMS` items, or fewer where it says so. An image set that is known by name
+    is generated.
     """
     data = {**config["data"]}
     if _by_name(get_class(data["_target_"])):
