@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -84,21 +85,36 @@ def pytest_runtest_makereport(item, call):
             report.longrepr = f"skipped in CI, and '{reason}' is not on the list of allowed skips"
 
 
+@contextlib.contextmanager
+def _torch_as_it_was():
+    """What a run sets for its process is not left to other tests."""
+    import torch
+
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    dtype = torch.get_default_dtype()
+    yield
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_default_dtype(dtype)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _module_isolated():
+    """A fixture of a whole file may do a run before the first test of it begins."""
+    with _torch_as_it_was():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path, monkeypatch):
     """Runs and cache of this test alone; Hydra's and torch's globals as they were."""
-    import torch
     from hydra.core.global_hydra import GlobalHydra
 
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    dtype = torch.get_default_dtype()
-    yield
+    with _torch_as_it_was():
+        yield
     GlobalHydra.instance().clear()
-    torch.use_deterministic_algorithms(deterministic)
-    torch.set_default_dtype(dtype)
 
 
 @pytest.fixture
