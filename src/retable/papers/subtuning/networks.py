@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 import torchvision.models
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer
@@ -34,6 +35,9 @@ class Blocks(nn.Module):
         blocks: L of them, each taking what the one before gives.
         tail: what the last block gives to features ``(B, d)``.
         fc: the head.
+
+    Attributes:
+        size: side to which other images are resized first (bilinearly); None: they are not.
     """
 
     def __init__(
@@ -41,12 +45,15 @@ class Blocks(nn.Module):
     ) -> None:
         super().__init__()
         self.stem, self.blocks, self.tail, self.fc = stem, nn.ModuleList(blocks), tail, fc
+        self.size: int | None = None
 
     def __len__(self) -> int:
         return len(self.blocks)
 
     def before(self, x: Tensor, first: int) -> Tensor:
         """What block ``first`` (from 0; L: the tail) is given for images ``x``."""
+        if self.size not in (None, x.shape[-1]):
+            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
         return self.between(self.stem(x), 0, first)
 
     def between(self, h: Tensor, first: int, last: int) -> Tensor:
@@ -103,8 +110,20 @@ class ClassToken(nn.Module):
         return self.ln(x[:, 0])
 
 
-def network(name: Name, n_classes: int) -> Blocks:
-    """A network by its name, not trained, with a head of ``n_classes`` outputs."""
+def network(name: Name, n_classes: int, size: int | None = None) -> Blocks:
+    """A network by its name, not trained.
+
+    Args:
+        name: see `Name`.
+        n_classes: outputs of the head.
+        size: see `Blocks`.
+    """
+    net = _network(name, n_classes)
+    net.size = size
+    return net
+
+
+def _network(name: Name, n_classes: int) -> Blocks:
     if name in _CIFAR:
         net = CifarResNet(_CIFAR[name], n_classes=n_classes)
         stem = nn.Sequential(net.conv1, net.bn1, nn.ReLU())

@@ -1,0 +1,211 @@
+"""A search over sets of blocks as a run: every epoch trains and scores one set."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from retable.papers.base import Arrays, PaperModule, Start
+from retable.papers.subtuning import networks, search
+from retable.papers.subtuning.candidates import Images, Recipe, SetTrainer, folds_of
+from retable.papers.subtuning.networks import Name
+from retable.papers.subtuning.weights import load, renamed
+
+
+class Search(PaperModule):
+    """Scores sets of blocks of a pretrained network, and chooses one greedily.
+
+    An epoch trains one set, anew from the pretrained weights, and logs its ``search/accuracy`` and
+    ``search/blocks``; it ends when nothing is left to be tried. Scores are kept in the state, so
+    that a killed search goes on after the last set that it has scored. Test images are not used.
+
+    Results: ``search/accuracy`` of each set in its row (``none``, ``all``, ``B1``, ``B1+B7``, ...)
+    for a profile; for a greedy search that of the chosen set, with ``search/size``,
+    ``search/parameters`` (share of those in blocks, in %), ``search/trainings``, and in rows ``B1``
+    to ``BL`` ``search/picked`` (0 or 1) and ``search/place`` (1 for the first pick). Artefact
+    ``search``: ``chosen`` ``(L,)``, ``steps``, and ``tried`` and ``scores`` in their order.
+
+    Args:
+        seed: the run's seed.
+        network: see :data:`~retable.papers.subtuning.networks.Name`.
+        n_classes: of the labels.
+        size: side that images have for the network; others are resized to it.
+        head: a new one for every training, or the pretrained one; it is trained in either case.
+        sets: a greedy search, or the sets of a profile, with none and all of the blocks.
+        score: mean over ``folds`` of the training images, or the validation images.
+        folds: k.
+        rule: of the greedy search, see :func:`~retable.papers.subtuning.search.greedy`.
+        direction: as there.
+        eps: as there, as a share (0.01 is one point of accuracy).
+        epochs: of a training.
+        batch_size: of a training.
+        batch_norm: of tuned blocks, by batches or as pretrained.
+        optimizer: ``_partial_``, for every training anew.
+        scheduler: ``_partial_``, stepped after every epoch of a training.
+        channels_last: memory format, for speed.
+    """
+
+    splits = False
+
+    tried: Tensor
+    scores: Tensor
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        network: Name,
+        n_classes: Annotated[int, Field(ge=2)],
+        size: Annotated[int, Field(ge=8)] | None = None,
+        head: Literal["new", "kept"] = "new",
+        sets: Literal["greedy", "singles", "pairs", "windows2", "windows3"] = "greedy",
+        score: Literal["folds", "validation"] = "folds",
+        folds: Annotated[int, Field(ge=2)] = 5,
+        rule: Literal["gain", "patience"] = "patience",
+        direction: Literal["forward", "backward", "best"] = "forward",
+        eps: Annotated[float, Field(ge=0)] = 0.01,
+        epochs: Annotated[int, Field(ge=1)] = 10,
+        batch_size: Annotated[int, Field(ge=1)] = 256,
+        batch_norm: Literal["train", "eval"] = "train",
+        optimizer: Any = None,
+        scheduler: Any = None,
+        channels_last: bool = False,
+    ) -> None:
+        self.network: Name = network
+        self.n_classes, self.size = n_classes, size
+        self.head: Literal["new", "kept"] = head
+        self.sets: search.Fixed | Literal["greedy"] = sets
+        self.score, self.folds = score, folds
+        self.rule: search.Rule = rule
+        self.direction: search.Direction = direction
+        self.eps, self.epochs, self.batch_size = eps, epochs, batch_size
+        self.batch_norm: Literal["train", "eval"] = batch_norm
+        self.channels_last = channels_last
+        self._automatic_optimization = False
+        super().__init__(seed=seed, optimizer=optimizer, scheduler=scheduler)
+
+    def build_model(self) -> None:
+        """The network, whose weights are never changed, and the scores so far."""
+        self.net = networks.network(self.network, self.n_classes, self.size)
+        n = len(self.net)
+        self._fixed = [] if self.sets == "greedy" else search.fixed(self.sets, n)
+        most = len(self._fixed) or search.most(n)
+        # A set is a number whose bit i says whether block i is tuned; -1: not yet tried.
+        self.register_buffer("tried", torch.full((most,), -1, dtype=torch.int64))
+        self.register_buffer("scores", torch.full((most,), torch.nan, dtype=torch.float64))
+
+    def take_start(self, start: Start) -> None:
+        """Take pretrained weights of a file, or the network of another run."""
+        load(self.net, renamed(start.weights, self.network), self.head)
+
+    def configure_optimizers(self) -> Any:
+        """None: every training has its own."""
+        return
+
+    def on_fit_start(self) -> None:
+        """Refuse a run that could not end, and put images and folds in place."""
+        trainer = cast("Any", self.trainer)
+        n = len(self.tried)
+        if trainer.max_epochs < n:
+            raise ValueError(
+                f"trainer.max_epochs: {trainer.max_epochs} is below the {n} sets that model.sets:"
+                f" {self.sets} may have to try; it ends by itself when it is done"
+            )
+        data = trainer.datamodule
+        images, labels = data.train[:2]
+        augment = data.augment
+        if augment == "pad_crop_flip":
+            raise ValueError(
+                "data.augment: pad_crop_flip is not known here; Flip and ResizedCropFlip of"
+                " retable.papers.subtuning.augment are"
+            )
+        recipe = Recipe(
+            self.epochs,
+            self.batch_size,
+            self._optimizer,
+            self._scheduler,
+            self.batch_norm,
+            self.head,
+            None if augment == "none" else augment,
+            self.channels_last,
+        )
+        self._trainer_of_sets = SetTrainer(
+            self.net, images, labels, recipe, self.n_classes, self.seed
+        )
+        self._folds = folds_of(len(labels), self.folds, self.seed)
+        if self.score == "validation":
+            held_out, self._labels = data.validation[:2]
+            self._validation = Images(self._trainer_of_sets.net, held_out)
+
+    def _known(self) -> dict[search.Set, float]:
+        """Scores by set, in the order in which they were tried."""
+        n = int((self.tried >= 0).sum())
+        masks, scores = self.tried[:n].tolist(), self.scores[:n].tolist()
+        return {self._blocks(m): s for m, s in zip(masks, scores, strict=True)}
+
+    def _blocks(self, mask: int) -> search.Set:
+        return tuple(i for i in range(len(self.net)) if mask >> i & 1)
+
+    def _next(self) -> search.Set | search.Found | None:
+        """What is to be tried; a choice, or None, where nothing is left."""
+        known = self._known()
+        if self._fixed:
+            return next((blocks for blocks in self._fixed if blocks not in known), None)
+        n = len(self.net)
+        return search.pending(
+            known, lambda score: search.greedy(n, score, self.rule, self.direction, self.eps)
+        )
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Train and score the next set; the images are those of the data module, not the batch."""
+        blocks = self._next()
+        if batch_idx or not isinstance(blocks, tuple):
+            return
+        sets = self._trainer_of_sets
+        if self.score == "folds":
+            value = sets.cross_validated(blocks, self._folds)
+        else:
+            value = sets.validated(blocks, self._validation, self._labels)
+        n = len(self._known())
+        self.tried[n] = sum(1 << i for i in blocks)
+        self.scores[n] = value
+        found = {"search/accuracy": value, "search/blocks": float(len(blocks))}
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=1)
+        self.trainer.should_stop = not isinstance(self._next(), tuple)
+
+    def on_history(self, rows: list[dict[str, float]]) -> None:
+        """Record scores, or the choice."""
+        n = len(self.net)
+        if self._fixed:
+            for blocks, value in self._known().items():
+                self.add_result("search/accuracy", value, search.named(blocks, n))
+            return
+        found = self._next()
+        if not isinstance(found, search.Found):
+            return
+        sizes = [sum(p.numel() for p in block.parameters()) for block in self.net.blocks]
+        self.add_result("search/accuracy", found.score)
+        self.add_result("search/size", len(found.chosen))
+        share = 100 * sum(sizes[i] for i in found.chosen) / sum(sizes)
+        self.add_result("search/parameters", share)
+        trainings = len(self._known()) * (self.folds if self.score == "folds" else 1)
+        self.add_result("search/trainings", trainings)
+        for i in range(n):
+            row = f"B{i + 1}"
+            self.add_result("search/picked", float(i in found.chosen), row)
+            if self.direction == "forward" and i in found.steps:
+                self.add_result("search/place", found.steps.index(i) + 1, row)
+
+    def artifacts(self) -> dict[str, Arrays]:
+        """The choice and all that was tried; nothing of a profile's chosen set."""
+        n = int((self.tried >= 0).sum())
+        arrays: dict[str, Tensor] = {"tried": self.tried[:n], "scores": self.scores[:n]}
+        found = self._next()
+        if isinstance(found, search.Found):
+            chosen = torch.zeros(len(self.net), dtype=torch.bool)
+            chosen[list(found.chosen)] = True
+            arrays |= {"chosen": chosen, "steps": torch.tensor(found.steps, dtype=torch.int64)}
+        return {"search": arrays}
