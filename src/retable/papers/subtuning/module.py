@@ -38,7 +38,7 @@ class FineTune(PaperModule):
             search has ``found`` that the run starts from.
         stem: tune the stem too, as surgical fine-tuning of the first stage does; the authors never
             do.
-        head: a new one, or the pretrained one (``kept``); ``frozen`` keeps it and does not train it.
+        head: a new one, or the pretrained one (``kept``), which ``frozen`` does not train either.
         batch_norm: tuned parts use and update statistics of batches (the authors), or keep those
             of pretraining (``eval``, as surgical fine-tuning does).
         rank: LoRA in the attention of tuned blocks, of this rank.
