@@ -57,7 +57,7 @@ def merged(old: nn.Module, new: nn.Module) -> nn.Module:
         return _merged_norm(old, new)
     if isinstance(old, PaddedShortcut):
         return DoubledShortcut(old)
-    if type(old) is not type(new) or (not any(old.children()) and any(old.parameters())):
+    if type(old) is not type(new) or next(old.parameters(recurse=False), None) is not None:
         names = type(old).__name__, type(new).__name__
         raise UserError(f"two streams: no common layer of a {names[0]} and a {names[1]}")
     both = copy.deepcopy(old)
@@ -138,8 +138,8 @@ def _check(old: Blocks, new: Blocks, tuned: Sequence[int]) -> None:
     for block in old.blocks:
         if not isinstance(block, BasicBlock | Bottleneck):
             raise UserError(
-                f"two streams: a {type(block).__name__}, as ViTs have it, has no channels that can"
-                " be grouped; only ResNets have them"
+                f"two streams: only blocks of ResNets can be merged, not the {type(block).__name__}"
+                " of a ViT"
             )
     if len(old) != len(new):
         raise UserError(f"two streams: networks of {len(old)} and {len(new)} blocks")
