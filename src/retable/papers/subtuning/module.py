@@ -18,7 +18,7 @@ from retable.papers.subtuning.lora import add_lora
 from retable.papers.subtuning.networks import Blocks, Name
 from retable.papers.subtuning.pruning import prune
 from retable.papers.subtuning.variants import Siamese, reinitialise
-from retable.papers.subtuning.weights import load, renamed
+from retable.papers.subtuning.weights import load_start
 from retable.util.errors import UserError
 
 
@@ -80,7 +80,6 @@ class FineTune(PaperModule):
         self.head: Literal["new", "kept", "frozen"] = head
         self.batch_norm, self.rank, self.pruned = batch_norm, rank, pruned
         self.reinitialised, self.siamese = reinitialised, siamese
-        self.tuned: tuple[int, ...] = ()
         super().__init__(
             seed=seed,
             optimizer=optimizer,
@@ -92,15 +91,7 @@ class FineTune(PaperModule):
     def build_model(self) -> None:
         """The network with what is tuned marked, without pretrained weights."""
         net = networks.network(self.network, self.n_classes, self.size)
-        n = len(net)
-        if not isinstance(self.blocks, str):
-            self.tuned = tuple(sorted({i - 1 for i in self.blocks}))
-            if self.tuned and self.tuned[-1] >= n:
-                raise ValueError(
-                    f"model.blocks: {self.tuned[-1] + 1}, but {self.network} has {n} blocks"
-                )
-        elif self.blocks == "all":
-            self.tuned = tuple(range(n))
+        self.tuned = networks.indices(self.blocks, self.network, len(net))
         self._use(net)
 
     def build_metrics(self) -> None:
@@ -137,8 +128,7 @@ class FineTune(PaperModule):
                 )
             self.tuned = tuple(int(i) for i in chosen.nonzero().flatten())
         net = networks.network(self.network, self.n_classes, self.size)
-        weights = renamed(start.weights, self.network)
-        load(net, weights, "new" if self.head == "new" else "kept")
+        load_start(net, start, self.network, "new" if self.head == "new" else "kept")
         self._use(net)
 
     def train(self, mode: bool = True) -> FineTune:

@@ -12,7 +12,7 @@ from retable.papers.base import Arrays, PaperModule, Start
 from retable.papers.subtuning import networks, search
 from retable.papers.subtuning.candidates import Images, Recipe, SetTrainer, folds_of
 from retable.papers.subtuning.networks import Name
-from retable.papers.subtuning.weights import load, renamed
+from retable.papers.subtuning.weights import load_start
 
 
 class Search(PaperModule):
@@ -99,7 +99,7 @@ class Search(PaperModule):
 
     def take_start(self, start: Start) -> None:
         """Take pretrained weights of a file, or the network of another run."""
-        load(self.net, renamed(start.weights, self.network), self.head)
+        load_start(self.net, start, self.network, self.head)
 
     def configure_optimizers(self) -> Any:
         """None: every training has its own."""
@@ -116,12 +116,6 @@ class Search(PaperModule):
             )
         data = trainer.datamodule
         images, labels = data.train[:2]
-        augment = data.augment
-        if augment == "pad_crop_flip":
-            raise ValueError(
-                "data.augment: pad_crop_flip is not known here; Flip and ResizedCropFlip of"
-                " retable.papers.subtuning.augment are"
-            )
         recipe = Recipe(
             self.epochs,
             self.batch_size,
@@ -129,7 +123,7 @@ class Search(PaperModule):
             self._scheduler,
             self.batch_norm,
             self.head,
-            None if augment == "none" else augment,
+            augmentation(data),
             self.channels_last,
         )
         self._trainer_of_sets = SetTrainer(
@@ -209,3 +203,19 @@ class Search(PaperModule):
             chosen[list(found.chosen)] = True
             arrays |= {"chosen": chosen, "steps": torch.tensor(found.steps, dtype=torch.int64)}
         return {"search": arrays}
+
+
+def augmentation(data: Any) -> Any:
+    """Augmentation of a data module's training images; None: none.
+
+    Raises:
+        ValueError: for one that is known by a word.
+    """
+    if data.augment == "none":
+        return None
+    if isinstance(data.augment, str):
+        raise ValueError(
+            f"data.augment: {data.augment} is not known here; Flip and ResizedCropFlip of"
+            " retable.papers.subtuning.augment are"
+        )
+    return data.augment

@@ -155,3 +155,16 @@ def stages(name: Name) -> list[tuple[int, ...]]:
         sizes = {"resnet18": [2] * 4, "resnet50": [3, 4, 6, 3], "vit_tiny": [3]}.get(name, [12])
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return [tuple(range(a, a + n)) for a, n in zip(starts, sizes, strict=True)]
+
+
+def indices(blocks: Sequence[int] | str, name: Name, n: int) -> tuple[int, ...]:
+    """Indices from 0 of blocks that are given by their numbers; ``all``, and none for other words.
+
+    Raises:
+        ValueError: for a number above those of the network.
+    """
+    if isinstance(blocks, str):
+        return tuple(range(n)) if blocks == "all" else ()
+    if blocks and max(blocks) > n:
+        raise ValueError(f"model.blocks: {max(blocks)}, but {name} has {n} blocks")
+    return tuple(sorted({i - 1 for i in blocks}))

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from retable.papers.base import Start
 from retable.papers.subtuning.networks import Blocks, Name, stages
 from retable.util.errors import UserError, nearest
 
@@ -171,3 +172,9 @@ def _check_head(key: str, own: Tensor, given: Mapping[str, Tensor]) -> None:
             f"model.head: kept, but '{key}' is {tuple(given[key].shape)} in the weights and"
             f" {tuple(own.shape)} in the network; 'new' draws a head"
         )
+
+
+def load_start(net: Blocks, start: Start, name: Name, head: Literal["new", "kept"]) -> None:
+    """Put what a run starts from into its network: a public file, or another run's ``net``."""
+    own = {k.removeprefix("net."): w for k, w in start.weights.items() if k.startswith("net.")}
+    load(net, own or renamed(start.weights, name), head)
