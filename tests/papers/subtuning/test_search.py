@@ -139,5 +139,6 @@ def test_sets_of_the_profiles():
     assert fixed("singles", 3) == [(), (0, 1, 2), (0,), (1,), (2,)]
     assert fixed("windows2", 4)[2:] == [(0, 1), (1, 2), (2, 3)]
     assert fixed("windows3", 4)[2:] == [(0, 1, 2), (1, 2, 3)]
-    assert len(fixed("pairs", 16)) == 2 + 120
+    assert fixed("pairs", 3)[2:] == [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)]
+    assert len(fixed("pairs", 16)) == 2 + 16 + 120
     assert [named(s, 3) for s in [(), (0, 1, 2), (0, 2)]] == ["none", "all", "B1+B3"]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from retable.papers.base import Arrays, PaperModule, Start
@@ -22,11 +23,17 @@ class Search(PaperModule):
     ``search/blocks``; it ends when nothing is left to be tried. Scores are kept in the state, so
     that a killed search goes on after the last set that it has scored. Test images are not used.
 
-    Results: ``search/accuracy`` of each set in its row (``none``, ``all``, ``B1``, ``B1+B7``, ...)
-    for a profile; for a greedy search that of the chosen set, with ``search/size``,
-    ``search/parameters`` (share of those in blocks, in %), ``search/trainings``, and in rows ``B1``
-    to ``BL`` ``search/picked`` (0 or 1) and ``search/place`` (1 for the first pick). Artefact
-    ``search``: ``chosen`` ``(L,)``, ``steps``, and ``tried`` and ``scores`` in their order.
+    Results of a profile: ``search/accuracy`` of each set in its row (``none``, ``all``, ``B1``,
+    ``B1+B7``, ...), and of its singles, pairs or windows ``search/mean``, ``search/best``,
+    ``search/depth`` of the best (its last block, in % of L), ``search/apart`` (between first and
+    last block of the best) and ``search/monotone``, the absolute rank correlation (Spearman) of
+    accuracy with depth, in %. Artefact ``search``: ``map`` ``(L, L)``, accuracy of blocks i and j.
+
+    Results of a greedy search: ``search/accuracy`` of the chosen set, ``search/size``,
+    ``search/share`` (of the parameters in blocks, in %), ``search/trainings``, in rows ``B1`` to
+    ``BL`` ``search/picked`` (0 or 1); forwards ``search/first``, how many blocks come after the
+    first pick. Artefact ``search``: ``chosen`` ``(L,)``, ``steps``. Both have ``tried`` and
+    ``scores`` in their order.
 
     Args:
         seed: the run's seed.
@@ -172,36 +179,58 @@ class Search(PaperModule):
 
     def on_history(self, rows: list[dict[str, float]]) -> None:
         """Record scores, or the choice."""
-        n = len(self.net)
-        if self._fixed:
-            for blocks, value in self._known().items():
-                self.add_result("search/accuracy", value, search.named(blocks, n))
-            return
         found = self._next()
-        if not isinstance(found, search.Found):
-            return
+        if isinstance(found, search.Found):
+            self._record_choice(found)
+        elif found is None and self.sets != "greedy":
+            self._record_profile(self.sets)
+
+    def _record_profile(self, kind: search.Fixed) -> None:
+        n, known = len(self.net), self._known()
+        for blocks, value in known.items():
+            self.add_result("search/accuracy", value, search.named(blocks, n))
+        sets = search.ordered(kind, n)
+        values = [known[blocks] for blocks in sets]
+        best = sets[values.index(max(values))]
+        self.add_result("search/mean", sum(values) / len(values))
+        self.add_result("search/best", max(values))
+        self.add_result("search/depth", 100 * (best[-1] + 1) / n)
+        self.add_result("search/apart", best[-1] - best[0])
+        if kind != "pairs" and len(set(values)) > 1:
+            rho = float(spearmanr(range(len(values)), values).statistic)
+            self.add_result("search/monotone", 100 * abs(rho))
+
+    def _record_choice(self, found: search.Found) -> None:
+        n, known = len(self.net), self._known()
         sizes = [sum(p.numel() for p in block.parameters()) for block in self.net.blocks]
         self.add_result("search/accuracy", found.score)
         self.add_result("search/size", len(found.chosen))
         share = 100 * sum(sizes[i] for i in found.chosen) / sum(sizes)
-        self.add_result("search/parameters", share)
-        trainings = len(self._known()) * (self.folds if self.score == "folds" else 1)
+        self.add_result("search/share", share)
+        trainings = len(known) * (self.folds if self.score == "folds" else 1)
         self.add_result("search/trainings", trainings)
         for i in range(n):
-            row = f"B{i + 1}"
-            self.add_result("search/picked", float(i in found.chosen), row)
-            if self.direction == "forward" and i in found.steps:
-                self.add_result("search/place", found.steps.index(i) + 1, row)
+            self.add_result("search/picked", float(i in found.chosen), f"B{i + 1}")
+        if self.direction == "forward":
+            singles = [known[(i,)] for i in range(n)]
+            self.add_result("search/first", n - 1 - singles.index(max(singles)))
 
     def artifacts(self) -> dict[str, Arrays]:
-        """The choice and all that was tried; nothing of a profile's chosen set."""
-        n = int((self.tried >= 0).sum())
-        arrays: dict[str, Tensor] = {"tried": self.tried[:n], "scores": self.scores[:n]}
+        """What was tried, with the choice, or with the map of a profile's pairs."""
+        n, known = len(self.net), self._known()
+        done = len(known)
+        arrays: dict[str, Tensor] = {"tried": self.tried[:done], "scores": self.scores[:done]}
         found = self._next()
         if isinstance(found, search.Found):
-            chosen = torch.zeros(len(self.net), dtype=torch.bool)
+            chosen = torch.zeros(n, dtype=torch.bool)
             chosen[list(found.chosen)] = True
             arrays |= {"chosen": chosen, "steps": torch.tensor(found.steps, dtype=torch.int64)}
+        if self.sets == "pairs":
+            grid = torch.full((n, n), torch.nan, dtype=torch.float64)
+            for blocks, value in known.items():
+                if len(blocks) in (1, 2):
+                    grid[blocks[0], blocks[-1]] = grid[blocks[-1], blocks[0]] = value
+            arrays["map"] = grid
         return {"search": arrays}
 
 

@@ -110,15 +110,17 @@ def pending(known: Mapping[Set, float], search: Callable[[Score], Found]) -> Set
 
 
 def fixed(kind: Fixed, n_blocks: int) -> list[Set]:
-    """Sets of a profile: none and all first, then single blocks, pairs, or windows of neighbours.
+    """Sets of a profile: none and all first, then what `ordered` has; for pairs single blocks too."""
+    singles = ordered("singles", n_blocks) if kind == "pairs" else []
+    return [(), tuple(range(n_blocks)), *singles, *ordered(kind, n_blocks)]
 
-    Windows of n blocks begin at B1, B2, ..., B(L - n + 1).
-    """
-    ends: list[Set] = [(), tuple(range(n_blocks))]
+
+def ordered(kind: Fixed, n_blocks: int) -> list[Set]:
+    """Single blocks, pairs, or windows of n neighbours, which begin at B1, ..., B(L - n + 1)."""
     width = {"singles": 1, "windows2": 2, "windows3": 3}.get(kind)
     if width is None:
-        return ends + list(itertools.combinations(range(n_blocks), 2))
-    return ends + [tuple(range(i, i + width)) for i in range(n_blocks - width + 1)]
+        return list(itertools.combinations(range(n_blocks), 2))
+    return [tuple(range(i, i + width)) for i in range(n_blocks - width + 1)]
 
 
 def most(n_blocks: int) -> int:
