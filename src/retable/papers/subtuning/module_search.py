@@ -197,7 +197,7 @@ class Search(PaperModule):
         self.add_result("search/depth", 100 * (best[-1] + 1) / n)
         self.add_result("search/apart", best[-1] - best[0])
         if kind != "pairs" and len(set(values)) > 1:
-            rho = float(spearmanr(range(len(values)), values).statistic)
+            rho = float(cast("Any", spearmanr(range(len(values)), values)).statistic)
             self.add_result("search/monotone", 100 * abs(rho))
 
     def _record_choice(self, found: search.Found) -> None:

@@ -110,7 +110,7 @@ def pending(known: Mapping[Set, float], search: Callable[[Score], Found]) -> Set
 
 
 def fixed(kind: Fixed, n_blocks: int) -> list[Set]:
-    """Sets of a profile: none and all first, then what `ordered` has; for pairs single blocks too."""
+    """Sets of a profile: none, all, and what `ordered` has; before pairs the single blocks."""
     singles = ordered("singles", n_blocks) if kind == "pairs" else []
     return [(), tuple(range(n_blocks)), *singles, *ordered(kind, n_blocks)]
 
