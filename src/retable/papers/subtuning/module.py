@@ -27,7 +27,7 @@ class FineTune(PaperModule):
 
     Frozen blocks and the stem are in evaluation mode, so that statistics of their batch norm do
     not move either. Results: ``test/accuracy``, and ``tuned/parameters`` and ``tuned/share``,
-    the number of those trained, and in % of the network's.
+    the number of those trained, and their share of the network's.
 
     Args:
         seed: the run's seed.
@@ -155,7 +155,7 @@ class FineTune(PaperModule):
         super().on_test_epoch_end()
         tuned = sum(p.numel() for p in self.net.parameters() if p.requires_grad)
         self.add_result("tuned/parameters", tuned)
-        self.add_result("tuned/share", 100 * tuned / sum(p.numel() for p in self.net.parameters()))
+        self.add_result("tuned/share", tuned / sum(p.numel() for p in self.net.parameters()))
 
 
 def _unfreeze(part: nn.Module) -> None:

@@ -25,12 +25,12 @@ class Search(PaperModule):
 
     Results of a profile: ``search/accuracy`` of each set in its row (``none``, ``all``, ``B1``,
     ``B1+B7``, ...), and of its singles, pairs or windows ``search/mean``, ``search/best``,
-    ``search/depth`` of the best (its last block, in % of L), ``search/apart`` (between first and
+    ``search/depth`` of the best (its last block, as a share of L), ``search/apart`` (between first and
     last block of the best) and ``search/monotone``, the absolute rank correlation (Spearman) of
-    accuracy with depth, in %. Artefact ``search``: ``map`` ``(L, L)``, accuracy of blocks i and j.
+    accuracy with depth. Artefact ``search``: ``map`` ``(L, L)``, accuracy of blocks i and j.
 
     Results of a greedy search: ``search/accuracy`` of the chosen set, ``search/size``,
-    ``search/share`` (of the parameters in blocks, in %), ``search/trainings``, in rows ``B1`` to
+    ``search/share`` (of the parameters in blocks), ``search/trainings``, in rows ``B1`` to
     ``BL`` ``search/picked`` (0 or 1); forwards ``search/first``, how many blocks come after the
     first pick. Artefact ``search``: ``chosen`` ``(L,)``, ``steps``. Both have ``tried`` and
     ``scores`` in their order.
@@ -194,18 +194,18 @@ class Search(PaperModule):
         best = sets[values.index(max(values))]
         self.add_result("search/mean", sum(values) / len(values))
         self.add_result("search/best", max(values))
-        self.add_result("search/depth", 100 * (best[-1] + 1) / n)
+        self.add_result("search/depth", (best[-1] + 1) / n)
         self.add_result("search/apart", best[-1] - best[0])
         if kind != "pairs" and len(set(values)) > 1:
             rho = float(cast("Any", spearmanr(range(len(values)), values)).statistic)
-            self.add_result("search/monotone", 100 * abs(rho))
+            self.add_result("search/monotone", abs(rho))
 
     def _record_choice(self, found: search.Found) -> None:
         n, known = len(self.net), self._known()
         sizes = [sum(p.numel() for p in block.parameters()) for block in self.net.blocks]
         self.add_result("search/accuracy", found.score)
         self.add_result("search/size", len(found.chosen))
-        share = 100 * sum(sizes[i] for i in found.chosen) / sum(sizes)
+        share = sum(sizes[i] for i in found.chosen) / sum(sizes)
         self.add_result("search/share", share)
         trainings = len(known) * (self.folds if self.score == "folds" else 1)
         self.add_result("search/trainings", trainings)
