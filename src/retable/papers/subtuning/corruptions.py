@@ -8,8 +8,7 @@ distribution, not its pixels. What is random follows from the corruption, the se
 image's place in the array alone, never from a run's seed.
 
 :data:`OWN` names the corruptions that are not the benchmark's in distribution either. ``frost``
-lays photographs over the images that are not part of this project; here they are generated, with
-the photographs' means, deviations and spectra.
+lays photographs over the images that are not part of this project; :mod:`.frost` generates others.
 
 ``scripts/check_corruptions.py`` compares all of them with other implementations.
 """
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from retable.papers.subtuning.frost import textures
 from retable.papers.subtuning.water import drops
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError, nearest
@@ -283,44 +283,13 @@ def spatter(images: Bytes, liquid: Floats, least: float, amount: float, mud: boo
     return to_bytes(x * (1 - m) + m * np.array([63, 42, 20]) / 255.0)
 
 
-_FROST = (
-    # mean and deviation of red, green and blue, and the exponent of the power spectrum, of the
-    # benchmark's five photographs at a fifth of their size
-    ((78, 148, 165), (28, 16, 15), -1.0),
-    ((198, 202, 212), (20, 20, 21), -0.8),
-    ((198, 202, 212), (20, 20, 21), -0.8),
-    ((142, 157, 170), (28, 28, 29), -0.4),
-    ((104, 115, 127), (39, 38, 37), -1.1),
-)
-_SIDE = 128
-
-
-@cache
-def textures() -> Floats:
-    """What stands for the photographs of frost, ``(5, 128, 128, 3)`` in [0, 255], periodic.
-
-    Gaussian fields with the photographs' means, deviations and slopes of the spectrum; in the
-    photographs, too, the channels go together (correlation 0.94 to 0.99). They have no crystals.
-    """
-    random = np.random.default_rng(derive_seed(0, "frost"))
-    frequency = np.fft.fftfreq(_SIDE) * _SIDE
-    k = np.hypot(frequency[:, None], frequency)
-    k[0, 0] = np.inf  # no part of the mean
-    out: list[Floats] = []
-    for mean, deviation, slope in _FROST:
-        waves = np.fft.fft2(random.normal(size=(_SIDE, _SIDE))) * k ** (slope / 2)
-        field = np.fft.ifft2(waves).real
-        field = (field / field.std())[..., None]
-        out.append(np.clip(np.array(mean) + field * np.array(deviation), 0, 255))
-    return np.stack(out)
-
-
 def frost(images: Bytes, keep: float, weight: float, random: np.random.Generator) -> Bytes:
-    """``keep`` times the image and ``weight`` times a piece of one of :func:`textures`."""
-    which = random.integers(0, len(_FROST), len(images))[:, None, None]
-    corner = random.integers(0, _SIDE, (2, len(images)))[..., None] + np.arange(SIZE)
-    rows, columns = corner % _SIDE
-    pieces = textures()[which, rows[:, :, None], columns[:, None, :]]
+    """``keep`` times the image and ``weight`` times a piece of one of :func:`.frost.textures`."""
+    bank = textures()
+    which = random.integers(0, len(bank), len(images))[:, None, None]
+    corner = random.integers(0, bank.shape[1], (2, len(images)))[..., None] + np.arange(SIZE)
+    rows, columns = corner % bank.shape[1]
+    pieces = bank[which, rows[:, :, None], columns[:, None, :]]
     return np.clip(keep * images + weight * pieces, 0, 255).astype(np.uint8)
 
 

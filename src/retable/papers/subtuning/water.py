@@ -125,4 +125,5 @@ def _filter3(x: Floats, kernel: Floats) -> Floats:
 
 
 def _mean3(x: Floats) -> Floats:
-    return _filter3(x.astype(np.float64), np.full((3, 3), 1 / 9))
+    # The sum first: a mean of ones has to be 1, because what follows cuts off the fraction.
+    return (_filter3(x.astype(np.float64), np.ones((3, 3))) * (1 / 9)).astype(np.float32)
