@@ -1,7 +1,7 @@
-"""The corruptions of ``subtuning`` against the package ``imagecorruptions``, at its constants.
+r"""The corruptions of ``subtuning`` against the package ``imagecorruptions``, at its constants.
 
-    PYTHONPATH=src uv run --isolated --no-project --python 3.11 --with imagecorruptions \\
-        --with 'opencv-python-headless<4.12' --with 'scikit-image<0.23' --with 'numpy<2' \\
+    PYTHONPATH=src uv run --isolated --no-project --python 3.11 --with imagecorruptions \
+        --with 'opencv-python-headless<4.12' --with 'scikit-image<0.23' --with 'numpy<2' \
         --with 'setuptools<80' python scripts/check_corruptions.py
 
 The package has ImageNet-C's functions, with OpenCV and scikit-image, and other constants; so ours

@@ -29,7 +29,7 @@ def textures() -> NDArray[Any]:
 
     Sums of a coarse Gaussian field and of white noise, the same in all channels (the photographs'
     go together, too: their correlation is 0.94 to 0.99). Deviations within and between pieces of 32
-    pixels and correlations of pixels 1 to 8 apart are about the photographs'; there are no crystals.
+    pixels and correlations of pixels 1 to 8 apart are about the photographs'; crystals are missing.
     The corruption comes out harder than the benchmark's: 47.2 % against 52.3 % for a ResNet-20 of
     91.7 % on clean images, at severity 5.
     """
