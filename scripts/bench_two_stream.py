@@ -65,7 +65,7 @@ def medians(old: Blocks, new: Blocks, tuned: range, x: Tensor, rounds: int) -> d
     for _ in range(rounds):
         for name, call in calls.items():
             times[name].append(timed(call, x.device))
-    # A round's three are neighbours in time, so a machine that is busy for a while moves them alike.
+    # A round's three are neighbours in time: a machine busy for a while moves them alike.
     two, one, separate = times["two_stream"], times["one"], times["both"]
     return {
         **{f"{name}_ms": round(statistics.median(values), 2) for name, values in times.items()},
