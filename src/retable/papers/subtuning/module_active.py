@@ -9,17 +9,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from retable.papers.base import PaperModule, Start
+from retable.papers.base import Start
 from retable.papers.subtuning import networks
 from retable.papers.subtuning.candidates import Images, Recipe, SetTrainer, accuracy
 from retable.papers.subtuning.margin import choose, random_choice
-from retable.papers.subtuning.module_search import augmentation
+from retable.papers.subtuning.module_base import OnAllImages
 from retable.papers.subtuning.networks import Name
 from retable.papers.subtuning.weights import load_start
 from retable.training.seeds import derive_seed
 
 
-class ActiveLearning(PaperModule):
+class ActiveLearning(OnAllImages):
     """Buys labels of the training images by budgets, and trains on all that are labelled.
 
     The first ones are drawn at random. An epoch is a budget: it buys, trains from the pretrained
@@ -40,8 +40,6 @@ class ActiveLearning(PaperModule):
         scheduler: ``_partial_``, stepped after every epoch of a training.
         channels_last: memory format, for speed.
     """
-
-    splits = False
 
     labelled: Tensor
     accuracies: Tensor
@@ -69,8 +67,8 @@ class ActiveLearning(PaperModule):
         self.n_classes, self.size, self.blocks = n_classes, size, blocks
         self.choice, self.budgets, self.n_pool = choice, tuple(budgets), n_pool
         self.epochs, self.batch_size, self.channels_last = epochs, batch_size, channels_last
-        self._automatic_optimization = False
-        super().__init__(seed=seed, optimizer=optimizer, scheduler=scheduler)
+        self.scheduler = scheduler  # not the base's: that would be of the run
+        super().__init__(seed=seed, optimizer=optimizer)
 
     def build_model(self) -> None:
         """The pretrained network, which stays as it is, and what is labelled."""
@@ -84,13 +82,9 @@ class ActiveLearning(PaperModule):
         """Take pretrained weights of a file, or the network of another run."""
         load_start(self.net, start, self.network, "new")
 
-    def configure_optimizers(self) -> Any:
-        """None: every training has its own."""
-        return
-
     def on_fit_start(self) -> None:
         """Refuse data and epochs that do not fit the budgets."""
-        data, trainer = self._data(), self.trainer
+        data, trainer = self.data, self.trainer
         if len(data.train[0]) != self.n_pool:
             raise ValueError(
                 f"model.n_pool: {self.n_pool}, but there are {len(data.train[0])} training images"
@@ -101,15 +95,9 @@ class ActiveLearning(PaperModule):
                 " model.budgets; an epoch is one of them"
             )
 
-    def _data(self) -> Any:
-        trainer: Any = self.trainer
-        return trainer.datamodule
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Train on what is labelled, then buy; the pool is all of the data module's images."""
-        if batch_idx:
-            return
-        k, data = self.current_epoch, self._data()
+    def work(self) -> dict[str, float]:
+        """Train on what is labelled, then buy; the pool is all training images."""
+        k, data = self.current_epoch, self.data
         images, labels = data.train[:2]
         if k == 0:
             draws = torch.Generator().manual_seed(derive_seed(self.seed, "first labels"))
@@ -119,8 +107,8 @@ class ActiveLearning(PaperModule):
             self.epochs,
             self.batch_size,
             self._optimizer,
-            self._scheduler,
-            augment=augmentation(data),
+            self.scheduler,
+            augment=self.augmentation(),
             channels_last=self.channels_last,
         )
         seed = derive_seed(self.seed, "budget", k)
@@ -131,8 +119,6 @@ class ActiveLearning(PaperModule):
             return trained.logits(Images(sets.net, of).at(trained.first))
 
         self.accuracies[k] = accuracy(logits(data.test[0]), data.test[1])
-        found = {"active/labels": float(len(chosen)), "active/accuracy": float(self.accuracies[k])}
-        self.log_dict(found, on_step=False, on_epoch=True, batch_size=1)
         if k + 1 < len(self.budgets):
             n = self.budgets[k + 1]
             if self.choice == "margin":
@@ -141,3 +127,4 @@ class ActiveLearning(PaperModule):
                 draws = torch.Generator().manual_seed(derive_seed(self.seed, "labels", k))
                 bought = random_choice(self.labelled, n, draws)
             self.labelled[bought] = True
+        return {"active/labels": float(len(chosen)), "active/accuracy": float(self.accuracies[k])}

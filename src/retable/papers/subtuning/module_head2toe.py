@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,13 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from retable.papers.base import PaperModule, Start, StepOutput
 from retable.papers.subtuning import head2toe, networks
+from retable.papers.subtuning.module_base import OnAllImages
 from retable.papers.subtuning.networks import Name
 from retable.papers.subtuning.weights import load_start
 from retable.training.seeds import derive_seed
 
 
-class Head2Toe(PaperModule):
+class Head2Toe(OnAllImages):
     """Linear head on selected features of all layers of a frozen network.
 
     The fit is one epoch: it computes the features of all training images, not augmented, fits a
@@ -35,8 +36,6 @@ class Head2Toe(PaperModule):
         lr: of both heads.
         steps: of both heads.
     """
-
-    splits = False
 
     chosen: Tensor
     weight: Tensor
@@ -58,7 +57,6 @@ class Head2Toe(PaperModule):
         self.network: Name = network
         self.n_classes, self.size, self.target = n_classes, size, target
         self.fraction, self.lasso, self.lr, self.steps = fraction, lasso, lr, steps
-        self._automatic_optimization = False
         super().__init__(seed=seed)
 
     def build_model(self) -> None:
@@ -82,18 +80,12 @@ class Head2Toe(PaperModule):
         """Take pretrained weights of a file, or the network of another run."""
         load_start(self.net, start, self.network, "new")
 
-    def configure_optimizers(self) -> Any:
-        """None: each head has its own."""
-        return
-
     def _features(self, images: Tensor) -> dict[str, Tensor]:
         return head2toe.features(self.net, images, self.target, 100, logits=False)
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Fit both heads; the images are those of the data module, not the batch."""
-        if batch_idx or self.current_epoch:
-            return
-        images, labels = cast("Any", self.trainer).datamodule.train[:2]
+    def work(self) -> dict[str, float]:
+        """Fit both heads."""
+        images, labels = self.data.train[:2]
         found = self._features(images)
         draws = torch.Generator().manual_seed(derive_seed(self.seed, "heads"))
         h = head2toe.joined(found)
@@ -106,8 +98,10 @@ class Head2Toe(PaperModule):
         self.weight, self.bias = head2toe.fit_head(
             h, labels, self.n_classes, 0.0, self.lr, self.steps, draws
         )
-        loss = F.cross_entropy(h @ self.weight + self.bias, labels)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
+        return {"train/loss": float(F.cross_entropy(h @ self.weight + self.bias, labels))}
+
+    validation_step = PaperModule.validation_step
+    on_validation_epoch_end = PaperModule.on_validation_epoch_end
 
     def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
         """Cross-entropy and logits of a batch ``(B, C, H, W), (B,)``."""

@@ -9,14 +9,15 @@ from pydantic import Field
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from retable.papers.base import Arrays, PaperModule, Start
+from retable.papers.base import Arrays, Start
 from retable.papers.subtuning import networks, search
 from retable.papers.subtuning.candidates import Images, Recipe, SetTrainer, folds_of
+from retable.papers.subtuning.module_base import OnAllImages
 from retable.papers.subtuning.networks import Name
 from retable.papers.subtuning.weights import load_start
 
 
-class Search(PaperModule):
+class Search(OnAllImages):
     """Scores sets of blocks of a pretrained network, and chooses one greedily.
 
     An epoch trains one set, anew from the pretrained weights, and logs its ``search/accuracy`` and
@@ -25,8 +26,8 @@ class Search(PaperModule):
 
     Results of a profile: ``search/accuracy`` of each set in its row (``none``, ``all``, ``B1``,
     ``B1+B7``, ...), and of its singles, pairs or windows ``search/mean``, ``search/best``,
-    ``search/depth`` of the best (its last block, as a share of L), ``search/apart`` (between first and
-    last block of the best) and ``search/monotone``, the absolute rank correlation (Spearman) of
+    ``search/depth`` of the best (its last block, as a share of L), ``search/apart`` (between first
+    and last block of the best) and ``search/monotone``, the absolute rank correlation (Spearman) of
     accuracy with depth. Artefact ``search``: ``map`` ``(L, L)``, accuracy of blocks i and j.
 
     Results of a greedy search: ``search/accuracy`` of the chosen set, ``search/size``,
@@ -54,8 +55,6 @@ class Search(PaperModule):
         scheduler: ``_partial_``, stepped after every epoch of a training.
         channels_last: memory format, for speed.
     """
-
-    splits = False
 
     tried: Tensor
     scores: Tensor
@@ -91,8 +90,8 @@ class Search(PaperModule):
         self.eps, self.epochs, self.batch_size = eps, epochs, batch_size
         self.batch_norm: Literal["train", "eval"] = batch_norm
         self.channels_last = channels_last
-        self._automatic_optimization = False
-        super().__init__(seed=seed, optimizer=optimizer, scheduler=scheduler)
+        self.scheduler = scheduler  # not the base's: that would be of the run
+        super().__init__(seed=seed, optimizer=optimizer)
 
     def build_model(self) -> None:
         """The network, whose weights are never changed, and the scores so far."""
@@ -108,29 +107,23 @@ class Search(PaperModule):
         """Take pretrained weights of a file, or the network of another run."""
         load_start(self.net, start, self.network, self.head)
 
-    def configure_optimizers(self) -> Any:
-        """None: every training has its own."""
-        return
-
     def on_fit_start(self) -> None:
         """Refuse a run that could not end, and put images and folds in place."""
-        trainer = cast("Any", self.trainer)
-        n = len(self.tried)
-        if trainer.max_epochs < n:
+        n, n_epochs = len(self.tried), self.trainer.max_epochs or 0
+        if n_epochs < n:
             raise ValueError(
-                f"trainer.max_epochs: {trainer.max_epochs} is below the {n} sets that model.sets:"
+                f"trainer.max_epochs: {n_epochs} is below the {n} sets that model.sets:"
                 f" {self.sets} may have to try; it ends by itself when it is done"
             )
-        data = trainer.datamodule
-        images, labels = data.train[:2]
+        images, labels = self.data.train[:2]
         recipe = Recipe(
             self.epochs,
             self.batch_size,
             self._optimizer,
-            self._scheduler,
+            self.scheduler,
             self.batch_norm,
             self.head,
-            augmentation(data),
+            self.augmentation(),
             self.channels_last,
         )
         self._trainer_of_sets = SetTrainer(
@@ -138,7 +131,7 @@ class Search(PaperModule):
         )
         self._folds = folds_of(len(labels), self.folds, self.seed)
         if self.score == "validation":
-            held_out, self._labels = data.validation[:2]
+            held_out, self._labels = self.data.validation[:2]
             self._validation = Images(self._trainer_of_sets.net, held_out)
 
     def _known(self) -> dict[search.Set, float]:
@@ -160,11 +153,11 @@ class Search(PaperModule):
             known, lambda score: search.greedy(n, score, self.rule, self.direction, self.eps)
         )
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """Train and score the next set; the images are those of the data module, not the batch."""
+    def work(self) -> dict[str, float]:
+        """Train and score the next set."""
         blocks = self._next()
-        if batch_idx or not isinstance(blocks, tuple):
-            return
+        if not isinstance(blocks, tuple):
+            return {}
         sets = self._trainer_of_sets
         if self.score == "folds":
             value = sets.cross_validated(blocks, self._folds)
@@ -173,9 +166,8 @@ class Search(PaperModule):
         n = len(self._known())
         self.tried[n] = sum(1 << i for i in blocks)
         self.scores[n] = value
-        found = {"search/accuracy": value, "search/blocks": float(len(blocks))}
-        self.log_dict(found, on_step=False, on_epoch=True, batch_size=1)
         self.trainer.should_stop = not isinstance(self._next(), tuple)
+        return {"search/accuracy": value, "search/blocks": float(len(blocks))}
 
     def on_history(self, rows: list[dict[str, float]]) -> None:
         """Record scores, or the choice."""
@@ -232,19 +224,3 @@ class Search(PaperModule):
                     grid[blocks[0], blocks[-1]] = grid[blocks[-1], blocks[0]] = value
             arrays["map"] = grid
         return {"search": arrays}
-
-
-def augmentation(data: Any) -> Any:
-    """Augmentation of a data module's training images; None: none.
-
-    Raises:
-        ValueError: for one that is known by a word.
-    """
-    if data.augment == "none":
-        return None
-    if isinstance(data.augment, str):
-        raise ValueError(
-            f"data.augment: {data.augment} is not known here; Flip and ResizedCropFlip of"
-            " retable.papers.subtuning.augment are"
-        )
-    return data.augment

@@ -1,0 +1,61 @@
+"""Base of the runs that train networks of their own inside an epoch."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+
+from retable.papers.base import PaperModule
+
+
+class OnAllImages(PaperModule):
+    """A run whose epoch works on all training images at once, with optimisers of its own.
+
+    A subclass has `work`; batches, and validation images as Lightning gives them, are not used.
+    """
+
+    splits = False
+
+    def __init__(self, *, seed: int, optimizer: Any = None) -> None:
+        self._automatic_optimization = False
+        super().__init__(seed=seed, optimizer=optimizer)
+
+    def configure_optimizers(self) -> Any:
+        """None: every training has its own."""
+        return
+
+    @property
+    def data(self) -> Any:
+        """The run's data module, set up."""
+        return cast("Any", self.trainer).datamodule
+
+    def work(self) -> dict[str, float]:
+        """What an epoch does, and what it logs."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """The epoch's work, at its first batch."""
+        if not batch_idx:
+            self.log_dict(self.work(), on_step=False, on_epoch=True, batch_size=1)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
+        """Nothing."""
+        return None
+
+    def on_validation_epoch_end(self) -> None:
+        """Nothing."""
+
+    def augmentation(self) -> Any:
+        """Augmentation of training images; None: none.
+
+        Raises:
+            ValueError: for one that is known by a word.
+        """
+        given = self.data.augment
+        if isinstance(given, str) and given != "none":
+            raise ValueError(
+                f"data.augment: {given} is not known here; Flip and ResizedCropFlip of"
+                " retable.papers.subtuning.augment are"
+            )
+        return None if given == "none" else given
