@@ -34,8 +34,8 @@ class FineTune(PaperModule):
         network: see :data:`~retable.papers.subtuning.networks.Name`.
         n_classes: of the labels.
         size: side that images have for the network; others are resized to it.
-        blocks: numbers from 1, ``none`` (linear probing), ``all`` (full fine-tuning), or what the
-            search has ``found`` that the run starts from.
+        blocks: numbers from 1, ``none`` (linear probing), ``all`` (full fine-tuning), those of a
+            stage, or what the search has ``found`` that the run starts from.
         stem: tune the stem too, as surgical fine-tuning of the first stage does; the authors never
             do.
         head: a new one, or the pretrained one (``kept``), which ``frozen`` does not train either.
@@ -60,7 +60,8 @@ class FineTune(PaperModule):
         network: Name,
         n_classes: Annotated[int, Field(ge=2)],
         size: Annotated[int, Field(ge=8)] | None = None,
-        blocks: Sequence[Annotated[int, Field(ge=1)]] | Literal["none", "all", "found"],
+        blocks: Sequence[Annotated[int, Field(ge=1)]]
+        | Literal["none", "all", "found", "stage1", "stage2", "stage3", "stage4"],
         stem: bool = False,
         head: Literal["new", "kept", "frozen"] = "new",
         batch_norm: Literal["train", "eval"] = "train",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 import torch
@@ -128,3 +130,10 @@ class ActiveLearning(OnAllImages):
                 bought = random_choice(self.labelled, n, draws)
             self.labelled[bought] = True
         return {"active/labels": float(len(chosen)), "active/accuracy": float(self.accuracies[k])}
+
+    def on_history(self, rows: list[dict[str, float]]) -> None:
+        """Record ``active/accuracy`` with the number of labels as its step."""
+        sizes = accumulate(self.budgets)
+        for size, value in zip(sizes, self.accuracies.tolist(), strict=True):
+            if not math.isnan(value):
+                self.add_result("active/accuracy", value, step=size)

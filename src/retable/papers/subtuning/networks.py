@@ -158,13 +158,21 @@ def stages(name: Name) -> list[tuple[int, ...]]:
 
 
 def indices(blocks: Sequence[int] | str, name: Name, n: int) -> tuple[int, ...]:
-    """Indices from 0 of blocks that are given by their numbers; ``all``, and none for other words.
+    """Indices from 0 of blocks given by their numbers, ``all``, or ``stage1``, ``stage2``, ...
+
+    Other words are of no block.
 
     Raises:
-        ValueError: for a number above those of the network.
+        ValueError: for a number or a stage above those of the network.
     """
     if isinstance(blocks, str):
-        return tuple(range(n)) if blocks == "all" else ()
+        stage = blocks.removeprefix("stage")
+        if stage == blocks:
+            return tuple(range(n)) if blocks == "all" else ()
+        found = stages(name)
+        if int(stage) > len(found):
+            raise ValueError(f"model.blocks: {blocks}, but {name} has {len(found)} stages")
+        return found[int(stage) - 1]
     if blocks and max(blocks) > n:
         raise ValueError(f"model.blocks: {max(blocks)}, but {name} has {n} blocks")
     return tuple(sorted({i - 1 for i in blocks}))
