@@ -207,8 +207,10 @@ def zoom_operator(stop: float) -> Floats:
 
 def zoom_blur(images: Bytes, stop: float) -> Bytes:
     """Mean of the image and its magnifications from 1 below ``stop``, 0.01 apart."""
-    flat = (images / 255.0).reshape(-1, SIZE * SIZE, 3)
-    return to_bytes((zoom_operator(stop) @ flat).reshape(images.shape))
+    # One product for all images and channels: many of three columns each take five times as long.
+    flat = (images / 255.0).transpose(1, 2, 0, 3).reshape(SIZE * SIZE, -1)
+    made = (zoom_operator(stop) @ flat).reshape(SIZE, SIZE, len(images), 3)
+    return to_bytes(made.transpose(2, 0, 1, 3))
 
 
 def saturate(images: Bytes, factor: float, offset: float) -> Bytes:

@@ -1,9 +1,9 @@
 """Files of VTAB-1k's data sets below a folder of the mirror: which images are for what.
 
 The thousand training images are 800 from the beginning and 200 from 80 % on of a training split, as
-in the authors' code (the official benchmark begins the 200 at 90 %). Of which split in which order
-is TensorFlow Datasets' business, and its order cannot be had from the files; so the sizes are those
-of the benchmark, the members are others.
+in the authors' code (the official benchmark begins the 200 at 90 %). They take them in the order of
+TensorFlow Datasets, which cannot be had from the files; here another fixed order stands for it, so
+that the sizes are those of the benchmark and the members are others.
 """
 
 from __future__ import annotations
