@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -159,6 +160,27 @@ def test_a_strong_penalty_takes_all_weights_and_leaves_the_bias():
     weight, bias = fit_head(h, labels, 2, 10.0, 0.05, 600, generator())
     assert weight.abs().max() < 0.01
     assert torch.allclose(bias.softmax(0), torch.tensor([0.75, 0.25]), atol=0.01)
+
+
+def test_steps_are_those_of_adam_with_a_cosine_written_out():
+    h = torch.randn(9, 4, generator=generator(), dtype=torch.float64)
+    labels = torch.arange(9) % 3
+    lasso, lr, steps = 0.01, 0.1, 7
+    weight, _ = fit_head(h, labels, 3, lasso, lr, 0, generator(1))
+    w = torch.cat([weight, torch.zeros(1, 3, dtype=torch.float64)])  # the bias is the last row
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    ones = torch.cat([h, torch.ones(9, 1, dtype=torch.float64)], 1)
+    for t in range(steps):
+        wrong = (ones @ w).softmax(1) - F.one_hot(labels, 3)
+        grad = ones.T @ wrong / 9
+        grad[:4] += lasso * w[:4] / w[:4].norm(dim=1, keepdim=True)
+        m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
+        m_hat, v_hat = m / (1 - 0.9 ** (t + 1)), v / (1 - 0.999 ** (t + 1))
+        rate = lr / 2 * (1 + math.cos(math.pi * t / steps))
+        w = w - rate * m_hat / (v_hat.sqrt() + 1e-8)
+    weight, bias = fit_head(h, labels, 3, lasso, lr, steps, generator(1))
+    assert torch.allclose(weight, w[:4], atol=1e-9)
+    assert torch.allclose(bias, w[4], atol=1e-9)
 
 
 def test_a_head_is_the_generator_s_and_sees_every_image():

@@ -28,9 +28,16 @@ def test_the_outputs_are_as_before_and_only_b_has_a_gradient_at_first(rank, trai
     plain = block().train(training)
     changed = copy.deepcopy(plain)
     add_lora(changed, rank)
-    out = changed(tokens())
-    assert torch.allclose(out, plain(tokens()), atol=1e-6)
+    x, y = tokens().requires_grad_(), tokens().requires_grad_()
+    out, expected = changed(x), plain(y)
+    assert torch.allclose(out, expected, atol=1e-6)
     out.square().mean().backward()
+    expected.square().mean().backward()
+    # What comes before learns through the frozen attention, as it would without LoRA.
+    assert torch.allclose(x.grad, y.grad, atol=1e-7)
+    for name in ("ln_1.weight", "mlp.0.weight"):
+        grads = (net.get_parameter(name).grad for net in (changed, plain))
+        assert torch.allclose(*grads, atol=1e-7)
     lora = changed.self_attention
     for a, b in ((lora.a_qkv, lora.b_qkv), (lora.a_out, lora.b_out)):
         assert a.weight.grad.abs().max() == 0

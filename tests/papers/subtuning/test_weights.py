@@ -147,6 +147,16 @@ def test_a_new_head_stays_as_it_was_drawn_and_a_kept_one_has_to_fit():
         load(net, headless, "kept")
 
 
+def test_a_file_without_counters_of_batches_sets_them_to_0():
+    weights = renamed(CifarResNet(8).state_dict(), "resnet8")
+    older = {k: w for k, w in weights.items() if not k.endswith("num_batches_tracked")}
+    assert len(older) < len(weights)
+    net = networks.network("resnet8", 10)
+    net.blocks[1].bn1.num_batches_tracked.fill_(3)
+    load(net, older, "kept")
+    assert net.blocks[1].bn1.num_batches_tracked == 0
+
+
 def test_what_does_not_fit_is_named_and_nothing_is_loaded():
     weights = renamed(CifarResNet(8).state_dict(), "resnet8")
     net = networks.network("resnet8", 10)

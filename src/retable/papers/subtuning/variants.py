@@ -53,9 +53,8 @@ class Siamese(nn.Module):
         return self.fc(self.features(x))
 
     def _both(self, x: Tensor, first: int, *, images: bool) -> Tensor:
-        with torch.no_grad():
-            kept = self._one(self.frozen, x, first, images)
-        return torch.cat([self._one(self.tuned, x, first, images), kept], 1)
+        nets = (self.tuned, self.frozen)
+        return torch.cat([self._one(net, x, first, images) for net in nets], 1)
 
     @staticmethod
     def _one(net: Blocks, x: Tensor, first: int, images: bool) -> Tensor:
