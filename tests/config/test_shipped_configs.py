@@ -58,7 +58,7 @@ def write_images(cache: Path, name: str) -> str:
     """A cached image set with few images, two of every class at least; returns its checksum."""
     rng = np.random.default_rng(0)
     wanted, arrays = SETS[name], {}
-    n = max(60, 2 * wanted.classes)
+    n = max(60, 10 * wanted.classes)  # VTAB takes a thousand of CIFAR-100
     for split in wanted.sizes:
         arrays[f"{split}/images"] = rng.integers(256, size=(n, *wanted.shape), dtype=np.uint8)
         arrays[f"{split}/labels"] = np.arange(n) % wanted.classes
@@ -103,6 +103,26 @@ def whole_shares(config) -> list[str]:
     half = str(config.trainer.precision).startswith("16")
     single = ["trainer.precision=32-true"] if half else []
     return ["++model.snapshots=[100]", *single, *few, *child]
+
+
+def tuned(config) -> list[str]:
+    """A small network, and every set of its blocks in no time; without data, which is shared."""
+    few = {"epochs": 1, "folds": 2, "budgets": "[10,5,5]", "n_pool": 20, "steps": 2, "target": 64}
+    few |= {"network": "vit_tiny" if "vit" in config.model["network"] else "resnet8"}
+    found = [f"model.{k}={v}" for k, v in few.items() if k in config.model]
+    if config.model.get("size"):
+        found.append("model.size=32")
+    if "size" in str(config.data.get("augment")):
+        found.append("data.augment.size=32")
+    if config.model.get("blocks") == [7]:
+        found.append("model.blocks=[2]")
+    if "sets" in config.model:
+        found += ["trainer.max_epochs=8", "trainer.limit_train_batches=1"]
+    if "budgets" in config.model:
+        found.append("trainer.max_epochs=3")
+    if str(config.trainer.precision).startswith("16"):
+        found.append("trainer.precision=32-true")
+    return found
 
 
 def pooled_or_centred(config) -> list[str]:
@@ -169,6 +189,12 @@ def generated(tmp_path, monkeypatch):
                 part = instantiate(config.data | {"checksum": None, "_partial_": True})
                 known = part(seed=0, paths=DataPaths(cache, mirror)).identity()
                 return [f"data.checksum={known}", "data.batch_size=8"]
+            case "CorruptedImages" | "CoarseImages" as kind:
+                name, n = ("cifar10", 10) if kind == "CorruptedImages" else ("cifar100", 20)
+                few = [f"data.{part}={n}" for part in ("n_train", "n_validation")]
+                return [f"data.checksum={images[name]}", "++data.n_test=20", *few]
+            case "Vtab":
+                return [f"data.checksum={images['cifar100']}", "data.size=32"]
             case "LongTailed":
                 n_classes = SETS[config.data["dataset"]].classes
                 validation = n_classes if config.data["n_validation"] else 0
@@ -186,6 +212,25 @@ def generated(tmp_path, monkeypatch):
     return overrides
 
 
+def begun(config, steps) -> list[str]:
+    """The same overrides with those of what a run starts from; of no file of weights."""
+    if config.start is None:
+        return steps
+    parent = config.start.run
+    if parent is None or parent.experiment == "subtuning/pretrain":
+        return [*steps, "start=null"]
+    if config.paper == "subtuning":
+        before = ["start=null", *ONE_STEP, *tuned(parent)]
+    else:
+        # Data are the child's own, and what its network is has to be said of both.
+        own = ("model.snapshot=", "model.probes=")
+        if not config.data["_target_"].endswith("Text"):
+            own = ("data.", *own)
+        before = [o for o in steps if not o.startswith(own)]
+    quoted = ",".join(f"'{o}'" for o in before)
+    return [*steps, f"start.run.overrides=[{quoted}]"]
+
+
 def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
     frozen = []
     with planning():
@@ -194,16 +239,11 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
             if config.protocol == "smoke":
                 continue
             extra = [*generated(config), *few_steps(config), *whole_shares(config)]
+            if config.paper == "subtuning":
+                extra += tuned(config)
             steps = ONE_STEP if "fit" in config.stages else []
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
-            if config.start is not None and config.start.run is not None:
-                # Data are the child's own, and what its network is has to be said of both.
-                own = ("model.snapshot=", "model.probes=")
-                if not config.data["_target_"].endswith("Text"):
-                    own = ("data.", *own)
-                before = [f"'{o}'" for o in steps if not o.startswith(own)]
-                steps.append(f"start.run.overrides=[{','.join(before)}]")
-            frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))
+            frozen.append(freeze(compose([f"experiment={name}", "seed=0", *begun(config, steps)])))
     assert len(frozen) > len(OWN) / 2
     summary = launch(frozen)
     assert summary.ok, summary.failed
