@@ -1,0 +1,60 @@
+"""Small pretrained networks, and what runs of the paper `subtuning` leave behind."""
+
+from __future__ import annotations
+
+import torch
+
+from retable.papers.base import Start
+from retable.papers.subtuning import networks
+from retable.papers.subtuning.data import Generated
+from support.training import attempt, config
+
+SMALL = ("data.n_train=20", "data.batch_size=10", "data.n_validation=10", "data.n_test=20")
+OVER_SETS = ("data.n_train=20", "data.n_test=20", "model.epochs=1", "model.batch_size=10")
+
+
+def pretrained(name="resnet8", seed=1, **artifacts):
+    """A network with a head of 10 and statistics of its own, as another run leaves it."""
+    torch.manual_seed(seed)
+    net = networks.network(name, 10)
+    net.train()
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.randn(20, 3, 32, 32))
+    return Start({f"net.{k}": v.clone() for k, v in net.state_dict().items()}, artifacts)
+
+
+def small(experiment, *overrides):
+    sizes = SMALL if experiment in ("smoke", "smoke_rgn") else OVER_SETS
+    return config(*sizes, *overrides, experiment=f"subtuning/{experiment}")
+
+
+def state_of(folder):
+    """State of the module at the newest checkpoint of an attempt."""
+    file = max((folder / "checkpoints").glob("epoch=*.ckpt"))
+    return torch.load(file, weights_only=False)["state_dict"]
+
+
+def ran(folder, experiment, *overrides, start=None):
+    """Outcome of a run, and the state that it ends with."""
+    outcome = attempt(small(experiment, *overrides), folder, start=start)[0]
+    return outcome, state_of(folder)
+
+
+def numbers(outcome):
+    return {(r.metric, r.row): r.value for r in outcome.results}
+
+
+def noisy_test(monkeypatch):
+    """From now on test images and labels are others."""
+    arrays = Generated.arrays
+
+    def noise(self):
+        found = arrays(self)
+        draws = torch.Generator().manual_seed(5)
+        images = found["test/images"]
+        found["test/images"] = torch.randint(256, images.shape, generator=draws).to(torch.uint8)
+        found["test/labels"] = torch.randint(10, (len(images),), generator=draws)
+        return found
+
+    monkeypatch.setattr(Generated, "arrays", noise)
