@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import torch
+import yaml
 
 from retable.papers.base import Start
 from retable.papers.subtuning import networks
 from retable.papers.subtuning.data import Generated
 from support.training import attempt, config
 
-SMALL = ("data.n_train=20", "data.batch_size=10", "data.n_validation=10", "data.n_test=20")
-OVER_SETS = ("data.n_train=20", "data.n_test=20", "model.epochs=1", "model.batch_size=10")
+SMALL = (
+    "data.n_pool=100",
+    "data.n_train=20",
+    "data.batch_size=10",
+    "data.n_validation=10",
+    "data.n_test=20",
+)
+OVER_SETS = (
+    "data.n_pool=100",
+    "data.n_train=20",
+    "data.n_test=20",
+    "model.epochs=2",
+    "model.batch_size=10",
+)
 
 
 def pretrained(name="resnet8", seed=1, **artifacts):
@@ -19,14 +35,26 @@ def pretrained(name="resnet8", seed=1, **artifacts):
     net = networks.network(name, 10)
     net.train()
     with torch.no_grad():
+        net.fc.bias.uniform_(-0.1, 0.1)
         for _ in range(3):
             net(torch.randn(20, 3, 32, 32))
     return Start({f"net.{k}": v.clone() for k, v in net.state_dict().items()}, artifacts)
 
 
+composed = functools.cache(config)
+
+
 def small(experiment, *overrides):
-    sizes = SMALL if experiment in ("smoke", "smoke_rgn") else OVER_SETS
-    return config(*sizes, *overrides, experiment=f"subtuning/{experiment}")
+    """Config of a smoke experiment on fewer images; composed once, which takes as long as a run."""
+    by_steps = experiment in ("smoke", "smoke_rgn", "smoke_head2toe")
+    sizes = SMALL if by_steps else OVER_SETS
+    made = copy.deepcopy(composed(experiment=f"subtuning/{experiment}"))
+    for override in (*sizes, *overrides):
+        key, _, value = override.partition("=")
+        *above, last = key.split(".")
+        node = functools.reduce(dict.__getitem__, above, made)
+        node[last] = yaml.safe_load(value)
+    return made
 
 
 def state_of(folder):

@@ -105,9 +105,9 @@ def test_only_what_is_tuned_is_given_to_the_optimiser():
 
 def test_the_test_set_changes_nothing_but_the_test(tmp_path, monkeypatch):
     """Pitfall 7."""
-    one, _ = ran(tmp_path / "one", "smoke")
+    one, _ = ran(tmp_path / "one", "smoke", "trainer.max_epochs=1")
     noisy_test(monkeypatch)
-    other, _ = ran(tmp_path / "other", "smoke")
+    other, _ = ran(tmp_path / "other", "smoke", "trainer.max_epochs=1")
     assert one.history == other.history
     assert one.weights_sha256 == other.weights_sha256
     assert numbers(one)["test/loss", ""] != numbers(other)["test/loss", ""]
@@ -115,8 +115,14 @@ def test_the_test_set_changes_nothing_but_the_test(tmp_path, monkeypatch):
 
 def test_all_blocks_are_the_set_of_all(tmp_path):
     """Pitfall 9, bit for bit."""
-    one, _ = ran(tmp_path / "one", "smoke", start=pretrained())
-    other, _ = ran(tmp_path / "other", "smoke", "model.blocks=[3,1,2]", start=pretrained())
+    one, _ = ran(tmp_path / "one", "smoke", "trainer.max_epochs=1", start=pretrained())
+    other, _ = ran(
+        tmp_path / "other",
+        "smoke",
+        "trainer.max_epochs=1",
+        "model.blocks=[3,1,2]",
+        start=pretrained(),
+    )
     assert substance(one) == substance(other)
 
 
