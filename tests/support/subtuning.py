@@ -29,15 +29,24 @@ OVER_SETS = (
 )
 
 
+class Tiny(Generated):
+    """Generated images of 8 x 8."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.shape, self.sizes["test"] = (8, 8, 3), 10
+
+
 def pretrained(name="resnet8", seed=1, **artifacts):
     """A network with a head of 10 and statistics of its own, as another run leaves it."""
     torch.manual_seed(seed)
     net = networks.network(name, 10)
     net.train()
+    side = 32 if name.startswith("vit") else 8
     with torch.no_grad():
         net.fc.bias.uniform_(-0.1, 0.1)
         for _ in range(3):
-            net(torch.randn(20, 3, 32, 32))
+            net(torch.randn(20, 3, side, side))
     return Start({f"net.{k}": v.clone() for k, v in net.state_dict().items()}, artifacts)
 
 
@@ -49,6 +58,7 @@ def small(experiment, *overrides):
     by_steps = experiment in ("smoke", "smoke_rgn", "smoke_head2toe")
     sizes = SMALL if by_steps else OVER_SETS
     made = copy.deepcopy(composed(experiment=f"subtuning/{experiment}"))
+    made["data"]["_target_"] = "support.subtuning.Tiny"
     for override in (*sizes, *overrides):
         key, _, value = override.partition("=")
         *above, last = key.split(".")

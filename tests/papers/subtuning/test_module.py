@@ -137,7 +137,7 @@ def test_the_cosine_is_stepped_once_an_epoch_so_the_last_one_has_a_rate(
         lambda self, *_: rates.append(self.trainer.optimizers[0].param_groups[0]["lr"]),
         raising=False,
     )  # fmt: skip
-    overrides = ["trainer.max_epochs=4", "model.scheduler.T_max=4", "data.n_validation=0"]
+    overrides = ["trainer.max_epochs=4", "model.scheduler.T_max=4"]
     ran(tmp_path / "run", "smoke", *overrides, f"model.scheduler_interval={interval}")
     steps = [t // 2 if interval == "epoch" else t for t in range(8)]
     wanted = [0.01 * (1 + math.cos(math.pi * t / 4)) / 2 for t in steps]
@@ -194,7 +194,7 @@ VARIANTS = {
     "pruned": ["model.pruned=0.5"],
     "reinitialised": ["model.reinitialised=true"],
     "siamese": ["model.siamese=true", "model.channels_last=true"],
-    "rank": ["model.network=vit_tiny", "model.rank=2"],
+    "rank": ["model.network=vit_tiny", "model.size=32", "model.rank=2"],
 }
 
 

@@ -126,7 +126,7 @@ def test_budgets_that_do_not_fit_are_refused_by_name(tmp_path, overrides, said):
 
 
 def test_head2toe_is_its_plain_functions_also_after_a_kill_in_the_test(tmp_path):
-    cfg = small("smoke_head2toe")
+    cfg = small("smoke_head2toe", "model.size=8")
     start = pretrained()
     whole = attempt(cfg, tmp_path / "whole", start=start)[0]
     state = state_of(tmp_path / "whole")
