@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -81,6 +82,7 @@ class FineTune(PaperModule):
         self.head: Literal["new", "kept", "frozen"] = head
         self.batch_norm, self.rank, self.pruned = batch_norm, rank, pruned
         self.reinitialised, self.siamese = reinitialised, siamese
+        self.channels_last = channels_last
         super().__init__(
             seed=seed,
             optimizer=optimizer,
@@ -92,6 +94,7 @@ class FineTune(PaperModule):
     def build_model(self) -> None:
         """The network with what is tuned marked, without pretrained weights."""
         net = networks.network(self.network, self.n_classes, self.size)
+        self._started = False
         self.tuned = networks.indices(self.blocks, self.network, len(net))
         self._use(net)
 
@@ -120,6 +123,7 @@ class FineTune(PaperModule):
 
     def take_start(self, start: Start) -> None:
         """Take pretrained weights of a file or of another run, and the set that it has found."""
+        self._started = True
         if self.blocks == "found":
             chosen = start.artifacts.get("search", {}).get("chosen")
             if chosen is None:
@@ -131,6 +135,20 @@ class FineTune(PaperModule):
         net = networks.network(self.network, self.n_classes, self.size)
         load_start(net, start, self.network, "new" if self.head == "new" else "kept")
         self._use(net)
+        if self.channels_last:  # the base has changed the network that this one replaces
+            cast("Any", self.net).to(memory_format=torch.channels_last)
+
+    def on_fit_start(self) -> None:
+        """Refuse a run that is to tune what a search has found, and starts from none."""
+        if self.blocks == "found" and not self._started:
+            raise UserError(
+                "model.blocks: found, but start is empty; start from a Search with model.sets:"
+                " greedy"
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Set the modes: Lightning leaves those that it finds, and a new module's are training."""
+        self.train()
 
     def train(self, mode: bool = True) -> FineTune:
         """Training mode, of tuned parts alone."""
@@ -142,8 +160,18 @@ class FineTune(PaperModule):
         return self
 
     def optimized(self) -> Iterable[Any]:
-        """What is tuned, and the head."""
-        return [p for p in self.net.parameters() if p.requires_grad]
+        """What is tuned, and the head.
+
+        Raises:
+            ValueError: where that is nothing.
+        """
+        tuned = [p for p in self.net.parameters() if p.requires_grad]
+        if not tuned:
+            raise ValueError(
+                f"model.head: frozen, with model.blocks: {self.blocks} nothing is trained; 'kept'"
+                " trains the head, and 'stages: [test]' tests the network as it is"
+            )
+        return tuned
 
     def shared_step(self, batch: tuple[Tensor, Tensor]) -> StepOutput:
         """Cross-entropy and logits of a batch ``(B, C, H, W), (B,)``."""

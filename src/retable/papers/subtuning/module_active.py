@@ -36,6 +36,7 @@ class ActiveLearning(OnAllImages):
         blocks: what is tuned, numbers from 1, or ``all``.
         choice: those of the smallest margin, or random ones.
         budgets: labels bought in turn.
+        n_pool: training images, whose labels can be bought.
         epochs: of a training.
         batch_size: of a training.
         optimizer: ``_partial_``, for every training anew.

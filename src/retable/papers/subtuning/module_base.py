@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from retable.papers.base import PaperModule
@@ -13,6 +14,7 @@ class OnAllImages(PaperModule):
     """A run whose epoch works on all training images at once, with optimisers of its own.
 
     A subclass has `work`; batches, and validation images as Lightning gives them, are not used.
+    Precision is full, or that of ``bf16-mixed``.
     """
 
     splits = False
@@ -22,8 +24,17 @@ class OnAllImages(PaperModule):
         super().__init__(seed=seed, optimizer=optimizer)
 
     def configure_optimizers(self) -> Any:
-        """None: every training has its own."""
-        return
+        """None: every training has its own.
+
+        Raises:
+            ValueError: for a precision whose losses are to be scaled; nothing here does so.
+        """
+        precision = self.trainer.precision
+        if precision not in ("32-true", "bf16-mixed"):
+            raise ValueError(
+                f"trainer.precision: {precision} is not possible for {type(self).__name__}, whose"
+                " own trainings do not scale the loss; 'bf16-mixed' is, or '32-true'"
+            )
 
     @property
     def data(self) -> Any:
@@ -36,8 +47,13 @@ class OnAllImages(PaperModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """The epoch's work, at its first batch."""
-        if not batch_idx:
-            self.log_dict(self.work(), on_step=False, on_epoch=True, batch_size=1)
+        if batch_idx:
+            return
+        mixed = self.trainer.precision == "bf16-mixed"
+        # Within one step autocast keeps the casts of weights, here over many steps of an optimiser.
+        with torch.autocast(self.device.type, torch.bfloat16, mixed, cache_enabled=False):
+            found = self.work()
+        self.log_dict(found, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
         """Nothing."""

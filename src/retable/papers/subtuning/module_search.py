@@ -116,6 +116,10 @@ class Search(OnAllImages):
                 f" {self.sets} may have to try; it ends by itself when it is done"
             )
         images, labels = self.data.train[:2]
+        if self.score == "validation" and not len(self.data.validation[0]):
+            raise ValueError("model.score: validation, but there are no validation images; folds")
+        if self.score == "folds" and self.folds > len(labels):
+            raise ValueError(f"model.folds: {self.folds} of {len(labels)} training images")
         recipe = Recipe(
             self.epochs,
             self.batch_size,
