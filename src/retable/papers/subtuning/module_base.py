@@ -24,7 +24,7 @@ class OnAllImages(PaperModule):
         super().__init__(seed=seed, optimizer=optimizer)
 
     def configure_optimizers(self) -> Any:
-        """None: every training has its own.
+        """No optimiser of the run: every training has its own.
 
         Raises:
             ValueError: for a precision whose losses are to be scaled; nothing here does so.
@@ -35,6 +35,7 @@ class OnAllImages(PaperModule):
                 f"trainer.precision: {precision} is not possible for {type(self).__name__}, whose"
                 " own trainings do not scale the loss; 'bf16-mixed' is, or '32-true'"
             )
+        return []
 
     @property
     def data(self) -> Any:
