@@ -178,6 +178,13 @@ def test_a_set_has_the_same_score_in_whatever_company_it_is_tried(profiles):
     assert len({*pairs.values()}) > 2, "scores that differ"
 
 
+def test_a_profile_does_not_see_the_test_set(profiles, tmp_path, monkeypatch):
+    """Pitfall 7: validation images are others."""
+    noisy_test(monkeypatch)
+    other, _ = ran(tmp_path / "other", "smoke_profile", start=pretrained())
+    assert same(other, profiles["singles"])
+
+
 def test_the_map_is_symmetric_with_single_blocks_on_its_diagonal(profiles):
     arrays = profiles["pairs"].artifacts["search"]
     known, grid = sets_of(arrays), arrays["map"]
