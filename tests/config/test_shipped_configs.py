@@ -106,7 +106,7 @@ def whole_shares(config) -> list[str]:
 
 
 def tuned(config) -> list[str]:
-    """A small network, and every set of its blocks in no time; without data, which is shared."""
+    """A small network, and every set of its blocks in no time."""
     few = {"epochs": 1, "folds": 2, "budgets": "[10,5,5]", "n_pool": 20, "steps": 2, "target": 64}
     few |= {"network": "vit_tiny" if "vit" in config.model["network"] else "resnet8"}
     found = [f"model.{k}={v}" for k, v in few.items() if k in config.model]
@@ -220,7 +220,8 @@ def begun(config, steps) -> list[str]:
     if parent is None or parent.experiment == "subtuning/pretrain":
         return [*steps, "start=null"]
     if config.paper == "subtuning":
-        before = ["start=null", *ONE_STEP, *tuned(parent)]
+        small = [o for o in tuned(parent) if not o.startswith("data.")]
+        before = ["start=null", *ONE_STEP, *small]
     else:
         # Data are the child's own, and what its network is has to be said of both.
         own = ("model.snapshot=", "model.probes=")
