@@ -108,6 +108,7 @@ def whole_shares(config) -> list[str]:
 def tuned(config) -> list[str]:
     """A small network, and every set of its blocks in no time."""
     few = {"epochs": 1, "folds": 2, "budgets": "[10,5,5]", "n_pool": 20, "steps": 2, "target": 64}
+    few |= {"n_pool": 80} if config.data["_target_"].endswith("ImageData") else {}
     few |= {"network": "vit_tiny" if "vit" in config.model["network"] else "resnet8"}
     found = [f"model.{k}={v}" for k, v in few.items() if k in config.model]
     if config.model.get("size"):
@@ -120,7 +121,7 @@ def tuned(config) -> list[str]:
         found += ["trainer.max_epochs=8", "trainer.limit_train_batches=1"]
     if "budgets" in config.model:
         found.append("trainer.max_epochs=3")
-    if str(config.trainer.precision).startswith("16"):
+    if "16" in str(config.trainer.precision):
         found.append("trainer.precision=32-true")
     return found
 
