@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from retable.launch.rehearsal.rehearse import Setting, rehearse
 from retable.papers.subtuning import head2toe, networks
 from retable.papers.subtuning.augment import Flip
 from retable.papers.subtuning.candidates import Recipe, SetTrainer, accuracy
@@ -123,6 +124,13 @@ def test_budgets_that_do_not_fit_are_refused_by_name(tmp_path, overrides, said):
     with pytest.raises(ValueError, match="model") as error:
         ran(tmp_path / "run", "smoke_active", *ACTIVE, *overrides)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["smoke_active", "smoke_search", "smoke_head2toe"])
+def test_a_rehearsal_leaves_what_works_on_all_images_at_once(name):
+    [(_, found)] = rehearse([Setting(name, name, small(name))])
+    assert (found.status, found.parameters) == ("left", 75290)
+    assert "works on all images at once" in found.reason
 
 
 def test_head2toe_is_its_plain_functions_also_after_a_kill_in_the_test(tmp_path):

@@ -133,10 +133,10 @@ class FineTune(PaperModule):
                 )
             self.tuned = tuple(int(i) for i in chosen.nonzero().flatten())
         net = networks.network(self.network, self.n_classes, self.size)
+        if self.channels_last:  # the base has changed the network that this one replaces
+            cast("Any", net).to(memory_format=torch.channels_last)
         load_start(net, start, self.network, "new" if self.head == "new" else "kept")
         self._use(net)
-        if self.channels_last:  # the base has changed the network that this one replaces
-            cast("Any", self.net).to(memory_format=torch.channels_last)
 
     def on_fit_start(self) -> None:
         """Refuse a run that is to tune what a search has found, and starts from none."""

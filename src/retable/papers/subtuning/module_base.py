@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
+from retable.data.fetch import DataUnavailable
 from retable.papers.base import PaperModule
 
 
@@ -39,8 +40,15 @@ class OnAllImages(PaperModule):
 
     @property
     def data(self) -> Any:
-        """The run's data module, set up."""
-        return cast("Any", self.trainer).datamodule
+        """The run's data module, set up.
+
+        Raises:
+            DataUnavailable: where it is not, as in a rehearsal, which counts steps on one batch.
+        """
+        data = cast("Any", self.trainer).datamodule
+        if data.train is None:
+            raise DataUnavailable("a step works on all images at once, which are not set up")
+        return data
 
     def work(self) -> dict[str, float]:
         """What an epoch does, and what it logs."""
