@@ -6,9 +6,10 @@
 per epoch, mirrored at random; times are of the processor. The rule is the authors' (patience, eps
 0.01). Their loop passes every batch through the whole network, in which frozen parameters have no
 gradients; ours computes once what comes before the first tuned block, and folds the batch norms of
-frozen blocks. Both draw the same heads, orders and mirror images. Every set is scored by both in turn, so that other work on
-the machine slows down both; the searches are in step as long as they pick the same blocks. Without
-RETABLE_MIRROR weights and images are random, which takes as long but picks nothing of meaning.
+frozen blocks. Both draw the same heads, orders and mirror images. Every set is scored by both in
+turn, so that other work on the machine slows down both; the searches are in step as long as they
+pick the same blocks. Without RETABLE_MIRROR weights and images are random, which takes as long but
+picks nothing of meaning.
 """
 
 from __future__ import annotations
