@@ -3,12 +3,13 @@
     RETABLE_MIRROR=... python scripts/bench_subtuning.py
 
 200 images of CIFAR-10 with gaussian noise, five folds, 6 epochs, batches of 32, AdamW 1e-3, cosine
-per epoch, mirrored at random; the rule is the authors' (patience, eps 0.01). Their loop passes
-every batch through the whole network, in which frozen parameters have no gradients; ours computes
-once what comes before the first tuned block, and folds the batch norms of frozen blocks. Both draw
-the same heads, orders and mirror images. Every set is scored by both in turn, so that other work on
-the machine slows down both; the searches are in step as long as they pick the same blocks. Without
-RETABLE_MIRROR weights and images are random, which takes as long but picks nothing of meaning.
+per epoch, mirrored at random; times are of the processor. The rule is the authors' (patience, eps
+0.01). Their loop passes every batch through the whole network, in which frozen parameters have no
+gradients; ours computes once what comes before the first tuned block, and folds the batch norms of
+frozen blocks. Both draw the same heads, orders and mirror images. Every set is scored by both in
+turn, so that other work on the machine slows down both; the searches are in step as long as they
+pick the same blocks. Without RETABLE_MIRROR weights and images are random, which takes as long but
+picks nothing of meaning.
 """
 
 from __future__ import annotations
@@ -134,9 +135,9 @@ def main() -> int:
             if isinstance(blocks, search.Found):
                 ends[name] = blocks
                 continue
-            begin = time.perf_counter()
+            begin = time.process_time()
             known[name][blocks] = ways[name](blocks, folds)
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(time.process_time() - begin)
         for name, own in times.items():
             seconds[name] += [statistics.median(own)] if own else []
         if not given.json:
