@@ -6,9 +6,11 @@ import contextlib
 
 import pytest
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from retable.launch.rehearsal.count import LiveBytes, count_step, flop_counter, time_step
-from retable.launch.rehearsal.fake import convertible, faked
+from retable.launch.rehearsal.fake import faked
 from retable.training.execute import build
 from support.runs import freeze
 
@@ -25,8 +27,17 @@ def digits(*overrides):
 def faked_count(*overrides, options=OPTIONS):
     with faked():
         data, module, batch = digits(*overrides)
-        convertible(module)
         return count_step(module, data, batch, options)
+
+
+def test_weights_without_content_take_a_memory_format():
+    with faked():
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(
+            memory_format=torch.channels_last
+        )
+        assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+        assert net(torch.rand(2, 3, 8, 8)).shape == (2, 4, 6, 6)
+    assert not isinstance(nn.Conv2d(3, 4, 3).double().weight, FakeTensor), "only within the block"
 
 
 def test_live_bytes_are_those_of_storages_that_are_alive():

@@ -8,7 +8,7 @@ import torch
 from retable.launch.rehearsal import count
 from retable.launch.rehearsal.count import count_step
 from retable.launch.rehearsal.equal import FEW, many_of, with_few
-from retable.launch.rehearsal.fake import convertible, faked
+from retable.launch.rehearsal.fake import faked
 from retable.papers.equilibrium_prop.module import Equilibrium
 from retable.training.execute import build
 from support.runs import freeze
@@ -30,7 +30,6 @@ def counted(experiment, overrides=(), options=OPTIONS):
     config = freeze(*few, experiment=f"equilibrium_prop/{experiment}").config
     with faked():
         data, module = build(config.model_dump(mode="json"))
-        convertible(module)
         shape = (16, 16) if "conv" in experiment else (8, 8)
         images = torch.rand(10, 3 if "conv" in experiment else 1, *shape)
         return count_step(module, data, (images, torch.arange(10)), options), module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import get_class
@@ -17,6 +17,7 @@ from retable.data.image_sets import SETS
 from retable.data.modules import GeneratedImages, ImageData
 from retable.data.tensor_loader import TensorLoader
 from retable.launch.rehearsal.small_run import OneEpoch
+from retable.training.execute import build_data
 
 ITEMS = 4
 """Items of a small batch at most."""
@@ -153,7 +154,8 @@ def small(config: dict[str, Any]) -> dict[str, Any]:
     """
     data = {**config["data"]}
     if _by_name(get_class(data["_target_"])):
-        shape = SETS[data["dataset"]].shape
+        whole = build_data(config["data"], config["seed"], config["paths"])
+        shape = SETS[cast("ImageData", whole).dataset].shape
         known = set(inspect.signature(FewImages).parameters) - {"n_train"}
         data = {name: value for name, value in data.items() if name in known | {"_target_"}}
         if isinstance(data.get("preprocess"), str):

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
+_APPLY = "_apply"
+"""By which a module's weights are moved and converted."""
+
+
 class Faked(FakeTensorMode):
     """Tensors without content, and real ones taken as such; may be entered again and again."""
 
@@ -31,6 +35,18 @@ def _copied(self: Tensor, memo: Any) -> Tensor:
     return memo[id(self)]
 
 
+def _applied(self: nn.Module, fn: Any, recurse: bool = True) -> nn.Module:
+    """Move or convert a module's tensors; torch cannot do so in place where they are fake."""
+    for part in self.modules() if recurse else [self]:
+        for name, weight in part.named_parameters(recurse=False):
+            new = cast("Tensor", fn(weight))
+            if new is not weight:
+                part.register_parameter(name, nn.Parameter(new, weight.requires_grad))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, fn(buffer))
+    return self
+
+
 @contextmanager
 def faked(mode: Faked | None = None) -> Generator[Faked]:
     """Within the block tensors are made without content, and real ones are taken as such.
@@ -40,28 +56,14 @@ def faked(mode: Faked | None = None) -> Generator[Faked]:
     """
     # What cannot be done without content is an exception, which torch logs as well.
     log = logging.getLogger("torch._subclasses.fake_tensor")
-    level, copied = log.level, Tensor.__deepcopy__
+    level, copied, applied = log.level, Tensor.__deepcopy__, getattr(nn.Module, _APPLY)
     log.setLevel(logging.CRITICAL)
     Tensor.__deepcopy__ = _copied
+    setattr(nn.Module, _APPLY, _applied)
     try:
         with mode or Faked() as entered:
             yield entered
     finally:
         Tensor.__deepcopy__ = copied
+        setattr(nn.Module, _APPLY, applied)
         log.setLevel(level)
-
-
-def convertible(module: nn.Module) -> None:
-    """Let a module of fake weights be moved and converted, which torch cannot do in place."""
-
-    def apply(fn: Any, recurse: bool = True) -> nn.Module:
-        for part in module.modules() if recurse else [module]:
-            for name, weight in part.named_parameters(recurse=False):
-                new = cast("Tensor", fn(weight))
-                if new is not weight:
-                    part.register_parameter(name, nn.Parameter(new, weight.requires_grad))
-            for name, buffer in part.named_buffers(recurse=False):
-                setattr(part, name, fn(buffer))
-        return module
-
-    module.__dict__["_apply"] = apply

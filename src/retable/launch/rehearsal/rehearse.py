@@ -26,7 +26,7 @@ from retable.launch.preflight import Begun, begun_with, is_of_loading, misfit_of
 from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
 from retable.launch.rehearsal.equal import with_few
-from retable.launch.rehearsal.fake import Faked, convertible, faked
+from retable.launch.rehearsal.fake import Faked, faked
 from retable.launch.rehearsal.records import Rehearsed
 from retable.launch.rehearsal.small_run import TooLong, at_most, finite_or_not, small_checkpoints
 from retable.papers.base import PaperModule
@@ -263,7 +263,6 @@ def _counted(config: dict[str, Any], built: _Built, batch: Any) -> tuple[StepCou
     """Counts of a step, or why there are none."""
     with faked(built.mode) as mode:
         data, module = (built.data, built.module) if built.mode else _with_start(config)
-        convertible(module)
         fake = tree_map_only(Tensor, mode.from_tensor, batch)
         try:
             return count_step(module, data, fake, config["trainer"]), ""
