@@ -10,7 +10,6 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-
 _APPLY = "_apply"
 """By which a module's weights are moved and converted."""
 
