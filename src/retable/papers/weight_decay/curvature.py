@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vjp, vmap
 
-_TOGETHER = 10
-"""Probes whose products are made in one pass, which holds as many copies of the weights."""
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits ``(B, C)`` and labels ``(B,)`` to their mean loss."""
 
@@ -54,25 +52,19 @@ def hessian_trace(
             mean = loss(net(some), their)
             gradients = torch.autograd.grad(mean, weights, create_graph=True)
         found = 0.0
-        for first in range(0, probes, _TOGETHER):
-            n = min(_TOGETHER, probes - first)
-            signs = [_signs(weight, n, generator) for weight in weights]
+        for _ in range(probes):
+            signs = [_signs(weight, generator) for weight in weights]
             # The graph of the gradient serves all probes: each costs one more backward pass.
             products = torch.autograd.grad(
-                gradients,
-                weights,
-                signs,
-                retain_graph=True,
-                is_grads_batched=True,
-                materialize_grads=True,
+                gradients, weights, signs, retain_graph=True, materialize_grads=True
             )
             found += sum(float((v * hv).sum()) for v, hv in zip(signs, products, strict=True))
         total += found / probes * len(their)
     return total / len(labels)
 
 
-def _signs(like: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(2, (n, *like.shape), generator=generator, dtype=like.dtype)
+def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    drawn = torch.randint(2, like.shape, generator=generator, dtype=like.dtype)
     return (2 * drawn - 1).to(like.device)
 
 

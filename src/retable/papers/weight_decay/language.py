@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from retable.papers.base import Arrays, PaperModule, Start, StepOutput
 from retable.papers.weight_decay.norms import Norms
 from retable.papers.weight_decay.schedule import rate
-from retable.papers.weight_decay.snapshots import Snapshots, snapshot
+from retable.papers.weight_decay.snapshots import Snapshots, network
 from retable.papers.weight_decay.text import Batches
 from retable.util.errors import UserError
 
@@ -128,12 +128,7 @@ class LanguageModel(PaperModule):
             norms = start.artifacts["norms"]
             self._followed = norms["norm"], norms["rate"]
             return
-        if self.snapshot is None:
-            names = {k: w for k, w in start.weights.items() if k.startswith("net.")}
-            weights = {k.removeprefix("net."): w for k, w in names.items()}
-        else:
-            weights = snapshot(start, self.snapshot)
-        self.net.load_state_dict(weights)
+        self.net.load_state_dict(network(start, self.snapshot))
 
     def on_fit_start(self) -> None:
         """Refuse what does not fit together before the first iteration."""

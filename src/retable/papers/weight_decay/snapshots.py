@@ -54,20 +54,20 @@ class Snapshots(nn.Module):
             self.kept[percent].load_state_dict(net.state_dict())
 
 
-def snapshot(start: Start, share: float) -> dict[str, Tensor]:
-    """State of the network that the run one starts from has kept.
+def network(start: Start, share: float | None) -> dict[str, Tensor]:
+    """State of the network of the run one starts from.
 
     Args:
-        start: of which run.
-        share: of its epochs that were done then, in (0, 1].
+        start: of that run, whose module has it as ``net``.
+        share: of its epochs that were done then, in (0, 1]; None: as it was tested.
 
     Raises:
-        UserError: where it has kept none; names those that it has.
+        UserError: where it has kept none of that share; names those that it has.
     """
-    percent = round(100 * share)
-    before = f"{_PREFIX}{percent}."
+    percent = None if share is None else round(100 * share)
+    before = "net." if percent is None else f"{_PREFIX}{percent}."
     found = {k.removeprefix(before): w for k, w in start.weights.items() if k.startswith(before)}
-    if not found:
+    if percent is not None and not found:
         kept = [k.removeprefix(_PREFIX) for k in start.weights if k.startswith(_PREFIX)]
         percents = sorted({int(name.partition(".")[0]) for name in kept})
         raise UserError(

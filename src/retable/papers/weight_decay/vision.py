@@ -17,11 +17,12 @@ from retable.data.base import PaperDataModule
 from retable.papers.base import PaperModule, Start, StepOutput
 from retable.papers.weight_decay import curvature
 from retable.papers.weight_decay.images import per_class
-from retable.papers.weight_decay.snapshots import Snapshots, snapshot
+from retable.papers.weight_decay.snapshots import Snapshots, network
 from retable.papers.weight_decay.sphere import norm, project
 from retable.training.seeds import derive_seed
 
-_STATE = "weight_decay"
+_LOOKED_AT = ("last", "ema")
+_MEASURED = ("test/loss", "test/error")
 
 
 class Classifier(PaperModule):
@@ -83,7 +84,6 @@ class Classifier(PaperModule):
         self.ema_factor, self.radius, self.projected = ema, radius, projected
         self.snapshot, self.watch, self._percents = snapshot, watch, tuple(snapshots)
         self.hessian_images, self.probes, self.jacobian = hessian_images, probes, jacobian
-        self._watched: dict[str, dict[str, float]] = {}
         super().__init__(
             seed=seed,
             optimizer=optimizer,
@@ -102,6 +102,9 @@ class Classifier(PaperModule):
         self.ema.requires_grad_(False)
         self.ema.n_averaged.fill_(1)  # torch would begin with the weights after the first step
         self.snapshots = Snapshots(self.net, self._percents)
+        # A run that is killed in its test gets its state back and nothing else.
+        self.looked: Tensor
+        self.register_buffer("looked", torch.full((2, 2), torch.nan, dtype=torch.float64))
 
     def _trained(self) -> list[nn.Parameter]:
         return [p for p in self.net.parameters() if p.requires_grad]
@@ -112,11 +115,7 @@ class Classifier(PaperModule):
 
     def take_start(self, start: Start) -> None:
         """Take the network as another run has left it, or a snapshot; the average begins there."""
-        if self.snapshot is None:
-            names = {k: w for k, w in start.weights.items() if k.startswith("net.")}
-            weights = {k.removeprefix("net."): w for k, w in names.items()}
-        else:
-            weights = snapshot(start, self.snapshot)
+        weights = network(start, self.snapshot)
         self.net.load_state_dict(weights)
         self.ema.module.load_state_dict(weights)
 
@@ -158,7 +157,7 @@ class Classifier(PaperModule):
         super().on_train_epoch_end()
         n_epochs = cast("Any", self.trainer).max_epochs
         self.snapshots.take(self.current_epoch + 1, n_epochs, self.net)
-        if self.watch and not self._watched and self._group()["lr"] < self._rate:
+        if self.watch and self._group()["lr"] < self._rate and bool(self.looked.isnan().all()):
             self._look()
 
     def _group(self) -> dict[str, Any]:
@@ -170,9 +169,8 @@ class Classifier(PaperModule):
         """Test both networks as they are now; training goes on as if nothing had been."""
         data = cast("Any", self.trainer).datamodule
         last = copy.deepcopy(self.net).eval()
-        for row, net in (("last", last), ("ema", self._averaged(data))):
-            loss, error = _measured(net, data.test_dataloader())
-            self._watched[f"{row}/phase_1"] = {"test/loss": loss, "test/error": error}
+        found = [_measured(net, data.test_dataloader()) for net in (last, self._averaged(data))]
+        self.looked.copy_(torch.tensor(found, dtype=torch.float64))
 
     def _averaged(self, data: Any) -> nn.Module:
         """A network with the average of the weights, and statistics of batch norm of its own."""
@@ -217,19 +215,11 @@ class Classifier(PaperModule):
         plateau = [r["train/loss"] for r in phase[-max(1, len(phase) // 10) :]]
         self.add_result("phase_1/loss", sum(plateau) / len(plateau))
         self.add_result("phase_1/norm", phase[-1]["train/norm"])
-        for row, values in self._watched.items():
-            for metric, value in values.items():
-                self.add_result(metric, value, row)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put what was looked at into the checkpoint."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[_STATE] = self._watched
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it."""
-        super().on_load_checkpoint(checkpoint)
-        self._watched = dict(checkpoint.get(_STATE, {}))
+        if bool(self.looked.isnan().all()):
+            return
+        for row, values in zip(_LOOKED_AT, self.looked.tolist(), strict=True):
+            for metric, value in zip(_MEASURED, values, strict=True):
+                self.add_result(metric, value, f"{row}/phase_1")
 
 
 def _measured(net: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
