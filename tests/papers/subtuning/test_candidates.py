@@ -79,7 +79,7 @@ def literal(sets: SetTrainer, tuned, chosen, fold=0):
         ((0, 1, 2), {"channels_last": True}),
         ((1,), {"augment": Flips().__call__}),  # not of fixed copies: drawn at every step
     ],
-    ids=str,
+    ids=["head", "middle", "kept", "pretrained statistics", "all", "drawn at every step"],
 )
 def test_it_trains_as_the_literal_loop_does(tuned, options):
     sets = trainer(Recipe(3, 16, ADAMW, COSINE, **{"augment": Flips(), **options}))
