@@ -87,7 +87,7 @@ def test_it_trains_as_the_literal_loop_does(tuned, options):
     fast, slow = sets.train(tuned, chosen, fold=2), literal(sets, tuned, chosen, fold=2)
     with torch.no_grad():
         expected = slow(sets.plain.images)
-    found = fast.logits(sets.plain.at(fast.first))
+    found = fast.logits(sets.plain)
     assert (
         expected - literal(sets, tuned, chosen[:20]).eval()(sets.plain.images)
     ).abs().max() > 0.01
@@ -99,8 +99,20 @@ def test_a_transformer_is_trained_as_well():
     fast, slow = sets.train((1,), torch.arange(40)), literal(sets, (1,), torch.arange(40))
     with torch.no_grad():
         torch.testing.assert_close(
-            fast.logits(sets.plain.at(1)), slow(sets.plain.images), atol=1e-4, rtol=1e-4
+            fast.logits(sets.plain), slow(sets.plain.images), atol=1e-4, rtol=1e-4
         )
+
+
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_what_is_kept_is_what_would_be_computed(first):
+    sets = trainer()
+    items = torch.tensor([7, 3, 3, 39])
+    kept, not_kept = (Images(sets.net, sets.plain.images, kept=k) for k in (True, False))
+    for images in (kept, kept, not_kept):  # the second time from what is there
+        found = images.at(first, items)
+        expected = sets.net.before(sets.plain.images[items], first)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert not trainer(Recipe(1, 16, ADAMW, augment=Flips().__call__)).kept
 
 
 def test_what_is_frozen_keeps_its_bits_and_what_is_tuned_does_not():
@@ -177,7 +189,7 @@ def profile(net, images, labels):
     """Accuracy on held-out images, of the head alone and of each block with the head."""
     recipe = Recipe(20, 50, functools.partial(torch.optim.AdamW, lr=5e-3), head="kept")
     sets = SetTrainer(net, images[:600], labels[:600], recipe, 4, seed=1)
-    held_out = Images(sets.net, images[600:])
+    held_out = Images(sets.net, images[600:], kept=sets.kept)
     return [
         sets.validated(blocks, held_out, labels[600:])
         for blocks in [(), *((i,) for i in range(len(net)))]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retable.papers.subtuning.margin import BUDGETS, SIZES, choose, margins, random_choice
+from retable.papers.subtuning.margin import BUDGETS, choose, margins, random_choice
 
 
 def test_the_margin_of_three_classes_and_the_sizes_of_the_paper():
     p = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.2, 0.7], [0.4, 0.2, 0.4]])
     assert torch.allclose(margins(p), torch.tensor([0.1, 0.5, 0.0]))
-    assert SIZES == (100, 500, 1000, 2500, 5000, 10000)
+    assert [*accumulate(BUDGETS)] == [100, 500, 1000, 2500, 5000, 10000]
     assert len(BUDGETS) == 6
 
 

@@ -86,7 +86,8 @@ def cifar(monkeypatch):
 
 def test_cifar100_is_normalised_by_the_800_alone(tmp_path, cifar):
     data = made(tmp_path, "cifar100", "0" * 64)
-    assert [len(p[0]) for p in (data.train, data.validation, data.test)] == [800, 200, 130]
+    assert [len(p[0]) for p in (data.train, data.validation)] == [800, 200]
+    assert len(data.tested) == 130
     assert levels(data, data.train[0]).tolist() == [i // 5 for i in range(800)]
     assert levels(data, data.validation[0]).tolist() == [i // 5 for i in range(1000, 1200)]
     assert data.validation[1].tolist() == [i % 100 for i in range(1000, 1200)]
@@ -140,7 +141,8 @@ def write_flowers(root, n_train=1020, n_test=30):
 def test_flowers_of_torchvisions_folder(tmp_path):
     write_flowers(tmp_path / "flowers102")
     data = made(tmp_path, "flowers102")
-    assert [len(p[0]) for p in (data.train, data.validation, data.test)] == [800, 200, 30]
+    assert [len(p[0]) for p in (data.train, data.validation)] == [800, 200]
+    assert len(data.tested) == 30
     for images, labels in (data.train, data.validation):
         assert (levels(data, images) == 2 * (labels + 1)).float().mean() > 0.9
         assert len(labels.unique()) > 80  # the lists follow the classes, the 800 do not
@@ -158,7 +160,7 @@ def test_caltech_of_torchvisions_folder(tmp_path):
             image.save(root / name / f"image_{number + 1:04d}.jpg")
     data = made(tmp_path, "caltech101", folder="elsewhere")
     assert [len(p[0]) for p in (data.train, data.validation)] == [800, 200]
-    assert len(data.test[0]) == sum(label % 3 for label in range(35))
+    assert len(data.tested) == sum(label % 3 for label in range(35))
     for images, labels in (data.train, data.validation):
         assert (levels(data, images) - 6 * labels).abs().max() <= 1
     both = torch.cat([data.train[1], data.validation[1]]).bincount(minlength=35)
@@ -184,7 +186,8 @@ def test_dmlab_of_parquet_files(tmp_path):
     assert levels(data, data.train[0]).tolist() == [i // 5 for i in range(800)]
     assert levels(data, data.validation[0]).tolist() == [i // 5 for i in range(1000, 1200)]
     assert data.validation[1].tolist() == [i % 6 for i in range(1000, 1200)]
-    assert data.test[1].tolist() == [i % 6 for i in range(40)]
+    labels = torch.cat([labels for _, labels in data.test_dataloader()])
+    assert labels.tolist() == [i % 6 for i in range(40)]
 
 
 def test_what_is_missing_is_named(tmp_path):

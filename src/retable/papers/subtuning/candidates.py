@@ -39,6 +39,9 @@ class FixedCopies(Protocol):
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
+BATCH = 500
+"""Images that pass through a network at a time where nothing is trained."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -67,24 +70,28 @@ class Recipe:
 
 
 class Images:
-    """Images, and what a block of the pretrained network is given for them, kept for one block.
+    """Images, and what a block of the pretrained network is given for them.
 
     Args:
         net: frozen.
         images: ``(N, C, H, W)``.
+        kept: keep that for one block, for many trainings from it on; else it is computed batch by
+            batch, as that of large images would not fit into memory.
     """
 
-    def __init__(self, net: Blocks, images: Tensor) -> None:
-        self.net, self.images = net, images
-        self._kept: tuple[int, Tensor] | None = None
+    def __init__(self, net: Blocks, images: Tensor, *, kept: bool) -> None:
+        self.net, self.images, self.kept = net, images, kept
+        self._at: tuple[int, Tensor] | None = None
 
     @torch.no_grad()
-    def at(self, first: int, batch: int = 500) -> Tensor:
-        """Inputs ``(N, ...)`` of block ``first``; of L: what the tail is given."""
-        if self._kept is None or self._kept[0] != first:
-            parts = [self.net.before(part, first) for part in self.images.split(batch)]
-            self._kept = first, torch.cat(parts)
-        return self._kept[1]
+    def at(self, first: int, items: Tensor) -> Tensor:
+        """Inputs ``(n, ...)`` of block ``first`` for some images; of L: what the tail is given."""
+        if not self.kept:
+            return self.net.before(self.images[items], first)
+        if self._at is None or self._at[0] != first:
+            parts = [self.net.before(part, first) for part in self.images.split(BATCH)]
+            self._at = first, torch.cat(parts)
+        return self._at[1][items]
 
 
 class Trained:
@@ -121,10 +128,11 @@ class Trained:
         return [p for p in self.part.parameters() if p.requires_grad]
 
     @torch.no_grad()
-    def logits(self, inputs: Tensor, batch: int = 500) -> Tensor:
-        """Of what block `first` is given, ``(N, n_classes)``, in evaluation mode."""
+    def logits(self, images: Images, items: Tensor | None = None) -> Tensor:
+        """Of some images, or all: ``(n, n_classes)``, in evaluation mode."""
         self.train(False)
-        return torch.cat([self.part(part) for part in inputs.split(batch)])
+        chosen = torch.arange(len(images.images)) if items is None else items
+        return torch.cat([self.part(images.at(self.first, i)) for i in chosen.split(BATCH)])
 
 
 def _folded(block: nn.Module) -> nn.Module:
@@ -160,10 +168,12 @@ class SetTrainer:
             images = images.contiguous(memory_format=torch.channels_last)
             cast("Any", self.net).to(memory_format=torch.channels_last)
         self.labels, self.recipe, self.n_classes, self.seed = labels, recipe, n_classes, seed
-        self.plain = Images(self.net, images)
         augment = recipe.augment
+        # Where every step has images of its own, little of a training is saved by keeping others.
+        self.kept = augment is None or isinstance(augment, FixedCopies)
+        self.plain = Images(self.net, images, kept=self.kept)
         if isinstance(augment, FixedCopies):
-            self.copies = Images(self.net, augment.copies(images).flatten(0, 1))
+            self.copies = Images(self.net, augment.copies(images).flatten(0, 1), kept=True)
 
     def _head(self, fold: int) -> nn.Linear:
         if self.recipe.head == "kept":
@@ -176,10 +186,10 @@ class SetTrainer:
         """What block ``first`` is given for some images, augmented."""
         augment = self.recipe.augment
         if augment is None:
-            return self.plain.at(first)[items]
+            return self.plain.at(first, items)
         if isinstance(augment, FixedCopies):
             which = augment.draw(len(items), draws).to(items.device)
-            return self.copies.at(first)[which * len(self.labels) + items]
+            return self.copies.at(first, which * len(self.labels) + items)
         images = self.plain.images[items]
         with torch.no_grad():
             return self.net.before(augment(images, draws), first)
@@ -220,7 +230,7 @@ class SetTrainer:
             labels: ``(M,)``.
         """
         trained = self.train(tuned, torch.arange(len(self.labels)))
-        return accuracy(trained.logits(images.at(trained.first)), labels)
+        return accuracy(trained.logits(images), labels)
 
     def cross_validated(self, tuned: Sequence[int], folds: Sequence[Tensor]) -> float:
         """Mean accuracy over folds, of a training on the images of all the others each."""
@@ -228,8 +238,7 @@ class SetTrainer:
         for v, fold in enumerate(folds):
             others = torch.cat([other for w, other in enumerate(folds) if w != v])
             trained = self.train(tuned, others, v)
-            logits = trained.logits(self.plain.at(trained.first)[fold])
-            values.append(accuracy(logits, self.labels[fold]))
+            values.append(accuracy(trained.logits(self.plain, fold), self.labels[fold]))
         return sum(values) / len(values)
 
 

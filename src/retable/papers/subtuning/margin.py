@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 import torch
 from torch import Tensor
 
 BUDGETS: tuple[int, ...] = (100, 400, 500, 1500, 2500, 5000)
 """Labels bought in turn, as in the authors' first code."""
-SIZES: tuple[int, ...] = tuple(accumulate(BUDGETS))
-"""Labels had after each: 100, 500, 1000, 2500, 5000 and 10000."""
 
 
 def margins(probabilities: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from retable.papers.base import Start
 from retable.papers.subtuning import networks
 from retable.papers.subtuning.candidates import Images, Recipe, SetTrainer, accuracy
-from retable.papers.subtuning.margin import choose, random_choice
+from retable.papers.subtuning.margin import BUDGETS, choose, random_choice
 from retable.papers.subtuning.module_base import OnAllImages
 from retable.papers.subtuning.networks import Name
 from retable.papers.subtuning.weights import load_start
@@ -56,7 +56,7 @@ class ActiveLearning(OnAllImages):
         size: Annotated[int, Field(ge=8)] | None = None,
         blocks: Sequence[Annotated[int, Field(ge=1)]] | Literal["all"],
         choice: Literal["margin", "random"] = "margin",
-        budgets: Sequence[Annotated[int, Field(ge=1)]] = (100, 400, 500, 1500, 2500, 5000),
+        budgets: Sequence[Annotated[int, Field(ge=1)]] = BUDGETS,
         n_pool: Annotated[int, Field(ge=1)],
         epochs: Annotated[int, Field(ge=1)] = 50,
         batch_size: Annotated[int, Field(ge=1)] = 256,
@@ -119,7 +119,7 @@ class ActiveLearning(OnAllImages):
         trained = sets.train(self.tuned, torch.arange(len(chosen)))
 
         def logits(of: Tensor) -> Tensor:
-            return trained.logits(Images(sets.net, of).at(trained.first))
+            return trained.logits(Images(sets.net, of, kept=False))
 
         self.accuracies[k] = accuracy(logits(data.test[0]), data.test[1])
         if k + 1 < len(self.budgets):

@@ -136,7 +136,8 @@ class Search(OnAllImages):
         self._folds = folds_of(len(labels), self.folds, self.seed)
         if self.score == "validation":
             held_out, self._labels = self.data.validation[:2]
-            self._validation = Images(self._trainer_of_sets.net, held_out)
+            sets = self._trainer_of_sets
+            self._validation = Images(sets.net, held_out, kept=sets.kept)
 
     def _known(self) -> dict[search.Set, float]:
         """Scores by set, in the order in which they were tried."""

@@ -1,4 +1,4 @@
-"""Surgical fine-tuning: one stage alone, or rates by relative gradient norms (Auto-RGN).
+"""Auto-RGN: rates of tensors by their relative gradient norms.
 
 Lee, Chen, Tajwar, Kumar, Yao, Liang, Finn: Surgical Fine-Tuning Improves Adaptation to Distribution
 Shifts (ICLR 2023), and its code.
@@ -9,29 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
-
-from retable.papers.subtuning.networks import Blocks, Name, stages
-
-
-def stage_parameters(net: Blocks, name: Name) -> dict[str, dict[str, nn.Parameter]]:
-    """Parameters by what is tuned alone: ``stage_1``, ..., and ``head``.
-
-    The stem belongs to the first stage. A ViT's tail, its last norm, belongs to none.
-
-    Args:
-        net: a network.
-        name: its name.
-
-    Returns:
-        For each the parameters by their names in ``net``.
-    """
-    found: dict[str, dict[str, nn.Parameter]] = {}
-    for i, blocks in enumerate(stages(name), 1):
-        inside = tuple(f"blocks.{b}." for b in blocks) + (("stem.",) if i == 1 else ())
-        found[f"stage_{i}"] = {k: p for k, p in net.named_parameters() if k.startswith(inside)}
-    found["head"] = {f"fc.{k}": p for k, p in net.fc.named_parameters()}
-    return found
+from torch import Tensor
 
 
 def is_rated(name: str) -> bool:

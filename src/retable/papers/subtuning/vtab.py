@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -22,22 +22,31 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """What the authors' code normalises CIFAR-10 with."""
 
 
-class ByteBatches:
-    """Batches of images that are kept as bytes, because the whole set would not fit as floats."""
+class DecodedBatches:
+    """Batches of images that are decoded as they are asked for, and normalised.
+
+    The whole test set would not fit into memory as floats; a search does not look at it at all.
+    """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, batch_size: int, normalise: Normalise
+        self,
+        items: Sequence[Item],
+        size: int,
+        batch_size: int,
+        normalise: Normalise,
+        device: torch.device,
     ) -> None:
-        self.images, self.labels = images, labels
-        self.batch_size, self.normalise = batch_size, normalise
+        self.items, self.size, self.batch_size = items, size, batch_size
+        self.normalise, self.device = normalise, device
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-len(self.images) // self.batch_size)
+        return -(-len(self.items) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        size = self.batch_size
-        for images, labels in zip(self.images.split(size), self.labels.split(size), strict=True):
+        for start in range(0, len(self.items), self.batch_size):
+            part = decoded(self.items[start : start + self.batch_size], self.size)
+            images, labels = (tensor.to(self.device) for tensor in part)
             yield self.normalise.one(to_float(images)), labels
 
 
@@ -49,8 +58,7 @@ class Vtab(ImageData):
     the same training set than the benchmark's. The same holds of the other sets
     (:mod:`.vtab_files`), which have to lie in a folder of the mirror.
 
-    ``train`` and ``validation`` are float32 and normalised, ``test`` is uint8 ``(N, H, W, 3)``;
-    what ``test_dataloader`` gives is normalised as well.
+    ``train`` and ``validation`` are float32 and normalised; test images are decoded batch by batch.
 
     Args:
         seed: the run's seed; order follows from it.
@@ -102,24 +110,21 @@ class Vtab(ImageData):
         self.folder = folder or dataset
         self.size, self.cifar_constants = size, cifar_constants
 
-    def arrays(self) -> dict[str, Tensor]:
-        """The thousand, 800 first, and the test images, uint8, and their labels."""
-        train, test = self._cifar100() if self.dataset == "cifar100" else self._of_folder()
-        found: dict[str, Tensor] = {}
-        for split, items in (("train", train), ("test", test)):
-            found[f"{split}/images"], found[f"{split}/labels"] = decoded(items, self.size)
-        if self.dataset != "cifar100":
-            own = checksum_of({name: tensor.numpy() for name, tensor in found.items()})
-            where = (self.paths.mirror or self.paths.cache) / self.folder
-            agree("data.checksum", where, own, self.checksum)
-        return found
+    def items(self) -> tuple[list[Item], list[Item]]:
+        """The thousand, 800 first, and the test images."""
+        return self._cifar100() if self.dataset == "cifar100" else self._of_folder()
 
     def prepare_data(self) -> None:
         """Look whether the data is there and is that of the checksum."""
         if self.dataset == "cifar100":
             load("cifar100", self.checksum, self.paths)
-        else:
-            self.arrays()
+            return
+        found: dict[str, Tensor] = {}
+        for split, items in zip(("train", "test"), self._of_folder(), strict=True):
+            found[f"{split}/images"], found[f"{split}/labels"] = decoded(items, self.size)
+        own = checksum_of({name: tensor.numpy() for name, tensor in found.items()})
+        where = (self.paths.mirror or self.paths.cache) / self.folder
+        agree("data.checksum", where, own, self.checksum)
 
     def _cifar100(self) -> tuple[list[Item], list[Item]]:
         whole = load("cifar100", self.checksum, self.paths)
@@ -138,11 +143,12 @@ class Vtab(ImageData):
         return ([train[i] for i in thousand(len(train))] if files.whole else train), test
 
     def setup(self, stage: str) -> None:
-        """Read, normalise and put everything on the device, once."""
+        """Read and normalise the thousand, and put them on the device, once."""
         if self.train is not None:
             return
-        arrays = self.arrays()
-        images, labels = to_float(arrays["train/images"]), arrays["train/labels"]
+        thousand_items, self.tested = self.items()
+        uint8, labels = decoded(thousand_items, self.size)
+        images = to_float(uint8)
         if self.cifar_constants:
             self.normalise = Normalise(CIFAR_MEAN, CIFAR_STD)
         else:
@@ -154,8 +160,10 @@ class Vtab(ImageData):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         self.train = images[:n].to(device), labels[:n].to(device)
         self.validation = images[n:].to(device), labels[n:].to(device)
-        self.test = arrays["test/images"].to(device), arrays["test/labels"].to(device)
+        self.device = device
 
     def test_dataloader(self) -> Any:
         """Test batches in fixed order, normalised."""
-        return ByteBatches(*self.test, self.eval_batch_size, self.normalise)
+        return DecodedBatches(
+            self.tested, self.size, self.eval_batch_size, self.normalise, self.device
+        )
