@@ -91,23 +91,30 @@ def rehearse(
 
     A training step is counted once for all settings that :func:`step_of` gives the same text for,
     and a small step and a small test are done once for those that differ in the optimiser alone.
-    A setting in trouble does not keep the others from being rehearsed.
+    Of settings that differ in the optimiser's numbers or in an image set's content one network is
+    built. A setting in trouble does not keep the others from being rehearsed.
 
     Args:
         settings: to rehearse.
         say: told of each network before it is rehearsed.
     """
     counted: dict[str, Rehearsed] = {}
+    steps: dict[str, str] = {}
     known = _Known({}, {})
     for setting in settings:
-        torch.set_num_threads(setting.config["device"]["threads"])  # as in a run
+        config = setting.config
+        torch.set_num_threads(config["device"]["threads"])  # as in a run
         try:
-            built = _built(setting.config)
-            step = step_of(setting.config, built)
-            if step not in counted:
-                say(f"rehearsing {setting.name}")
-                counted[step] = _network(setting.config, built, len(counted) + 1, known)
-            yield setting, _with_steps(counted[step], setting.config)
+            batches = Batches(build_data(config["data"], config["seed"], config["paths"]))
+            asked = _asked(config, batches)
+            if asked not in steps:
+                built = _built(config)
+                step = step_of(config, built)
+                if step not in counted:
+                    say(f"rehearsing {setting.name}")
+                    counted[step] = _network(config, built, len(counted) + 1, known)
+                steps[asked] = step
+            yield setting, _with_steps(counted[steps[asked]], config, batches)
         except Exception as error:
             yield setting, _trouble(error)
 
@@ -204,23 +211,32 @@ def step_of(
         built: from it.
         optimizer: whether the optimiser counts.
     """
-    options = config["trainer"]
     weights = built.module.state_dict(keep_vars=True)
     shapes = {name: [*value.shape, str(value.dtype)] for name, value in weights.items()}
     model = {n: v for n, v in config["model"].items() if optimizer or n not in _OPTIMIZERS}
     if "scheduler" in model:
         model["scheduler"] = _without_amounts(model["scheduler"], (int, float))
-    parts = {
-        "model": model,
-        "data": Batches(built.data).shape() or config["data"],
+    parts = _common(config, Batches(built.data)) | {"model": model, "weights": shapes}
+    return json.dumps(_without_amounts(parts), sort_keys=True)
+
+
+def _asked(config: dict[str, Any], batches: Batches) -> str:
+    """The same of a config alone, of which a network is built: every number of it counts."""
+    model = config["model"]
+    shared = {n: _without_amounts(model[n]) for n in _OPTIMIZERS if n in model}
+    return json.dumps(_common(config, batches) | {"model": {**model, **shared}}, sort_keys=True)
+
+
+def _common(config: dict[str, Any], batches: Batches) -> dict[str, Any]:
+    options = config["trainer"]
+    return {
+        "data": batches.shape() or config["data"],
         "start": config.get("start"),
         "stages": config["stages"],
         "tested": config.get("tested"),
         "trainer": [options.get(n) for n in ("precision", "accumulate_grad_batches")],
         "clips": options.get("gradient_clip_val") is not None,
-        "weights": shapes,
     }
-    return json.dumps(_without_amounts(parts), sort_keys=True)
 
 
 def _without_amounts(value: Any, kinds: tuple[type, ...] = (float,)) -> Any:
@@ -305,10 +321,9 @@ def _step_once(config: dict[str, Any], most_s: float) -> str:
     return ""
 
 
-def _with_steps(found: Rehearsed, config: dict[str, Any]) -> Rehearsed:
+def _with_steps(found: Rehearsed, config: dict[str, Any], batches: Batches) -> Rehearsed:
     if found.status != "done" or "fit" not in config["stages"]:
         return found
-    batches = Batches(build_data(config["data"], config["seed"], config["paths"]))
     options = config["trainer"]
     steps = options["max_epochs"] * batches.per_epoch(options.get("limit_train_batches"))
     return replace(found, steps=steps)
