@@ -112,7 +112,8 @@ def tuned(config) -> list[str]:
     few |= {"network": "vit_tiny" if "vit" in config.model["network"] else "resnet8"}
     found = [f"model.{k}={v}" for k, v in few.items() if k in config.model]
     if config.model.get("size"):
-        found.append("model.size=32")
+        vtab = config.data["_target_"].endswith("Vtab") and "vit" not in config.model["network"]
+        found.append(f"model.size={16 if vtab else 32}")
     if "size" in str(config.data.get("augment")):
         found.append("data.augment.size=32")
     if config.model.get("blocks") == [7]:
@@ -195,7 +196,8 @@ def generated(tmp_path, monkeypatch):
                 few = [f"data.{part}={n}" for part in ("n_train", "n_validation")]
                 return [f"data.checksum={images[name]}", "++data.n_test=20", *few]
             case "Vtab":
-                return [f"data.checksum={images['cifar100']}", "data.size=32"]
+                size = 32 if "vit" in config.model["network"] else 16
+                return [f"data.checksum={images['cifar100']}", f"data.size={size}"]
             case "LongTailed":
                 n_classes = SETS[config.data["dataset"]].classes
                 validation = n_classes if config.data["n_validation"] else 0

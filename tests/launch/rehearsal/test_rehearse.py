@@ -158,17 +158,25 @@ def test_every_setting_of_every_paper_can_be_rehearsed(cached_once, tmp_path, mo
     monkeypatch.delenv("RETABLE_EXTRA")
     monkeypatch.setattr(module, "TIMED_S", 0.0)  # two steps of each tell whether it can be timed
     monkeypatch.setattr(batches, "ITEMS", 2)
-    # Every network is built. Of those of an experiment that have the same weights one is counted,
-    # whatever else is chosen. Real steps of every experiment are test_shipped_configs'; here it is
-    # one of each pair of module and data.
-    step_of = module.step_of
+    # Networks that differ in floating-point numbers alone are built once. Of those of a class that
+    # have the same weights, and optimisers of a class, one is counted, whatever else is chosen.
+    # Real steps of every experiment are test_shipped_configs'; here it is one of each pair of
+    # module and data.
+    step_of, asked = module.step_of, module._asked
 
-    def by_experiment(config, built, *, optimizer=True):
-        kept = {n: v for n, v in config["model"].items() if n in module._OPTIMIZERS}
-        kept["experiment"] = config["experiment"]
-        return step_of(config | {"model": kept}, built, optimizer=optimizer)
+    def by_class(config, built, *, optimizer=True):
+        classes = [config["model"]["_target_"]]
+        classes += [(config["model"].get(n) or {}).get("_target_") for n in module._OPTIMIZERS]
+        return step_of(config | {"model": {"classes": classes}}, built, optimizer=optimizer)
 
-    monkeypatch.setattr(module, "step_of", by_experiment)
+    monkeypatch.setattr(module, "step_of", by_class)
+    monkeypatch.setattr(
+        module,
+        "_asked",
+        lambda config, *given: asked(
+            config | {"model": module._without_amounts(config["model"])}, *given
+        ),
+    )
     step_once, stepped = module._step_once, {}
 
     def once(config, most_s):

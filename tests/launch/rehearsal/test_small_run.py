@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from retable.launch.rehearsal import small_run
 from retable.launch.rehearsal.small_run import TooLong, at_most, finite_or_not
 from retable.training.execute import build
 from support.runs import freeze
@@ -20,6 +21,33 @@ def test_what_takes_too_long_is_left_and_said():
     before = time.monotonic()
     with pytest.raises(TooLong):
         endless()
+    assert time.monotonic() - before < 30
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_it_is_left_although_the_end_of_its_time_fell_into_a_finaliser(monkeypatch):
+    monkeypatch.setattr(small_run, "AGAIN_S", 0.1)
+    lost = []
+
+    class Slow:
+        def __del__(self):
+            try:
+                while time.monotonic() - before < 30:
+                    pass
+            except TooLong:
+                lost.append(True)
+                raise
+
+    def endless():
+        with at_most(0.1):
+            Slow()  # Python ignores what its end raises
+            while time.monotonic() - before < 30:
+                pass
+
+    before = time.monotonic()
+    with pytest.raises(TooLong):
+        endless()
+    assert lost
     assert time.monotonic() - before < 30
 
 

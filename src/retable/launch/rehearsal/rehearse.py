@@ -6,7 +6,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,10 +65,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known already: what was left of small steps and tests, and batches by their data."""
+    """What is known already.
 
-    stepped: dict[str, str]
-    batches: dict[str, Any]
+    Attributes:
+        stepped: what was left of small steps and tests.
+        batches: by their data.
+        begun: what runs begin with that start from others, without content, by the others' models.
+        mode: of all tensors without content.
+    """
+
+    stepped: dict[str, str] = field(default_factory=dict)
+    batches: dict[str, Any] = field(default_factory=dict)
+    begun: dict[str, Begun] = field(default_factory=dict)
+    mode: Faked = field(default_factory=Faked)
 
     def first_batch(self, config: dict[str, Any]) -> Any:
         """A training batch; data that is read is read once."""
@@ -100,7 +109,7 @@ def rehearse(
     """
     counted: dict[str, Rehearsed] = {}
     steps: dict[str, str] = {}
-    known = _Known({}, {})
+    known = _Known()
     for setting in settings:
         config = setting.config
         torch.set_num_threads(config["device"]["threads"])  # as in a run
@@ -108,7 +117,7 @@ def rehearse(
             batches = Batches(build_data(config["data"], config["seed"], config["paths"]))
             asked = _asked(config, batches)
             if asked not in steps:
-                built = _built(config)
+                built = _built(config, known)
                 step = step_of(config, built)
                 if step not in counted:
                     say(f"rehearsing {setting.name}")
@@ -144,21 +153,23 @@ class _Built:
     mode: Faked | None
 
 
-def _built(config: dict[str, Any]) -> _Built:
+def _built(config: dict[str, Any], known: _Known) -> _Built:
     """Data and module at full size, without content where its construction allows that."""
-    with faked() as mode:
+    with faked(known.mode) as mode:
         try:
-            return _Built(*_with_start(config), mode)
+            return _Built(*_with_start(config, known.begun), mode)
         except (*_UNKNOWN, RuntimeError):
             pass
-    return _Built(*_with_start(config), None)
+    return _Built(*_with_start(config, {}), None)
 
 
-def _with_start(config: dict[str, Any]) -> tuple[PaperDataModule, PaperModule]:
+def _with_start(
+    config: dict[str, Any], known: dict[str, Begun]
+) -> tuple[PaperDataModule, PaperModule]:
     data, module = build(config)
     own = module.state_dict(keep_vars=True)  # only names and shapes are looked at
     _refuse_lazy(own)
-    begun = _begun(config)
+    begun = _begun(config, known)
     if begun is not None:
         _refuse_lazy(begun.weights)
         start = Start(begun.weights)
@@ -182,7 +193,7 @@ def _refuse_lazy(weights: dict[str, Tensor]) -> None:
         raise _Cannot(f"has lazy layers, whose sizes are not known before a batch ({lazy[0]})")
 
 
-def _begun(config: dict[str, Any]) -> Begun | None:
+def _begun(config: dict[str, Any], known: dict[str, Begun]) -> Begun | None:
     """Weights of a file, or those that the run above begins with, for those it will leave."""
     above = config.get("start")
     if above is None:
@@ -190,7 +201,10 @@ def _begun(config: dict[str, Any]) -> Begun | None:
     if above["run"] is None:
         with unset_fake_temporarily():
             return begun_with(config)
-    return begun_with(config)
+    model = json.dumps([above["run"][name] for name in ("experiment", "model")], sort_keys=True)
+    if model not in known:
+        known[model] = begun_with(config)
+    return known[model]
 
 
 def step_of(
@@ -278,7 +292,7 @@ def _network(
 def _counted(config: dict[str, Any], built: _Built, batch: Any) -> tuple[StepCount | None, str]:
     """Counts of a step, or why there are none."""
     with faked(built.mode) as mode:
-        data, module = (built.data, built.module) if built.mode else _with_start(config)
+        data, module = (built.data, built.module) if built.mode else _with_start(config, {})
         fake = tree_map_only(Tensor, mode.from_tensor, batch)
         try:
             return count_step(module, data, fake, config["trainer"]), ""
@@ -290,7 +304,7 @@ def _counted(config: dict[str, Any], built: _Built, batch: Any) -> tuple[StepCou
 
 
 def _timed(config: dict[str, Any], batch: Any) -> float:
-    data, module = _with_start(config)
+    data, module = _with_start(config, {})
     return time_step(module, data, batch, config["trainer"], TIMED_S)
 
 
@@ -305,7 +319,7 @@ def _reason(error: RuntimeError) -> str:
 def _step_once(config: dict[str, Any], most_s: float) -> str:
     """A step, a validation and a test of few items, all that a run does; what was left of it."""
     few = small(config)
-    begun = _begun(few)
+    begun = _begun(few, {})
     start = Start(begun.weights) if begun else None
     with tempfile.TemporaryDirectory(prefix="retable-rehearsal-") as folder:
         try:

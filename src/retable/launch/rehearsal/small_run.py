@@ -16,6 +16,9 @@ from torch.serialization import skip_data
 from retable.papers.base import PaperModule
 from retable.training.checkpointing import Checkpointer
 
+AGAIN_S = 1.0
+"""Processor time after which a block is told once more that its time is over."""
+
 
 class OneEpoch(pl.Callback):
     """Ends a fit after its first epoch; how many the run has, its module sees as in the run."""
@@ -66,8 +69,9 @@ def at_most(seconds: float) -> Generator[None]:
     """End the block after so much processor time; in the main thread only, which has signals.
 
     Raises:
-        TooLong: then. A library that it happens in may make another error of it, or stumble over
-            what it has left undone; whatever comes after the time is over is this one.
+        TooLong: then, and again for as long as the block goes on, since Python ignores what is
+            raised in a finaliser. A library that it happens in may make another error of it, or
+            stumble over what it has left undone; whatever comes after the time is over is this one.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -81,7 +85,7 @@ def at_most(seconds: float) -> Generator[None]:
         raise TooLong
 
     before = signal.signal(signal.SIGPROF, over)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds, AGAIN_S)
     try:
         yield
     except Exception as error:
