@@ -52,7 +52,8 @@ def test_every_shipped_table_has_a_valid_spec_without_any_run(
     (source,) = sources([grid])
     made = written(source, tmp_path / "spec.json", SITE)
     assert made.again() == made.content
-    shown = [(runs_of(runset, tags_of(grid)), metrics(panels)) for runset, panels in made.grids]
+    tags = tags_of(grid)
+    shown = [(runs_of(runset, tags), metrics(panels)) for runset, panels in made.grids]
     for place, cell in grid.cells.items():
         keys = set(grid.cell_keys(cell))
         kind = 1 if cell.address.epoch is None else 0  # a result is a bar, of the history a curve

@@ -183,24 +183,27 @@ def _values(overrides: Sequence[str]) -> dict[str, Any]:
         ValueError,
     ) as error:
         raise UserError(f"cannot be composed: {in_words(error)}{_experiment(overrides)}") from None
-    _refuse_foreign(raw, overrides)
-    return _resolved(raw, overrides)
+    plain = _plain(raw)
+    _refuse_foreign(plain, overrides)
+    return _resolved(raw, plain, overrides)
 
 
-def _refuse_foreign(raw: Any, overrides: Sequence[str]) -> None:
+def _plain(raw: Any) -> Any:
+    """Plain values, references as they are written."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(raw, resolve=False)
+
+
+def _refuse_foreign(whole: Any, overrides: Sequence[str]) -> None:
     """Refuse launching on a cluster as an experiment's file would have it, however it says so.
 
     The obvious ways are found by file and line before; Hydra knows more of them.
     """
-    from omegaconf import OmegaConf
-
-    whole = OmegaConf.to_container(raw, resolve=False)
     if not isinstance(whole, dict) or "slurm" not in str(whole.get("launcher")):
         return
     given = [text for text in overrides if of_launch(text)]
-    own = OmegaConf.to_container(
-        compose_cache.by_hydra([*search_path(), *lenient(given)]), resolve=False
-    )
+    own = _plain(compose_cache.by_hydra([*search_path(), *lenient(given)]))
     for section in ("launcher", "cluster"):
         if not isinstance(own, dict) or whole.get(section) != own.get(section):
             raise UserError(f"{section}: {NOT_OF_A_FILE}{_experiment(overrides)}")
@@ -211,14 +214,15 @@ def _experiment(overrides: Sequence[str]) -> str:
     return f" ({shown(file)})" if file else ""
 
 
-def _resolved(raw: Any, overrides: Sequence[str]) -> dict[str, Any]:
+def _resolved(raw: Any, plain: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """Plain values of a composed config, once its references are found to be allowed."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    check_interpolations(OmegaConf.to_container(raw, resolve=False), overrides)
+    check_interpolations(plain, overrides)
     try:
-        missing = OmegaConf.missing_keys(raw)
+        # It resolves all references, each several times: only where something may be missing.
+        missing = OmegaConf.missing_keys(raw) if "???" in str(plain) else set[str]()
         values = cast("dict[str, Any]", OmegaConf.to_container(raw, resolve=True))
     except (OmegaConfBaseException, RecursionError) as error:
         raise UserError(f"{in_words(error)}{_experiment(overrides)}") from None

@@ -25,24 +25,32 @@ def scrub(text: str) -> str:
     The home folder becomes ``~``; values of environment variables whose names say that they are
     secret (``..._KEY``, ``..._TOKEN``, passwords, credentials) and e-mail addresses are replaced.
     """
-    for secret in _secrets():
+    return _scrubbed(text, _secrets(), _homes())
+
+
+def _scrubbed(text: str, secrets: list[str], homes: list[str]) -> str:
+    for secret in secrets:
         text = text.replace(secret, SECRET)
-    for home in _homes():
+    for home in homes:
         text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
     return _ADDRESS.sub(EMAIL, text)
 
 
 def private_at(value: Any) -> list[str] | None:
     """Where a tree of plain values holds what :func:`scrub` takes out; None where nowhere."""
+    return _private_at(value, _secrets(), _homes())
+
+
+def _private_at(value: Any, secrets: list[str], homes: list[str]) -> list[str] | None:
     if isinstance(value, str):
-        return [] if scrub(value) != value else None
+        return [] if _scrubbed(value, secrets, homes) != value else None
     entries: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         entries = cast("dict[Any, Any]", value).items()
     elif isinstance(value, list):
         entries = enumerate(cast("list[Any]", value))
     for name, entry in entries:
-        found = private_at(entry)
+        found = _private_at(entry, secrets, homes)
         if found is not None:
             return [str(name), *found]
     return None
