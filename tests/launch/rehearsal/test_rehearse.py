@@ -27,10 +27,10 @@ from support.runs import freeze
 STEPS_TO_A_FIXED_POINT = {"free_steps", "nudged_steps", "turns", "draws", "points"}
 
 
-def rehearsed(*settings):
-    """Findings about digits/base with overrides, and how many networks were rehearsed."""
+def rehearsed(*settings, experiment="digits/base"):
+    """Findings about an experiment with overrides, and how many networks were rehearsed."""
     told = []
-    runs = [freeze(*overrides, experiment="digits/base") for overrides in settings]
+    runs = [freeze(*overrides, experiment=experiment) for overrides in settings]
     given = [
         Setting(str(n), str(n), run.config.model_dump(mode="json")) for n, run in enumerate(runs)
     ]
@@ -120,6 +120,56 @@ def test_settings_share_what_the_numbers_of_a_scheduler_do_not_change():
     found, _ = rehearsed(*([f"model.scheduler={steps.format(n)}"] for n in (3, 5)), [])
     assert [one.network for one in found] == [1, 1, 2]
     assert found[0].flops == found[2].flops
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Widths of the networks that were built of whole runs, and of what they start from."""
+    made = {"own": [], "above": []}
+    for name, build_ in (("build", module.build), ("begun_with", module.begun_with)):
+
+        def counted(config, name=name, build_=build_):
+            of = config["model"] if name == "build" else config["start"]["run"]["model"]
+            made["own" if name == "build" else "above"].append(of.get("hidden"))
+            return build_(config)
+
+        monkeypatch.setattr(module, name, counted)
+    monkeypatch.setattr(module, "_step_once", lambda *_: "")
+    return made
+
+
+def test_one_network_is_built_of_settings_whose_optimizers_numbers_differ(builds):
+    found, _ = rehearsed(
+        [],
+        ["model.optimizer.lr=0.5", "trainer.max_epochs=7"],
+        ["model.dropout=0.3"],
+        ["model.dropout=0.5"],
+        ["model.hidden=16"],
+    )
+    assert [one.network for one in found] == [1, 1, 2, 2, 3]
+    assert builds["own"] == [32, 32, 32, 16]  # another probability could mean another shape
+    assert found[1].steps * 4 == found[0].steps * 7
+
+
+def test_one_network_is_built_for_every_content_of_an_image_set(builds):
+    found, _ = rehearsed([], ["data.n_validation=8000"], experiment="binary_connect/mnist")
+    assert [one.network for one in found] == [1, 1]
+    assert len(builds["own"]) == 1
+    assert found[1].steps * 50 == found[0].steps * 52  # two thousand images more, of 50,000
+
+
+def test_a_network_that_others_start_from_is_built_once(builds):
+    def start(hidden):
+        return f"start={{run: {{experiment: digits/base, overrides: ['model.hidden={hidden}']}}}}"
+
+    found, _ = rehearsed(
+        [start(64), "model.hidden=64"],
+        [start(64), "model.hidden=64", "model.dropout=0.1"],
+        [start(16), "model.hidden=64"],
+        [start(64), "model.hidden=16"],
+    )
+    assert [one.status for one in found] == ["done", "done", "failed", "failed"]
+    assert builds["above"] == [64, 16]
 
 
 def test_a_setting_that_fails_is_told_and_keeps_no_other_from_being_rehearsed():
