@@ -66,6 +66,22 @@ def literal(module, *, match, detached=False):
     return loss + match * F.mse_loss(logits, first), perturbed, targets
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "model.match=10",
+        "model.smoothing.on=initial",
+        "model.attack.kind=momentum",
+        "model.attack.quantile=0.35",
+        "model.attack.starts=2",
+    ],
+)
+def test_what_replays_would_not_do_is_refused_by_name(option):
+    key, _, value = option.partition("=")
+    with pytest.raises(Exception, match=rf"{key}: {value}(\.0)? is not possible"):
+        made("model.replays=3", "model.smoothing.weight=1", option)
+
+
 def test_the_squared_distance_of_logits_has_gradients_through_both():
     """Pitfall 8."""
     module = made("model.match=10")

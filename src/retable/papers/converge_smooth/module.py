@@ -17,7 +17,7 @@ from retable.papers.converge_smooth.evaluation import classified, survivors
 from retable.papers.converge_smooth.losses import soft_cross_entropy, soft_targets, unaligned
 from retable.papers.converge_smooth.overfitting import summary
 from retable.papers.converge_smooth.priors import Prior
-from retable.papers.converge_smooth.recipe import Attack
+from retable.papers.converge_smooth.recipe import Attack, refuse_beside_replays
 from retable.papers.converge_smooth.smoothing import Centre, MeanLoss, Smoothing
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
@@ -93,6 +93,8 @@ class AdversarialTraining(PaperModule):
             if not isinstance(given, kind):
                 found = type(given).__name__
                 raise ValueError(f"model.{name}: expected {kind.__name__}, not a {found}")
+        if replays > 1:
+            refuse_beside_replays(attack, match, smoothing)
         self._given = (net,)  # a module cannot be kept as one before the base is there
         self.n_classes, self.n_images = n_classes, n_images
         self.attack: Attack = attack

@@ -17,6 +17,7 @@ from retable.papers.converge_smooth.attacks import (
     single_step,
 )
 from retable.papers.converge_smooth.priors import Prior
+from retable.papers.converge_smooth.smoothing import Smoothing
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,27 @@ class Attack:
             budget=budget, start=self.noise * budget, step=step, project=self.project,
             quantile=self.quantile, starts=self.starts, keep=keep,
         )  # fmt: skip
+
+
+def refuse_beside_replays(attack: Attack, match: float, smoothing: Smoothing) -> None:
+    """Refuse what replays on a batch (Free-AT) would not do.
+
+    A replay's perturbation is moved by the gradient of the training loss itself: it has one signed
+    step, and neither a start nor logits there.
+
+    Raises:
+        ValueError: for the first option that is not possible.
+    """
+    refused = {
+        f"attack.kind: {attack.kind}": attack.kind != "single",
+        f"attack.quantile: {attack.quantile}": attack.quantile > 0,
+        f"attack.starts: {attack.starts}": attack.starts > 1,
+        f"match: {match}": match > 0,
+        "smoothing.on: initial": smoothing.weight > 0 and smoothing.on == "initial",
+    }
+    for option, is_given in refused.items():
+        if is_given:
+            raise ValueError(
+                f"model.{option} is not possible with model.replays above 1 (Free-AT), whose"
+                " perturbation goes on from the last step's; leave it out, or set replays=1"
+            )
