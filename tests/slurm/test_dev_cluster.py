@@ -7,12 +7,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from support.slurm import NODES, SAVED, Cluster, new_cluster, shared, until
+from support.slurm import NODES, Cluster, new_cluster, shared, until
 
 pytestmark = pytest.mark.slurm
 
@@ -134,7 +133,7 @@ def test_up_twice_changes_nothing(cluster):
 def test_up_brings_back_a_daemon_that_was_killed(cluster, daemon):
     job = cluster.submit("sleep 300")
     until(lambda: cluster.state(job) == "RUNNING", 30, "the job runs")
-    time.sleep(SAVED)
+    cluster.until_saved(job)
     os.kill(cluster.pid(daemon), signal.SIGKILL)
     until(lambda: daemon not in " ".join(cluster.processes().values()), 10, "it is dead")
     assert f"not whole: {daemon} does not run" in cluster.script("status", code=1).stdout
@@ -145,7 +144,7 @@ def test_up_brings_back_a_daemon_that_was_killed(cluster, daemon):
 def test_down_after_a_killed_controller_leaves_nothing_and_up_finds_the_queue(cluster):
     job = cluster.submit("setsid env -i sleep 301", "--requeue")
     until(lambda: cluster.state(job) == "RUNNING", 30, "the job runs")
-    time.sleep(SAVED)
+    cluster.until_saved(job)
     os.kill(cluster.pid("slurmctld"), signal.SIGKILL)
     for _ in range(2):
         cluster.script("down")

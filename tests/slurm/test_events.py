@@ -18,7 +18,7 @@ from retable.runs import frozen, records
 from retable.runs.records import Status
 from support.job import LAUNCHED
 from support.runs import checkpoints, record_of
-from support.slurm import SAVED, Cluster, until
+from support.slurm import Cluster, until
 from support.task import holder_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -208,7 +208,7 @@ def test_a_job_that_starts_while_the_controller_is_killed_begins_its_step_again(
     one = submit("trainer.max_epochs=2", f"cluster.setup=['{waits}']")
     (run,) = one.runs
     until(begun.exists, 60, "the job has begun")
-    time.sleep(SAVED)
+    cluster.until_saved(one.job)
     controller = cluster.pid("slurmctld")
     os.kill(controller, signal.SIGSTOP)
     go.touch()

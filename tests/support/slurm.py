@@ -20,6 +20,7 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "slurm" / "dev-cluster"
 NODES = ("n1", "n2", "n3")
 # Seconds after which the controller has saved a change: every 5 s at most, later on a busy machine.
+# Of a job, `Cluster.until_saved` knows.
 SAVED = 10.0
 LOCK = Path(tempfile.gettempdir()) / f"retable-slurm-tests-{os.getuid()}.lock"
 NEEDED = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "srun")
@@ -85,6 +86,19 @@ class Cluster:
     def state(self, job: str) -> str:
         """What squeue says of a job or of all tasks of its array; "" when it is gone from there."""
         return self.slurm("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
+
+    def until_saved(self, job: str) -> None:
+        """Waits until the controller has saved the job as it is; if killed before, it forgets."""
+        mark = f"saved {time.monotonic_ns()}"
+        self.slurm("scontrol", "update", f"JobId={job}", f"AdminComment={mark}")
+
+        def saved() -> bool:
+            try:
+                return mark.encode() in (self.root / "state" / "job_state").read_bytes()
+            except FileNotFoundError:  # none yet, or it is just being replaced
+                return False
+
+        until(saved, 60, "the job is saved")
 
     def accounted(self, job: str) -> list[str]:
         """The states of a job's runs in sacct, requeued ones too."""
