@@ -172,7 +172,7 @@ def _with_start(
     begun = _begun(config, known)
     if begun is not None:
         _refuse_lazy(begun.weights)
-        start = Start(begun.weights)
+        start = Start(dict(begun.weights))  # others take them, too
         try:
             data.take_start(start)
             module.take_start(start)
@@ -235,7 +235,11 @@ def step_of(
 
 
 def _asked(config: dict[str, Any], batches: Batches) -> str:
-    """The same of a config alone, of which a network is built: every number of it counts."""
+    """What settings have in common whose networks and steps are equal, told before one is built.
+
+    Unlike in :func:`step_of` every option of the network counts as it is, since a number among them
+    may give it other shapes.
+    """
     model = config["model"]
     shared = {n: _without_amounts(model[n]) for n in _OPTIMIZERS if n in model}
     return json.dumps(_common(config, batches) | {"model": {**model, **shared}}, sort_keys=True)
