@@ -1,0 +1,1 @@
+"""Improvable gap balancing for multi-task learning: data, methods, module."""
