@@ -93,6 +93,14 @@ class TestEverySet:
             assert all(torch.equal(few_y[t], y[t]) for t in few_y)
 
     @kinds
+    def test_scales_are_deviations_of_training_targets_and_1_for_classes(self, kind):
+        data = made(kind)
+        for (task, scale), targets in zip(data.scales.items(), data.train[1:], strict=True):
+            numbers = data.tasks[task] == "regression"
+            wanted = float(targets.numpy().std()) if numbers else 1.0
+            assert scale == pytest.approx(wanted, rel=1e-5)
+
+    @kinds
     def test_a_task_that_is_not_there_is_refused(self, kind):
         with pytest.raises(UserError, match=r"data\.tasks: there is no task 'lefd'; "):
             made(kind, tasks=["lefd"])
@@ -132,8 +140,8 @@ class TestRegression:
     def test_targets_are_scale_times_tanh_of_unit_deviation(self):
         data = made(HeteroscaledRegression, n_train=20_000, n_tasks=4, dim=40)
         x, *targets = data.train
-        for i, (y, (task, scale)) in enumerate(zip(targets, data.scales.items(), strict=True)):
-            assert task == f"t{i}"
+        assert list(data.tasks) == ["t0", "t1", "t2", "t3"]
+        for i, (y, scale) in enumerate(zip(targets, data.units.tolist(), strict=True)):
             before = torch.atanh((y / scale).double().clamp(-1 + 1e-7, 1 - 1e-7))
             assert before.std().item() == pytest.approx(1, abs=0.02)
             assert before.mean().item() == pytest.approx(0, abs=0.03)
@@ -144,13 +152,23 @@ class TestRegression:
     def test_the_problem_is_the_same_for_all_seeds_and_items_are_not(self):
         one, other = made(HeteroscaledRegression), made(HeteroscaledRegression, seed=7)
         assert torch.equal(one.directions, other.directions)
-        assert one.scales == other.scales
+        assert torch.equal(one.units, other.units)
         for a, b in zip(loaders(one), loaders(other), strict=True):
             assert (whole(a)[0].sort(0).values != whole(b)[0].sort(0).values).float().mean() > 0.9
         hard = made(HeteroscaledRegression, problem_seed=1)
         assert torch.equal(hard.train[0], one.train[0])
         assert not torch.equal(hard.train[1], one.train[1])
-        assert hard.scales != one.scales
+        assert not torch.equal(hard.units, one.units)
+
+    def test_noise_is_added_to_training_targets_alone_and_in_their_units(self):
+        options = {"n_train": 20_000, "n_tasks": 3, "dim": 5}
+        clean = made(HeteroscaledRegression, **options)
+        noisy = made(HeteroscaledRegression, noise=0.3, **options)
+        assert torch.equal(clean.train[0], noisy.train[0])
+        noise = torch.stack(noisy.train[1:]) - torch.stack(clean.train[1:])
+        assert torch.allclose(noise.std(1) / clean.units, torch.tensor(0.3), atol=0.01)
+        assert torch.equal(clean.validation[1], noisy.validation[1])
+        assert torch.equal(clean.test[1], noisy.test[1])
 
     def test_no_item_is_in_two_splits_and_more_of_one_change_no_other(self):
         one, more = made(HeteroscaledRegression), made(HeteroscaledRegression, n_train=50)

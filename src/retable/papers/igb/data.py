@@ -74,8 +74,12 @@ class TaskData(TensorSplits):
 
     @property
     def scales(self) -> dict[str, float]:
-        """Unit of each task's target: errors divided by it (squared ones by its square) compare."""
-        return dict.fromkeys(self.tasks, 1.0)
+        """Standard deviation of each task's training targets; 1 of classes. After ``setup``."""
+        assert self.train is not None
+        return {
+            task: float(targets.std(correction=0)) if kind == REGRESSION else 1.0
+            for (task, kind), targets in zip(self.tasks.items(), self.train[1:], strict=True)
+        }
 
     def splits(self) -> tuple[Tensors, Tensors, Tensors]:
         """Inputs, then the targets of the chosen tasks in their order."""

@@ -19,16 +19,18 @@ COMMON, OWN = 10.0, 3.5
 
 
 class HeteroscaledRegression(TaskData):
-    """``y_i = s_i tanh((B + E_i) x / |B + E_i|)`` without noise, of standard normal x.
+    """``y_i = s_i (tanh((B + E_i) x / |B + E_i|) + noise)`` of standard normal x.
 
     Without the norm, which is the standard deviation over x, tanh would be a sign. ``log s_i`` is
-    uniform. Targets are left in their units: :attr:`scales` has s_i. Tasks: ``t0``, ``t1``, ...,
-    all of regression.
+    uniform. Targets are left in their units: ``units`` ``(n_tasks,)`` has s_i. Tasks: ``t0``,
+    ``t1``, ..., all of regression.
 
     Args:
         n_tasks: their number.
         dim: of x.
         max_scale: s_i lie in [1, max_scale]; 1 takes the difference away.
+        noise: deviation of the noise of training targets in units of s_i; GradNorm has none, and
+            targets of validation and test are without.
         problem_seed: of B, E_i and s_i. The run's seed draws x alone, so that runs of one seed
             see the same items, whatever their method, and all runs solve one problem.
         n_train: items of training.
@@ -43,26 +45,21 @@ class HeteroscaledRegression(TaskData):
         n_tasks: Annotated[int, Field(ge=1)] = 10,
         dim: Annotated[int, Field(ge=1)] = 250,
         max_scale: Annotated[float, Field(ge=1)] = 100.0,
+        noise: Annotated[float, Field(ge=0)] = 0.0,
         problem_seed: Annotated[int, Field(ge=0)] = 0,
         n_train: Annotated[int, Field(ge=1)] = 20_000,
         n_validation: Annotated[int, Field(ge=1)] = 2_000,
         n_test: Annotated[int, Field(ge=1)] = 4_000,
         **options: Any,
     ) -> None:
-        self.n_tasks, self.dim = n_tasks, dim
+        self.n_tasks, self.dim, self.noise = n_tasks, dim, noise
         super().__init__(**options)
         self.sizes = {"train": n_train, "validation": n_validation, "test": n_test}
-        self.directions, self._scales = problem(n_tasks, dim, max_scale, problem_seed)
+        self.directions, self.units = problem(n_tasks, dim, max_scale, problem_seed)
 
     def kinds(self) -> dict[str, str]:
         """``t0`` and so on."""
         return {f"t{i}": REGRESSION for i in range(self.n_tasks)}
-
-    @property
-    def scales(self) -> dict[str, float]:
-        """s_i."""
-        scales = dict(zip(self.kinds(), self._scales.tolist(), strict=True))
-        return {task: scales[task] for task in self.tasks}
 
     def items(self) -> tuple[Items, Items, Items]:
         """Drawn with one generator for each split."""
@@ -72,7 +69,10 @@ class HeteroscaledRegression(TaskData):
     def _drawn(self, split: str, n: int) -> Items:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "inputs", split))
         x = torch.randn(n, self.dim, generator=generator)
-        y = self._scales * (x @ self.directions.T).tanh()
+        y = (x @ self.directions.T).tanh()
+        if split == "train":
+            y += self.noise * torch.randn(y.shape, generator=generator)
+        y *= self.units
         return x, {task: y[:, i].contiguous() for i, task in enumerate(self.kinds())}
 
 

@@ -91,8 +91,10 @@ class MultiTask(PaperModule):
             )
         self._automatic_optimization = False
         self.tasks, self.network, self.single = dict(tasks), network, single
-        self.loss_name, self.gradient_name = losses, gradients
-        self.base_epoch, self.density, self.reward = base_epoch, density, reward
+        self.loss_name: LossName = losses
+        self.gradient_name: GradientName = gradients
+        self.base_epoch, self.reward = base_epoch, reward
+        self.density: Literal["tanh", "gaussian"] = density
         self.loss_rate, self.cagrad_c, self.nash_every = loss_rate, cagrad_c, nash_every
         self.scales = dict.fromkeys(self.tasks, 1.0)
         self.seconds, self.steps = 0.0, 0
