@@ -172,7 +172,8 @@ def test_directions_on_any_gradients(seed, n):
     mean = rows.mean(0)
     away = (direction / n * 1.16 - mean).norm()
     assert away.item() == pytest.approx(0.4 * mean.norm().item(), rel=1e-6)
-    alpha = NashMTL()(rows).weights
+    direction, alpha, _ = NashMTL()(rows)
+    assert direction.norm().item() == pytest.approx(math.sqrt(n))
     torch.testing.assert_close(alpha * (rows @ (alpha @ rows)), torch.ones_like(alpha))
 
 
