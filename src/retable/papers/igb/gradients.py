@@ -140,7 +140,8 @@ class NashMTL(GradientMethod):
 
     The authors approach it by a sequence of convex problems, at most 20 a step; Newton's method has
     it exactly. Where there is no solution the last weights stay, ones at first, as theirs do where
-    their solver fails. Heads get the weighted loss, unclipped.
+    their solver fails. By the equation the direction's norm is ``sqrt(n)``: a ``max_norm`` of 1
+    clips every solution. Heads get the weighted loss, unclipped.
 
     Args:
         update_every: steps between two solutions; those between keep the weights and cost one

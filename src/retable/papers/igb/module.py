@@ -59,6 +59,7 @@ class MultiTask(PaperModule):
         loss_rate: learning rate of the parameters that a loss balancing learns (UW).
         cagrad_c: how far CAGrad's direction is from the mean gradient, in units of its length.
         nash_every: steps between two solutions of Nash-MTL.
+        stacked: task gradients by one backward pass batched over tasks, not one for each.
         **options: of :class:`~retable.papers.base.PaperModule`.
 
     Raises:
@@ -82,6 +83,7 @@ class MultiTask(PaperModule):
         loss_rate: Annotated[float, Field(gt=0)] = 0.025,
         cagrad_c: Annotated[float, Field(ge=0, lt=1)] = 0.4,
         nash_every: Annotated[int, Field(ge=1)] = 1,
+        stacked: bool = False,
         **options: Any,
     ) -> None:
         if single and (losses, gradients) != ("ls", "none"):
@@ -96,6 +98,7 @@ class MultiTask(PaperModule):
         self.base_epoch, self.reward = base_epoch, reward
         self.density: Literal["tanh", "gaussian"] = density
         self.loss_rate, self.cagrad_c, self.nash_every = loss_rate, cagrad_c, nash_every
+        self.stacked = stacked
         self.scales = dict.fromkeys(self.tasks, 1.0)
         self.seconds, self.steps = 0.0, 0
         super().__init__(seed=seed, **options)
@@ -132,6 +135,14 @@ class MultiTask(PaperModule):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Outputs of all tasks."""
         return {task: y for net in self.nets for task, y in net(x).items()}
+
+    def mean(self, pairs: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """Mean over tasks of a batch's error and unexplained variance."""
+        values = [
+            (y - target).square().mean() if self.tasks[task] == 1 else (y != target).float().mean()
+            for task, (y, target) in pairs.items()
+        ]
+        return torch.stack(values).mean()
 
     def shared_step(self, batch: Any) -> StepOutput:
         """Losses of the tasks; in training they are balanced too."""
@@ -179,7 +190,7 @@ class MultiTask(PaperModule):
         begin = time.perf_counter()
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
         loss = super().training_step(batch, batch_idx)
-        backward(self.balanced, self.gradients, self._shared, self._own)
+        backward(self.balanced, self.gradients, self._shared, self._own, stacked=self.stacked)
         optimizer.step()
         self.seconds += time.perf_counter() - begin
         self.steps += 1

@@ -33,13 +33,12 @@ def task_gradients(losses: Tensor, shared: Sequence[Tensor], *, stacked: bool = 
         raise ValueError("shared: holds no parameter; a gradient method needs at least one")
     n, sizes = len(losses), [p.numel() for p in shared]
     rows = shared[0].new_empty((n, sum(sizes)))
-    parts = rows.split(sizes, dim=1)
     if stacked:
         each = torch.eye(n, dtype=losses.dtype, device=losses.device)
-        _copy(parts, _gradients(losses, shared, each))
+        _copy(rows.split(sizes, dim=1), _gradients(losses, shared, each))
         return rows
     for task, loss in enumerate(losses):
-        _copy([part[task] for part in parts], _gradients(loss, shared))
+        _copy(rows[task : task + 1].split(sizes, dim=1), _gradients(loss, shared))
     return rows
 
 
@@ -57,7 +56,7 @@ def _gradients(losses: Tensor, shared: Sequence[Tensor], each: Tensor | None = N
 def _copy(parts: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     for part, gradient in zip(parts, gradients, strict=True):
         # An unused parameter's zeros come without the dimension of the tasks.
-        part.copy_(gradient.reshape(-1, part.shape[-1]).expand(part.shape))
+        part.copy_(gradient.reshape(-1, part.shape[1]))
 
 
 def backward(
