@@ -42,9 +42,9 @@ class MultiTask(PaperModule):
 
     A batch is inputs and a target for each task. Losses are cross-entropy and mean squared error.
     Logged are, by stage, ``<task>/error`` (of classes) or ``<task>/unexplained`` (mean squared
-    error by the training targets' variance), ``loss_<task>``, ``relative`` (the mean over tasks of
-    error and unexplained variance), and in training ``weight_<task>``. The result
-    ``train/step_ms`` is the mean time of a step: forward, balancing, backward, update.
+    error by the training targets' variance), their mean over tasks as ``mean``, ``loss_<task>``, and
+    in training ``weight_<task>``. The result ``train/step_ms`` is a step's mean time: forward,
+    balancing, backward, update.
 
     Args:
         seed: the run's seed.
@@ -136,6 +136,23 @@ class MultiTask(PaperModule):
         """Outputs of all tasks."""
         return {task: y for net in self.nets for task, y in net(x).items()}
 
+    def task_losses(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+        """Losses of a batch ``(n,)``: cross-entropy of classes, mean squared error of numbers."""
+        pairs = [(outputs[task], targets[task]) for task in self.tasks]
+        return torch.stack(
+            [F.cross_entropy(y, t) if y.ndim > 1 else F.mse_loss(y, t) for y, t in pairs]
+        )
+
+    def for_metrics(
+        self, outputs: dict[str, Tensor], targets: dict[str, Tensor]
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """What each task's metrics are given: classes, or numbers in units of their deviation."""
+        pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        for task, n in self.tasks.items():
+            y, target, scale = outputs[task].detach(), targets[task], self.scales[task]
+            pairs[task] = (y / scale, target / scale) if n == 1 else (y.argmax(1), target)
+        return pairs
+
     def mean(self, pairs: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
         """Mean over tasks of a batch's error and unexplained variance."""
         values = [
@@ -148,26 +165,16 @@ class MultiTask(PaperModule):
         """Losses of the tasks; in training they are balanced too."""
         x, targets = batch
         outputs = self(x)
-        losses = torch.stack([task_loss(outputs[task], targets[task]) for task in self.tasks])
+        losses = self.task_losses(outputs, targets)
         logs = {f"loss_{task}": losses[i].detach() for i, task in enumerate(self.tasks)}
-        pairs: dict[str, tuple[Tensor, Tensor]] = {}
-        relative = losses.new_zeros(())
-        for i, (task, outputs_of) in enumerate(self.tasks.items()):
-            predicted, target = outputs[task].detach(), targets[task]
-            if outputs_of == 1:
-                scale = self.scales[task]
-                pairs[task] = (predicted / scale, target / scale)
-                relative += losses[i].detach() / scale**2
-            else:
-                pairs[task] = (predicted.argmax(1), target)
-                relative += (pairs[task][0] != target).float().mean()
-        logs["relative"] = relative / len(self.tasks)
         if self.training:
             losses = self.balanced = self.balancer(losses)
             logs |= {
                 f"weight_{task}": self.balancer.weights[i] for i, task in enumerate(self.tasks)
             }
-        return StepOutput(losses.sum(), logs=logs, tasks=pairs)
+        pairs = self.for_metrics(outputs, targets)
+        logs["mean"] = self.mean(pairs)
+        return StepOutput(losses.sum(), logs=logs, tasks=pairs, items=len(x))
 
     def on_fit_start(self) -> None:
         """List the parameters that are shared, and those that are not."""
@@ -222,11 +229,6 @@ class MultiTask(PaperModule):
         super().on_load_checkpoint(checkpoint)
         self.balancer.load_private_state(checkpoint["igb"]["balancer"])
         self.seconds, self.steps = checkpoint["igb"]["time"]
-
-
-def task_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits ``(B, C)``, mean squared error of numbers ``(B,)``."""
-    return F.cross_entropy(outputs, targets) if outputs.ndim > 1 else F.mse_loss(outputs, targets)
 
 
 def balancer(
