@@ -42,8 +42,8 @@ class MultiTask(PaperModule):
 
     A batch is inputs and a target for each task. Losses are cross-entropy and mean squared error.
     Logged are, by stage, ``<task>/error`` (of classes) or ``<task>/unexplained`` (mean squared
-    error by the training targets' variance), their mean over tasks as ``mean``, ``loss_<task>``, and
-    in training ``weight_<task>``. The result ``train/step_ms`` is a step's mean time: forward,
+    error by the training targets' variance), ``mean`` of these over tasks, ``loss_<task>``, and in
+    training ``weight_<task>``. The result ``train/step_ms`` is a step's mean time: forward,
     balancing, backward, update.
 
     Args:
