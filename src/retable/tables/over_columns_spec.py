@@ -95,7 +95,7 @@ def without_runs(values: Any) -> Any:
         return cast("Any", values)
     given = cast("dict[str, Any]", values)
     for key in _OF_RUNS:
-        if key in given:
+        if given.get(key) not in (None, [], {}):
             raise ValueError(f"{key}: is of runs, and over_columns plans none; leave it out")
     return {"metric": _kind_of(given), **given, "experiment": {}}
 
