@@ -112,6 +112,20 @@ def test_explained_with_the_numbers_put_in(call, place):
     assert "3 of 3 seeds have all that it is made of" in text
 
 
+def test_watch_and_the_site_show_it(call, tmp_path):
+    watched = call("watch", "--once")
+    assert "17.50 ± 5.00" in watched
+    assert "12 done" in watched
+    result = CliRunner().invoke(app, ["site", "--from", "runs", "--output", str(tmp_path / "site")])
+    assert result.exit_code == 0, result.output
+    (page,) = (tmp_path / "site").rglob("*tasks*.html")
+    assert "taken as a constant" in page.read_text(encoding="utf-8")
+    (cell,) = (one for one in (tmp_path / "site").rglob("r1c2.js") if "tasks" in str(one.parent))
+    said = cell.read_text(encoding="utf-8")
+    assert "seed 1: acc +10.0000, loss +25.0000; together 17.5" in said
+    assert "3 of 3 seeds" in said
+
+
 def test_many_columns_are_counted_in_its_note():
     many = ", ".join(f'"c{n}"' for n in range(9))
     pattern = '  "c{n}": {over: {n: [0, 1, 2, 3, 4, 5, 6, 7, 8]}, metric: loss, overrides:'

@@ -82,7 +82,8 @@ def shares(spec: TableSpec, cells: Cells, row: str, column: str, protocol: str) 
         return {}
     return {
         seed: {
-            one: sign * 100 * (cells[row, one].values[at[one]] - below) / below
+            # 0.0 is added because -0.0 would be shown with its sign.
+            one: sign * 100 * (cells[row, one].values[at[one]] - below) / below + 0.0
             for one, below in base.items()
             if below is not None
             for sign in [-1.0 if _metric(spec, one).direction == "max" else 1.0]
