@@ -119,10 +119,15 @@ def with_metrics(values: Any) -> Any:
 
 
 def _kind_of(column: Any) -> str:
-    """Kind of a column as written, empty where it has none of its own metric."""
-    over = column.get("over_columns") if isinstance(column, dict) else None  # pyright: ignore
-    kind = cast("Any", over).get("kind") if isinstance(over, dict) else None
-    return kind if isinstance(kind, str) and "metric" not in column else ""
+    """Kind of a column as written, which stands for its metric; empty where it names one."""
+    if not isinstance(column, dict):
+        return ""
+    given = cast("dict[str, Any]", column)
+    over = given.get("over_columns")
+    if "metric" in given or not isinstance(over, dict):
+        return ""
+    kind = cast("dict[str, Any]", over).get("kind")
+    return kind if isinstance(kind, str) else ""
 
 
 # Parts
