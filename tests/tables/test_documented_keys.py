@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.tables import figure_spec, heat_spec, looks_spec, spec, spec_parts
+from retable.tables import figure_spec, heat_spec, looks_spec, over_columns_spec, spec, spec_parts
 from retable.tables.spec_parts import Part
 
 PAGE = Path(__file__).parents[2] / "docs" / "tables.md"
@@ -18,6 +18,8 @@ PARTS: dict[str, type[Part]] = {
     "`source`": spec_parts.Source,
     "`metrics`": spec_parts.Metric,
     "`columns`": spec_parts.Column,
+    "`columns`, in `over_columns`": over_columns_spec.OverColumns,
+    "`columns`, in `over_columns.base`": over_columns_spec.Base,
     "`rows`": spec_parts.Row,
     "`looks`": looks_spec.DeclaredLooks,
     "`select`": spec_parts.Select,

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from retable.report import candidates, footnotes, formatting
+from retable.report import candidates, footnotes, formatting, over_columns_text
 from retable.report.json_csv import finite, judged_json
 from retable.runs.record_set import Found
 from retable.runs.records import Record, device_of
@@ -37,6 +37,7 @@ _MARKS = {
     "heavy tails": "a spread is above half of the mean; a few runs move the mean, see the median",
     "not recorded": "the runs below have not recorded this number; see the key of its metric",
     "settled": "final since that look, whose interval and steps these are",
+    "base not positive": "what the changes are from has to be above 0 in every column",
     "not run": "the row is not run in this column",
 }
 
@@ -115,11 +116,15 @@ class Explanation:
                 "candidates": candidates.as_json(cell),
                 "reported": None if cell.reported is None else cell.reported.model_dump(),
                 "judged": judged_json(cell),
+                "made_of": self._made_of(),
                 "marks": [{"mark": m, "why": _why(m)} for m in footnotes.marks(cell)],
                 "runs": self.runs(),
                 "verify": self.verify(),
             }
         )
+
+    def _made_of(self) -> list[str]:
+        return list(over_columns_text.steps(self.table, self.cell))
 
     def verify(self) -> str | None:
         """Command that runs the first of the cell's runs again and compares."""
@@ -140,6 +145,7 @@ class Explanation:
         if self.plan is not None:
             address = self.plan.address
             lines.append(f"    {address.text()}; {self._asked()}")
+        lines += [f"    {line}" for line in self._made_of()]
         if metric.relative_to is not None:
             lines.append(
                 f"    relative to row {metric.relative_to}: a seed enters the mean as the ratio of"
@@ -202,7 +208,7 @@ class Explanation:
     def _runs(self, unit: str) -> list[str]:
         runs = self.runs()
         if not runs:
-            return ["runs: none"]
+            return ["runs: none of its own" if self._made_of() else "runs: none"]
         lines = ["runs:"]
         for run in runs:
             value = "–" if run["value"] is None else f"{run['value']:.10g}{unit}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from retable.report import formatting, layout
+from retable.report import formatting, layout, over_columns_text
 from retable.tables.aggregate import Cell, Table
 from retable.tables.results import DIFFERENT, JUDGED
 from retable.util.errors import brief
@@ -31,6 +31,7 @@ _MEANING = {
     "not alone": "others ran beside some runs, which makes times longer and less even",
     "not recorded": "runs are finished and have not left this number",
     "settled": "final since that look, whose interval it is",
+    "base not positive": "a relative change has no meaning there",
     "pulled": "some runs were made elsewhere; their records come from W&B",
 }
 
@@ -154,7 +155,8 @@ def footnotes(table: Table) -> list[str]:
     """Remarks, grades, quoted rows, rows' notes, choices of settings, runs that were lost."""
     cells = table.cells.values()
     grades = {c.reported.grade for c in cells if c.reported is not None}
-    notes = [*table.remarks, *(n for grade, n in formatting.GRADE_NOTE.items() if grade in grades)]
+    notes = [*table.remarks, *over_columns_text.notes(table)]
+    notes += (n for grade, n in formatting.GRADE_NOTE.items() if grade in grades)
     if any(c.mean is None and c.n_planned and not c.n_done for c in cells):
         notes.append("X: not run yet, or no run finished")
     if not table.spec.source.own:

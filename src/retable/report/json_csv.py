@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from retable.report import candidates, claims_text, formatting
 from retable.tables.aggregate import Cell, Table
+from retable.tables.spec_parts import Column
 
 CSV_TYPES: dict[str, type] = {
     "table": str,
@@ -74,7 +75,7 @@ def as_json(table: Table, *, source: str) -> dict[str, Any]:
             {"name": n, "title": r.title, "quoted": r.quoted, "note": r.note}
             for n, r in spec.rows.items()
         ],
-        "columns": [{"name": n, "title": c.title} for n, c in spec.columns.items()],
+        "columns": [_column(n, c) for n, c in spec.columns.items()],
         "metrics": {n: m.model_dump() for n, m in spec.metrics.items()},
         "cells": [_cell(cell) for cell in table.cells.values()],
         "claims": [claims_text.as_json(claim) for claim in table.claims],
@@ -97,6 +98,15 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(v) for v in cast("list[Any]", value)]
     return value
+
+
+def _column(name: str, column: Column) -> dict[str, Any]:
+    over = column.over_columns
+    return {
+        "name": name,
+        "title": column.title,
+        **({} if over is None else {"over_columns": over.model_dump()}),
+    }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:

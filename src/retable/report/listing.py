@@ -9,7 +9,7 @@ from retable.config.compose import compose
 from retable.config.compose_cache import planning
 from retable.launch.dispatch import warn
 from retable.launch.summary import Summary
-from retable.report import formatting
+from retable.report import formatting, over_columns_text
 from retable.report.sweep_summary import value_text
 from retable.runs import records
 from retable.runs.frozen import FrozenRun
@@ -19,8 +19,9 @@ from retable.tables.figure_spec import Figure, Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.looks_spec import DeclaredLooks
 from retable.tables.select import combinations, seeds_text
-from retable.tables.spec import TableSpec, direction_of
+from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Claim, Quick, Select
+from retable.tables.validate import direction_of
 from retable.util import paths
 from retable.util.errors import UserError
 from retable.util.text import counted
@@ -104,6 +105,9 @@ def show_text(name: str, spec: TableSpec) -> str:
         rest = [*column.overrides, *([f"step {column.step}"] if column.step is not None else [])]
         rest += [f"epoch {column.epoch} of the history"] if column.epoch is not None else []
         title = f" ({column.title})" if column.title else ""
+        if column.over_columns is not None:
+            lines.append(f"    {key}{title}: {over_columns_text.said(spec, key)}")
+            continue
         lines.append(
             f"    {key}{title}: {column.metric} of {named}; {', '.join(rest) or 'no overrides'}"
         )

@@ -13,61 +13,13 @@ from retable.runs.columns import Ints
 from retable.runs.record_set import Circumstances, Found
 from retable.runs.records import Record, Status
 from retable.tables.at_looks import last_taken
+from retable.tables.cells import Cell, mean_std, reported_marks
 from retable.tables.grid import CellPlan, Grid, places_of
-from retable.tables.results import CellId, Judged, JudgedClaim, Tally
-from retable.tables.select import Selection, is_undecided
+from retable.tables.over_columns import Runs, with_columns_over_others
+from retable.tables.results import CellId, JudgedClaim, Tally
+from retable.tables.select import is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
 from retable.tables.verdicts.course import Course
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number over seeds and the reported one beside it.
-
-    Attributes:
-        row: name in the table file.
-        column: the same.
-        metric: the same.
-        mean: over the seeds, in the metric's printed unit; None where there is no number.
-        std: standard deviation (ddof 1); None for fewer than two values.
-        n: seeds behind the mean.
-        values: by seed, in the metric's printed unit.
-        n_planned: seeds that the table asks for; 0 where the cell is reported only.
-        reported: the paper's number; None where there is none.
-        judged: what the comparison with it says; None until it is made.
-        marks: what must be known beside the number, such as ``partial 3/5``.
-        run_keys: keys of the runs behind the values.
-        lost_keys: keys of the runs that ended otherwise than done.
-        raw: values as recorded, by seed, where they are relative to another row's; else empty.
-        n_done: finished runs; more than ``n`` where some gave no value.
-        ended: runs that ended otherwise, by how.
-        selected: how the setting was chosen, where it was.
-        selection: the same with all candidates, and also where nothing is chosen yet.
-    """
-
-    row: str
-    column: str
-    metric: str
-    mean: float | None
-    std: float | None
-    n: int
-    n_planned: int
-    values: dict[int, float]
-    reported: Reported | None
-    judged: Judged | None = None
-    marks: list[str] = field(default_factory=list[str])
-    run_keys: list[str] = field(default_factory=list[str])
-    selected: str | None = None
-    n_done: int = 0
-    ended: dict[str, int] = field(default_factory=dict[str, int])
-    lost_keys: list[str] = field(default_factory=list[str])
-    raw: dict[int, float] = field(default_factory=dict[int, float])
-    selection: Selection | None = field(default=None, repr=False)
-
-    @property
-    def waits(self) -> bool:
-        """Whether runs are still to be done; one that diverged is over."""
-        return self.n_done + self.ended.get("diverged", 0) < self.n_planned
 
 
 @dataclass(frozen=True)
@@ -112,14 +64,6 @@ class Table:
     def looked_at_once(self) -> bool:
         """Whether its verdicts have all of the 5 %, and share it with no other look."""
         return self.course is None and not self.at_looks
-
-
-def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and standard deviation (ddof 1); None where there are too few values."""
-    if not values:
-        return None, None
-    array = np.asarray(values, dtype=np.float64)
-    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
 
 
 def relative(values: Mapping[int, float], reference: Mapping[int, float]) -> dict[int, float]:
@@ -192,7 +136,7 @@ def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
             metric_name = grid.spec.columns[column].metric
             if plan is None:
                 if reported is not None:
-                    marks = [*_reported_marks(reported), "not run"]
+                    marks = [*reported_marks(reported), "not run"]
                     cells[row, column] = Cell(
                         row, column, metric_name, None, None, 0, 0, {}, reported, None, marks
                     )
@@ -212,7 +156,8 @@ def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
             if metric.relative_to is not None:
                 cell = replace(cell, raw=raw[row, column])
             cells[row, column] = cell
-    return cells
+    runs = {place: cell.runs() for place, cell in behind.items()}
+    return with_columns_over_others(grid, cells, Runs(found, runs))
 
 
 def provenance_of(table: Table) -> Circumstances:
@@ -242,6 +187,10 @@ class _Behind:
         """Numbers as they were recorded, by seed."""
         pairs = zip(self.seeds, self.raw, strict=True)
         return {seed: value for seed, value in pairs if math.isfinite(value)}
+
+    def runs(self) -> dict[int, int]:
+        """Positions by seed."""
+        return dict(zip(self.seeds, self.numbers.tolist(), strict=True))
 
 
 def _behind(grid: Grid, cell: CellPlan, found: Found) -> _Behind:
@@ -302,7 +251,7 @@ def _cell(
     if timed and not all(about.alone for about in abouts):
         marks.append("not alone")
     if reported is not None:
-        marks += _reported_marks(reported)
+        marks += reported_marks(reported)
     return Cell(
         plan.row,
         plan.column,
@@ -340,7 +289,3 @@ def _selection_marks(plan: CellPlan, found: Found) -> list[str]:
     if diverged:
         marks.append(f"diverged {diverged}/{len(tuning)} of the tuning runs")
     return marks
-
-
-def _reported_marks(reported: Reported) -> list[str]:
-    return [] if reported.grade == "primary" else [f"unverified ({reported.grade})"]

@@ -14,10 +14,12 @@ from retable.runs.frozen import FrozenRun, freeze
 from retable.tables import spec as specs
 from retable.tables.address import Address, refuse_impossible
 from retable.tables.looks_spec import looks_of
+from retable.tables.over_columns_spec import behind
 from retable.tables.select import Candidate, Selection, combinations, is_undecided, refuse_equal
 from retable.tables.select import overrides as select_overrides
 from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Select
+from retable.tables.validate import direction_of
 from retable.tables.verdicts.course import Course
 from retable.util import paths
 from retable.util.errors import UserError, nearest
@@ -225,6 +227,8 @@ def plan(
     cells = _cells(name, spec, protocol, seeds[0], overrides)
     _refuse_twins(name, spec, cells)
     places = {(r, c) for r, c in cells if r in (rows or [r]) and c in (columns or [c])}
+    # A column that is made of others needs the runs of those, where it is asked for.
+    places |= {p for c in columns for r in rows or spec.rows for p in behind(spec, r, c, protocol)}
     # A number that is relative to another row needs that row's runs too.
     places |= {(spec.reference(c) or r, c) for r, c in places}
     chosen = {place: cell for place, cell in cells.items() if place in places}
@@ -243,7 +247,8 @@ def _cells(
         for row_name, row in spec.rows.items():
             for column_name, column in spec.columns.items():
                 experiment = spec.experiment(column_name, protocol, row_name)
-                if experiment is None or not row.runs_in(column_name):
+                made = column.over_columns is not None
+                if experiment is None or made or not row.runs_in(column_name):
                     continue
                 own = (f"experiment={experiment}", *column.overrides, *row.overrides, *launching)
                 place = (row_name, column_name)
@@ -288,7 +293,7 @@ def _selection(
         for values in combinations(select)
     )
     refuse_equal(f"{name}, row {cell[0]}, column {cell[1]}", candidates)
-    direction = specs.direction_of(spec, select)
+    direction = direction_of(spec, select)
     assert direction is not None
     return Selection(select.by, direction, tuple(seeds), candidates)
 

@@ -14,6 +14,7 @@ from retable.tables import table_file
 from retable.tables.figure_spec import AnyFigure, Figure, Pair, Panel, Scatter
 from retable.tables.heat_spec import Heat, HeatPanel, Image, ImagePanel
 from retable.tables.looks_spec import DeclaredLooks
+from retable.tables.over_columns_spec import Base, OverColumns, behind, with_metrics
 from retable.tables.spec_parts import (
     Claim,
     Column,
@@ -68,6 +69,12 @@ class TableSpec(Part):
             return {**values, "rows": {k: {} if v is None else v for k, v in short.items()}}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metrics_over_columns(cls, values: Any) -> Any:
+        """Columns over others may leave out their metric."""
+        return with_metrics(values)
+
     @field_validator("quick", mode="before")
     @classmethod
     def _short_quick(cls, value: Any) -> Any:
@@ -88,7 +95,11 @@ class TableSpec(Part):
         return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
 
     def n_seeds(self, row: str, column: str, protocol: str) -> int:
-        """Number of a protocol's seeds that a cell is run with."""
+        """Number of a protocol's seeds that a cell is run with, or all that it is made of are."""
+        parts = behind(self, row, column, protocol)
+        over = self.columns[column].over_columns
+        if over is not None and parts:
+            return min(self.n_seeds(*p, protocol) for p in parts if p[0] != over.base_row)
         own = [self.rows[row].seeds, self.columns[column].seeds]
         limits = [each.get(protocol) if isinstance(each, dict) else each for each in own]
         return min([len(self.seed_list(protocol)), *(n for n in limits if n is not None)])
@@ -105,8 +116,12 @@ class TableSpec(Part):
     def experiment(self, column: str, protocol: str, row: str | None = None) -> str | None:
         """Experiment of a column under a protocol, or of its cell in a row; None where it has none.
 
-        A row that names experiments is run in the protocols that both it and the column name.
+        A row that names experiments is run in the protocols that both it and the column name. A
+        column over others has that of the first of them, where all have one.
         """
+        if (over := self.columns[column].over_columns) is not None:
+            all_ = [self.experiment(one, protocol, row) for one in over.columns]
+            return None if None in all_ else all_[0]
         found = by_protocol(self.columns[column].experiment).get(protocol)
         own = self.rows[row].experiment if row is not None else None
         return found if found is None or own is None else by_protocol(own).get(protocol)
@@ -222,6 +237,8 @@ _FIGURES: dict[str, tuple[type[Part], type[Part]]] = {
 def _fields(path: list[str], kind: str | None) -> list[str]:
     if kind is not None:
         return list(_FIGURES[kind]["panels" in path].model_fields)
+    if path[:1] == ["columns"] and path[2:3] == ["over_columns"]:
+        return list((Base if path[3:4] == ["base"] else OverColumns).model_fields)
     owners: dict[str, type[Part]] = {
         "source": Source,
         "metrics": Metric,
@@ -283,8 +300,6 @@ def _check_names(file: Path, spec: TableSpec) -> None:
     if isinstance(spec.seeds, dict):
         for protocol in spec.seeds:
             known(["seeds", protocol], protocol, spec.protocols(), "protocol")
-    if spec.select is not None:
-        _check_select(file, spec, spec.select)
     seen: set[str] = set()
     for index, claim in enumerate(spec.claims):
         path = ["claims", str(index)]
@@ -303,47 +318,3 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             known([*path, "column"], name, columns, "column")
         if why.claim is not None:
             known([*path, "claim"], why.claim, [c.id for c in spec.claims], "claim")
-
-
-def _check_select(file: Path, spec: TableSpec, select: Select) -> None:
-    for name in select.rows or []:
-        if name not in spec.rows:
-            raise refuse(file, ["select", "rows"], f"no row '{name}'{nearest(name, spec.rows)}")
-    if direction_of(spec, select) is None:
-        raise refuse(
-            file,
-            ["select", "by"],
-            f"no metric of the table says whether '{select.by}' is to be small or large; give"
-            " select.direction",
-        )
-    tuning = set(select.seed_list())
-    for protocol in spec.protocols():
-        shared = sorted(tuning & set(spec.seed_list(protocol)))
-        if shared:
-            raise refuse(
-                file,
-                ["select", "seeds"],
-                f"seed {shared[0]} is also a seed of the table's numbers (protocol {protocol});"
-                " they have to be disjoint",
-            )
-    for kind, parts in (("columns", spec.columns), ("rows", spec.rows)):
-        for name, part in parts.items():
-            if kind == "rows" and spec.selects(name) is None:
-                continue
-            cure = ", or name in select.rows only the rows that choose" if kind == "rows" else ""
-            for text in part.overrides:
-                key = text.lstrip("+~").partition("=")[0]
-                if key in select.over:
-                    path = [kind, name, "overrides"]
-                    raise refuse(
-                        file, path, f"'{key}' is chosen by select.over; leave it out{cure}"
-                    )
-
-
-def direction_of(spec: TableSpec, select: Select) -> str | None:
-    """Whether the chosen-by metric is to be small or large; None where nothing says so."""
-    if select.direction is not None:
-        return select.direction
-    name = select.by.partition("/")[2]
-    found = {m.direction for m in spec.metrics.values() if m.key == f"test/{name}"} - {"none"}
-    return found.pop() if len(found) == 1 else None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,9 +16,10 @@ from pydantic import (
     model_validator,
 )
 
+from retable.tables.over_columns_spec import OverColumns, without_runs
+from retable.tables.part import Grade, Part, Words
 from retable.util.errors import brief
 
-Grade = Literal["primary", "secondhand", "recalled", "derived"]
 SpreadKind = Literal["std", "std0", "sem", "ci95_z", "ci95_t", "unknown", "other"]
 ClaimKind = Literal[
     "ordering",
@@ -65,19 +64,12 @@ def _distinct(seeds: list[int]) -> list[int]:
 
 NumberText = Annotated[str, AfterValidator(_number)]
 SpreadText = Annotated[NumberText, AfterValidator(_not_negative)]
-Words = Annotated[str, Field(min_length=1)]
 SeedList = Annotated[list[NonNegativeInt], Field(min_length=1), AfterValidator(_distinct)]
 
 SeedCount = Annotated[int, Field(gt=0, le=100_000)]
 """Number of seeds; a larger one is a slip, and its list would fill the memory."""
 
 SeedLimit = SeedCount | dict[str, SeedCount] | None
-
-
-class Part(BaseModel):
-    """Part of a table file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def _validation(name: str) -> str:
@@ -147,7 +139,7 @@ class Column(Part):
     metric: str
     title: str | None = None
     experiment: str | dict[str, str] = Field(description="experiment's config, by protocol")
-    overrides: list[str] = []
+    overrides: list[str] = Field([])
     step: NonNegativeInt | None = Field(None, description="of a number that was recorded by steps")
     epoch: NonNegativeInt | Share | None = Field(
         None, description="show the history at this epoch, from 0, or after a share, such as 50%"
@@ -157,6 +149,15 @@ class Column(Part):
     seeds: SeedLimit = Field(
         None, description="only so many of the table's seeds, where a run costs more; by protocol"
     )
+    over_columns: OverColumns | None = Field(
+        None, description="made of the row's numbers in other columns; plans no runs"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_columns(cls, values: Any) -> Any:
+        """A column over others has no experiment, and its kind says its metric."""
+        return without_runs(values)
 
     @model_validator(mode="after")
     def _one_place(self) -> Column:
@@ -175,7 +176,7 @@ class Row(Part):
     experiment: str | dict[str, str] | None = Field(
         None, description="in place of the columns', such as a second stage's; by protocol"
     )
-    overrides: list[str] = []
+    overrides: list[str] = Field([])
     result_row: str | None = Field(None, description="rows of a run that gives several")
     run: bool = Field(True, description="false: reported only")
     columns: list[str] | None = Field(

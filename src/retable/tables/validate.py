@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from retable.config import source_files
-from retable.tables import looks_spec
+from retable.tables import looks_spec, over_columns_spec
 from retable.tables.figure_spec import Scatter
 from retable.tables.heat_spec import Heat, Image
-from retable.tables.spec_parts import Claim, Metric
+from retable.tables.spec_parts import Claim, Metric, Select
 from retable.util.errors import nearest
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ _COMPARES_ROWS = {"ordering", "all_of", "not_worse", "interaction", "ratio"}
 
 def problems(spec: TableSpec) -> Iterator[Problem]:
     """Numbers and claims that nothing could be said of, whatever the runs give."""
+    # First of all: what a column is over is named by all that comes after.
+    yield from over_columns_spec.problems(spec)
+    yield from _of_select(spec)
     yield from _without_margin(spec)
     yield from _of_seeds(spec)
     yield from looks_spec.problems(spec)
@@ -49,12 +52,64 @@ def _without_margin(spec: TableSpec) -> Iterator[Problem]:
             spreads = any(c[column].spread for c in spec.reported.values() if column in c)
             given = reported.margin or spec.columns[column].margin or metric.margin
             if not (given or metric.n_test or spreads or metric.positive):
+                made = spec.columns[column].over_columns is not None
                 yield (
-                    ["metrics", spec.columns[column].metric, "margin"],
+                    [
+                        *(
+                            ["columns", column]
+                            if made
+                            else ["metrics", spec.columns[column].metric]
+                        ),
+                        "margin",
+                    ],
                     f"is missing, and row {row}, column {column} has a reported number: give the"
                     " difference that would not matter, n_test (of a proportion), or positive: true"
                     " (5 % of the reported value)",
                 )
+
+
+def _of_select(spec: TableSpec) -> Iterator[Problem]:
+    """Choices of settings by what nobody knows the better of, or on the table's own seeds."""
+    select = spec.select
+    if select is None:
+        return
+    for name in select.rows or []:
+        if name not in spec.rows:
+            yield ["select", "rows"], f"no row '{name}'{nearest(name, spec.rows)}"
+    if direction_of(spec, select) is None:
+        yield (
+            ["select", "by"],
+            f"no metric of the table says whether '{select.by}' is to be small or large; give"
+            " select.direction",
+        )
+    tuning = set(select.seed_list())
+    for protocol in spec.protocols():
+        shared = sorted(tuning & set(spec.seed_list(protocol)))
+        if shared:
+            yield (
+                ["select", "seeds"],
+                f"seed {shared[0]} is also a seed of the table's numbers (protocol {protocol});"
+                " they have to be disjoint",
+            )
+    for kind, parts in (("columns", spec.columns), ("rows", spec.rows)):
+        for name, part in parts.items():
+            if kind == "rows" and spec.selects(name) is None:
+                continue
+            cure = ", or name in select.rows only the rows that choose" if kind == "rows" else ""
+            for text in part.overrides:
+                key = text.lstrip("+~").partition("=")[0]
+                if key in select.over:
+                    what = f"'{key}' is chosen by select.over; leave it out{cure}"
+                    yield [kind, name, "overrides"], what
+
+
+def direction_of(spec: TableSpec, select: Select) -> str | None:
+    """Whether the chosen-by metric is to be small or large; None where nothing says so."""
+    if select.direction is not None:
+        return select.direction
+    name = select.by.partition("/")[2]
+    found = {m.direction for m in spec.metrics.values() if m.key == f"test/{name}"} - {"none"}
+    return found.pop() if len(found) == 1 else None
 
 
 def _of_seeds(spec: TableSpec) -> Iterator[Problem]:
@@ -159,6 +214,11 @@ def _of_arrays(spec: TableSpec, figure: Heat | Image) -> Iterator[Problem]:
             yield [*path, "column"], f"no column '{panel.column}'{near}"
         elif not spec.rows[panel.row].runs_in(panel.column):
             yield path, f"row '{panel.row}' is not run in column '{panel.column}': no array is left"
+        elif spec.columns[panel.column].over_columns is not None:
+            yield (
+                [*path, "column"],
+                f"column '{panel.column}' has no runs of its own: name one it has",
+            )
 
 
 def _of_claim(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:

@@ -214,7 +214,7 @@ def _content(view: View, place: CellId) -> _Content | None:
         return None
     reported = _reported(cell)
     if plan is None:
-        return _Content(Text(), Text(), "", "", "", reported)
+        return _Content(Text(), Text(), "", _number(view, cell), "", reported)
     counts = view.counts[place]
     total, done = sum(counts.values()), counts[State.DONE]
     number, style = _number(view, cell), "bold" if done == total else ""

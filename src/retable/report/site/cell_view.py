@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retable.report import candidates, footnotes, formatting
+from retable.report import candidates, footnotes, formatting, over_columns_text
 from retable.report.site import labels
 from retable.report.site.inputs import ShownTable
 from retable.report.site.strip_plot import Strip, strip
@@ -123,6 +123,7 @@ def details(source: ShownTable, view: CellView) -> dict[str, Any]:
         "strip": drawn,
         "address": plan.address if plan else None,
         "candidates": candidates.of(cell),
+        "made_of": list(over_columns_text.steps(source.table, cell)),
         "median": formatting.median(cell, source.table.spec.metrics[cell.metric]),
         "grade": labels.GRADES[cell.reported.grade] if cell.reported else "",
     }

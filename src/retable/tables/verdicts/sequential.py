@@ -15,6 +15,7 @@ from pathlib import Path
 from retable.runs.records import Record
 from retable.tables.aggregate import Cell, Table, build
 from retable.tables.grid import Grid
+from retable.tables.over_columns_spec import behind
 from retable.tables.results import CellId, Judged, JudgedClaim
 from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Claim
@@ -150,10 +151,11 @@ def _cells_of(table: Table, claim: Claim) -> list[CellId]:
 
 
 def _wanted(table: Table, open_: set[CellId | str], claims: Mapping[str, Claim]) -> set[CellId]:
-    """Cells that something open needs, and those that their numbers are relative to."""
+    """Cells that something open needs, and those that their numbers are made of or relative to."""
     wanted: set[CellId] = set()
     for thing in open_:
         wanted |= set(_cells_of(table, claims[thing])) if isinstance(thing, str) else {thing}
+    wanted |= {p for place in wanted for p in behind(table.spec, *place, table.protocol)}
     references = ((table.spec.reference(column), column) for _, column in wanted)
     return wanted | {(row, column) for row, column in references if row is not None}
 
