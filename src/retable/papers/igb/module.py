@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -43,8 +42,7 @@ class MultiTask(PaperModule):
     A batch is inputs and a target for each task. Losses are cross-entropy and mean squared error.
     Logged are, by stage, ``<task>/error`` (of classes) or ``<task>/unexplained`` (mean squared
     error by the training targets' variance), ``mean`` of these over tasks, ``loss_<task>``, and in
-    training ``weight_<task>``. The result ``train/step_ms`` is a step's mean time: forward,
-    balancing, backward, update.
+    training ``weight_<task>``.
 
     Args:
         seed: the run's seed.
@@ -65,8 +63,6 @@ class MultiTask(PaperModule):
     Raises:
         ValueError: where separate networks are to be balanced.
     """
-
-    timing_metrics: ClassVar[frozenset[str]] = frozenset({"train/step_ms"})
 
     def __init__(
         self,
@@ -100,7 +96,6 @@ class MultiTask(PaperModule):
         self.loss_rate, self.cagrad_c, self.nash_every = loss_rate, cagrad_c, nash_every
         self.stacked = stacked
         self.scales = dict.fromkeys(self.tasks, 1.0)
-        self.seconds, self.steps = 0.0, 0
         super().__init__(seed=seed, **options)
 
     def build_model(self) -> None:
@@ -194,20 +189,13 @@ class MultiTask(PaperModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> STEP_OUTPUT:
         """One step of the optimiser on the balanced gradients."""
-        begin = time.perf_counter()
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
         loss = super().training_step(batch, batch_idx)
         backward(self.balanced, self.gradients, self._shared, self._own, stacked=self.stacked)
         optimizer.step()
-        self.seconds += time.perf_counter() - begin
-        self.steps += 1
         if self.trainer.is_last_batch:
             self.balancer.end_epoch(self.current_epoch)
         return cast(Tensor, loss).detach()
-
-    def on_history(self, rows: list[dict[str, float]]) -> None:
-        """Record the time of a step."""
-        self.add_result("train/step_ms", 1000 * self.seconds / self.steps)
 
     def optimized(self) -> list[dict[str, Any]]:
         """The networks, and what the loss balancing learns, at a rate of its own."""
@@ -219,16 +207,12 @@ class MultiTask(PaperModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is in no ``state_dict``."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["igb"] = {
-            "balancer": self.balancer.private_state(),
-            "time": (self.seconds, self.steps),
-        }
+        checkpoint["igb_balancer"] = self.balancer.private_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it."""
         super().on_load_checkpoint(checkpoint)
-        self.balancer.load_private_state(checkpoint["igb"]["balancer"])
-        self.seconds, self.steps = checkpoint["igb"]["time"]
+        self.balancer.load_private_state(checkpoint["igb_balancer"])
 
 
 def balancer(
