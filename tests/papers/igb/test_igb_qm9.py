@@ -148,6 +148,7 @@ def test_a_smiles_string_is_read(smiles, elements, bonds):
     assert len(pairs) == len(bonds)
 
 
+@pytest.mark.nightly  # its group of packages is no part of what CI installs
 @pytest.mark.skipif(importlib.util.find_spec("qm9pack") is None, reason="needs qm9pack")
 def test_every_atom_of_the_package_s_first_molecules_has_its_valence():
     spec = importlib.util.find_spec("qm9pack")
