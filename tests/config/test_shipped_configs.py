@@ -68,6 +68,9 @@ def write_images(cache: Path, name: str) -> str:
     return checksum(arrays)
 
 
+SPLIT_QM9 = {"n_molecules": 60, "n_train": 20, "n_validation": 20, "n_test": 20}
+
+
 def narrow(config) -> list[str]:
     """Of networks for images few channels, as many layers: sorting and steps go by weights."""
     net = config.model.get("net", {})
@@ -103,6 +106,32 @@ def whole_shares(config) -> list[str]:
     half = str(config.trainer.precision).startswith("16")
     single = ["trainer.precision=32-true"] if half else []
     return ["++model.snapshots=[100]", *single, *few, *child]
+
+
+def stood_in(config) -> list[str]:
+    """Generated sets for those of multi-task learning that cannot be here, and small networks."""
+    small = {
+        "data_qm9.Qm9": (
+            ["data._target_=retable.papers.igb.data_qm9.GeneratedMolecules"]
+            + [f"++data.{name}={n}" for name, n in SPLIT_QM9.items()]
+            + ["++model.network.width=4", "++model.network.edge_width=4"]
+        ),
+        "data_nyuv2.Nyuv2": [
+            "data._target_=retable.papers.igb.data_nyuv2.GeneratedScenes",
+            "data.num_workers=0",
+            "++model.network.filters=[4,8]",
+        ],
+        "data_adult.AdultTasks": ["data._target_=retable.papers.igb.data_adult.GeneratedTasks"],
+        "data_digits.MultiMnist": [
+            "data._target_=retable.papers.igb.data_digits.MultiDigits",
+            "model.network.size=12",
+            "model.network.kernel=3",
+            "model.network.padding=1",
+        ],
+    }
+    if config.model["_target_"].endswith(".StepTimes"):
+        return ["++model.rounds=1", "++model.block=1"]
+    return small.get(config.data["_target_"].removeprefix("retable.papers.igb."), [])
 
 
 def tuned(config) -> list[str]:
@@ -243,6 +272,7 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs):
             if config.protocol == "smoke":
                 continue
             extra = [*generated(config), *few_steps(config), *whole_shares(config)]
+            extra += stood_in(config)
             if config.paper == "subtuning":
                 extra += tuned(config)
             steps = ONE_STEP if "fit" in config.stages else []

@@ -188,8 +188,8 @@ class Qm9(MoleculeTasks):
         spec = importlib.util.find_spec("qm9pack")
         if spec is None or not spec.submodule_search_locations:
             raise DataUnavailable(
-                "data.source: the package qm9pack is not installed; uv sync --all-extras --group qm9, or"
-                " take data.source=gdb9 with files of your own"
+                "data.source: the package qm9pack is not installed; uv sync --all-extras --group"
+                " qm9, or take data.source=gdb9 with files of your own"
             )
         return Path(spec.submodule_search_locations[0]) / "data", from_qm9pack
 
