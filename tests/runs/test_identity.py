@@ -63,6 +63,8 @@ def shipped_keys() -> dict[str, str]:
             table = spec.load(name)
             for protocol in table.protocols():
                 for column_name, column in table.columns.items():
+                    if column.over_columns is not None:
+                        continue  # no runs of its own
                     for row_name, row in table.rows.items():
                         experiment = table.experiment(column_name, protocol, row_name)
                         if experiment is None or not row.run:
