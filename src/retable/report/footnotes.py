@@ -173,11 +173,19 @@ def footnotes(table: Table) -> list[str]:
 
 
 def _chosen(table: Table) -> list[str]:
-    """Choices of settings, each once with the cells it stands for."""
-    places: dict[str, list[str]] = {}
-    for place, cell in table.cells.items():
+    """Choices of settings, each once with the cells it stands for; a row alike in all by itself."""
+    rows: dict[str, dict[str, str]] = {}
+    for (row, column), cell in table.cells.items():
         if cell.selected is not None:
-            places.setdefault(cell.selected, []).append(formatting.title(table, *place))
+            rows.setdefault(row, {})[column] = cell.selected
+    places: dict[str, list[str]] = {}
+    for row, choices in rows.items():
+        first = next(iter(choices.values()))
+        if len(choices) > 1 and set(choices.values()) == {first}:
+            places.setdefault(first, []).append(table.spec.rows[row].title or row)
+            continue
+        for column, choice in choices.items():
+            places.setdefault(choice, []).append(formatting.title(table, row, column))
     return [f"{'; '.join(cells)}: {choice}" for choice, cells in places.items()]
 
 
