@@ -246,7 +246,8 @@ def test_examples_of_the_docs(read):
         looked["columns"]["n1000"]["seeds"],
     ]
     assert repr(pattern) == repr(by_hand)
-    alone, nested, curve, picture, heat, image = others
+    alone, nested, curve, picture, over, heat, image = others
+    assert over["columns"]["delta_m"]["over_columns"]["base"] == "stl"
     assert alone["columns"]["n250"]["seeds"] is None
     assert alone["columns"]["n500"] == {
         "metric": "cate_mse", "seeds": 5, "overrides": ["data.n=500"],

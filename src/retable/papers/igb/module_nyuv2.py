@@ -71,7 +71,7 @@ class Scenes(MultiTask):
     Logged are, by stage, ``segmentation/miou``, ``segmentation/pixel_accuracy``,
     ``depth/abs_error``, ``depth/rel_error``, ``normals/mean``, ``normals/median`` (degrees),
     ``normals/within_11``, ``.../within_22``, ``.../within_30`` and, over the metrics of the tasks
-    that there are, ``delta_m``; losses, weights and time as in
+    that there are, ``delta_m``; losses and weights as in
     :class:`~retable.papers.igb.module.MultiTask`.
 
     Args:
