@@ -97,7 +97,6 @@ class StepTimes(PaperModule):
         run()
         losses.end_epoch(0)  # from here on IGB knows its base losses
         if isinstance(losses, IGBv2):
-            losses.step.fill_(
-                losses.START * losses.steps_per_epoch
-            )  # its agent chooses from now on
+            # Its agent chooses the weights from now on.
+            losses.step.fill_(losses.START * losses.steps_per_epoch)
         return run
