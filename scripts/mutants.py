@@ -2,6 +2,7 @@
 
     python scripts/mutants.py             # all of them
     python scripts/mutants.py lease       # those whose name contains a word
+    python scripts/mutants.py --part 2/4  # every fourth, from the second on
 
 The faults are in tests/mutants, a file for each layer. Each is made by itself in a copy of source,
 tests and configs below a temporary folder; the named test has to pass without it, and fail (not
@@ -274,11 +275,28 @@ def slow_modules() -> tuple[str, ...]:
     raise LookupError("SLOW")
 
 
+def chosen_of(every: Sequence[Mutant], words: Sequence[str]) -> list[Mutant]:
+    """Those whose name contains a word, or a part of them all: ``--part 2/4``.
+
+    Raises:
+        ValueError: of a part that there is not.
+    """
+    if words[:1] != ["--part"]:
+        return [m for m in every if not words or any(w in m.name for w in words)]
+    part = re.fullmatch(r"(\d+)/(\d+)", " ".join(words[1:]))
+    if not part or not 1 <= int(part[1]) <= int(part[2]):
+        raise ValueError(f"--part {' '.join(words[1:])}: expected K/N, such as 2/4")
+    return list(every[int(part[1]) - 1 :: int(part[2])])
+
+
 def main() -> int:
-    """Check all mutants, or those named."""
-    words = sys.argv[1:]
+    """Check all mutants, or those chosen."""
     every = mutants()
-    chosen = [m for m in every if not words or any(w in m.name for w in words)]
+    try:
+        chosen = chosen_of(every, sys.argv[1:])
+    except ValueError as error:
+        print(error)
+        return 2
     if not chosen:
         print(f"no mutant of that name; there are: {', '.join(m.name for m in every)}")
         return 2

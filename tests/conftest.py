@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
-from support import warm
+from support import composing, warm
 
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
@@ -37,9 +39,15 @@ if threading.current_thread() is threading.main_thread():
     # As from a terminal, whatever the tests were started from: Ctrl-C is heard.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 warm.install()
+composing.install()
+if sys.dont_write_bytecode and "PYTEST_XDIST_WORKER" not in os.environ:
+    # Else each of the tests' many processes compiles the project anew.
+    compileall.compile_dir(ROOT / "src", quiet=1)
 
 # Files of which every test may go to another process, and those that share what one has judged.
 APART = ("tests/papers/test_contract.py",)
+# Files that look at how Hydra composes.
+COMPOSING = HERE / "config"
 TOGETHER = ("report/test_published.py", "report/test_latex.py")
 
 # In CI a skip is a failure, except for these; each with its reason.
@@ -93,7 +101,8 @@ def _torch_as_it_was():
     deterministic = torch.are_deterministic_algorithms_enabled()
     dtype = torch.get_default_dtype()
     yield
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # setting it takes a second
+        torch.use_deterministic_algorithms(deterministic)
     torch.set_default_dtype(dtype)
 
 
@@ -105,10 +114,13 @@ def _module_isolated():
 
 
 @pytest.fixture(autouse=True)
-def _isolated(tmp_path, monkeypatch):
+def _isolated(request, tmp_path, monkeypatch):
     """Runs and cache of this test alone; Hydra's and torch's globals as they were."""
+    import hydra
     from hydra.core.global_hydra import GlobalHydra
 
+    if request.path.is_relative_to(COMPOSING):
+        monkeypatch.setattr(hydra, "compose", composing.alone)
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

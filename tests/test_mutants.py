@@ -35,6 +35,16 @@ def test_no_two_faults_have_one_name():
     assert len(set(names)) == len(names)
 
 
+def test_parts_are_all_of_them_once():
+    every = mutants.mutants()
+    parts = [mutants.chosen_of(every, ["--part", f"{k}/4"]) for k in range(1, 5)]
+    assert sorted(m.name for part in parts for m in part) == sorted(m.name for m in every)
+    assert mutants.chosen_of(every, [every[3].name]) == [every[3]]
+    for wrong in (["0/4"], ["5/4"], ["4"], []):
+        with pytest.raises(ValueError, match="expected K/N"):
+            mutants.chosen_of(every, ["--part", *wrong])
+
+
 def test_a_fault_whose_place_is_gone_is_said_so(tmp_path):
     file = tmp_path / "src" / "retable" / "a.py"
     file.parent.mkdir(parents=True)

@@ -42,14 +42,17 @@ loaded: frozenset[str] = frozenset()
 birth: dict[str, str] = {}
 """Environment before that was loaded."""
 _at_first: dict[str, Any] = {}
+_unused: set[str] = set()
+"""Of ``ANEW`` what is loaded, and as it was when it was imported."""
 _kept: list[object] = []
 
 
 def remember() -> None:
     """Take this process as the one that all others are to be like."""
     global loaded
+    _unused.update(name for name in sys.modules if name.partition(".")[0] == "hydra")
     tops = {name.partition(".")[0] for name in sys.modules} - {*ANEW, "__main__"}
-    loaded = frozenset(tops)
+    loaded = frozenset({*tops, "hydra"} if _unused else tops)
     _at_first.update(
         path=[*sys.path],
         meta_path=[*sys.meta_path],
@@ -156,8 +159,9 @@ def _usual_modules(told: dict[str, Any]) -> None:
     sys.meta_path[:], sys.path_hooks[:] = _at_first["meta_path"], _at_first["path_hooks"]
     sys.path_importer_cache.clear()
     for name in list(sys.modules):
-        if name.partition(".")[0] in (*ANEW, "__main__"):
+        if name.partition(".")[0] in (*ANEW, "__main__") and name not in _unused:
             _kept.append(sys.modules.pop(name))
+    _unused.clear()  # it is this process that will use them
     importlib.invalidate_caches()
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.flags = types.SimpleNamespace(**_at_first["flags"] | {"safe_path": told["safe"]})

@@ -48,7 +48,8 @@ LOOKED_AT = ("SLURM_CONF", "RETABLE_DEV_CLUSTER")
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 SLOW = (
     "torch", "pytorch_lightning", "torchmetrics", "torchvision", "sklearn.datasets", "scipy.stats",
-    "pydantic", "omegaconf", "typer", "msgspec", "yaml",
+    "pydantic", "omegaconf", "typer", "msgspec", "yaml", "hydra._internal.hydra",
+    "hydra.core.override_parser.overrides_parser",
 )  # fmt: skip
 _PARAMETERS = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]
 _PLAIN = {

@@ -27,11 +27,9 @@ def git(*args: str) -> str | None:
 
 def packages() -> str:
     """Installed distributions and versions, one a line, sorted."""
-    names = {
-        f"{d.metadata['Name'].lower()}=={d.version}"
-        for d in importlib.metadata.distributions()
-        if d.metadata["Name"]
-    }
+    # Each look at `metadata` reads and parses the file anew.
+    found = [distribution.metadata for distribution in importlib.metadata.distributions()]
+    names = {f"{m['Name'].lower()}=={m['Version']}" for m in found if m["Name"]}
     return "".join(f"{name}\n" for name in sorted(names))
 
 

@@ -203,8 +203,20 @@ def test_a_checkpoint_is_made_whole_and_written_without_its_tensors(monkeypatch)
     assert found[0].status == "failed"
 
 
+def choices(value, *path):
+    """What a config chooses, by place; of numbers the kind, since most change a size alone."""
+    if isinstance(value, dict):
+        return {one for name, part in value.items() for one in choices(part, *path, name)}
+    if isinstance(value, list):
+        return {one for part in value for one in choices(part, *path)}
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return {(*path, type(value) if number else value)}
+
+
 @pytest.mark.slow
-def test_every_setting_of_every_paper_can_be_rehearsed(cached_once, tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_settings_of_every_paper_can_be_rehearsed(cached_once, tmp_path, monkeypatch, every):
+    """Every one, or those that choose for their paper what none before has chosen."""
     monkeypatch.delenv("RETABLE_EXTRA")
     monkeypatch.setattr(module, "TIMED_S", 0.0)  # two steps of each tell whether it can be timed
     monkeypatch.setattr(batches, "ITEMS", 2)
@@ -241,6 +253,8 @@ def test_every_setting_of_every_paper_can_be_rehearsed(cached_once, tmp_path, mo
         return stepped[kind]
 
     monkeypatch.setattr(module, "_step_once", once)
+    if not every:  # whole steps of large networks, of which test_count times a small one
+        monkeypatch.setattr(module, "_timed", lambda *_: 1.0)
     count_step, twice = module.count_step, set()
 
     def counted(own, *given):
@@ -258,14 +272,17 @@ def test_every_setting_of_every_paper_can_be_rehearsed(cached_once, tmp_path, mo
 
     def shortened(settings, say):
         """Of networks with hundreds of equal steps to a fixed point one an experiment, of a few."""
-        first = {}
+        first, chosen = {}, {}
         for setting in settings:
+            seen = chosen.setdefault(setting.config["paper"], set())
+            own = {n: setting.config[n] for n in ("model", "data", "stages", "start", "tested")}
             steps = STEPS_TO_A_FIXED_POINT & setting.config["model"].keys()
             few = {name: min(setting.config["model"][name], 2) for name in steps}
             config = setting.config | {"model": setting.config["model"] | few}
-            first.setdefault(config["experiment"] if steps else setting.key, []).append(
-                replace(setting, config=config)
-            )
+            alone = every or not choices(own) <= seen
+            group = config["experiment"] if steps else setting.key if alone else config["paper"]
+            first.setdefault(group, []).append(replace(setting, config=config))
+            seen |= choices(own)
         found = {one.key: result for one, result in rehearse([f[0] for f in first.values()], say)}
         for same in first.values():
             for setting in same:
