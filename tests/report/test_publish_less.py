@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 from retable.report import publish
 from retable.tables import collect
 from retable.tables.grid import plan
-from retable.tables.spec_parts import Why
+from retable.tables.why_spec import Measured, Why
 from retable.util import paths
 from retable.util.errors import UserError
 
@@ -37,7 +38,9 @@ def test_fewer_runs_than_published_are_refused(tmp_path, monkeypatch):
     assert "incomplete 0/1" in (copy / f"{NAME}.md").read_text(encoding="utf-8")
 
 
-def test_a_cause_has_to_name_a_run_that_somebody_has(tmp_path, monkeypatch):
+@pytest.fixture
+def caused_by(tmp_path, monkeypatch):
+    """A published table whose difference is said to be tested by something."""
     copy = tmp_path / "results"
     shutil.copytree(RESULTS, copy)
     monkeypatch.setattr(paths, "results_dir", lambda: copy)
@@ -45,13 +48,37 @@ def test_a_cause_has_to_name_a_run_that_somebody_has(tmp_path, monkeypatch):
     records = collect.from_results(grid)
     monkeypatch.setattr(collect, "from_runs", lambda *_: records)
 
-    def caused_by(key):
-        why = Why(row="long", because="another library", runs=[key])
+    def make(**tests):
+        why = Why(row="long", because="another library", **tests)
         return replace(grid, spec=grid.spec.model_copy(update={"why": [why]}))
 
-    publish.check(caused_by(next(iter(records))[:12]))
+    make.key = next(iter(records))[:12]
+    make.results = copy / NAME.partition("/")[0]
+    return make
+
+
+def test_a_cause_has_to_name_a_run_that_somebody_has(caused_by):
+    publish.check(caused_by(runs=[caused_by.key]))
     with pytest.raises(UserError, match=r"why\.0\.runs: run 'deadbeefdead': there is none"):
-        publish.check(caused_by("deadbeefdead"))
+        publish.check(caused_by(runs=["deadbeefdead"]))
+
+
+def test_what_a_script_has_measured_lies_beside_the_table_as_it_was(caused_by):
+    content = b'{"versions": {}}\n'
+    sha256 = hashlib.sha256(content).hexdigest()
+    measured = Measured(script="scripts/count.py", file="counts.json", sha256=sha256)
+    with pytest.raises(
+        UserError,
+        match=r"why\.0\.measured: there is no .*measured/counts\.json; scripts/count\.py writes it",
+    ):
+        publish.check(caused_by(measured=measured))
+    file = caused_by.results / "measured" / "counts.json"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    publish.check(caused_by(measured=measured))
+    file.write_bytes(content + b" ")
+    with pytest.raises(UserError, match=r"sha256: that of .*counts\.json is [0-9a-f]{64}"):
+        publish.check(caused_by(measured=measured))
 
 
 def test_a_table_that_is_not_published_is_not_printed_as_an_empty_one(retable):

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from retable.tables import figure_spec, heat_spec, looks_spec, over_columns_spec, spec, spec_parts
+from retable.tables import (
+    figure_spec,
+    heat_spec,
+    looks_spec,
+    over_columns_spec,
+    spec,
+    spec_parts,
+    why_spec,
+)
 from retable.tables.spec_parts import Part
 
 PAGE = Path(__file__).parents[2] / "docs" / "tables.md"
@@ -27,7 +35,8 @@ PARTS: dict[str, type[Part]] = {
     "`reported`, a cell": spec_parts.Reported,
     "`claims`": spec_parts.Claim,
     "`claims`, in `also`": spec_parts.Also,
-    "`why`": spec_parts.Why,
+    "`why`": why_spec.Why,
+    "`why`, in `measured`": why_spec.Measured,
     "`figure`, `kind: curves`": figure_spec.Figure,
     "`figure`, a panel of curves": figure_spec.Panel,
     "`figure`, `kind: scatter`": figure_spec.Scatter,
@@ -65,7 +74,7 @@ def default_of(part: type[Part], key: str) -> str:
 def test_no_part_of_a_table_file_is_left_out():
     there = {
         kind
-        for module in (spec, spec_parts, figure_spec, heat_spec, looks_spec)
+        for module in (spec, spec_parts, figure_spec, heat_spec, looks_spec, why_spec)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Part)
     }

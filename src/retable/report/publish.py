@@ -58,8 +58,8 @@ def check(
 
     Raises:
         UserError: where there is no finished run of it at all, or fewer than are published, or a
-            cause in the table file names a run that nobody has, or its figure an array, or a metric
-            is one that none of its runs records.
+            cause in the table file names a run or an output that nobody has, or its figure an
+            array, or a metric is one that none of its runs records.
     """
     records = collect.from_runs(grid, lambda _: None)
     table = build(grid, records, collect.artifacts_of_runs(grid))
@@ -80,6 +80,9 @@ def check(
                 find(key)
             except UserError as error:
                 raise UserError(f"{grid.name}: why.{number}.runs: {error}") from None
+        if why.measured:
+            results = published_file(grid.name, grid.protocol).parent
+            why.measured.refuse_other(results, f"{grid.name}: why.{number}.measured")
     heat_maps.refuse_mistakes(table)
     home = Path(next(iter(grid.cells.values())).setting.config.paths.runs)
     found = Found.of(records)

@@ -27,9 +27,9 @@ from retable.tables.spec_parts import (
     SeedList,
     Select,
     Source,
-    Why,
 )
 from retable.tables.validate import problems
+from retable.tables.why_spec import Why
 from retable.util import paths
 from retable.util.errors import UserError, brief, nearest
 from retable.util.paths import shown
@@ -50,7 +50,7 @@ class TableSpec(Part):
     reported: dict[str, dict[str, Reported]] = Field({})
     claims: list[Claim] = Field([])
     figure: AnyFigure | None = Field(None, description="draw the table as this figure")
-    why: list[Why] = Field([], description="causes of differences, each with the run that tests it")
+    why: list[Why] = Field([], description="causes of differences, each with what tests it")
     differs: str | None = None
     notes: list[str] = Field([])
     transposed: bool = Field(False, description="print rows across and columns down")

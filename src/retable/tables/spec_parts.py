@@ -50,12 +50,6 @@ def _not_negative(text: str) -> str:
     return text
 
 
-def _key(text: str) -> str:
-    if not re.fullmatch("[0-9a-f]{12,64}", text, re.ASCII):
-        raise ValueError(f"'{brief(text)}' is not a run's key, or not its first 12 digits or more")
-    return text
-
-
 def _distinct(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("a seed stands twice")
@@ -248,24 +242,6 @@ class Reported(Part):
     def _spread(self) -> Reported:
         if (self.spread is None) != (self.spread_kind is None):
             raise ValueError("spread and spread_kind: give both or neither")
-        return self
-
-
-class Why(Part):
-    """A cause of a difference, and the runs that test it."""
-
-    row: str | None = None
-    column: str | list[str] | None = Field(None, description="all of the row where left out")
-    claim: str | None = Field(None, description="id, instead of a row")
-    because: Words
-    runs: list[Annotated[str, AfterValidator(_key)]] = Field(
-        min_length=1, description="keys of the runs that test it"
-    )
-
-    @model_validator(mode="after")
-    def _place(self) -> Why:
-        if (self.row is None) == (self.claim is None):
-            raise ValueError("row, claim: give one of them")
         return self
 
 

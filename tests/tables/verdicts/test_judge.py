@@ -226,8 +226,21 @@ def test_a_cause_names_the_run_that_tests_it():
     assert table.cells["a", "x"].judged.why == "another library (tested by run 0123456789ab)"
     assert table.cells["b", "x"].judged.why == "not known"
     assert table.claims[0].why == "too few epochs (tested by run 0123456789ab)"
-    with pytest.raises(ValueError, match="runs"):
+    with pytest.raises(ValueError, match="runs, measured: give what tests it"):
         spec_of(["a"], why=[{"row": "a", "because": "a guess", "runs": []}])
+
+
+def test_a_cause_names_the_script_that_has_measured_it():
+    output = {"script": "scripts/count.py", "file": "counts.json", "sha256": "ab" * 32}
+    why = {"row": "a", "because": "another library", "runs": [KEY], "measured": output}
+    spec = spec_of(["a"], reported={"a": {"x": PAPER}}, why=[why], metric={"margin": 0.11})
+    table = judge(table_of(spec, {"a": {"x": [v + 1 for v in FIVE]}}))
+    by = "measured by scripts/count.py: measured/counts.json"
+    said = f"another library (tested by run 0123456789ab; {by})"
+    assert table.cells["a", "x"].judged.why == said
+    for name, wrong in (("file", "../counts.json"), ("sha256", "ab"), ("script", "")):
+        with pytest.raises(ValueError, match=name):
+            spec_of(["a"], why=[{**why, "measured": {**output, name: wrong}}])
 
 
 def test_every_shipped_table_can_be_judged():

@@ -307,7 +307,7 @@ def _why(table: Table, cell: Cell) -> str:
     for why in table.spec.why:
         columns = [why.column] if isinstance(why.column, str) else why.column
         if why.row == cell.row and (columns is None or cell.column in columns):
-            return _cause(why.because, why.runs)
+            return why.text()
     return NOT_KNOWN
 
 
@@ -317,10 +317,5 @@ def explained(table: Table, claim: JudgedClaim) -> JudgedClaim:
         return claim
     for why in table.spec.why:
         if why.claim == claim.id:
-            return replace(claim, why=_cause(why.because, why.runs))
+            return replace(claim, why=why.text())
     return replace(claim, why=NOT_KNOWN)
-
-
-def _cause(because: str, runs: Sequence[str]) -> str:
-    keys = ", ".join(key[:12] for key in runs)
-    return f"{because} (tested by run{'s' if len(runs) > 1 else ''} {keys})"

@@ -1,0 +1,114 @@
+"""Residual evaluations that SciPy counts for Newton's method, by version, on the same matrices.
+
+    python scripts/count_newton_evaluations.py [--python 3.10=/path/to/python3.10]
+
+The matrices are those of the authors' notebook: 20 of each N, Test 1. Each version of SciPy solves
+them in an environment of its own, by `uv run --isolated`, with this checkout's code of the method
+(retable.papers.risk_parity.newton, which needs NumPy and SciPy alone). Prints the mean counts and
+writes them to results/risk_parity/measured/newton_evaluations.json, which table
+risk_parity/iterations names as the cause of a difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUT = ROOT / "results" / "risk_parity" / "measured" / "newton_evaluations.json"
+SIZES = (25, 50, 100, 200, 300)
+VERSIONS = {
+    "1.8.0": "3.10",  # of February 2022, the month before the paper; has no build for Python 3.11
+    "1.11.4": "3.11",
+    "1.13.1": "3.11",
+    "1.14.0": "3.11",
+    "1.17.1": "3.11",
+}
+SOLVE = """
+import json, sys
+import numpy as np, scipy
+from retable.papers.risk_parity.newton import newton
+
+counts = {}
+for name, matrix in np.load(sys.argv[1]).items():
+    n = len(matrix)
+    _, count, _, converged = newton(matrix, np.full(n, 1 / n), 1e-6, 1023, "improved", "hybr")
+    assert converged, name
+    counts[name] = count
+print(json.dumps({"scipy": scipy.__version__, "numpy": np.__version__, "counts": counts}))
+"""
+
+
+def counted(version: str, python: str, matrices: Path) -> dict[str, object]:
+    """What a version of SciPy counts, with the NumPy that it came with."""
+    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+    own = ["--isolated", "--no-project", "--python", python, "--with", f"scipy=={version}"]
+    done = subprocess.run(
+        [uv, "run", "--quiet", *own, "python", "-c", SOLVE, str(matrices)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OPENBLAS_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["scipy"] == version
+    return found
+
+
+def main() -> None:
+    """Count with every version, print, and write."""
+    import numpy as np
+
+    from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES, notebook_correlation
+    from retable.runs.provenance import cpu_model
+    from retable.util.atomic import write_atomic
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python", action="append", default=[], metavar="VERSION=PATH")
+    given = dict(text.split("=", 1) for text in parser.parse_args().python)
+    matrices = {
+        f"{n}-{index}": notebook_correlation(n, 1, index)
+        for n in SIZES
+        for index in range(NOTEBOOK_MATRICES)
+    }
+    rows: list[dict[str, object]] = []
+    first: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "matrices.npz")
+        np.savez(file, **matrices)
+        print("SciPy    " + "".join(f"{f'N = {n}':>10}" for n in SIZES) + "   more than the first")
+        for version, python in VERSIONS.items():
+            found = counted(version, given.get(python, python), file)
+            counts = found.pop("counts")
+            assert isinstance(counts, dict)
+            first = first or counts
+            more = sorted({count - first[name] for name, count in counts.items()})
+            means = {
+                n: np.mean([c for k, c in counts.items() if k.startswith(f"{n}-")]) for n in SIZES
+            }
+            print(f"{version:<9}" + "".join(f"{m:10.2f}" for m in means.values()) + f"   {more}")
+            mean = {str(n): round(float(m), 2) for n, m in means.items()}
+            rows.append({**found, "python": python, "mean": mean, "more_than_first": more})
+    made = {
+        "what": (
+            "evaluations of the residual that scipy.optimize.root(method='hybr') counts, mean of"
+            f" {NOTEBOOK_MATRICES} matrices of the authors' notebook, Test 1, by N;"
+            " more_than_first: every difference of a matrix's count from the first version's that occurs"
+        ),
+        "script": "scripts/count_newton_evaluations.py",
+        "cpu": cpu_model(),
+        "rows": rows,
+    }
+    OUTPUT.parent.mkdir(exist_ok=True)
+    write_atomic(OUTPUT, json.dumps(made, indent=2) + "\n")
+    print(f"written to {OUTPUT.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
