@@ -99,7 +99,8 @@ def main() -> None:
         "what": (
             "evaluations of the residual that scipy.optimize.root(method='hybr') counts, mean of"
             f" {NOTEBOOK_MATRICES} matrices of the authors' notebook, Test 1, by N;"
-            " more_than_first: every difference of a matrix's count from the first version's that occurs"
+            " more_than_first: every difference of a matrix's count from the first version's that"
+            " occurs"
         ),
         "script": "scripts/count_newton_evaluations.py",
         "cpu": cpu_model(),
