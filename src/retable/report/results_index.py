@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from retable.report import counts, formatting, paper_page
@@ -45,8 +46,8 @@ def render(papers: Mapping[str, Sequence[Table]]) -> str:
         "",
         f"![Verdicts of every paper, by protocol; the table below has the numbers]({PICTURE})",
         "",
-        "| paper | tables | runs | hours | cells compared, protocol `paper` | claims |",
-        "| --- | ---: | ---: | ---: | --- | --- |",
+        "| paper | tables | runs | hours | cells compared, protocol `paper` | claims | causes |",
+        "| --- | ---: | ---: | ---: | --- | --- | --- |",
     ]
     for paper, tables in papers.items():
         info = paper_info.load(paper)
@@ -56,10 +57,13 @@ def render(papers: Mapping[str, Sequence[Table]]) -> str:
         lines.append(
             f"| {name}{about} | {len({t.name for t in tables})} | {len(took):,} |"
             f" {sum(took.values()) / 3600:.1f} | {in_cell(_cells(tables))} | {_claims(tables)} |"
+            f" {_causes(tables)} |"
         )
     lines += [
         "",
         "Hours: by the clock, one run after another; a run that several tables share counts once.",
+        "Causes: of how many cells that are better or worse and claims that are contradicted the"
+        " cause is known, by runs that test it or by what a script has measured.",
     ]
     return "\n".join([*lines, ""])
 
@@ -89,6 +93,24 @@ def _cells(tables: Sequence[Table]) -> str:
     said = ", ".join(f"{n} {what}" for n, what in verdicts if n)
     chance = f" (up to {t.by_chance:.1f} by chance)" if t.different and t.estimated else ""
     return f"{t.judged}: {said}{chance}"
+
+
+def _causes(tables: Sequence[Table]) -> str:
+    """How many differences have a cause, and what tests it."""
+    total = 0
+    by: Counter[str] = Counter()
+    for table in tables:
+        known = {why.text(): why for why in table.spec.why}
+        judged = [cell.judged for cell in table.cells.values() if cell.judged]
+        said = [one.why for one in judged if one.why]
+        said += [claim.why for claim in table.claims if claim.verdict == "contradicted"]
+        total += len(said)
+        for why in (known[text] for text in said if text in known):
+            by["by runs" if why.runs else "by a script"] += 1
+    if not total:
+        return ""
+    how = ", ".join(f"{n} {what}" for what, n in sorted(by.items()))
+    return f"{by.total()} of {total}{f': {how}' if how else ''}"
 
 
 def _claims(tables: Sequence[Table]) -> str:
