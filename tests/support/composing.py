@@ -31,9 +31,9 @@ def install() -> None:
     hydra.compose = _once
 
 
-def _once(config_name: str, overrides: Sequence[str] = ()) -> Any:
-    if not GlobalHydra.instance().is_initialized():
-        return alone(config_name, overrides=list(overrides))
+def _once(config_name: str, overrides: Sequence[str] = (), **more: Any) -> Any:
+    if more or not GlobalHydra.instance().is_initialized():
+        return alone(config_name, overrides=list(overrides), **more)
     searched = str(GlobalHydra.instance().config_loader().get_search_path())
     place = (config_name, searched, *_stamps())
     key = (place, *overrides)
