@@ -73,7 +73,7 @@ def test_what_a_script_has_measured_lies_beside_the_table_as_it_was(caused_by):
     ):
         publish.check(caused_by(measured=measured))
     file = caused_by.results / "measured" / "counts.json"
-    file.parent.mkdir()
+    file.parent.mkdir(exist_ok=True)
     file.write_bytes(content)
     publish.check(caused_by(measured=measured))
     file.write_bytes(content + b" ")
