@@ -46,9 +46,9 @@ if sys.dont_write_bytecode and "PYTEST_XDIST_WORKER" not in os.environ:
 
 # Files of which every test may go to another process, and those that share what one has judged.
 APART = ("tests/papers/test_contract.py",)
-# Files that look at how Hydra composes.
-COMPOSING = HERE / "config"
 TOGETHER = ("report/test_published.py", "report/test_latex.py")
+# Here Hydra itself is looked at.
+COMPOSING = HERE / "config"
 
 # In CI a skip is a failure, except for these; each with its reason.
 ALLOWED_SKIPS = {
