@@ -140,11 +140,12 @@ def tuned(config) -> list[str]:
     few |= {"n_pool": 80} if config.data["_target_"].endswith("ImageData") else {}
     few |= {"network": "vit_tiny" if "vit" in config.model["network"] else "resnet8"}
     found = [f"model.{k}={v}" for k, v in few.items() if k in config.model]
+    vtab = config.data["_target_"].endswith("Vtab") and "vit" not in config.model["network"]
+    size = 16 if vtab else 32
     if config.model.get("size"):
-        vtab = config.data["_target_"].endswith("Vtab") and "vit" not in config.model["network"]
-        found.append(f"model.size={16 if vtab else 32}")
+        found.append(f"model.size={size}")
     if "size" in str(config.data.get("augment")):
-        found.append("data.augment.size=32")
+        found.append(f"data.augment.size={size}")
     if config.model.get("blocks") == [7]:
         found.append("model.blocks=[2]")
     if "sets" in config.model:

@@ -1,15 +1,17 @@
 """A fork that becomes another process: what executing Python anew would have made of it.
 
-Only what others wrote stays imported. Descriptors, folder, session, signals and environment are as
-told; path, modules, streams, handlers and generators as in an interpreter that has just started.
+What others wrote stays imported; of the project, what nobody has used yet. Descriptors, folder,
+session, signals and environment are as told; path, modules, streams, handlers and generators as in
+an interpreter that has just started.
 """
 
 from __future__ import annotations
 
 import atexit
+import copy
 import fcntl
 import gc
-import importlib
+import importlib.machinery
 import io
 import json
 import logging
@@ -31,7 +33,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-ANEW = ("retable", "hydra", "hydra_plugins", "wandb", "support")
+ANEW = ("retable", "hydra_plugins", "wandb", "support")
 """What is imported again: what is written here, and what keeps state of its process."""
 ADOPTION_S = 10.0
 
@@ -43,16 +45,15 @@ birth: dict[str, str] = {}
 """Environment before that was loaded."""
 _at_first: dict[str, Any] = {}
 _unused: set[str] = set()
-"""Of ``ANEW`` what is loaded, and as it was when it was imported."""
+"""Of the project what is loaded, and as it was when it was imported."""
 _kept: list[object] = []
 
 
 def remember() -> None:
     """Take this process as the one that all others are to be like."""
     global loaded
-    _unused.update(name for name in sys.modules if name.partition(".")[0] == "hydra")
-    tops = {name.partition(".")[0] for name in sys.modules} - {*ANEW, "__main__"}
-    loaded = frozenset({*tops, "hydra"} if _unused else tops)
+    _unused.update(name for name in sys.modules if name.partition(".")[0] == "retable")
+    loaded = frozenset({name.partition(".")[0] for name in sys.modules} - {*ANEW, "__main__"})
     _at_first.update(
         path=[*sys.path],
         meta_path=[*sys.meta_path],
@@ -60,6 +61,7 @@ def remember() -> None:
         filters=[*warnings.filters],
         showwarning=warnings.showwarning,
         recursion=sys.getrecursionlimit(),
+        singletons=copy.deepcopy(_singletons()),
         encodings=[(s.encoding, s.errors) for s in (sys.stdin, sys.stdout, sys.stderr)],
         flags={name: getattr(sys.flags, name) for name in dir(sys.flags) if name[0] != "_"},
     )
@@ -158,6 +160,8 @@ def _usual_modules(told: dict[str, Any]) -> None:
     sys.path[:] = [*here, *dict.fromkeys(path)]
     sys.meta_path[:], sys.path_hooks[:] = _at_first["meta_path"], _at_first["path_hooks"]
     sys.path_importer_cache.clear()
+    if told["module"] != "retable" or not _is_found("retable"):
+        _unused.clear()
     for name in list(sys.modules):
         if name.partition(".")[0] in (*ANEW, "__main__") and name not in _unused:
             _kept.append(sys.modules.pop(name))
@@ -169,6 +173,21 @@ def _usual_modules(told: dict[str, Any]) -> None:
     sys.argv[:] = ["-m", *told["arguments"]]
     if "omegaconf" in sys.modules:
         sys.modules["omegaconf"].OmegaConf.clear_resolvers()
+    _singletons().clear()
+    _singletons().update(copy.deepcopy(_at_first["singletons"]))
+
+
+def _singletons() -> dict[type, Any]:
+    """All that Hydra keeps of its process."""
+    hydra = sys.modules.get("hydra.core.singleton")
+    return hydra.Singleton._instances if hydra else {}
+
+
+def _is_found(package: str) -> bool:
+    """Whether a package that is loaded is the one that this process would load."""
+    there = sys.modules.get(package)
+    found = importlib.machinery.PathFinder.find_spec(package)
+    return bool(there and found and found.origin == there.__file__)
 
 
 def _usual_streams() -> None:

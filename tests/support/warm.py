@@ -2,7 +2,7 @@
 
 Where ``subprocess`` would execute ``python -m retable...``, a process that has them loaded is
 forked instead (``zygote``), and becomes a true child of this one: with its own pid, descriptors,
-environment and signals, in which all of the project is imported afresh (``reborn``). So born, the
+environment and signals, in which the project is as if just imported (``reborn``). So born, the
 command line forks itself for the process that starts its runs. On Linux; elsewhere nothing changes.
 
 Executed as ever is what has a condition that a fork would not have. What shows the difference says
@@ -51,6 +51,14 @@ SLOW = (
     "pydantic", "omegaconf", "typer", "msgspec", "yaml", "hydra._internal.hydra",
     "hydra.core.override_parser.overrides_parser",
 )  # fmt: skip
+COMMANDS = (
+    "retable.cli.main", "retable.cli.tables", "retable.cli.until_decided", "retable.data.fetch",
+    "retable.launch.hydra_sweep", "retable.launch.local", "retable.launch.redo",
+    "retable.launch.rehearsal.records", "retable.launch.slurm.submission", "retable.monitor.budget",
+    "retable.monitor.status_text", "retable.report.listing", "retable.report.sweep_summary",
+    "retable.report.terminal", "retable.tables.paper_info", "retable.wandb_tools.table_tags",
+)  # fmt: skip
+"""Of the project itself, for a command that would load the very same files."""
 _PARAMETERS = list(inspect.signature(subprocess.Popen._execute_child).parameters)[1:]
 _PLAIN = {
     "executable": None, "preexec_fn": None, "close_fds": True, "shell": False, "gid": None,
@@ -80,7 +88,7 @@ _zygote: Zygote | None = None
 class Zygote:
     """The process that others are forked from, as seen by the one that has started it."""
 
-    def __init__(self, modules: Sequence[str] = SLOW, given: int | None = None) -> None:
+    def __init__(self, modules: Sequence[str] = (*SLOW, *COMMANDS), given: int | None = None) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         if given is None:
             self._execute(modules)

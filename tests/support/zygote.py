@@ -1,7 +1,7 @@
 """A process with torch and Lightning loaded that others are forked from: see ``warm``.
 
 Called by file, ``python -P zygote.py DESCRIPTOR MODULE...``, in a process that nothing else is done
-in. It starts no thread, loads nothing of the project's, and ends with the process that started it.
+in. It starts no thread, uses nothing that it has loaded, and ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import socket
 import sys
 from pathlib import Path
 
-NEVER = ("retable", "polars", "wandb")
+NEVER = ("polars", "wandb", "retable.papers")
+"""What has threads, or is found by what only a command's environment says."""
 MESSAGE = 1 << 20
 """Bytes that a message has at most."""
 _LOOK_S = 5.0

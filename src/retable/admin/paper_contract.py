@@ -91,6 +91,7 @@ def examine(paper: str, folder: Path) -> Iterator[Finding]:
         yield from tried(smokes, folder)
 
 
+@planning()
 def planned(paper: str) -> tuple[list[Finding], list[Smoke]]:
     """Compose a paper's experiments and plan its tables; what there is to run for a trial.
 
@@ -103,12 +104,11 @@ def planned(paper: str) -> tuple[list[Finding], list[Smoke]]:
         raise UserError(f"no paper '{paper}'{nearest(paper, papers)}")
     findings: list[Finding] = []
     configs: dict[str, RunConfig] = {}
-    with planning():
-        for name in experiments:
-            try:
-                configs[name] = compose([f"experiment={name}", "seed=0"])
-            except UserError as error:
-                findings.append(Finding(name, False, str(error)))
+    for name in experiments:
+        try:
+            configs[name] = compose([f"experiment={name}", "seed=0"])
+        except UserError as error:
+            findings.append(Finding(name, False, str(error)))
     said = f"{_count(configs, 'experiment')} composed"
     findings.append(Finding("experiments", bool(configs), said))
     findings.append(_options(list(configs.values())))
@@ -185,18 +185,24 @@ def _smokes(configs: Sequence[RunConfig], grids: Sequence[Grid]) -> list[Smoke]:
 
 
 def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
-    """Run once, once more, with stops, and with another seed; what that shows.
+    """Run once, with stops, and with another seed; what that shows.
+
+    What is the same after stops is the same twice; only what is not is run once more as it is.
 
     Args:
         smokes: of :func:`planned`.
         folder: empty, for the runs.
     """
-    runs = [smoke.run for smoke in smokes]
-    others = {s.name: s.run.with_seed(s.run.config.seed + 1) for s in smokes if s.is_estimate}
-    once = _done(runs, folder / "once")
+    once = _done([smoke.run for smoke in smokes], folder / "once")
     done = [smoke for smoke in smokes if smoke.run.key in once]
-    again = _done([*(smoke.run for smoke in done), *others.values()], folder / "again")
-    stopped = _stopped([smoke.run for smoke in done], folder / "stopped")
+    attempts = _stopped([smoke.run for smoke in done], folder / "stopped")
+    resumed = {
+        smoke.name: _same(smoke, _what(attempts[smoke.run.key]), folder, "stopped")
+        for smoke in done
+    }
+    unlike = [smoke for smoke in done if not resumed[smoke.name].ok]
+    others = {s.name: s.run.with_seed(s.run.config.seed + 1) for s in done if s.is_estimate}
+    again = _done([*(smoke.run for smoke in unlike), *others.values()], folder / "again")
     for smoke in smokes:
         ended = once.get(smoke.run.key)
         if ended is None:
@@ -206,13 +212,15 @@ def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
         yield Finding(smoke.name, True, f"{_count(ended.results, 'result')} in {took}")
         folder_once = smoke.run.below(folder / "once").folder
         yield from _asked_for(smoke, ended, history_of(folder_once, ended))
-        yield _same(smoke, "the same twice", folder, "again", again.get(smoke.run.key))
-        attempts = stopped.get(smoke.run.key, 1)
-        what = "stopped and resumed" if attempts > 1 else "has no epoch to be stopped after"
-        last = records.read_run(smoke.run.below(folder / "stopped").folder, lambda _: None)
-        yield _same(smoke, what, folder, "stopped", last)
+        if smoke in unlike:
+            yield _same(smoke, "the same twice", folder, "again")
+        yield resumed[smoke.name]
         if smoke.is_estimate and (other := again.get(others[smoke.name].key)):
             yield _seeded(smoke, ended, other)
+
+
+def _what(attempts: int) -> str:
+    return "stopped and resumed" if attempts > 1 else "run twice, with no epoch to be stopped after"
 
 
 def _done(runs: Sequence[FrozenRun], home: Path) -> dict[str, Record]:
@@ -256,9 +264,10 @@ def _stopped(runs: Sequence[FrozenRun], home: Path) -> dict[str, int]:
     return attempts
 
 
-def _same(smoke: Smoke, what: str, folder: Path, place: str, other: Record | None) -> Finding:
+def _same(smoke: Smoke, what: str, folder: Path, place: str) -> Finding:
+    """Whether what a run gave in another place is what it gave the first time."""
     first, second = (smoke.run.below(folder / name).folder for name in ("once", place))
-    one = records.read_run(first, lambda _: None)
+    one, other = (records.read_run(path, lambda _: None) for path in (first, second))
     assert one is not None
     if other is None or other.status is not records.Status.DONE:
         return Finding(smoke.name, False, f"{what}: {_why_not(smoke.run, folder / place)}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -23,11 +24,17 @@ class NoisyDigits(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, at: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = at
-        image = self.images[index]
-        noise = torch.randn(image.shape, generator=item_generator(self.seed, epoch, index))
-        return image + self.noise * noise, self.labels[index]
+    def __getitems__(self, several: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+        """A batch at once; the noise of an item is that of its index, in whatever batch it is."""
+        epoch, chosen = several[0][0], torch.tensor([index for _, index in several])
+        noise = _noise(self.seed, epoch, tuple(self.images.shape))[chosen]
+        return list(zip(self.images[chosen] + self.noise * noise, self.labels[chosen], strict=True))
+
+
+@lru_cache(maxsize=1)
+def _noise(seed: int, epoch: int, shape: tuple[int, ...]) -> Tensor:
+    """Noise of a whole epoch."""
+    return torch.randn(shape, generator=item_generator(seed, epoch, 0))
 
 
 @cache
