@@ -88,7 +88,9 @@ _zygote: Zygote | None = None
 class Zygote:
     """The process that others are forked from, as seen by the one that has started it."""
 
-    def __init__(self, modules: Sequence[str] = (*SLOW, *COMMANDS), given: int | None = None) -> None:
+    def __init__(
+        self, modules: Sequence[str] = (*SLOW, *COMMANDS), given: int | None = None
+    ) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         if given is None:
             self._execute(modules)
