@@ -29,7 +29,7 @@ EXTRA = _session / "extra"
 shutil.copytree(HERE / "extra", EXTRA, ignore=shutil.ignore_patterns("__pycache__"))
 os.environ["RETABLE_EXTRA"] = str(EXTRA)
 # Of the process that started this one, where it has one: what all processes of xdist share.
-SHARED = Path(os.environ.setdefault("RETABLE_TESTS_SHARED", str(_session / "shared")))
+SHARED = Path(os.environ.setdefault(composing.SHARED, str(_session / "shared")))
 os.environ["RETABLE_RUNS"] = str(_session / "runs")
 os.environ["RETABLE_CACHE"] = str(_session / "cache")
 os.environ["WANDB_MODE"] = "disabled"
@@ -121,6 +121,7 @@ def _isolated(request, tmp_path, monkeypatch):
 
     if request.path.is_relative_to(COMPOSING):
         monkeypatch.setattr(hydra, "compose", composing.alone)
+        monkeypatch.setenv(composing.ALONE, "1")
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -47,6 +47,8 @@ _at_first: dict[str, Any] = {}
 _unused: set[str] = set()
 """Of the project what is loaded, and as it was when it was imported."""
 _kept: list[object] = []
+composing: types.ModuleType | None = None
+"""``support.composing``, where the modules are loaded that it works on."""
 
 
 def remember() -> None:
@@ -160,12 +162,15 @@ def _usual_modules(told: dict[str, Any]) -> None:
     sys.path[:] = [*here, *dict.fromkeys(path)]
     sys.meta_path[:], sys.path_hooks[:] = _at_first["meta_path"], _at_first["path_hooks"]
     sys.path_importer_cache.clear()
-    if told["module"] != "retable" or not _is_found("retable"):
+    kept = told["module"] == "retable" and _is_found("retable")
+    if not kept:
         _unused.clear()
     for name in list(sys.modules):
         if name.partition(".")[0] in (*ANEW, "__main__") and name not in _unused:
             _kept.append(sys.modules.pop(name))
     _unused.clear()  # it is this process that will use them
+    if composing is not None:
+        (composing.install if kept else composing.remove)()
     importlib.invalidate_caches()
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.flags = types.SimpleNamespace(**_at_first["flags"] | {"safe_path": told["safe"]})

@@ -60,6 +60,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from support import reborn, warm
 
+    if {*warm.COMMANDS} & {*sys.argv}:
+        from support import composing
+
+        reborn.composing = composing
     del sys.path[0]
     warm.install()
     try:
