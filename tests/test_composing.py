@@ -1,4 +1,4 @@
-"""What is composed once for all processes of the tests (support/composing.py) is what Hydra makes."""
+"""What is composed once for all tests (support/composing.py) is what Hydra makes."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ from retable.config import source_files
 from retable.runs import identity, import_closure, records, snapshot
 from retable.runs.identity import fingerprint, modules_of
 
+ROOT = Path(__file__).parents[2]
 # A paper over three modules, of which one lies deeper, and a helper package of the user's.
 PAPER = {
     "papers/spread/__init__.py": "",
@@ -224,3 +226,44 @@ def test_a_spread_paper_runs_from_its_snapshot_and_an_edit_of_the_helper_is_seen
     found = retable("summarize", "spread/smoke", "--json", **env)
     assert sum(group["stale"] for group in json.loads(found.stdout)["groups"]) == 1
     assert len(list((runs / "_snapshots").iterdir())) == 2
+
+
+EVERYWHERE = """
+import a
+def f(one=lambda: 0):
+    import b
+    async def g():
+        async with x: from c import y
+        async for _ in z: import d
+class C:
+    import e
+if x: import f0
+elif y: import g
+else: import h
+for _ in x: import i
+else: import j
+while x: import k
+else: import l
+with x: import m
+try: import n
+except E: import o
+else: import p
+finally: import q
+try: import r
+except* E: import s
+match x:
+    case 1: import t
+    case _:
+        if y:
+            import u
+"""
+
+
+def test_imports_are_found_wherever_a_statement_may_stand():
+    files = [*ROOT.joinpath("src").rglob("*.py"), *ROOT.joinpath("tests").rglob("*.py")]
+    for text in [EVERYWHERE, *(file.read_text(encoding="utf-8") for file in files)]:
+        tree = ast.parse(text)
+        kinds = (ast.Import, ast.ImportFrom)
+        wanted = {id(node) for node in ast.walk(tree) if isinstance(node, kinds)}
+        found = [id(n) for n in import_closure._statements(tree.body) if isinstance(n, kinds)]
+        assert sorted(found) == sorted(wanted)

@@ -11,6 +11,7 @@ import ast
 import importlib.util
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -21,6 +22,8 @@ PROJECT = "retable"
 # They hold a version and where papers lie: nothing of a number.
 _NEUTRAL_PACKAGES = {PROJECT, f"{PROJECT}.papers"}
 _INSTALLED = {"site-packages", "dist-packages"}
+_BLOCKS = {"body", "orelse", "finalbody", "handlers", "cases"}
+"""Fields of statements that hold statements, or what holds them."""
 
 
 def is_own(module: str) -> bool:
@@ -80,7 +83,7 @@ def imported(module: str) -> tuple[str, ...]:
     """Dotted names that a module imports, anywhere in it; some of them are no modules."""
     tree = source_files.module_tree(module)
     found: list[str] = []
-    for node in ast.walk(tree) if tree else []:
+    for node in _statements(tree.body) if tree else ():
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -88,6 +91,14 @@ def imported(module: str) -> tuple[str, ...]:
             base = source_files.absolute(module, node)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return tuple(found)
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All statements in some; what is imported is one, and most of a tree are expressions."""
+    for node in body:
+        yield node
+        for inner in _BLOCKS & {*node._fields}:
+            yield from _statements(getattr(node, inner))
 
 
 def _packages(module: str) -> list[str]:
