@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support import composing, warm
+from support import composing, in_turn, warm
 
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
@@ -45,7 +45,7 @@ if sys.dont_write_bytecode and "PYTEST_XDIST_WORKER" not in os.environ:
     compileall.compile_dir(ROOT / "src", quiet=1)
 
 # Files of which every test may go to another process, and those that share what one has judged.
-APART = ("tests/papers/test_contract.py",)
+APART = in_turn.BY_PAPER
 TOGETHER = ("report/test_published.py", "report/test_latex.py")
 # Here Hydra itself is looked at.
 COMPOSING = HERE / "config"
@@ -60,8 +60,16 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_session, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """What takes long comes first."""
+def pytest_report_header() -> str:
+    return f"papers whose own tests are run: {', '.join(in_turn.chosen())}"
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """What takes long comes first; papers that have not changed take turns, see in_turn."""
+    others = {*in_turn.PAPERS} - {*in_turn.chosen()}
+    if left := [item for item in items if in_turn.paper_of(item.nodeid) in others]:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in {*left}]
     items.sort(key=lambda item: ("slurm" not in item.keywords, "slow" not in item.keywords))
 
 

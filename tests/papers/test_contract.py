@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from retable.admin.paper_contract import planned, tried
-from retable.util import paths
+from support.in_turn import PAPERS
 
-ROOT = paths.project_root()
 pytestmark = pytest.mark.usefixtures("cached_once")
-PAPERS = sorted(folder.name for folder in (ROOT / "conf" / "experiment").iterdir())
 
 
 @pytest.mark.parametrize("paper", PAPERS)
