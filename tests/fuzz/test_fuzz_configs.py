@@ -34,7 +34,7 @@ def test_broken_experiment_files_are_refused_in_one_line(house, times):
     rng = random.Random(SEED + times)
     files = [paths.config_file("experiment", n) for n in paths.config_names("experiment")]
     shipped = [file.read_text(encoding="utf-8") for file in files]
-    for _ in range(examples(110 * times)):
+    for _ in range(examples(55 * times)):
         data = broken_yaml(rng, rng.choice(shipped), house.mark)
         train(house, data, *(["-m"] if rng.random() < 0.15 else []))
     house.settle(examples(80 * times), "experiment files")

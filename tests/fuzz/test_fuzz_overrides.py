@@ -85,7 +85,7 @@ def broken(rng: random.Random, text: str, mark: object) -> str:
 @TIMES
 def test_broken_override_lists_are_refused_in_one_line(house, times):
     rng = random.Random(SEED + times)
-    for _ in range(examples(120 * times)):
+    for _ in range(examples(60 * times)):
         sweep = rng.random() < 0.3
         given_ = rng.sample(RIGHT + (SWEPT if sweep else []), rng.randint(0, 3))
         given_ = (BASE if rng.random() < 0.7 else []) + given_

@@ -43,7 +43,7 @@ def test_broken_table_files_are_refused_in_one_line(house, times):
     texts = {n: file.read_text(encoding="utf-8") for n, file in shipped.items() if file}
     quick = [n for n in sorted(texts) if len(texts[n]) < 5000]
     names = [*sorted(texts), *quick * 4]
-    for _ in range(examples(380 * times)):
+    for _ in range(examples(190 * times)):
         name = rng.choice(names)
         # To plan the others takes a second where a mutant is valid.
         command = "plan" if name.startswith("digits") and rng.random() < 0.4 else "show"

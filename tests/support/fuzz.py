@@ -25,8 +25,8 @@ from retable.launch import checks, dispatch, hydra_sweep, redo
 from retable.runs import frozen
 
 SEED = int(os.environ.get("RETABLE_FUZZ_SEED", "0"))
-# Ten times as many, other ones, where there are minutes.
-_LONG = pytest.param(10, marks=(pytest.mark.slow, pytest.mark.nightly))
+# Twenty times as many, other ones, where there are minutes.
+_LONG = pytest.param(20, marks=(pytest.mark.slow, pytest.mark.nightly))
 TIMES = pytest.mark.parametrize("times", [1, _LONG])
 _TOO_SLOW_S = 60
 _MAX_MESSAGE = 600
