@@ -16,7 +16,7 @@ from pathlib import Path
 
 PART = "RETABLE_TESTS_PART"
 """Environment variable: ``k/n``, or nothing: all papers."""
-COMMITS = 40
+COMMITS = 30
 """Of which changes are looked at: more than come between two runs of CI."""
 SHARED = (
     "src/retable/training/", "src/retable/data/", "src/retable/nets/", "src/retable/papers/base.py",
