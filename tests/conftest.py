@@ -49,6 +49,8 @@ APART = in_turn.BY_PAPER
 TOGETHER = ("report/test_published.py", "report/test_latex.py")
 # Here Hydra itself is looked at.
 COMPOSING = HERE / "config"
+# Here it is watched what reading leads to, unpickling among it.
+FUZZ = HERE / "fuzz"
 
 # In CI a skip is a failure, except for these; each with its reason.
 ALLOWED_SKIPS = {
@@ -130,6 +132,8 @@ def _isolated(request, tmp_path, monkeypatch):
     if request.path.is_relative_to(COMPOSING):
         monkeypatch.setattr(hydra, "compose", composing.alone)
         monkeypatch.setenv(composing.ALONE, "1")
+    if request.path.is_relative_to(FUZZ):
+        monkeypatch.delenv(composing.SHARED)
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -37,7 +37,7 @@ def test_broken_experiment_files_are_refused_in_one_line(house, times):
     for _ in range(examples(55 * times)):
         data = broken_yaml(rng, rng.choice(shipped), house.mark)
         train(house, data, *(["-m"] if rng.random() < 0.15 else []))
-    house.settle(examples(80 * times), "experiment files")
+    house.settle(examples(40 * times), "experiment files")
 
 
 HEAD = "# @package _global_\ndefaults: [/experiment/digits/base]\n"

@@ -97,7 +97,7 @@ def test_broken_override_lists_are_refused_in_one_line(house, times):
             house.call("run", "digits/accuracy", "--protocol", "smoke", *given_)
         else:
             house.call("train", *(["-m"] if sweep else []), *given_)
-    house.settle(examples(100 * times), "override lists")
+    house.settle(examples(50 * times), "override lists")
 
 
 ANY = st.text(

@@ -48,7 +48,7 @@ def test_broken_table_files_are_refused_in_one_line(house, times):
         # To plan the others takes a second where a mutant is valid.
         command = "plan" if name.startswith("digits") and rng.random() < 0.4 else "show"
         read(house, command, name.partition("/")[0], broken_yaml(rng, texts[name], house.mark))
-    house.settle(examples(300 * times), "table files")
+    house.settle(examples(150 * times), "table files")
 
 
 def test_any_yaml_is_a_table_or_refused(house):

@@ -9,6 +9,7 @@ the commands that they start have ``ALONE`` in their environment.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import pickle
@@ -26,10 +27,11 @@ from retable.util import paths
 
 ALONE = "RETABLE_TESTS_COMPOSE"
 SHARED = "RETABLE_TESTS_SHARED"
-"""Environment variable: folder of what all processes of the tests share."""
+"""Environment variable: folder of what all processes of the tests share. Without it each has its
+own memory, and nothing is unpickled, which the fuzz would take for what was read."""
 alone = hydra.compose
 """Hydra's own."""
-_known: dict[str, bytes] = {}
+_known: dict[str, Any] = {}
 _memories: dict[str, Memory] = {}
 
 
@@ -53,13 +55,14 @@ def _once(config_name: str, overrides: Sequence[str] = (), **more: Any) -> Any:
     for number, root in enumerate(roots):  # each process of the tests has its own copy of the last
         place, asked = (text.replace(root, f"<{number}>") for text in (place, asked))
     key = hashlib.sha256(f"{place}\n{asked}".encode("utf-8", "surrogateescape")).hexdigest()
-    found = _known.get(key) or _read(key)
-    if found is None:
-        made = _by_shortcut(place, overrides)
-        found = pickle.dumps(alone(config_name, overrides=[*overrides]) if made is None else made)
-        _write(key, found)
-    _known[key] = found
-    return pickle.loads(found)
+    if key not in _known:
+        found = _read(key)
+        if found is None:
+            made = _by_shortcut(place, overrides)
+            found = alone(config_name, overrides=[*overrides]) if made is None else made
+            _write(key, found)
+        _known[key] = found
+    return copy.deepcopy(_known[key])
 
 
 def _by_shortcut(place: str, overrides: Sequence[str]) -> Any:
@@ -92,20 +95,20 @@ def _file(key: str) -> Path | None:
     return Path(shared, "composed", key) if shared else None
 
 
-def _read(key: str) -> bytes | None:
+def _read(key: str) -> Any:
     try:
-        return file.read_bytes() if (file := _file(key)) else None
+        return pickle.loads(file.read_bytes()) if (file := _file(key)) else None
     except OSError:
         return None
 
 
-def _write(key: str, made: bytes) -> None:
+def _write(key: str, made: Any) -> None:
     if (file := _file(key)) is None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            part.write(made)
+            pickle.dump(made, part)
         Path(part.name).rename(file)
     except OSError:
         pass  # a full disk, or the session has ended
