@@ -69,9 +69,9 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(config, items) -> None:
     """What takes long comes first; papers that have not changed take turns, see in_turn."""
     others = {*in_turn.PAPERS} - {*in_turn.chosen()}
-    if left := [item for item in items if in_turn.paper_of(item.nodeid) in others]:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in {*left}]
+    left = {item for item in items if in_turn.paper_of(item.nodeid) in others}
+    config.hook.pytest_deselected(items=[*left])
+    items[:] = [item for item in items if item not in left]
     items.sort(key=lambda item: ("slurm" not in item.keywords, "slow" not in item.keywords))
 
 

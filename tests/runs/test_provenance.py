@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 
 import msgspec
@@ -111,3 +112,15 @@ def test_a_processor_is_named_by_generation_and_vector_instructions(monkeypatch)
     monkeypatch.setattr(provenance, "_cpu_facts", dict)
     assert provenance.cpu_id() is None
     assert provenance.cpu_model()
+
+
+def test_packages_are_named_by_the_head_of_their_metadata(tmp_path, monkeypatch):
+    head = "Metadata-Version: 2.1\nName: Odd_Name\nVersion: 1.0\nLicense: as\n        Version: 3\n"
+    (tmp_path / "odd_name-1.0.dist-info").mkdir()
+    (tmp_path / "odd_name-1.0.dist-info" / "METADATA").write_text(f"{head}\nName: x\nVersion: 9\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    parsed = [one.metadata for one in importlib.metadata.distributions()]
+    wanted = {f"{one['Name'].lower()}=={one['Version']}" for one in parsed if one["Name"]}
+    found = provenance.packages().splitlines()
+    assert found == sorted(wanted)
+    assert "odd_name==1.0" in found

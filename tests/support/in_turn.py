@@ -1,7 +1,7 @@
 """In CI the papers' own tests take turns, as the deliberate faults do.
 
 What the tests of a paper show depends on that paper, and on what every paper is built upon. While
-none of this has changed lately they are as they were, and there are thirteen papers: a part of them
+none of this has changed lately they are as they were, and there are a dozen papers: a part of them
 is tested at each commit, the next part at the next. Always tested are the papers that have changed,
 and all of them where what they share has. `make test` tests all of them.
 """

@@ -35,8 +35,8 @@ def packages() -> str:
 def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
     # Its `metadata` parses what follows too, a README of a hundred pages: ten times as slow.
     head = (distribution.read_text("METADATA") or "").partition("\n\n")[0]
-    split = [line.partition(": ") for line in head.splitlines()]
-    fields = {name: value for name, _, value in split}
+    split = [line.partition(": ") for line in reversed(head.splitlines())]
+    fields = {name: value for name, _, value in split}  # the first of a name, as when parsed
     if "Name" in fields and "Version" in fields:
         return fields["Name"], fields["Version"]
     parsed = distribution.metadata
