@@ -62,14 +62,22 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_session, ignore_errors=True)
 
 
-def pytest_report_header() -> str:
-    return f"papers whose own tests are run: {', '.join(in_turn.chosen())}"
+def pytest_report_header() -> list[str]:
+    papers, some = in_turn.chosen(), sorted(in_turn.slow_in_turn())
+    return [
+        f"papers whose own tests are run: {', '.join(papers)}",
+        f"folders of whose slow tests a part is run: {', '.join(some) or 'none'}",
+    ]
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    """What takes long comes first; papers that have not changed take turns, see in_turn."""
-    others = {*in_turn.PAPERS} - {*in_turn.chosen()}
-    left = {item for item in items if in_turn.paper_of(item.nodeid) in others}
+    """What takes long comes first; what has not changed lately takes turns, see in_turn."""
+    slow = ("slow", "slurm", "browser")
+    left = {
+        item
+        for item in items
+        if in_turn.left_out(item.nodeid, any(mark in item.keywords for mark in slow))
+    }
     config.hook.pytest_deselected(items=[*left])
     items[:] = [item for item in items if item not in left]
     items.sort(key=lambda item: ("slurm" not in item.keywords, "slow" not in item.keywords))

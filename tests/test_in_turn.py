@@ -1,4 +1,4 @@
-"""Which papers' tests are run in CI (support/in_turn.py)."""
+"""Which tests are run in CI, of the papers' and of the slow ones (support/in_turn.py)."""
 
 from __future__ import annotations
 
@@ -73,8 +73,82 @@ def test_which_tests_are_a_paper_s(test, paper):
     assert in_turn.paper_of(test) == paper
 
 
-def test_in_a_session_that_names_no_part_all_are_tested(monkeypatch):
-    in_turn.chosen.cache_clear()
-    monkeypatch.delenv(in_turn.PART, raising=False)
+@pytest.mark.parametrize(
+    ("file", "whole"),
+    [
+        ("src/retable/launch/slurm/job.py", {"launch", "slurm"}),
+        ("src/retable/training/execute.py", {"launch", "runs", "slurm", "tracking", "training"}),
+        ("src/retable/report/site/page.py", {"browser", "report"}),
+        ("src/retable/tracking/sync.py", {"tracking", "wandb_tools"}),
+        ("slurm/dev-cluster/up", {"slurm"}),
+        ("tests/data/test_cache.py", {"data"}),
+        ("src/retable/papers/igb/module.py", set()),
+        ("README.md", set()),
+    ],
+)
+def test_slow_tests_are_all_run_where_what_they_are_about_has_changed(file, whole):
+    folders = in_turn.folders_in_turn([])
+    assert {"browser", "launch", "runs", "slurm", "tables", "wandb_tools"} < folders
+    assert folders - in_turn.folders_in_turn([file]) == whole
+
+
+@pytest.mark.parametrize("file", ["tests/support/slurm.py", "tests/conftest.py", "uv.lock"])
+def test_no_slow_test_takes_turns_where_what_all_are_built_upon_has_changed(file):
+    assert not in_turn.folders_in_turn(["README.md", file])
+
+
+def test_every_slow_test_has_its_turn_once():
+    tests = [f"tests/slurm/test_a.py::test_{k}" for k in range(300)]
+    of_each = [[t for t in tests if in_turn.is_turn(t, f"{k}/3")] for k in (1, 2, 3)]
+    assert sorted(test for some in of_each for test in some) == sorted(tests)
+    assert all(70 < len(some) < 130 for some in of_each)
+
+
+@pytest.fixture
+def session(monkeypatch):
+    """A session of a part, in which files have changed lately; the answers are its own."""
+
+    def clear():
+        for one in (in_turn._changed, in_turn.chosen, in_turn.slow_in_turn):
+            one.cache_clear()
+
+    def begin(part, changed=()):
+        monkeypatch.setattr(in_turn, "changed_lately", lambda: changed)
+        monkeypatch.setenv(in_turn.PART, part) if part else monkeypatch.delenv(
+            in_turn.PART, raising=False
+        )
+        clear()
+
+    yield begin
+    clear()
+
+
+SLOW = [f"tests/runs/test_a.py::test_{k}" for k in range(30)]
+
+
+def left_out():
+    return {test for test in SLOW if in_turn.left_out(test, slow=True)}
+
+
+def test_in_a_session_that_names_no_part_all_are_tested(session):
+    session(None)
     assert in_turn.chosen() == tuple(in_turn.PAPERS)
-    in_turn.chosen.cache_clear()
+    assert not left_out()
+
+
+def test_where_git_does_not_say_what_has_changed_all_are_tested(session):
+    session("1/3", None)
+    assert in_turn.chosen() == tuple(in_turn.PAPERS)
+    assert not left_out()
+
+
+def test_what_is_left_out_of_a_part(session):
+    session("1/3")
+    assert left_out() == {test for test in SLOW if not in_turn.is_turn(test, "1/3")} != set()
+    assert not any(in_turn.left_out(test, slow=False) for test in SLOW)
+    assert not in_turn.left_out("tests/test_first_paper.py::test_a", slow=True)
+    first, second = in_turn.PAPERS[:2]
+    assert not in_turn.left_out(f"tests/papers/test_{first}.py::test_a", slow=False)
+    assert in_turn.left_out(f"tests/papers/test_{second}.py::test_a", slow=False)
+    session("1/3", ["src/retable/runs/lease.py"])
+    assert not left_out()

@@ -95,6 +95,7 @@ def extra(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_every_fault_is_found_and_named(retable, extra, runs):
     said = retable("check-paper", "muddled", "--json", code=1, RETABLE_EXTRA=extra).stdout
     wrong = [f"{one['what']}: {one['said']}" for one in json.loads(said) if not one["ok"]]

@@ -64,6 +64,7 @@ def test_run_twice_runs_nothing_the_second_time(here):
     assert {p: p.stat().st_mtime_ns for p in (here.base / "runs").rglob("record.json")} == records
 
 
+@pytest.mark.slow
 def test_table_in_every_format(here):
     name = ("table", "digits/accuracy", "--protocol", "smoke")
     assert here.call(*name).stdout == here.ran.stdout
@@ -165,6 +166,7 @@ def test_json_is_one_document_even_with_warnings(here):
         record.write_text(whole)
 
 
+@pytest.mark.slow
 def test_publish_and_table_from_results_give_the_same_bytes(here):
     said = here.call("publish", "digits", "--protocol", "smoke").stdout
     results = here.base / "extra" / "results"
@@ -188,6 +190,7 @@ def test_prepare(monkeypatch, capsys):
     assert "preparing 1 data setting" in err
 
 
+@pytest.mark.slow
 def test_train_multirun_one_run_and_exit_codes(here):
     args = ("experiment=digits/smoke", "seed=5")
     failed = here.call("train", "-m", *args, "model.fail=no,raise", code=1)

@@ -44,6 +44,7 @@ def stale(runs) -> list[bool]:
     return [published(run).fingerprint == STALE for run in runs]
 
 
+@pytest.mark.slow
 def test_it_takes_papers_tables_rows_experiments_and_runs(grid, fake):
     runs = list(grid.runs())
     settings = len(list(grid.settings()))
@@ -88,6 +89,7 @@ def test_an_experiment_is_all_runs_that_were_launched_by_its_name(fake, runs):
     assert Path(kept.config.paths.runs) == moved
 
 
+@pytest.mark.slow
 def test_a_paper_is_all_of_its_runs_here_and_nothing_here_is_not_nothing_stale(fake, runs):
     for name in ("digits", "digits/accuracy", "digits/smoke"):
         with pytest.raises(UserError, match=r"no runs? (of it is done )?in .*"):

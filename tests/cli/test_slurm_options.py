@@ -95,6 +95,7 @@ def test_settings_that_are_chosen_later_are_said_to_need_another_call(
     assert last(done).startswith("error: --publish: settings are to be chosen first")
 
 
+@pytest.mark.slow
 def test_one_run_and_a_sweep_are_submitted_alike(fake_slurm, retable, runs):
     one = retable("train", "experiment=digits/smoke", "seed=3", *ON)
     assert one.stdout == ""

@@ -25,6 +25,7 @@ def table_runs():
     return followed
 
 
+@pytest.mark.slow
 def test_a_table_goes_to_a_server_and_comes_back_elsewhere(retable, server, table_runs, tmp_path):
     first = retable("wandb", "sync", *TABLE)
     where = f"{server.environment['WANDB_BASE_URL']}/someone/retable"
@@ -63,6 +64,7 @@ def test_a_table_goes_to_a_server_and_comes_back_elsewhere(retable, server, tabl
     assert not list(tmp_path.glob("wandb"))  # no logs in the user's folder
 
 
+@pytest.mark.slow
 def test_what_could_not_be_synced_is_listed(retable, server, table_runs):
     server.fault = lambda what: 403 if what == "UpsertBucket" else None
     done = retable("wandb", "sync", code=1)
@@ -70,6 +72,7 @@ def test_what_could_not_be_synced_is_listed(retable, server, table_runs):
     assert done.stderr.count("not synced: digits smoke s0") == 2
 
 
+@pytest.mark.slow
 def test_a_run_whose_history_is_gone_is_not_synced(retable, server, table_runs):
     (table_runs[0].folder / "attempts" / "1" / "history.jsonl").unlink()
     done = retable("wandb", "sync", code=1)
@@ -78,6 +81,7 @@ def test_a_run_whose_history_is_gone_is_not_synced(retable, server, table_runs):
     assert len(server.runs) == 1
 
 
+@pytest.mark.slow
 def test_what_is_left_when_the_server_goes_away_is_counted(retable, server, table_runs):
     def gone(what):
         if what == "UpsertBucket":
@@ -92,6 +96,7 @@ def test_what_is_left_when_the_server_goes_away_is_counted(retable, server, tabl
     assert "1 left: the server cannot be reached; the same command goes on" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_login_is_asked_for_before_anything_else(retable, table_runs):
     for command in ("sync", "pull"):
         refused = retable("wandb", command, *TABLE, code=2, WANDB_BASE_URL="http://127.0.0.1:9")
@@ -107,6 +112,7 @@ def test_a_login_is_asked_for_before_anything_else(retable, table_runs):
         )
 
 
+@pytest.mark.slow
 def test_a_login_that_is_refused_is_said_once(retable, server, table_runs):
     server.fault = lambda _: 401
     for command in ("sync", "pull"):

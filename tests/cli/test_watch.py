@@ -103,6 +103,7 @@ def table():
     name.unlink()
 
 
+@pytest.mark.slow
 def test_a_sweep_is_followed_from_before_it_begins_to_its_end(table, tmp_path):
     terminal = Terminal(table)
     terminal.read("nothing runs; waiting for a launch (Ctrl-C leaves)")

@@ -14,6 +14,7 @@ def called(*args, code=0):
     return done
 
 
+@pytest.mark.slow
 def test_the_cells_that_fit_are_done_and_the_others_said(fake):
     """Nothing is known of the cost at first; an estimate is enough."""
     nothing = called("--within", "1h")

@@ -41,6 +41,7 @@ def test_a_published_table_is_a_frame_of_its_cells(published):
         assert {k: "" if v is None else str(v) for k, v in ours.items()} == theirs
 
 
+@pytest.mark.slow
 def test_the_claims_of_a_paper_are_adjusted_and_those_of_one_table_are_not(published):
     paper = retable.claims(*retable.load_tables("risk_parity"))
     printed = json.loads(said("claims", "risk_parity", "--from", "results", "--json"))
@@ -78,6 +79,7 @@ def test_run_table_does_what_is_missing_and_returns_it_judged(capfd):
     assert retable.cells(again).equals(cells)
 
 
+@pytest.mark.slow
 def test_few_seeds_are_judged_as_so_many():
     (table,) = retable.run_table("digits/accuracy", seeds=2)
     own = {place: cell for place, cell in table.cells.items() if cell.n_planned}
@@ -122,6 +124,7 @@ def test_importing_the_package_loads_nothing_heavy():
         _ = retable.nothing
 
 
+@pytest.mark.slow
 def test_the_guide_runs_as_it_stands(published, monkeypatch, tmp_path):
     text = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))

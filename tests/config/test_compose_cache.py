@@ -74,6 +74,7 @@ def covering(every):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("some", [covering, pytest.param(list, marks=pytest.mark.nightly)])
 def test_everything_shipped_is_the_same_from_the_cache_and_from_hydra_alone(asked, some):
     overrides = some(shipped())
@@ -111,6 +112,7 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30,
     deadline=None,
@@ -192,6 +194,7 @@ def test_an_edit_is_seen_and_its_way_back_finds_the_old_entry(conf, asked):
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["RETABLE_RUNS", "RETABLE_MIRROR"])
 def test_a_variable_that_the_configs_read_makes_it_old(asked, monkeypatch, tmp_path, name):
     field = name.removeprefix("RETABLE_").lower()
@@ -282,6 +285,7 @@ def test_what_an_override_reads_is_not_kept(asked, monkeypatch):
     assert len(asked) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "loaded"), [(compose_cache.WORTH_A_FILE, []), (2, ["hydra", "omegaconf"])]
 )

@@ -70,6 +70,7 @@ def test_what_comes_from_the_cache_is_validated(cache, change, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[]", "3", "null", '"a"', "{", "", "é", "[" * 5000])
 def test_an_entry_that_is_none_is_composed_anew(cache, asked, text):
     before = planned()
@@ -98,6 +99,7 @@ def damage():
     yield "other bytes", lambda data: os.urandom(1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("break_it", [b for _, b in damage()], ids=[name for name, _ in damage()])
 def test_a_broken_file_is_ignored_and_written_anew(cache, asked, break_it):
     before = planned("model.dropout=0.3")
@@ -141,6 +143,7 @@ def test_what_json_cannot_say_is_not_kept(cache, values):
 # Folders, files, writers.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["a file", "below a file", "gone", "read-only", "full"])
 def test_a_cache_that_cannot_be_written_is_not_used(cache, tmp_path, monkeypatch, where):
     place = tmp_path / "place"
@@ -177,6 +180,7 @@ def test_two_writers_keep_what_both_have(cache, asked):
     assert len(asked) == 2
 
 
+@pytest.mark.slow
 def test_many_writers_at_once_leave_a_whole_file(cache):
     code = (
         "import sys\nfrom retable.config import compose_cache\n"

@@ -266,6 +266,7 @@ def begun(config, steps) -> list[str]:
     return [*steps, f"start.run.overrides=[{quoted}]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_experiment_runs_a_step_of_every_stage(generated, runs, paper):
     frozen = []

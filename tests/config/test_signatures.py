@@ -55,6 +55,7 @@ def inspected() -> dict[str, dict[str, bool]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_names_and_requirements_are_those_of_the_objects(inspected):
     for name in COMPARED:
         found = signature(name)

@@ -67,6 +67,7 @@ def test_the_key_has_the_parent_by_value_and_not_its_seed():
         assert run.with_seed(seed).parent == own.parent
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     lr=st.floats(1e-4, 1.0), hidden=st.integers(1, 64), epochs=st.integers(1, 9),

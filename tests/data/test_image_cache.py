@@ -206,6 +206,7 @@ def process(tmp_path: Path, sha: str, more: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_decodes_and_both_have_the_set(tmp_path, sha, paths):
     processes = [process(tmp_path, sha) for _ in range(2)]
     outputs = [p.communicate(timeout=120)[0].strip() for p in processes]
@@ -214,6 +215,7 @@ def test_of_two_processes_one_decodes_and_both_have_the_set(tmp_path, sha, paths
     assert left(paths.cache) == [f"cifar10-{sha[:16]}.safetensors"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_file_of_that_name_and_no_lock(tmp_path, sha, paths):
     kill = "Path.replace = lambda *_: os.kill(os.getpid(), 9)"
     first = process(tmp_path, sha, kill)
@@ -223,6 +225,7 @@ def test_a_killed_process_leaves_no_file_of_that_name_and_no_lock(tmp_path, sha,
     assert len(load("cifar10", sha, paths)) == 4
 
 
+@pytest.mark.slow
 def test_a_set_of_the_size_of_mnist_comes_from_the_cache_without_the_decoders(tmp_path):
     arrays = {
         "train/images": np.zeros((60_000, 28, 28, 1), np.uint8),

@@ -29,6 +29,7 @@ def train(house, data: bytes, *more: str):
     return outcome
 
 
+@pytest.mark.slow
 @TIMES
 def test_broken_experiment_files_are_refused_in_one_line(house, times):
     rng = random.Random(SEED + times)
@@ -44,6 +45,7 @@ HEAD = "# @package _global_\ndefaults: [/experiment/digits/base]\n"
 SECTIONS = ["model", "data", "trainer", "callbacks", "paths", "stages", "device", "best_epoch"]
 
 
+@pytest.mark.slow
 @TIMES
 def test_a_foreign_line_in_an_experiment_file_is_refused(house, times):
     rng = random.Random(SEED + times)
@@ -54,6 +56,7 @@ def test_a_foreign_line_in_an_experiment_file_is_refused(house, times):
     house.settle(examples(48 * times), "lines in experiment files")
 
 
+@pytest.mark.slow
 def test_any_yaml_is_an_experiment_or_refused(house):
     @fuzzed(60)
     @given(TREE, st.booleans(), st.text(max_size=12))

@@ -82,6 +82,7 @@ def broken(rng: random.Random, text: str, mark: object) -> str:
             ])  # fmt: skip
 
 
+@pytest.mark.slow
 @TIMES
 def test_broken_override_lists_are_refused_in_one_line(house, times):
     rng = random.Random(SEED + times)

@@ -186,6 +186,7 @@ def broken_bytes(rng: random.Random, data: bytes) -> bytes:
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_broken_published_files_are_refused_in_one_line(house):
     rng = random.Random(SEED)
     grid = plan("digits/many")

@@ -36,6 +36,7 @@ def read(house, command: str, paper: str, data: bytes) -> None:
     file.unlink()
 
 
+@pytest.mark.slow
 @TIMES
 def test_broken_table_files_are_refused_in_one_line(house, times):
     rng = random.Random(SEED + times)

@@ -133,6 +133,7 @@ def test_bits_that_differ_confirm_nothing_though_they_are_the_record_s(stale_run
     assert "compute 1 run anew with --again" in done.text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mixed", "cause"),
     [

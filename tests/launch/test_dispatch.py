@@ -211,6 +211,7 @@ def test_a_broken_record_is_named_and_done_again(fake, capsys):
     assert newest(run).attempt == 2
 
 
+@pytest.mark.slow
 def test_runs_that_w_and_b_lacks_something_of_are_counted_at_the_end(fake, capsys):
     """As after a follower or W&B's service was killed, or the disk was full."""
 

@@ -108,6 +108,7 @@ def test_a_wrong_job_is_refused_before_hydra_creates_anything(overrides, message
     assert not runs.exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_does_every_run_once(retable, runs, tmp_path, monkeypatch):
     sweep = ["train", "-m", "experiment=digits/smoke", "model.hidden=8,16", "seed=range(0,2)"]
     retable(*sweep)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 
+import pytest
+
 from retable.launch import local
 from retable.launch.dispatch import launch
 from retable.launch.forkserver_client import Ended
@@ -64,6 +66,7 @@ def test_a_second_ctrl_c_does_not_wait(fake, monkeypatch):
     assert summary == Summary(interrupted=1, stopped=True)
 
 
+@pytest.mark.slow
 def test_for_real(monkeypatch, capfd, runs):
     """Real processes: one launch with everything that can happen."""
     good = [freeze("launcher.workers=2").with_seed(seed) for seed in range(3)]

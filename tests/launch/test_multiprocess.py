@@ -82,6 +82,7 @@ SAM = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "devices", "overrides"),
     [
@@ -119,6 +120,7 @@ def test_the_numbers_are_those_of_one_process(
     assert found == pytest.approx(expected, rel=NUMBERS, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(server, tmp_path, monkeypatch):
     """With dropout, drawn apart, and three processes: the order of a sum of three matters."""
     setting = [ADAM, "data.batch_size=77", "trainer.max_epochs=5", "model.sleep=0.1"]

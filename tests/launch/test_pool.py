@@ -51,6 +51,7 @@ def at_look(monkeypatch, number, happens):
     return looked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_bound_what_goes_on_at_once(fake, keep_going, workers):
     run = freeze(f"launcher.workers={workers}")

@@ -160,6 +160,7 @@ def test_gpus_are_hidden_from_a_run_on_the_cpu_and_from_no_other(before, monkeyp
     assert os.environ.get(name) == before
 
 
+@pytest.mark.slow
 def test_threads_are_pinned_of_libraries_that_are_loaded_later():
     code = """
     from retable.launch.process_setup import set_threads

@@ -90,6 +90,7 @@ def test_one_seed_that_is_bitwise_equal_confirms_its_setting_only(grid, fake, ru
     assert not (runs / "_refresh").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [1e-9, 0.1])
 def test_what_differs_is_said_and_done_again_only_when_told(grid, fake, by):
     olds = [

@@ -67,6 +67,7 @@ def shell(tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_clean_and_the_next_call_goes_on(shell, undisturbed):
     slow = "model.sleep=0.15"
     run = freeze(slow)

@@ -162,6 +162,7 @@ def test_every_experiment_of_the_tables_is_shipped_and_nothing_else():
     assert used == {f"binary_connect/{name}" for name in EXPERIMENTS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_no_experiment_decays_its_weights(name):
     for group in optimizer(composed(name)).param_groups:

@@ -22,6 +22,7 @@ def composed(name, *overrides):
         return compose([f"experiment=equilibrium_prop/{name}", "seed=0", *overrides])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "optimizer", "lr", "epochs", "steps"),
     [

@@ -21,6 +21,7 @@ def records(runs: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(runs.glob("r_learner/*/record.json"))]
 
 
+@pytest.mark.slow
 def test_a_smoke_run_by_the_command_line_records_all_rows(retable, runs):
     """Set-up and n by override, as the columns of a table do it."""
     command = ("train", "experiment=r_learner/kernel_ridge_smoke", "data.setup=c", "seed=3")
@@ -59,6 +60,7 @@ def test_the_experiment_is_the_reduced_protocol():
     assert (learner["nuisance_folds"], learner["effect_folds"]) == (3, 5)
 
 
+@pytest.mark.slow
 def test_weights_lower_the_error_where_overlap_is_poor(tmp_path):
     """Eight seeds of set-up C, n = 250: a few seconds."""
     rows = ["u-one", "u-u_ax", "dr-one", "dr-dr_x", "t"]

@@ -86,6 +86,7 @@ def test_the_recipe_of_vtab_is_the_scripts():
     assert {-(-n // data["batch_size"]) for n in (800, 1000)} == {4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vtab_resnet50", "vtab_vit", "cifar10c", "reduced"])
 def test_a_search_trains_as_the_run_does_that_takes_its_set(name):
     """The same data, weights, recipe and head; the epochs of the search are enough to end it."""

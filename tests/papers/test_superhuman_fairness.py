@@ -37,6 +37,7 @@ def composed(experiment, *overrides):
         return compose([f"experiment=superhuman_fairness/{experiment}", "seed=0", *overrides])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOL)
 def test_the_papers_protocol_is_that_of_the_run_matrix(name):
     config = composed(name)
@@ -57,6 +58,7 @@ def test_the_papers_protocol_is_that_of_the_run_matrix(name):
     assert config.protocol == "paper"
 
 
+@pytest.mark.slow
 def test_every_experiment_names_a_maker_and_the_number_of_inputs_of_its_data():
     for name in EXPERIMENTS:
         model, data = composed(name).model, composed(name).data
@@ -91,6 +93,7 @@ def row_of(found, name):
     return [found[f"test/{m}", name] for m in MEASURES]
 
 
+@pytest.mark.slow
 def test_compas_reproduces_the_poor_references_and_ours_dominates_all(real):
     """Stored references: 0.420, 0.349, 0.481, 0.270, standard deviations 0.012 to 0.07."""
     found = real("compas", "model.n_references=16")

@@ -23,6 +23,7 @@ def composed(name, *overrides):
         return compose([f"experiment=weight_decay/{name}", "seed=0", *overrides])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rates", "decay", "weights"),
     [

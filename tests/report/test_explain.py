@@ -81,6 +81,7 @@ def test_reported_only_and_json(made):
         assert len(values["runs"]) == len(found.keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "message"),
     [
@@ -104,6 +105,7 @@ def called(*args: str):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_on_the_command_line():
     place = ("digits/accuracy", "--explain", "slow,accuracy")
     text = called(*place)

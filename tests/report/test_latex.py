@@ -23,6 +23,7 @@ def table(tmp_path, monkeypatch) -> Table:
     return judge_all([build(*planned())])[0]
 
 
+@pytest.mark.slow
 def test_every_published_table_compiles_and_fits_its_page(tmp_path, published_results):
     families = dict.fromkeys((n.partition("/")[0], protocol) for n, protocol in publish.published())
     bodies = [latex.render(t) for family in families for t in publish.judged(*family)]

@@ -89,6 +89,7 @@ def test_plan_and_status_count_no_runs_of_it(call):
     assert "mean_rank: mean_rank" in listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["ls,delta_m", "ls,mr", "gap,uneven", "stl,mr"])
 def test_explained_with_the_numbers_put_in(call, place):
     text = call("table", "--explain", place)

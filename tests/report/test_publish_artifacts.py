@@ -155,6 +155,7 @@ def test_tables_without_heat_maps_publish_no_arrays(grid):
     assert published() == []
 
 
+@pytest.mark.slow
 def test_on_the_command_line(retable, tmp_path):
     extra = tmp_path / "extra"
     with heat.files():

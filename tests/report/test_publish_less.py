@@ -21,6 +21,7 @@ NAME = "risk_parity/example_bai2016"
 RESULTS = Path(__file__).parents[2] / "results"
 
 
+@pytest.mark.slow
 def test_fewer_runs_than_published_are_refused(tmp_path, monkeypatch):
     copy = tmp_path / "results"
     shutil.copytree(RESULTS, copy)

@@ -59,6 +59,7 @@ def published(grid):
     return sorted(published_starts.folder_of(NAME, grid.protocol).glob("*"))
 
 
+@pytest.mark.slow
 def test_restored_it_is_started_from_as_if_it_had_been_done_here(grid, runs, fake):
     assert launch(list(grid.runs())).done == 6
     everyone = {run.key: record_of(run).substance() for run in grid.runs()}

@@ -59,6 +59,7 @@ def test_published_records_are_runs_again_and_give_the_same_publication(results)
     assert (again.written, again.here) == (0, len(published))
 
 
+@pytest.mark.slow
 def test_a_thinned_history_is_left_out_and_published_again(results, monkeypatch):
     grid = plan(NAME, PROTOCOL)
     file = published_records.parquet_file(NAME, PROTOCOL)

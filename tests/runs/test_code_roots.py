@@ -206,6 +206,7 @@ def test_records_of_code_in_no_commit_are_counted_by_root(extra, runs):
     ]
 
 
+@pytest.mark.slow
 def test_doctor_names_the_roots_and_counts_the_tables_of_each(extra, monkeypatch):
     commit = commit_all(extra)
     checks = doctor.examine()

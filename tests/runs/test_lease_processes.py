@@ -71,6 +71,7 @@ def stop(run, pid):
     return time.monotonic() - begin
 
 
+@pytest.mark.slow
 def test_a_stopped_owner_is_taken_over_and_leaves_when_it_goes_on(server, tmp_path):
     run = freeze(SHORT, "model.sleep=0.2", "trainer.max_epochs=8")
     first = start(server, run)
@@ -93,6 +94,7 @@ def test_a_stopped_owner_is_taken_over_and_leaves_when_it_goes_on(server, tmp_pa
     assert not (run.folder / FILE).exists()
 
 
+@pytest.mark.slow
 def test_stopped_after_its_last_look_it_ends_and_replaces_nothing(server):
     run = freeze(SHORT, "model.test_sleep=3", "trainer.max_epochs=1")
     first = start(server, run)

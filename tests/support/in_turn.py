@@ -1,15 +1,17 @@
-"""In CI the papers' own tests take turns, as the deliberate faults do.
+"""In CI the papers' own tests and the slow ones take turns, as the deliberate faults do.
 
 What the tests of a paper show depends on that paper, and on what every paper is built upon. While
 none of this has changed lately they are as they were, and there are a dozen papers: a part of them
 is tested at each commit, the next part at the next. Always tested are the papers that have changed,
-and all of them where what they share has. `make test` tests all of them.
+and all of them where what they share has. Likewise the slow tests of a folder of the harness: all
+of them where what they are about has changed, else a part. `make test` knows no turns.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,17 @@ BY_PAPER = (
     "tests/launch/rehearsal/test_every_paper.py",
 )
 """Files whose tests have a paper as their parameter."""
+OF_TESTS = ("tests/support/", "tests/conftest.py", "uv.lock")
+"""What all slow tests are built upon."""
+ABOUT = {
+    "browser": ("report", "monitor"),
+    "launch": ("launch", "runs", "training"),
+    "runs": ("runs", "training"),
+    "slurm": ("launch", "runs", "training"),
+    "tracking": ("tracking", "training"),
+    "wandb_tools": ("wandb_tools", "tracking"),
+}
+"""By folder of tests what they are about, in `src/retable`; else the folder of that name."""
 ROOT = Path(__file__).parents[2]
 PAPERS = sorted(folder.name for folder in (ROOT / "conf" / "experiment").iterdir())
 
@@ -78,9 +91,62 @@ def changed_lately() -> list[str] | None:
     return [file for file in found if file]
 
 
+def folders_in_turn(changed: Iterable[str]) -> set[str]:
+    """Folders of tests whose slow ones take turns: what they are about has not changed.
+
+    Args:
+        changed: files that have changed lately, from the root.
+    """
+    changed = [*changed]
+    if any(file.startswith(OF_TESTS) for file in changed):
+        return set()
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"papers"}
+    return {
+        folder
+        for folder in folders
+        if not any(
+            file.startswith((f"tests/{folder}/", f"{folder}/"))
+            or file.startswith(tuple(f"src/retable/{of}/" for of in ABOUT.get(folder, (folder,))))
+            for file in changed
+        )
+    }
+
+
+def is_turn(test: str, part: str) -> bool:
+    """Whether it is this slow test's turn; as many of a folder are in each part, more or less."""
+    number, several = map(int, part.split("/"))
+    return zlib.crc32(test.encode()) % several == number - 1
+
+
+@cache
+def _changed() -> tuple[str, ...] | None:
+    found = changed_lately() if os.environ.get(PART) else None
+    return None if found is None else tuple(found)
+
+
 @cache
 def chosen() -> tuple[str, ...]:
     """Papers whose tests are run in this session."""
-    part = os.environ.get(PART)
-    changed = changed_lately() if part else None
-    return tuple(PAPERS if part is None or changed is None else tested(PAPERS, part, changed))
+    changed = _changed()
+    return tuple(PAPERS if changed is None else tested(PAPERS, os.environ[PART], changed))
+
+
+@cache
+def slow_in_turn() -> frozenset[str]:
+    """Folders of tests of whose slow ones a part is run in this session."""
+    changed = _changed()
+    return frozenset() if changed is None else frozenset(folders_in_turn(changed))
+
+
+def left_out(test: str, slow: bool) -> bool:
+    """Whether it is not this test's turn in this session.
+
+    Args:
+        test: its id.
+        slow: whether it is marked as slow.
+    """
+    paper = paper_of(test)
+    if paper is not None:
+        return paper not in chosen()
+    names = test.split("/")
+    return slow and names[1] in slow_in_turn() and not is_turn(test, os.environ[PART])

@@ -142,6 +142,7 @@ def test_whatever_happens_in_any_order(grid, runs, file, readings):
     assert len(readings.taken()) < 100 * 20 / 2  # it was the index that was tried
 
 
+@pytest.mark.slow
 def test_the_commands_say_the_same_with_an_index(runs, retable):
     """In processes of their own, with more runs than an index needs."""
     extra = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits" / "many.yaml"

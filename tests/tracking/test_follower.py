@@ -38,6 +38,8 @@ from support.tracking import (
 )
 from support.wandb_stand_in import running
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_followed_run_is_in_w_and_b_s_file_as_it_is_in_ours(runs):
     run = followed()

@@ -33,6 +33,7 @@ from support.tracking import (
 WAIT_S = 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["service", "follower", "both"])
 def test_killed_in_mid_run(server, tmp_path, victim):
     run = slow()
@@ -51,6 +52,7 @@ def test_killed_in_mid_run(server, tmp_path, victim):
     wait_for(lambda: not (is_alive(follower) or is_alive(service)), 20)  # nothing is left over
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["service", "follower"])
 def test_too_slow(server, tmp_path, victim):
     run = slow(f"logger.wait_s={WAIT_S}")
@@ -69,6 +71,7 @@ def test_too_slow(server, tmp_path, victim):
     wait_for(lambda: not (is_alive(follower) or is_alive(service)), 20)
 
 
+@pytest.mark.slow
 def test_a_full_disk(server, tmp_path, runs, disk):
     (runs / "_wandb").parent.mkdir()
     (runs / "_wandb").symlink_to(disk.path)
@@ -85,6 +88,7 @@ def test_a_full_disk(server, tmp_path, runs, disk):
     assert not ledger_of(run).finished
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_from_the_start(tmp_path, runs, disk):
     (runs / "_wandb").parent.mkdir()
     (runs / "_wandb").symlink_to(disk.path)
@@ -94,6 +98,7 @@ def test_a_disk_that_is_full_from_the_start(tmp_path, runs, disk):
     check_as_without(tmp_path, run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", ["raise ImportError('no such thing')", "def init(**_): raise OSError('no')", ""]
 )
@@ -117,6 +122,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, runs):
     check_as_without(tmp_path, run)
 
 
+@pytest.mark.slow
 def test_no_process_can_be_started(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.executable", str(tmp_path / "nothing"))
     run = followed()

@@ -68,6 +68,7 @@ def check(home):
     assert {path.name for path in home.iterdir()} == {"runs", ".gitconfig"}  # nor is it littered
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_nothing_of_its_user(home, talkative):
     run = followed(experiment="digits/smoke")
     assert perform(run.folder, LAUNCHED) is Exit.FAILED
@@ -77,6 +78,7 @@ def test_a_run_that_fails_says_nothing_of_its_user(home, talkative):
     assert "<secret>" in (attempt_of(run) / "traceback.txt").read_text()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_user_is_uploaded(home, talkative, monkeypatch):
     with running() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)

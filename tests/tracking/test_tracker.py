@@ -115,6 +115,7 @@ def test_it_is_told_all_that_it_needs(stuck):
     assert set(orders.opening) == {"name", "group", "project", "entity", "config"}
 
 
+@pytest.mark.slow
 def test_the_run_s_process_does_not_import_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)  # importing it here would fail
     threads = threading.active_count()
@@ -124,6 +125,7 @@ def test_the_run_s_process_does_not_import_the_library(monkeypatch):
     assert threading.active_count() == threads
 
 
+@pytest.mark.slow
 def test_variables_of_the_user_s_add_nothing(monkeypatch):
     for name, value in {
         "WANDB_NAME": "another",

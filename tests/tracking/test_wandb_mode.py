@@ -68,6 +68,7 @@ def test_nobody_is_logged_in(alone):
     assert found.host
 
 
+@pytest.mark.slow
 def test_a_key_in_the_environment_is_a_login_and_the_server_is_asked(alone, monkeypatch):
     with running() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
@@ -78,6 +79,7 @@ def test_a_key_in_the_environment_is_a_login_and_the_server_is_asked(alone, monk
     assert (found.host, found.address) == ("127.0.0.1", server.url.removeprefix("http://"))
 
 
+@pytest.mark.slow
 def test_a_netrc_entry_of_the_server_is_a_login(alone, monkeypatch):
     port = closed_port()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
@@ -94,6 +96,7 @@ def test_a_key_that_is_none_is_no_login(alone, monkeypatch):
     assert (found.missing, found.login) == (None, False)
 
 
+@pytest.mark.slow
 def test_a_mode_that_the_library_is_set_to_is_heeded_and_nobody_is_called(alone, monkeypatch):
     with running() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
@@ -210,6 +213,7 @@ def test_refused_before_anything_is_launched(alone, fake, runs):
     assert not list(runs.rglob("attempts"))
 
 
+@pytest.mark.slow
 def test_online_runs_that_were_kept_offline_are_counted_at_the_end(
     alone, fake, monkeypatch, capsys
 ):

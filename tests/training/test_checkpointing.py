@@ -64,6 +64,7 @@ def test_resuming_changes_no_bit(name, tmp_path):
         assert substance(resumed) == substance(whole), stops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["workers", "persistent"])
 def test_resuming_with_loading_processes_changes_no_bit(name, tmp_path):
     alone, _, _ = attempt(config(MOMENTUM), tmp_path / "alone")

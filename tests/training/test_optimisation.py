@@ -117,6 +117,7 @@ def rates(overrides, monkeypatch, tmp_path):
     return [[rate for at, rate in seen if at == epoch] for epoch in epochs], outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manual", [False, True], ids=["automatic", "manual"])
 @pytest.mark.parametrize(
     ("interval", "expected"),
@@ -161,6 +162,7 @@ def test_accumulated_batches_are_one_step_of_a_schedule(monkeypatch, tmp_path):
     assert found[0] == [1.0, 1.0, 0.5, 0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manual", ["true", "false"])
 @pytest.mark.parametrize("interval", ["epoch", "epoch_start", "step"])
 def test_a_stop_loses_no_step_of_a_schedule(interval, manual, tmp_path):

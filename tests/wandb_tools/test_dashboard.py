@@ -44,6 +44,7 @@ def runs_of(runset, tags):
     return {key for key, some in tags.items() if wanted.intersection(some)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "protocol"), SHIPPED)
 def test_every_shipped_table_has_a_valid_spec_without_any_run(
     name, protocol, tmp_path, cached_once
@@ -118,6 +119,7 @@ def test_curves_are_those_that_the_runs_have_also_of_one_that_goes_on(runs, tmp_
     assert "suggest" not in made.text
 
 
+@pytest.mark.slow
 def test_what_a_real_run_has_left_is_in_it_and_nothing_of_its_machine(retable, runs, tmp_path):
     retable("run", "digits/accuracy", "--protocol", "smoke", "logger=none")
     (grid,) = workflow.plan("digits/accuracy", "smoke")

@@ -31,6 +31,7 @@ def counts(outcome):
     return outcome.pulled, outcome.here, outcome.absent, len(outcome.refused)
 
 
+@pytest.mark.slow
 def test_what_was_uploaded_comes_back_the_same(server, runs, tmp_path):
     done, diverged, failed, absent = (followed(seed) for seed in range(4))
     attempt(done, 1, end=2, status=Status.INTERRUPTED)
@@ -76,6 +77,7 @@ def forge(server, run, **changes):
     stored.files["wandb-summary.json"] = {0: json.dumps(summary)}
 
 
+@pytest.mark.slow
 def test_a_record_that_is_not_true_to_itself_is_refused(server, runs, tmp_path):
     made = [followed(seed) for seed in range(4)]
     for run in made:
@@ -98,6 +100,7 @@ def test_a_record_that_is_not_true_to_itself_is_refused(server, runs, tmp_path):
     assert "4 refused" in outcome.text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_a_history_that_is_another_one_is_left_out(server, runs, tmp_path):
     run = followed()
     attempt(run, 1)
@@ -115,6 +118,7 @@ def test_a_history_that_is_another_one_is_left_out(server, runs, tmp_path):
     assert not list(folder.rglob("history.jsonl"))
 
 
+@pytest.mark.slow
 def test_it_stands_beside_what_was_tried_here(server, runs, tmp_path):
     tried, running = followed(0), followed(1)
     attempt(tried, 1)
@@ -141,6 +145,7 @@ def test_it_stands_beside_what_was_tried_here(server, runs, tmp_path):
     assert not (held / "config.yaml").exists()
 
 
+@pytest.mark.slow
 def test_of_several_the_one_of_the_present_code_is_taken(server, runs, tmp_path):
     run = followed()
     older = frozen.FrozenRun(run.config, run.key, "e" * 64)

@@ -29,6 +29,7 @@ def merged(one, folder, after=-1):
     return inspected(Path(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_a_killed_and_a_resumed_attempt_become_one_whole(runs, tmp_path):
     run = followed()
     tags.write(runs, "digits/accuracy", "smoke", {run.key: ["digits/accuracy"]})
@@ -50,6 +51,7 @@ def test_a_killed_and_a_resumed_attempt_become_one_whole(runs, tmp_path):
     assert rest.record == whole.record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [Status.FAILED, Status.DIVERGED, Status.INTERRUPTED])
 def test_how_a_run_ended_is_told(status, tmp_path):
     run = followed()

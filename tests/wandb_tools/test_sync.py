@@ -66,6 +66,7 @@ def test_whole_and_broken_runs_are_uploaded_and_remembered(server, runs):
     assert uploads(server) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_has_gone_on_gets_what_is_new(server, runs):
     run = followed()
     attempt(run, 1, end=3, status=Status.INTERRUPTED)
@@ -89,6 +90,7 @@ def has_already(server, run, some):
     server.stream(("retable", naming.run_id(run.key, run.fingerprint)), {"files": files})
 
 
+@pytest.mark.slow
 def test_an_upload_that_was_cut_off_is_completed(server, runs):
     cut, lost = followed(0), followed(1)
     attempt(cut, 1, end=5)
@@ -205,6 +207,7 @@ def test_when_the_server_goes_away_the_rest_does_not_wait_for_it(server, runs):
     assert len(said) <= 2
 
 
+@pytest.mark.slow
 def test_what_was_deleted_on_the_server_is_uploaded_again_if_asked_for(server, runs):
     run = followed()
     attempt(run, 1)
@@ -229,6 +232,7 @@ def test_servers_on_two_ports_are_two_places(server, runs):
     assert target.server.page(target.project_of(one)) == f"http://{address}/someone/retable"
 
 
+@pytest.mark.slow
 def test_two_at_once_are_refused(server, runs):
     run = followed()
     attempt(run, 1)
@@ -240,6 +244,7 @@ def test_two_at_once_are_refused(server, runs):
     assert synced(runs).synced == 1
 
 
+@pytest.mark.slow
 def test_another_entity_and_project_are_another_place(server, runs):
     run = followed()
     attempt(run, 1)
@@ -253,6 +258,7 @@ def test_another_entity_and_project_are_another_place(server, runs):
     assert server.runs["elsewhere", name].steps == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_what_runs_or_has_no_record_is_left_alone(runs):
     running, killed, plain = followed(0), followed(1), followed(2)
     attempt(running, 1, end=2, status=Status.INTERRUPTED)

@@ -35,6 +35,7 @@ def counted(experiment, overrides=(), options=OPTIONS):
         return count_step(module, data, (images, torch.arange(10)), options), module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("named", "overrides"), STEPS.items(), ids=[name for name, _ in STEPS])
 def test_few_equal_steps_and_what_each_adds_are_all_of_them(monkeypatch, named, overrides):
     few, module = counted(named[1], overrides)

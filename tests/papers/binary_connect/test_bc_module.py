@@ -45,6 +45,7 @@ def values(outcome):
     return {(r.metric, r.row, r.step): r.value for r in outcome.results}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_a_run_records_what_the_module_says_it_does(outcomes, name):
     found = values(outcomes[name])
@@ -89,6 +90,7 @@ def test_an_epoch_without_validation_gives_no_point_before_the_first_one(tmp_pat
     assert found["curve/train_loss", "", 90] == outcome.history[2]["train/loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_two_runs_are_equal_to_the_bit(outcomes, name, tmp_path):
     cfg = config(f"model.regularizer={name}", *LONG)
@@ -101,6 +103,7 @@ def test_another_seed_gives_another_run(outcomes, tmp_path):
     assert other.weights_sha256 != outcomes["det"].weights_sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "after"), [("none", 2), ("det", 1), ("stoch", 1), ("stoch", 3), ("dropout", 2)]
 )
@@ -153,6 +156,7 @@ def run_and_keep(monkeypatch, cfg, folder):
     return outcome, module.eval(), data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["none", "det", "stoch"])
 def test_statistics_of_the_test_belong_to_the_tested_weights(monkeypatch, tmp_path, name):
     """Those of the best epoch, not of the last; nothing is left from another epoch."""
@@ -249,6 +253,7 @@ def test_binary_weights_slow_the_descent_of_the_training_cost(outcomes):
     assert last["none"] < last["det"] < last["stoch"] < last["dropout"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["cifar10_smoke", "svhn_smoke", "small_cnn_smoke"])
 def test_convolutional_experiments_run_and_pack_without_changing_a_prediction(tmp_path, experiment):
     cfg = config("model.regularizer=det", experiment=experiment)

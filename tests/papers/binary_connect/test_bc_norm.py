@@ -199,6 +199,7 @@ def pictures():
     return centres[labels] + noise, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["none", "det", "stoch"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("network", ["mlp", "cnn"])

@@ -20,6 +20,7 @@ def server():
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", ["none", "det", "stoch"])
 @pytest.mark.parametrize("normalization", ["variance", "deviation"])
 def test_the_numbers_are_those_of_one_process(

@@ -42,6 +42,7 @@ def free_loss(one, x):
     return float(F.cross_entropy(one.readout(out), LABELS).detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "degrees", "options"),
     [

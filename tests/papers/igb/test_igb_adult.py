@@ -189,6 +189,7 @@ def mirror():
     return Path(MIRROR)
 
 
+@pytest.mark.slow
 def test_the_real_set(tmp_path, mirror):
     data = AdultTasks(seed=0, paths=DataPaths(tmp_path / "cache", mirror))
     data.prepare_data()

@@ -233,6 +233,7 @@ def test_pcgrad_draws_its_order_by_seed_and_step():
     assert not torch.equal(one[0], other[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make", [lambda: NashMTL(update_every=3), lambda: PCGrad(seed=4)], ids=["nash", "pcgrad"]
 )

@@ -36,6 +36,7 @@ def numbers(outcome):
     return {result.metric: result.value for result in outcome.results}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradients", get_args(GradientName))
 @pytest.mark.parametrize("losses", get_args(LossName))
 def test_every_loss_balancing_goes_with_every_gradient_balancing(losses, gradients):
@@ -84,6 +85,7 @@ def test_losses_and_what_metrics_are_given():
     assert torch.allclose((predicted - target).square().mean(), squared / 9)
 
 
+@pytest.mark.slow
 def test_the_mean_is_that_of_the_tasks_metrics(tmp_path):
     outcome, _, _ = attempt(config(experiment="igb/smoke"), tmp_path / "run")
     found = numbers(outcome)
@@ -160,6 +162,7 @@ def test_the_same_bits_after_stops(tmp_path, methods):
     assert substance(rest) == substance(whole)
 
 
+@pytest.mark.slow
 def test_the_agent_has_learned_and_acted_in_such_a_run(tmp_path):
     overrides = ["model.losses=igbv2", "data.batch_size=8", "model.density=gaussian"]
     attempt(config(*overrides, experiment="igb/smoke"), tmp_path / "run")

@@ -252,6 +252,7 @@ def test_an_epoch_of_the_smoke_experiment(tmp_path):
     assert scenes.balancer.reward_scale == 1
 
 
+@pytest.mark.slow
 def test_the_protocol_of_the_paper():
     with hydra_ready():
         config, mtan = (compose([f"experiment=igb/nyuv2{n}", "seed=0"]) for n in ("", "_mtan"))

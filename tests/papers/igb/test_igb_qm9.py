@@ -300,6 +300,7 @@ def test_a_base_is_needed_for_every_task():
         Molecules(seed=0, tasks={"a": 1, "b": 1}, base={"a": 1.0}, network=MessagePassing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losses", ["igbv1", "ls"])
 def test_a_run_reports_errors_in_units_and_their_change_against_the_base(losses, tmp_path):
     with hydra_ready():

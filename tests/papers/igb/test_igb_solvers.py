@@ -195,6 +195,7 @@ SINGULAR = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SINGULAR)
 def test_singular_matrices_give_finite_weights(name):
     gram = SINGULAR[name]

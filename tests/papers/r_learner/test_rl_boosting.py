@@ -58,6 +58,7 @@ def assert_equal(candidates, x, y, task, w, share=0.1):
     return ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("p", [1, 10, 11])
 def test_predictions_are_lightgbms(kind, p):
@@ -66,12 +67,14 @@ def test_predictions_are_lightgbms(kind, p):
         assert np.ptp(found, axis=1).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_values_than_bins(kind):
     assert_equal(short_grid(3, 5), *problem(kind, 1, n=900))
     assert_equal(short_grid(4, 5), *problem(kind, 2, n=900, p=1))
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(KINDS),
     st.integers(0, 10**6),
@@ -91,6 +94,7 @@ def test_ties_small_samples_and_heavy_weights(kind, seed, n, p, digits, spread):
     assert_equal(short_grid(seed, 4, 25), x, y, task, w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_columns_constant_columns_and_repeated_rows(kind):
     x, y, task, w = problem(kind, 1, p=10)
@@ -130,6 +134,7 @@ def test_far_from_zero_and_of_any_scale(kind, factor):
     assert_equal(short_grid(7, 4), x, y, task, np.geomspace(1e-5, 1e5, len(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setup", "abcdef")
 def test_on_the_papers_data(setup):
     sample = draw(setup, 250, np.random.default_rng(3))
@@ -158,6 +163,7 @@ def test_losses_of_a_fold_are_the_literal_ones(kind):
         assert found.tolist() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fits_predictions_are_lightgbms(kind):
     x, y, task, w = problem(kind, 3)
@@ -174,6 +180,7 @@ def test_a_fits_predictions_are_lightgbms(kind):
     assert not isinstance(own, Compiled)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_race_has_the_literal_winner(kind):
     x, y, task, w = problem(kind, 6, n=120, p=11)

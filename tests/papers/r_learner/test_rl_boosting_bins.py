@@ -73,6 +73,7 @@ def test_zero_has_its_own_bin():
     assert upper_bounds(np.zeros(9)).tolist() == [np.inf]
 
 
+@pytest.mark.slow
 def test_the_table_numbers_bins_from_the_top():
     rng = np.random.default_rng(0)
     seen, held = rng.standard_normal((90, 3)), 3 * rng.standard_normal((20, 3))
@@ -91,6 +92,7 @@ def test_the_table_numbers_bins_from_the_top():
     assert tabulate(most_ones, held[:, :1]).rest[0] == 0  # ones are more than 70 %
 
 
+@pytest.mark.slow
 def test_a_fifth_covariate_begins_a_block():
     rng = np.random.default_rng(1)
     five = rng.random((60, 5))

@@ -53,6 +53,7 @@ def learner(request):
     return KernelRidge(bandwidths=[1.0], ridges=[0.1, 1.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [2, 3, 4])
 @pytest.mark.parametrize("unit", [0, 17, 59])
 def test_a_units_nuisances_do_not_move_with_its_own_outcome_or_treatment(order, unit, learner):

@@ -93,6 +93,7 @@ def coefficients(model: LinearRegression) -> np.ndarray:
     return np.concatenate([np.ravel(model.intercept_), np.ravel(model.coef_)])
 
 
+@pytest.mark.slow
 def test_r_learning_is_nonparamdml(units, name):
     from econml.dml import NonParamDML
 
@@ -110,6 +111,7 @@ def test_r_learning_is_nonparamdml(units, name):
     assert np.abs(plain - beta).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Weight.ONE, Weight.DR_X, Weight.DR_AX])
 def test_dr_is_drlearner_with_any_weight(units, name, kind):
     """EconML's DR-learner has no weights; ours are given to it as those of a sample."""

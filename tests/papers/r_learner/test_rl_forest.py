@@ -52,6 +52,7 @@ def test_a_split_looks_at_the_root_of_the_number_of_covariates(p, looked_at):
     assert fit_forest(Setting(1, 40, 0), x, y, None).trees[0].max_features_ == looked_at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_tree_is_grown_on_rows_drawn_in_proportion_to_the_weights(weighted):
     """Nodes that may not be split: the tree is the plain mean of the rows that were drawn."""
@@ -127,6 +128,7 @@ def test_a_design_hits_every_part_of_every_range_once():
     assert not np.array_equal(design, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", list(Task))
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_tuning_without_drop_out_is_the_least_weighted_loss_over_folds(task, weighted):

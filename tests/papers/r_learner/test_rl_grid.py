@@ -26,6 +26,7 @@ def test_the_values_are_the_papers():
     assert np.diff(np.log(values["rate"])) == pytest.approx(np.log(25000) / 19)
 
 
+@pytest.mark.slow
 def test_each_parameter_is_uniform_on_its_values_and_independent_of_the_others():
     rng = np.random.default_rng(1)
     drawn = np.array([astuple(c) for _ in range(400) for c in draw_grid(rng)])

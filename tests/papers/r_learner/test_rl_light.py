@@ -32,6 +32,7 @@ def test_a_race_that_is_all_burn_in_takes_the_least_mean_of_all(seed, size, n_fo
     assert size == 1 or sorted(seen) == [(f, j) for f in range(n_folds) for j in range(size)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mse", "weighted", "nll"])
 def test_boosting_light_is_plain_cross_validation(kind):
     rng = np.random.default_rng(2)

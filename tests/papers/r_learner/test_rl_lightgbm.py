@@ -64,6 +64,7 @@ def test_weights_of_one_are_no_weights_and_bagging_has_no_effect():
     assert unit == pytest.approx(plain, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[:3])
 @pytest.mark.parametrize("seed", range(3))
 def test_tuning_chooses_what_the_literal_protocol_chooses(kind, seed):
@@ -77,6 +78,7 @@ def test_tuning_chooses_what_the_literal_protocol_chooses(kind, seed):
     assert chosen[0] == chosen[1]
 
 
+@pytest.mark.slow
 def test_tuning_keeps_groups_together():
     x, a, pi, _ = problem(1, n=40, p=2)
     unit = np.repeat(np.arange(40), 6)
@@ -92,6 +94,7 @@ def test_tuning_keeps_groups_together():
     assert leaky.n_trees * leaky.rate > 10 * a.n_trees * a.rate
 
 
+@pytest.mark.slow
 def test_weights_count_in_tuning():
     """Half of the rows have weight 1e-6 and are pure noise of variance 1e6."""
     rng = np.random.default_rng(0)

@@ -75,6 +75,7 @@ def test_the_log_loss_is_that_of_the_logistic():
     torch.testing.assert_close(loss_of("log", logit, y, w), expected)
 
 
+@pytest.mark.slow
 def test_r_learning_by_either_form_is_the_same_fit():
     x, a, y, pi, m = problem()
     learner = MLP(steps=10, max_epochs=10)
@@ -153,6 +154,7 @@ def state():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_a_fit_leaves_no_trace_and_needs_nothing_around_it(around, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
@@ -203,6 +205,7 @@ def test_training_stops_when_held_out_rows_have_had_enough_and_the_best_weights_
     assert float(loss_of("square", output, *held[1:])) == looks[best]
 
 
+@pytest.mark.slow
 def test_it_learns_a_smooth_effect_and_a_propensity():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((400, 3))

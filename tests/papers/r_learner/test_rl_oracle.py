@@ -42,6 +42,7 @@ def sample(law: Design, b: np.ndarray, at: np.ndarray, a: np.ndarray, noise: np.
     return Sample(law.phi[at], a, y, law.pi[at], b[at], law.tau[at])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pseudo", list(Pseudo))
 @pytest.mark.parametrize("weight", X_ONLY)
 def test_covariance_is_that_of_all_data_sets_with_these_x(pseudo, weight):
@@ -64,6 +65,7 @@ def test_covariance_is_that_of_all_data_sets_with_these_x(pseudo, weight):
     np.testing.assert_allclose(square - np.outer(mean, mean), found, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pseudo", "weight"), [("u", "u_ax"), ("dr", "dr_ax"), ("dr", "dr_ax_adhoc")]
 )

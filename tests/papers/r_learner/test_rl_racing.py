@@ -47,6 +47,7 @@ def test_no_test_where_a_variance_is_tiny():
     assert worse(loud, (loud + 1e6)[:, None])[0] < 1e-6
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**6), st.integers(1, 8), st.integers(2, 10), st.sampled_from([1.0, 1e-3]))
 @settings(max_examples=150, deadline=None)
 def test_the_winner_and_the_evaluations_are_those_of_brute_force(seed, size, n_folds, scale):

@@ -165,6 +165,7 @@ def test_rows_of_the_nuisance_table_are_its_settings():
         assert row.overrides == load("main_comparison").columns[name].overrides
 
 
+@pytest.mark.slow
 def test_tables_of_one_learner_are_made_of_the_same_runs():
     keys = [{run.key for run in plan(f"r_learner/{n}", "reduced", n_seeds=2).runs()} for n in CATE]
     assert len(keys[0]) == 2 * len(SETUPS)
@@ -211,6 +212,7 @@ def test_released_means_lie_on_the_side_of_every_claim(name):
             assert total > one.c0, (claim.id, one.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["main_comparison", "expanded_comparison"])
 def test_claims_on_600_runs_like_the_released_ones(name):
     for id_, claim in claims_on_released(name).items():

@@ -36,6 +36,7 @@ PAIRS = {
 every_pair = pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
 
 
+@pytest.mark.slow
 @every_pair
 @pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("own_budgets", [False, True])
@@ -56,6 +57,7 @@ def test_batched_equals_single_at_each_matrix_own_stop(pair, device, own_budgets
     assert len(set(solution.n_iter.tolist())) > 1
 
 
+@pytest.mark.slow
 @every_pair
 def test_matrices_that_do_not_converge_are_told_apart(pair, covs):
     batched, single, options = pair

@@ -105,6 +105,7 @@ def changed(value, *index):
     return cov
 
 
+@pytest.mark.slow
 @every_solver
 @pytest.mark.parametrize(
     ("cov", "message"),
@@ -193,6 +194,7 @@ def test_compiled_without_numba_names_the_extra(monkeypatch):
     assert solvers.ccd_original(bai2016()).converged
 
 
+@pytest.mark.slow
 def test_importing_the_solvers_does_not_import_numba():
     code = "import sys, retable.papers.risk_parity.solvers; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

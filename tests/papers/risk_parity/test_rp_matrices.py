@@ -92,6 +92,7 @@ def test_singular_matrices_are_solved_by_all(n_assets):
         np.testing.assert_allclose(solution.weights, reference, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MEANS, ids=lambda case: f"test{case[0]}-n{case[1]}")
 def test_mean_counts_on_the_notebooks_stream(case):
     test, n_assets = case

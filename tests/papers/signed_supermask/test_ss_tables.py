@@ -53,6 +53,7 @@ def test_quoted_numbers_are_marked_as_such():
         assert row.run or "own table" in (row.note or "") or "earlier README" in (row.quoted or "")
 
 
+@pytest.mark.slow
 def test_a_row_at_the_default_is_the_same_run_in_every_table():
     main = plan(f"{PAPER}/main", "smoke").cells["fcn", "accuracy"].setting.key
     others = {

@@ -149,6 +149,7 @@ def test_proxy_does_not_see_behind_the_end():
     torch.testing.assert_close(short, network(words, lengths)[:2], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["amp", "gfp"])
 def test_a_proxy_is_fitted_once_and_learns_its_file(tmp_path, monkeypatch, task):
     """Sequences with a W score higher than those without."""

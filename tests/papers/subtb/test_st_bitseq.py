@@ -124,6 +124,7 @@ def test_strings_of_a_validation_are_none_of_the_tests_but_the_modes():
     assert len(shared) <= len(modes) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2, 4, 8])
 def test_probabilities_of_all_65536_strings_sum_to_one(k):
     problem = BitProblem(n=16, k=k, modes=4)

@@ -107,6 +107,7 @@ def test_large_batches_of_minibatches_have_less_variance():
         assert few.to_itself < many.to_itself
 
 
+@pytest.mark.slow
 def test_a_network_that_is_no_table_is_refused():
     grid = HyperGrid(2, 4)
     made = GridPolicy(grid, MLP(2, 4, [8], 6))
@@ -136,6 +137,7 @@ def test_limits_are_equal_on_a_batch():
     assert found["subtb_zero"] != pytest.approx(found["tb"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_run_records_courses_and_sizes_and_can_be_repeated(tmp_path):
     with hydra_ready():
         made = compose(["experiment=subtb/gradients_smoke", "seed=0", *TINY])

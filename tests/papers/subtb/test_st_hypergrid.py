@@ -180,6 +180,7 @@ def test_noise_floor_is_the_distance_of_fresh_samples():
     assert sum(found) / 20 == pytest.approx(noise_floor(target, 10_000), rel=0.05)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 3), st.integers(2, 5), st.integers(0, 50))
 def test_evaluation_gives_what_the_losses_take(d, h, seed):

@@ -108,6 +108,7 @@ def test_forms_agree_over_several_blocks_of_the_recursion(lam, weighting):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["within", "pooled", "geometric"])
 @pytest.mark.parametrize("lam", [0.0, 0.7, 1.0, 1.9, math.inf])
 @pytest.mark.parametrize("form", FORMS)
@@ -128,6 +129,7 @@ def test_truncated_sum(lam, limit, weighting):
     assert found.item() == pytest.approx(brute(parts, lam, weighting, limit), rel=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["within", "pooled", "geometric"])
 def test_truncated_sum_of_a_large_lambda_is_that_of_the_longest_that_count(weighting):
     """Weights relative to the whole trajectory's, 1e4^-86 and less, would all be zero."""

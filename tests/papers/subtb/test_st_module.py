@@ -41,6 +41,7 @@ def numbers(outcome):
     return {(r.metric, r.step): r.value for r in outcome.results}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_resumed_run_is_the_run_that_was_not_stopped(name, tmp_path):
     cfg = config(*TINY, *SETTINGS[name])

@@ -72,6 +72,7 @@ def walk(space, policy):
     return ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", TOYS)
 def test_likelihoods_are_those_of_following_every_action_and_sum_to_one(space):
     """The stop's term included (without it the sum is larger), symmetric molecules too."""
@@ -167,6 +168,7 @@ def test_leaves_are_the_fragments_that_leave_a_molecule(space):
         assert count == (len(parts) if len(every) > 1 else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", TOYS)
 def test_samples_are_trajectories_and_their_evaluation_is_consistent(space):
     model = network(space)

@@ -34,6 +34,7 @@ def along_by_tensors(out, visited, grid, log_reward, *, learned_pb):
     return rollout._Along.apply(out, visited, grid, learned_pb, visited.lengths, log_reward)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [True, False])
 def test_samples_follow_the_exact_distribution(table, implementation):
     made = policy(d=3, h=4, table=table, dtype=torch.float32)
@@ -91,6 +92,7 @@ def test_what_is_sampled_are_whole_trajectories(table, implementation):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     d=st.integers(1, 4),

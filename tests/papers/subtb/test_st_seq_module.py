@@ -47,6 +47,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_stopped_and_resumed_run_is_the_run_that_was_not(name, tmp_path):
     cfg = config(*SETTINGS[name], "trainer.max_epochs=3", "data.updates=3")
@@ -63,6 +64,7 @@ def test_a_stopped_and_resumed_run_is_the_run_that_was_not(name, tmp_path):
     assert other.weights_sha256 != whole.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_run_of_bit_sequences_records_what_a_table_needs(tmp_path):
     found = values(attempt(config("experiment=subtb/bitseq_smoke"), tmp_path / "run")[0])
     tests = {metric for metric, step in found if step is None}

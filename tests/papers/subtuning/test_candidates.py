@@ -69,6 +69,7 @@ def literal(sets: SetTrainer, tuned, chosen, fold=0):
     return net.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tuned", "options"),
     [
@@ -136,6 +137,7 @@ def test_statistics_of_tuned_blocks_move_only_where_they_are_asked_to():
         assert torch.equal(block.bn1.running_mean, sets.net.blocks[1].bn1.running_mean) != moved
 
 
+@pytest.mark.slow
 def test_the_order_of_candidates_does_not_matter():
     folds = folds_of(40, 2, 7)
     sets = trainer()
@@ -196,6 +198,7 @@ def profile(net, images, labels):
     ]
 
 
+@pytest.mark.slow
 def test_renamed_labels_need_the_head_alone(parities):
     net, images, labels = parities
     head, *single = profile(net, images, (labels + 1) % 4)
@@ -203,6 +206,7 @@ def test_renamed_labels_need_the_head_alone(parities):
     assert head >= max(single) - 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shifted", [0, 2])
 def test_the_block_that_can_undo_a_shift_is_the_best_of_the_profile(parities, shifted):
     """Features before a block are turned: its weights alone can turn them back."""

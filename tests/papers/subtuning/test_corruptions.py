@@ -35,6 +35,7 @@ def far(a, b):
     return np.abs(a.astype(float) - b).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", c.NAMES)
 def test_a_corruption_keeps_shape_and_type_is_repeatable_and_changes_images(name, x):
     before = x.copy()
@@ -46,6 +47,7 @@ def test_a_corruption_keeps_shape_and_type_is_repeatable_and_changes_images(name
     assert far(made, x) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(c.NAMES) - {"saturate", "frost", "glass_blur"}))
 def test_a_higher_severity_is_further_from_the_clean_images(name, x):
     # spatter's lower ones are water, its higher ones mud; each kind has an order of its own

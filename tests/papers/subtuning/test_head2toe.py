@@ -154,6 +154,7 @@ def test_a_head_without_penalty_finds_the_optimum_of_a_regression():
     assert torch.allclose(logits[7, 1] - logits[7, 0], odds, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_strong_penalty_takes_all_weights_and_leaves_the_bias():
     h = torch.randn(40, 3, generator=generator())
     labels = (torch.arange(40) % 4 == 0).long()
@@ -207,6 +208,7 @@ class Forgetful(nn.Module):
         return self.conv1(x).abs()
 
 
+@pytest.mark.slow
 def test_a_feature_in_the_middle_decides_where_the_last_ones_cannot():
     tail = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     net = networks.Blocks(

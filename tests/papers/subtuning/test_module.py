@@ -39,6 +39,7 @@ def within(start, *parts, statistics=True):
     return {k for k in names if k.startswith(parts)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
@@ -126,6 +127,7 @@ def test_all_blocks_are_the_set_of_all(tmp_path):
     assert substance(one) == substance(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", ["epoch", "step"])
 def test_the_cosine_is_stepped_once_an_epoch_so_the_last_one_has_a_rate(
     tmp_path, monkeypatch, interval
@@ -148,6 +150,7 @@ def chosen(*blocks):
     return {"chosen": torch.tensor([i in blocks for i in range(3)]), "steps": torch.tensor(blocks)}
 
 
+@pytest.mark.slow
 def test_found_is_the_set_of_the_search(tmp_path):
     """The same bits as with the set's numbers, also after a stop."""
     start = pretrained(search=chosen(0, 2))
@@ -198,6 +201,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_same_bits_after_a_stop_and_after_a_kill_in_the_test(tmp_path, variant):
     """Stopped after the first epoch, then when fitted, at the first batch of the test."""

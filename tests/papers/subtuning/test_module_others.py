@@ -55,6 +55,7 @@ def bought(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["margin", "random"])
 def test_labels_are_bought_once_each_and_a_stop_changes_nothing(bought, choice):
     whole, rest, labelled = bought[choice]
@@ -126,6 +127,7 @@ def test_budgets_that_do_not_fit_are_refused_by_name(tmp_path, overrides, said):
     assert said in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smoke_active", "smoke_search", "smoke_head2toe"])
 def test_a_rehearsal_leaves_what_works_on_all_images_at_once(name):
     [(_, found)] = rehearse([Setting(name, name, small(name))])
@@ -133,6 +135,7 @@ def test_a_rehearsal_leaves_what_works_on_all_images_at_once(name):
     assert "works on all images at once" in found.reason
 
 
+@pytest.mark.slow
 def test_head2toe_is_its_plain_functions_also_after_a_kill_in_the_test(tmp_path):
     cfg = small("smoke_head2toe", "model.size=8")
     start = pretrained()
@@ -162,6 +165,7 @@ def test_head2toe_is_its_plain_functions_also_after_a_kill_in_the_test(tmp_path)
     assert numbers(whole)["test/accuracy", ""] == pytest.approx(accuracy(logits, data.test[1]))
 
 
+@pytest.mark.slow
 def test_rates_are_relative_gradient_norms_of_the_first_batches_of_an_epoch(tmp_path, monkeypatch):
     """Of the weights that the epoch begins with, in its own order; statistics have not moved."""
     seen = []
@@ -218,6 +222,7 @@ def test_a_frozen_head_is_neither_rated_nor_moved(tmp_path):
     assert len(run.optimized()) == len(run.rated()) > 0
 
 
+@pytest.mark.slow
 def test_the_optimiser_begins_anew_at_every_epoch_or_not(tmp_path):
     """The first epoch is the same; after a stop each goes on with the same bits."""
     ends = []

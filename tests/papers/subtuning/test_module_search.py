@@ -39,6 +39,7 @@ def whole(tmp_path_factory):
     return ran(tmp_path_factory.mktemp("search") / "run", "smoke_search", start=pretrained())
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_after_the_last_set_and_gives_the_same_bits(
     whole, tmp_path, monkeypatch
 ):
@@ -81,6 +82,7 @@ def test_the_network_is_never_changed(whole):
     assert other <= {"net.fc.weight", "net.fc.bias"}
 
 
+@pytest.mark.slow
 def test_a_search_does_not_see_the_test_set(whole, tmp_path, monkeypatch):
     """Pitfall 7: the same set and the same bits with noise in place of images and labels."""
     noisy_test(monkeypatch)
@@ -145,6 +147,7 @@ def profiles(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["singles", "pairs", "windows2"])
 def test_a_profile_records_its_sets_and_what_they_add_up_to(profiles, kind):
     outcome = profiles[kind]
@@ -212,6 +215,7 @@ def drawn(blocks):
     return 0.3 + 0.1 * len(blocks) ** 0.5 + 0.1 * random.Random(str(blocks)).random()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["gain", "patience"])
 @pytest.mark.parametrize("direction", ["forward", "backward", "best"])
 def test_the_choice_is_that_of_the_greedy_rule_on_the_recorded_scores(

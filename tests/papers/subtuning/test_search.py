@@ -39,6 +39,7 @@ class Columns(BaseEstimator):
         return self.table[tuple(x[0].astype(int))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @given(table=tables(4), eps=st.sampled_from([0.01, 0.2]))
 def test_scikit_learn_takes_the_same_blocks_by_gain(direction, table, eps):

@@ -58,6 +58,7 @@ def test_norms_are_not_rated():
     assert is_rated("blocks.3.downsample.1.weight")  # no "bn" in its name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "vit_tiny"])
 def test_stages_are_a_partition_of_the_blocks(name):
     assert sorted(i for stage in networks.stages(name) for i in stage) == [

@@ -82,6 +82,7 @@ def test_a_merged_block_is_both_blocks(kind, side):
     assert not torch.allclose(old(x), new(x), atol=1e-2)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "tuned"),
@@ -150,6 +151,7 @@ def counted(net, x):
     return counter.get_total_flops()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("resnet20", 32), ("resnet50", 64)])
 def test_operations_add_up_in_both_networks_and_in_the_merged_one(name, side):
     tuned = [2, 3]

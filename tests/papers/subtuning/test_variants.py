@@ -37,6 +37,7 @@ def images(n=3, side=32):
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "index"), [("resnet8", 1), ("resnet18", 2), ("vit_tiny", 1)])
 def test_all_of_a_block_is_drawn_anew_and_nothing_else(name, index):
     net = disturbed(drawn(name))
@@ -124,6 +125,7 @@ def silenced(net, name, share):
     return net
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "share"),
@@ -138,6 +140,7 @@ def test_a_pruned_network_is_one_in_which_nothing_reads_the_channels_that_go(nam
     assert not torch.allclose(full, expected, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_shapes_and_costs_of_a_pruned_resnet_50():
     net = drawn("resnet50")
     before = block_flops(net, images(1, 64))

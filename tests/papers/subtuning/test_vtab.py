@@ -138,6 +138,7 @@ def write_flowers(root, n_train=1020, n_test=30):
     savemat(root / "setid.mat", {**lists, "valid": np.array([[1]])})
 
 
+@pytest.mark.slow
 def test_flowers_of_torchvisions_folder(tmp_path):
     write_flowers(tmp_path / "flowers102")
     data = made(tmp_path, "flowers102")
@@ -150,6 +151,7 @@ def test_flowers_of_torchvisions_folder(tmp_path):
     assert (levels(data, images) - 2 * (labels + 1)).abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_caltech_of_torchvisions_folder(tmp_path):
     root = tmp_path / "elsewhere" / "101_ObjectCategories"
     names = sorted(["BACKGROUND_Google", *(f"class_{i}" for i in range(34))])
@@ -167,6 +169,7 @@ def test_caltech_of_torchvisions_folder(tmp_path):
     assert both.max() <= 30
 
 
+@pytest.mark.slow
 def test_dmlab_of_parquet_files(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -208,6 +211,7 @@ def test_what_is_missing_is_named(tmp_path):
         decoded([(encoded(3), 0), (b"", 0)], 4)
 
 
+@pytest.mark.slow
 def test_data_of_another_checksum_is_refused(tmp_path):
     write_flowers(tmp_path / "flowers102", n_test=2)
     with pytest.raises(UserError, match=r"is not the data of the experiment"):

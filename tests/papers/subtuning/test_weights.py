@@ -81,6 +81,7 @@ def test_trained_resnets_for_small_images_give_the_same_outputs(depth):
     assert found.std() > 1  # the network has learnt something
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("above", ["", "state_dict.module."])
 def test_a_resnet_of_torchvision(above):
     plain = disturbed(torchvision.models.resnet18(num_classes=7))
@@ -92,6 +93,7 @@ def test_a_resnet_of_torchvision(above):
     assert torch.allclose(net(images()), plain(images()), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bottlenecks_by_name_and_shape():
     plain = torchvision.models.resnet50(num_classes=3)
     net = networks.network("resnet50", 3)

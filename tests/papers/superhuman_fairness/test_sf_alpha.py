@@ -59,6 +59,7 @@ def test_each_reference_is_compared_with_its_own_sample():
     assert closed_form(ours, reference)[0] == pytest.approx(5.0)
 
 
+@pytest.mark.slow
 @given(PAIRS, st.sampled_from([0.0, 0.001, 0.05]))
 @settings(max_examples=300, deadline=None)
 def test_all_measures_at_once_are_the_loop_over_each(pair, lam):
@@ -67,6 +68,7 @@ def test_all_measures_at_once_are_the_loop_over_each(pair, lam):
     np.testing.assert_allclose(closed_form(ours, reference, lam=lam), expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 @given(st.lists(LOSS, min_size=1, max_size=8), LOSS)
 @settings(max_examples=300, deadline=None)
 def test_it_is_the_minimum_that_brute_force_finds(reference, f):

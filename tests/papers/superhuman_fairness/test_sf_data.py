@@ -271,6 +271,7 @@ def mirror():
     return MIRROR
 
 
+@pytest.mark.slow
 def test_the_real_adult_set_has_the_papers_base_rates(tmp_path, mirror):
     units = Adult(seed=0, paths=paths(tmp_path, mirror)).units()
     assert units.x.shape == (48_842, 109)

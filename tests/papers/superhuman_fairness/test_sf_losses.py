@@ -55,6 +55,7 @@ def test_equalised_odds_is_the_larger_gap_not_their_mean():
     assert found[0, 2] == 0.5
 
 
+@pytest.mark.slow
 @given(vectors())
 @settings(max_examples=300, deadline=None)
 def test_losses_are_those_of_the_formulas_item_by_item(drawn):
@@ -74,6 +75,7 @@ def predictive_value(value):
     return of
 
 
+@pytest.mark.slow
 @given(vectors())
 @settings(max_examples=40, deadline=None)
 @pytest.mark.filterwarnings("ignore")
@@ -109,6 +111,7 @@ def test_swapping_the_groups_changes_nothing(drawn):
     np.testing.assert_array_equal(losses(decisions, y, a), losses(decisions, y, 1 - a))
 
 
+@pytest.mark.slow
 @given(vectors(), st.integers(0, 1))
 @settings(max_examples=100, deadline=None)
 def test_constant_decisions_have_no_gap_between_groups_that_are_there(drawn, value):

@@ -82,6 +82,7 @@ def by_hand(cfg, iterations):
     return train, test, references, theta, bias, alpha
 
 
+@pytest.mark.slow
 def test_a_run_is_the_published_algorithm_step_by_step(outcome):
     cfg = config()
     train, test, references, theta, bias, alpha = by_hand(cfg, 12)
@@ -154,6 +155,7 @@ def test_a_run_records_what_the_module_says_it_does(outcome):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_the_papers_protocol_fits_into_a_record(tmp_path):
     """Ten points of the curves and twelve reference sets, which smoke has not."""
     cfg = config("trainer.max_epochs=30", "model.n_references=12", "model.marks=12")
@@ -172,6 +174,7 @@ def test_curves_are_those_of_the_history(outcome):
     assert found["test/iterations", "", None] == len(outcome.history) == 12
 
 
+@pytest.mark.slow
 def test_two_runs_are_equal_to_the_bit_and_another_seed_is_another_run(outcome, tmp_path):
     torch.manual_seed(5)
     np.random.seed(5)
@@ -180,6 +183,7 @@ def test_two_runs_are_equal_to_the_bit_and_another_seed_is_another_run(outcome, 
     assert other.weights_sha256 != outcome.weights_sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 5, 11])
 def test_a_resumed_run_is_the_run_that_was_not_stopped(outcome, after, tmp_path):
     asked = iter(range(after - 1))
@@ -189,6 +193,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(outcome, after, tmp_path)
     assert substance(attempt(config(), tmp_path / "2", [tmp_path / "1"])) == substance(outcome)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_its_references_from_the_checkpoint(tmp_path, monkeypatch):
     cfg = config("model.fresh=0")
     with pytest.raises(Interrupted):
@@ -202,6 +207,7 @@ def test_a_resumed_run_takes_its_references_from_the_checkpoint(tmp_path, monkey
     attempt(cfg, tmp_path / "2", [tmp_path / "1"])
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_finished_is_tested_only(outcome, tmp_path):
     """Killed in the test: the weights come from the checkpoint, the references are made again."""
     attempt(config(), tmp_path / "1")
@@ -218,6 +224,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(stopping, "WARM", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_an_early_stop_ends_the_fit_and_can_be_switched_off(tmp_path):
     rows = attempt(config(*SHORT, seed=3), tmp_path / "on").history
@@ -229,6 +236,7 @@ def test_an_early_stop_ends_the_fit_and_can_be_switched_off(tmp_path):
     assert whole.history[: len(rows)] == rows
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_what_an_early_stop_leaves_is_the_last_iterate_or_the_one_before(tmp_path):
     last = attempt(config(*SHORT, seed=3), tmp_path / "last")
@@ -241,6 +249,7 @@ def test_what_an_early_stop_leaves_is_the_last_iterate_or_the_one_before(tmp_pat
             assert found[f"test/{m}", "ours_train", None] == pytest.approx(row[f"train/{m}"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_resumed_run_stops_where_the_whole_one_does(tmp_path):
     whole = attempt(config(*SHORT, seed=3), tmp_path / "whole")
@@ -259,6 +268,7 @@ def test_rows_do_not_depend_on_each_other(outcome, tmp_path):
     assert ("test/dominated", "post_proc_dp", None) not in found
 
 
+@pytest.mark.slow
 def test_our_losses_are_by_clean_labels_and_groups(tmp_path):
     """Noise changes references and baselines; ours is measured on the data as it is."""
     cfg = config("model.noise=0.2", "model.optimizer.lr=1e-12", "model.baselines=[]")

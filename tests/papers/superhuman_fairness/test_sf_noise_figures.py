@@ -95,12 +95,14 @@ def results(tmp_path):
 NEUTRAL = ("model.noise_on=everything", "model.alpha_rule=penalised", "model.scored_against=null")
 
 
+@pytest.mark.slow
 def test_without_its_options_it_is_the_published_method(results):
     same = ("model.noise=0.1", "model.early_stop=false", "model.baselines=[]")
     base = results(*same, "trainer.max_epochs=6", experiment="superhuman_fairness/smoke")
     assert results(*NEUTRAL) == base
 
 
+@pytest.mark.slow
 def test_every_option_changes_what_it_is_for(results):
     whole = results()
     assert {row for metric, row, _ in whole if metric == "test/gamma_other"} == {
@@ -115,6 +117,7 @@ def test_every_option_changes_what_it_is_for(results):
     assert any(whole[key] != noise[key] for key in references)
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_it_has_the_same_bits(tmp_path):
     cfg = config(experiment=SMOKE)
     whole, _, _ = attempt(cfg, tmp_path / "whole")

@@ -133,6 +133,7 @@ def test_stopped_and_decoded_by_workers_it_is_the_same_run(tmp_path):
     assert substance(resumed) == substance(once)
 
 
+@pytest.mark.slow
 def test_a_run_on_folders_through_the_command(retable, tmp_path, monkeypatch):
     """Of a hundred classes, which are more than a record has room for."""
     mirror = tmp_path / "mirror"

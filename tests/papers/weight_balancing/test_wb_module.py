@@ -132,6 +132,7 @@ def test_drw_begins_with_cross_entropy():
     assert not torch.equal(net._loss(logits, logits, labels), cross_entropy)
 
 
+@pytest.mark.slow
 def test_the_second_stage_moves_the_classifier_alone(both):
     first, second = (starts.left_by(one, record_of(one)).weights for one in both)
     moved = {name for name in first if not torch.equal(first[name], second[name])}

@@ -10,6 +10,7 @@ from retable.tables.grid import plan
 PAPER = "weight_balancing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["paper", "reduced", "smoke"])
 def test_one_trained_network_serves_every_row_that_stands_on_it(protocol):
     features = plan(f"{PAPER}/features", protocol)

@@ -164,6 +164,7 @@ def test_the_same_bits_after_a_stop(tmp_path):
     assert ("last/phase_1", "test/error") in results(again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("projected", ["step", "epoch"])
 def test_weights_stay_on_the_sphere(tmp_path, projected):
     sphere = "weight_decay/smoke_sphere"
@@ -191,6 +192,7 @@ def test_the_two_projections_differ():
     assert ends == pytest.approx([1.0, 2.0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_child_goes_on_from_a_snapshot_and_leaves_its_parent_alone(tmp_path):
     runs = tmp_path / "runs"
     with hydra_ready():
