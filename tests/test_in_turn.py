@@ -39,23 +39,42 @@ def test_all_are_where_what_all_are_built_upon_has(file):
     assert in_turn.tested(PAPERS, "2/3", ["src/retable/papers/c/module.py", file]) == PAPERS
 
 
-def test_changes_of_the_last_commits_and_of_none_yet(tmp_path, monkeypatch):
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """Git in a repository of this test's own, of whose commits the last one is lately."""
     monkeypatch.setattr(in_turn, "ROOT", tmp_path)
-    assert in_turn.changed_lately() is None
+    monkeypatch.setattr(in_turn, "COMMITS", 1)
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
 
-    def git(*words):
-        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    def call(*words):
         subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
 
-    git("init")
+    assert in_turn.changed_lately() is None
+    call("init")
+    return call
+
+
+def test_changes_of_the_last_commits_and_of_none_yet(git, tmp_path):
     for name in ("long", "before", "here", "new"):
         (tmp_path / name).touch()
         if name != "new":
             git("add", name)
             git("commit", "-m", name)
-    monkeypatch.setattr(in_turn, "COMMITS", 1)
     (tmp_path / "before").write_text("changed")
     assert sorted(in_turn.changed_lately()) == ["before", "here", "new"]
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [('version = "2.0"', ["uv.lock"]), ('{ name = "a", specifier = ">=2.0" },', [])],
+)
+def test_the_lock_has_changed_where_a_package_has_another_version(git, tmp_path, line, changed):
+    lock = tmp_path / "uv.lock"
+    for text in ('version = "1.0"\n', f'version = "1.0"\n{line}\n'):
+        lock.write_text(text)
+        git("add", "uv.lock")
+        git("commit", "-m", "a")
+    assert in_turn.changed_lately() == changed
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ PART = "RETABLE_TESTS_PART"
 """Environment variable: ``k/n``, or nothing: all papers."""
 COMMITS = 30
 """Of which changes are looked at: more than come between two runs of CI."""
+LOCK = "uv.lock"
 SHARED = (
     "src/retable/training/", "src/retable/data/", "src/retable/nets/", "src/retable/papers/base.py",
-    "src/retable/papers/meter.py", "uv.lock",
+    "src/retable/papers/meter.py", LOCK,
 )  # fmt: skip
 BY_PAPER = (
     "tests/papers/test_contract.py",
@@ -30,7 +31,7 @@ BY_PAPER = (
     "tests/launch/rehearsal/test_every_paper.py",
 )
 """Files whose tests have a paper as their parameter."""
-OF_TESTS = ("tests/support/", "tests/conftest.py", "uv.lock")
+OF_TESTS = ("tests/support/", "tests/conftest.py", LOCK)
 """What all slow tests are built upon."""
 ABOUT = {
     "browser": ("report", "monitor"),
@@ -88,7 +89,18 @@ def changed_lately() -> list[str] | None:
         if done.returncode:
             return None
         found += done.stdout.split("\n")
-    return [file for file in found if file]
+    same = not _other_packages(git)
+    return [file for file in found if file and not (file == LOCK and same)]
+
+
+def _other_packages(git: Sequence[str]) -> bool:
+    """Whether uv.lock has another version of a package than before the last commits."""
+    before = [*git, "diff", f"HEAD~{COMMITS}", "--", LOCK]
+    done = subprocess.run(before, capture_output=True, text=True, check=False)
+    lines = done.stdout.split("\n")
+    return done.returncode != 0 or any(
+        line.startswith(("+version =", "-version =")) for line in lines
+    )
 
 
 def folders_in_turn(changed: Iterable[str]) -> set[str]:
