@@ -70,17 +70,17 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+def _marked(item, mark: str) -> bool:
+    """By a mark, which may be called as a folder, whose name is among its tests' keywords."""
+    return item.get_closest_marker(mark) is not None
+
+
 def pytest_collection_modifyitems(config, items) -> None:
     """What takes long comes first; what has not changed lately takes turns, see in_turn."""
-    slow = ("slow", "slurm", "browser")
-    left = {
-        item
-        for item in items
-        if in_turn.left_out(item.nodeid, any(mark in item.keywords for mark in slow))
-    }
+    left = {item for item in items if in_turn.left_out(item.nodeid, _marked(item, "slow"))}
     config.hook.pytest_deselected(items=[*left])
     items[:] = [item for item in items if item not in left]
-    items.sort(key=lambda item: ("slurm" not in item.keywords, "slow" not in item.keywords))
+    items.sort(key=lambda item: (_marked(item, "slurm"), _marked(item, "slow")), reverse=True)
 
 
 @pytest.hookimpl(optionalhook=True)

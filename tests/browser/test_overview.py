@@ -6,7 +6,7 @@ import pytest
 
 from support.browser import WIDE, opened
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_filters_of_the_overview_and_of_the_claims(browser, site):

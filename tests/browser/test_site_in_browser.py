@@ -10,7 +10,7 @@ import pytest
 from support.browser import PHONE, WIDE, axe, opened, run_page, served
 from support.site import ACCURACY, HURT, HURT_STATEMENT, html
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 TABLE = "tables/digits/accuracy.html"
 TEN_THOUSAND = """
 retable.give({papers: ["p"], experiments: ["p/e"], settings: ["a=1", "a=2"],

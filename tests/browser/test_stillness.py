@@ -6,7 +6,7 @@ import pytest
 
 from support.browser import PHONE, WIDE, opened, run_page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 TABLE = "tables/digits/accuracy.html"
 
 

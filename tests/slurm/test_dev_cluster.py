@@ -13,7 +13,7 @@ import pytest
 
 from support.slurm import NODES, Cluster, new_cluster, shared, until
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 @pytest.fixture
@@ -66,7 +66,6 @@ def test_an_array_ends_in_sacct_as_it_ended(cluster):
     assert [cluster.accounted(f"{job}_{i}")[0] for i in range(4)] == expected
 
 
-@pytest.mark.slow
 def test_a_high_job_preempts_a_low_one_which_starts_again(cluster):
     script = (
         'echo start ${SLURM_RESTART_COUNT:-0}; test -n "$SLURM_RESTART_COUNT" || exec sleep 300'
@@ -81,7 +80,6 @@ def test_a_high_job_preempts_a_low_one_which_starts_again(cluster):
     assert cluster.accounted(low)[0] == "PREEMPTED"
 
 
-@pytest.mark.slow
 def test_a_killed_node_is_seen_down_its_job_is_requeued_and_it_comes_back(cluster):
     job = cluster.submit("sleep 300", "--nodelist=n2", "--requeue")
     until(lambda: cluster.state(job) == "RUNNING", 30, "the job runs")

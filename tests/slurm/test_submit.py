@@ -31,7 +31,7 @@ from support.submit import (  # noqa: F401 - fixtures
     submitted,
 )
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def status_of(runs, wait=120):
@@ -204,7 +204,6 @@ def test_who_is_killed_between_sbatch_and_its_id_loses_no_job(cluster, runs, ord
     assert len(open_jobs.queue_of(runs).tasks) == 4
 
 
-@pytest.mark.slow
 def test_a_thousand_runs_are_submitted_at_once(cluster, retable, runs):
     done = retable("train", "-m", "experiment=digits/smoke", "seed=range(0,1000)", *ON, HELD)
     assert "1000 submitted" in done.stderr
@@ -212,7 +211,6 @@ def test_a_thousand_runs_are_submitted_at_once(cluster, retable, runs):
     assert len(open_jobs.queue_of(runs).tasks) == 1000
 
 
-@pytest.mark.slow
 def test_jobs_run_what_was_frozen_whatever_is_edited_while_they_wait(
     cluster, retable, runs, tmp_path
 ):
@@ -251,7 +249,6 @@ def test_jobs_run_what_was_frozen_whatever_is_edited_while_they_wait(
     assert record.fingerprint == runs_[1].fingerprint
 
 
-@pytest.mark.slow
 def test_data_is_prepared_before_and_the_table_published_behind(cluster, retable, runs, tmp_path):
     extra = tmp_path / "extra"
     shutil.copytree(os.environ["RETABLE_EXTRA"], extra)
@@ -267,7 +264,6 @@ def test_data_is_prepared_before_and_the_table_published_behind(cluster, retable
     assert list((extra / "results").rglob("accuracy*.md"))
 
 
-@pytest.mark.slow
 def test_where_preparing_fails_the_arrays_do_not_wait_for_ever(cluster, retable, runs):
     command = ["run", "digits/accuracy", "--protocol", "smoke", *ON, "--prepare"]
     retable(*command, HELD)
@@ -280,7 +276,6 @@ def test_where_preparing_fails_the_arrays_do_not_wait_for_ever(cluster, retable,
     assert made.closed
 
 
-@pytest.mark.slow
 def test_several_runs_share_a_job_and_a_device(cluster, runs, orders):
     todo = some(
         4,
@@ -301,7 +296,6 @@ def test_several_runs_share_a_job_and_a_device(cluster, runs, orders):
     assert [records.read(run.folder / "record.json").workers for run in todo] == [2] * 4
 
 
-@pytest.mark.slow
 def test_a_path_with_blanks_and_quotes_works(cluster, monkeypatch, tmp_path, orders):
     folder = tmp_path / 'it\'s a "folder" %j'
     folder.mkdir()

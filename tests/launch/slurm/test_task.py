@@ -101,6 +101,7 @@ def test_wrong_calls_are_answered_in_one_line(job, arguments, code, reason, monk
     assert len(out.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_at_the_time_limit_runs_end_their_epoch_and_the_job_requeues_itself(job, undisturbed):
     # More epochs than the other run may take to begin.
     long = "trainer.max_epochs=20"
@@ -147,6 +148,7 @@ def environment_of(run):
     return Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
 
 
+@pytest.mark.slow
 def test_what_is_heavy_is_found_out(tmp_path, nothing_heavy):
     for script in ("import torch.optim", "import subprocess; subprocess.run(['true'])"):
         command = [sys.executable, "-c", script]
