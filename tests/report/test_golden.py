@@ -26,12 +26,17 @@ def made(tmp_path_factory):
     patch.undo()
 
 
+def rounded(text: str) -> str:
+    """Long fractions as 12 digits: other releases of NumPy and SciPy differ in the last bits."""
+    return re.sub(r"\d+\.\d{13,}", lambda number: f"{float(number[0]):.12g}", text)
+
+
 def test_outputs_are_the_golden_ones(made):
     found = made[0]
     assert {p.name for p in GOLDEN.iterdir()} == set(found)
     for name, content in found.items():
         golden = (GOLDEN / name).read_text(encoding="utf-8")
-        assert content == golden, f"{name}; if that is meant: see support/mini.py"
+        assert rounded(content) == rounded(golden), f"{name}; if that is meant: see support/mini.py"
 
 
 def test_every_verdict_and_every_mark_occurs(made):
