@@ -23,6 +23,7 @@ from retable.launch.dispatch import launch
 from retable.runs import records
 from retable.runs.frozen import freeze
 from retable.util import paths
+from support import bias_texts
 from support.equilibrium import write_imagenet32
 from support.in_turn import PAPERS
 from support.own_data import own_data
@@ -174,6 +175,10 @@ def generated(tmp_path, monkeypatch):
     monkeypatch.setenv("RETABLE_CACHE", str(cache))
 
     def overrides(config) -> list[str]:
+        if "vocabulary_file" in config.data:
+            if not (mirror / "bert-base-uncased").is_dir():
+                bias_texts.write_all(mirror, monkeypatch)
+            return bias_texts.reading(config, mirror)
         match config.data["_target_"].rpartition(".")[2]:
             case "Prices":
                 return [f"data.sha256={sha256}"]
@@ -246,14 +251,23 @@ def generated(tmp_path, monkeypatch):
     return overrides
 
 
-def begun(config, steps) -> list[str]:
-    """The same overrides with those of what a run starts from; of no file of weights."""
+def begun(config, steps, parents) -> list[str]:
+    """The same overrides with those of what a run starts from; of no file of weights.
+
+    Args:
+        config: of the run.
+        steps: its overrides.
+        parents: gives those of a parent whose data is not the child's.
+    """
     if config.start is None:
         return steps
     parent = config.start.run
     if parent is None or parent.experiment == "subtuning/pretrain":
         return [*steps, "start=null"]
-    if config.paper == "subtuning":
+    if config.paper == "peft_debias":
+        steps = [*steps, "start.run.differs=[data]"]
+        before = ["start=null", *ONE_STEP, *parents(parent)]
+    elif config.paper == "subtuning":
         small = [o for o in tuned(parent) if not o.startswith("data.")]
         before = ["start=null", *ONE_STEP, *small]
     else:
@@ -282,7 +296,8 @@ def test_every_experiment_runs_a_step_of_every_stage(generated, runs, paper):
                 extra += tuned(config)
             steps = ONE_STEP if "fit" in config.stages else []
             steps = [*steps, "trainer.limit_test_batches=1", *extra]
-            frozen.append(freeze(compose([f"experiment={name}", "seed=0", *begun(config, steps)])))
+            steps = begun(config, steps, generated)
+            frozen.append(freeze(compose([f"experiment={name}", "seed=0", *steps])))
     assert len(frozen) >= len(own) / 2
     summary = launch(frozen)
     assert summary.ok, summary.failed

@@ -1,0 +1,1 @@
+"""Debiasing patches of parameter-efficient fine-tuning: networks, patches, data, measures."""
