@@ -207,6 +207,13 @@ def test_files_of_another_structure_are_refused(tmp_path, header, row, message):
 
 
 @pytest.mark.skipif(MIRROR is None, reason="RETABLE_MIRROR is not set")
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    file = tmp_path / "posts.csv"
+    file.write_bytes(b"text,label\ncaf\xe9,0\n")
+    with pytest.raises(UserError, match=r"posts\.csv: is not UTF-8 text \(byte \d+\)$"):
+        text_files.gab(file)
+
+
 def test_the_published_files_have_the_known_counts(tmp_path):
     paths = DataPaths(tmp_path, Path(MIRROR))
     found = {s: text_files.gab(text_files.source(name, paths))[1] for s, name in FILES.items()}

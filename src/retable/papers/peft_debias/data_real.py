@@ -21,7 +21,7 @@ from retable.papers.peft_debias.tokens import Tokenizer, WordPieces, Words
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
 
-BERT_VOCABULARY = "bert-base-uncased/vocab.txt"
+BERT_VOCABULARY = "google-bert/bert-base-uncased/vocab.txt"
 _BERT_URL = (
     "https://huggingface.co/google-bert/bert-base-uncased/resolve/"
     "86b5e0934494bd15c9632b12f734a8a67f723594/vocab.txt"

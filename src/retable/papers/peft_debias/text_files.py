@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -68,15 +69,24 @@ def normalised(text: str) -> str:
     return " ".join(_REMOVED.sub(" ", text).split())
 
 
+@contextmanager
+def decoded(path: Path) -> Iterator[None]:
+    """Name a file that is not in UTF-8, without what is in it."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+
+
 def table(path: Path, columns: Sequence[str], delimiter: str = ",") -> dict[str, list[str]]:
     """Columns of a file with a header, in UTF-8.
 
     Raises:
         UserError: naming the column that is missing, or the row without as many fields as the
-            header.
+            header; for a file in another encoding.
     """
     csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file, decoded(path):
         reader = csv.DictReader(file, delimiter=delimiter)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
