@@ -11,7 +11,7 @@ from retable.util.atomic import write_atomic
 MAX_BYTES = 1_000_000
 """Of a file that is published."""
 
-MAX_ALL_BYTES = 20_000_000
+MAX_ALL_BYTES = 8_000_000
 """Of all files of one folder."""
 
 
