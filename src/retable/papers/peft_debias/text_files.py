@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def normalised(text: str) -> str:
 
 
 @contextmanager
-def decoded(path: Path) -> Iterator[None]:
+def decoded(path: Path) -> Generator[None]:
     """Name a file that is not in UTF-8, without what is in it."""
     try:
         yield
