@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,9 @@ def pytest_collection_modifyitems(config, items) -> None:
     left = {item for item in items if in_turn.left_out(item.nodeid, _marked(item, "slow"))}
     config.hook.pytest_deselected(items=[*left])
     items[:] = [item for item in items if item not in left]
-    items.sort(key=lambda item: (_marked(item, "slurm"), _marked(item, "slow")), reverse=True)
+    # Whole files, by how many of their tests are slow: within one some build upon those before.
+    slow = Counter(_scope(item.nodeid) for item in items if _marked(item, "slow"))
+    items.sort(key=lambda i: (_marked(i, "slurm"), slow[_scope(i.nodeid)]), reverse=True)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -90,14 +93,19 @@ def pytest_xdist_make_scheduler(config, log):
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            if file.startswith("tests/slurm/"):  # these wait more than they compute
-                return "tests/slurm"
-            if file.endswith(TOGETHER):
-                return "published tables"
-            return nodeid if file in APART else file
+            return _scope(nodeid)
 
     return Scheduling(config, log)
+
+
+def _scope(nodeid: str) -> str:
+    """What is done in one process."""
+    file = nodeid.partition("::")[0]
+    if file.startswith("tests/slurm/"):  # these wait more than they compute
+        return "tests/slurm"
+    if file.endswith(TOGETHER):
+        return "published tables"
+    return nodeid if file in APART else file
 
 
 @pytest.hookimpl(hookwrapper=True)

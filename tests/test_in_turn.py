@@ -116,11 +116,18 @@ def test_no_slow_test_takes_turns_where_what_all_are_built_upon_has_changed(file
     assert not in_turn.folders_in_turn(["README.md", file])
 
 
-def test_every_slow_test_has_its_turn_once():
-    tests = [f"tests/slurm/test_a.py::test_{k}" for k in range(300)]
+@pytest.mark.parametrize("folder", ["launch", "slurm", "runs"])
+def test_every_file_has_its_turn_once_and_whole(folder):
+    files = [
+        path.relative_to(in_turn.ROOT).as_posix()
+        for path in (in_turn.ROOT / "tests" / folder).rglob("test_*.py")
+    ]
+    tests = [f"{file}::test_{k}" for file in files for k in range(3)]
     of_each = [[t for t in tests if in_turn.is_turn(t, f"{k}/3")] for k in (1, 2, 3)]
     assert sorted(test for some in of_each for test in some) == sorted(tests)
-    assert all(70 < len(some) < 130 for some in of_each)
+    assert max(map(len, of_each)) - min(map(len, of_each)) <= 3
+    assert all(len(some) % 3 == 0 for some in of_each)
+    assert sum(len({t.partition("::")[0] for t in some}) for some in of_each) == len(files)
 
 
 @pytest.fixture
@@ -142,7 +149,7 @@ def session(monkeypatch):
     clear()
 
 
-SLOW = [f"tests/runs/test_a.py::test_{k}" for k in range(30)]
+SLOW = [f"tests/runs/{path.name}::test_a" for path in (in_turn.ROOT / "tests/runs").glob("test_*")]
 
 
 def left_out():

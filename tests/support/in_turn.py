@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import zlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -125,9 +124,17 @@ def folders_in_turn(changed: Iterable[str]) -> set[str]:
 
 
 def is_turn(test: str, part: str) -> bool:
-    """Whether it is this slow test's turn; as many of a folder are in each part, more or less."""
+    """Whether it is this test's turn: all of a file have it at once, as they may share a set-up."""
     number, several = map(int, part.split("/"))
-    return zlib.crc32(test.encode()) % several == number - 1
+    file = test.partition("::")[0]
+    return _files("/".join(file.split("/")[:2])).index(file) % several == number - 1
+
+
+@cache
+def _files(folder: str) -> list[str]:
+    """Those with tests in a folder and below, from the root."""
+    found = (ROOT / folder).rglob("test_*.py")
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
 @cache
