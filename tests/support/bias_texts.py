@@ -85,14 +85,17 @@ def write_all(mirror: Path, monkeypatch) -> None:
         write_csv(mirror / "lhc" / split, ["text", "label"], POSTS)
         write_text(mirror / "multinli_1.0" / name, "\n".join(lines) + "\n")
     write_text(mirror / "stereoset/test.json", stereoset())
-    write_text(mirror / "bert-base-uncased/vocab.txt", "\n".join([*SPECIALS, *VOCABULARY]) + "\n")
+    write_text(
+        mirror / "google-bert/bert-base-uncased/vocab.txt",
+        "\n".join([*SPECIALS, *VOCABULARY]) + "\n",
+    )
     for module, name, value in few_texts.checksums(mirror):
         monkeypatch.setattr(module, name, value)
 
 
 def reading(config, mirror: Path) -> list[str]:
     """Overrides that make a config read what was written, with a small network."""
-    vocabulary = mirror / "bert-base-uncased/vocab.txt"
+    vocabulary = mirror / "google-bert/bert-base-uncased/vocab.txt"
     tokens = len(vocabulary.read_text(encoding="utf-8").splitlines())
     kind = config.data["_target_"].rpartition(".")[2]
     found = [f"data._target_={few_texts.__name__}.{kind}"]

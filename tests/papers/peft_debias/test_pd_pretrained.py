@@ -39,7 +39,7 @@ def made(kind, paths, folder=None, **options):
     """A data module that has read its files."""
     if folder is not None:
         options["checksums"] = [sha256_of(paths.mirror / folder / n) for n in FILES[folder]]
-    vocabulary = "bert-base-uncased/vocab.txt"
+    vocabulary = "google-bert/bert-base-uncased/vocab.txt"
     options["vocabulary_file"] = vocabulary
     options["vocabulary_sha256"] = sha256_of(paths.mirror / vocabulary)
     data = kind(seed=0, paths=paths, **options)
@@ -144,7 +144,7 @@ def test_what_a_score_needs_is_refused_before_a_run(paths):
     (paths.mirror / "stereoset/test.json").unlink()
     with pytest.raises(DataUnavailable, match=r"data\.stereoset_file: stereoset/test\.json: not"):
         made(Gab, paths, **given)
-    (paths.mirror / "bert-base-uncased/vocab.txt").unlink()
+    (paths.mirror / "google-bert/bert-base-uncased/vocab.txt").unlink()
     gab = Gab(seed=0, paths=paths, task="mlm", vocabulary_file="v.txt", vocabulary_sha256="0" * 64)
     with pytest.raises(DataUnavailable, match=r"data\.vocabulary_file: v\.txt: not in"):
         gab.prepare_data()
