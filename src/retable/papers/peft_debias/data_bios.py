@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from retable.papers.peft_debias import text_files
 from retable.papers.peft_debias.batches import Rows
 from retable.papers.peft_debias.cda import listed_words
 from retable.papers.peft_debias.data import Split
 from retable.papers.peft_debias.data_real import RealText
-from retable.papers.peft_debias.own_files import Checksums, OwnFiles
+from retable.papers.peft_debias.own_files import OwnFiles
 
 OCCUPATIONS = tuple(
     occupation
@@ -49,7 +51,10 @@ class BiasBios(RealText):
         *,
         task: Literal["mlm", "classification"],
         folder: str = "biasbios",
-        checksums: Checksums,
+        checksums: Annotated[
+            list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None],
+            Field(min_length=3, max_length=3),
+        ],
         **options: Any,
     ) -> None:
         super().__init__(task=task, **options)

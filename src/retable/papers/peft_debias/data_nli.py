@@ -16,7 +16,7 @@ from retable.papers.peft_debias.batches import InOrder, Rows
 from retable.papers.peft_debias.bias_nli import BiasNli
 from retable.papers.peft_debias.data import Split
 from retable.papers.peft_debias.data_real import RealText
-from retable.papers.peft_debias.own_files import Checksums, OwnFiles
+from retable.papers.peft_debias.own_files import OwnFiles
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
 
@@ -97,7 +97,10 @@ class Mnli(RealText):
         self,
         *,
         folder: str = "multinli_1.0",
-        checksums: Checksums,
+        checksums: Annotated[
+            list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None],
+            Field(min_length=3, max_length=3),
+        ],
         bias_pairs: Annotated[int, Field(ge=1)] = 20_000,
         **options: Any,
     ) -> None:

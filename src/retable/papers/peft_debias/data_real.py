@@ -16,7 +16,6 @@ from retable.papers.peft_debias.batches import Rows
 from retable.papers.peft_debias.cda import Axis, listed_words, swaps
 from retable.papers.peft_debias.crows import crows_file
 from retable.papers.peft_debias.data import Split, TextData
-from retable.papers.peft_debias.own_files import Sha256
 from retable.papers.peft_debias.tokens import Tokenizer, WordPieces, Words
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
@@ -60,9 +59,9 @@ class RealText(TextData):
         limit: Annotated[int, Field(ge=1)] | None = None,
         words: Annotated[int, Field(ge=1)] = 8000,
         vocabulary_file: str | None = None,
-        vocabulary_sha256: Sha256 | None = None,
+        vocabulary_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None,
         stereoset_file: str | None = None,
-        stereoset_sha256: Sha256 | None = None,
+        stereoset_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)

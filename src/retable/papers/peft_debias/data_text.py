@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from retable.papers.peft_debias import text_files
@@ -14,7 +15,7 @@ from retable.papers.peft_debias.cda import listed_words
 from retable.papers.peft_debias.data import Split
 from retable.papers.peft_debias.data_real import RealText
 from retable.papers.peft_debias.mentions import Match, mentions
-from retable.papers.peft_debias.own_files import Checksums, OwnFiles
+from retable.papers.peft_debias.own_files import OwnFiles
 from retable.util.errors import UserError
 
 FILES: dict[Split, str] = {
@@ -128,7 +129,16 @@ class Lhc(HateText):
         **options: of :class:`HateText`.
     """
 
-    def __init__(self, *, folder: str = "lhc", checksums: Checksums, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        folder: str = "lhc",
+        checksums: Annotated[
+            list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None],
+            Field(min_length=3, max_length=3),
+        ],
+        **options: Any,
+    ) -> None:
         super().__init__(task="classification", **options)
         self.files = OwnFiles(_LHC, folder, checksums, _WHAT, self.paths)
 

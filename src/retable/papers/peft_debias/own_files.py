@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from retable.data.base import DataPaths
 from retable.data.fetch import sha256_of
 from retable.data.own_data import agree, in_mirror
 from retable.papers.peft_debias.data import Split
-
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Checksums = Annotated[list[Sha256 | None], Field(min_length=3, max_length=3)]
-"""Of training, validation and test; null where it is not known: then preparing says what it is."""
 
 
 class OwnFiles:
