@@ -45,7 +45,7 @@ test-oldest: $(if $(findstring .uv/,$(UV)),.uv/bin/uv)
 	@$(UV) pip install --quiet --python .venv-oldest --resolution lowest-direct \
 		--editable . --all-extras -r pyproject.toml --group dev \
 		'pyarrow<23' # of `datasets`; newer ones refuse the NumPy of the one peer that cannot do 2.x
-	.venv-oldest/bin/python -m pytest $(SPREAD) $(if $(MARKS),-m "$(MARKS)") $(ARGS)
+	RETABLE_TESTS_OLDEST=1 .venv-oldest/bin/python -m pytest $(SPREAD) $(if $(MARKS),-m "$(MARKS)") $(ARGS)
 
 mutants: setup
 	$(UV) run --no-sync python scripts/mutants.py $(ARGS)

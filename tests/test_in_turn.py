@@ -95,9 +95,10 @@ def test_which_tests_are_a_paper_s(test, paper):
 @pytest.mark.parametrize(
     ("file", "whole"),
     [
-        ("src/retable/launch/slurm/job.py", {"launch", "slurm"}),
+        ("src/retable/launch/slurm/job.py", {"cli", "launch", "slurm"}),
         ("src/retable/training/execute.py", {"launch", "runs", "slurm", "tracking", "training"}),
-        ("src/retable/report/site/page.py", {"browser", "report"}),
+        ("src/retable/report/site/page.py", {"browser", "cli", "report"}),
+        ("src/retable/tables/spec.py", {"cli", "fuzz", "report", "tables"}),
         ("src/retable/tracking/sync.py", {"tracking", "wandb_tools"}),
         ("slurm/dev-cluster/up", {"slurm"}),
         ("tests/data/test_cache.py", {"data"}),

@@ -176,7 +176,7 @@ def generated(tmp_path, monkeypatch):
 
     def overrides(config) -> list[str]:
         if "vocabulary_file" in config.data:
-            if not (mirror / "bert-base-uncased").is_dir():
+            if not (mirror / "google-bert").is_dir():
                 bias_texts.write_all(mirror, monkeypatch)
             return bias_texts.reading(config, mirror)
         match config.data["_target_"].rpartition(".")[2]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,10 @@ def made(tmp_path_factory):
     patch.undo()
 
 
-def rounded(text: str) -> str:
-    """Long fractions as nine digits: other releases of NumPy and SciPy differ in the last ones."""
+def compared(text: str) -> str:
+    """As it is; of the oldest packages, which differ in the last digits, fractions as nine."""
+    if not os.environ.get("RETABLE_TESTS_OLDEST"):
+        return text
     return re.sub(r"\d+\.\d{8,}", lambda number: f"{float(number[0]):.9g}", text)
 
 
@@ -36,7 +39,9 @@ def test_outputs_are_the_golden_ones(made):
     assert {p.name for p in GOLDEN.iterdir()} == set(found)
     for name, content in found.items():
         golden = (GOLDEN / name).read_text(encoding="utf-8")
-        assert rounded(content) == rounded(golden), f"{name}; if that is meant: see support/mini.py"
+        assert compared(content) == compared(golden), (
+            f"{name}; if that is meant: see support/mini.py"
+        )
 
 
 def test_every_verdict_and_every_mark_occurs(made):

@@ -34,7 +34,10 @@ OF_TESTS = ("tests/support/", "tests/conftest.py", LOCK)
 """What all slow tests are built upon."""
 ABOUT = {
     "browser": ("report", "monitor"),
+    "cli": ("cli", "launch", "report", "tables"),
+    "fuzz": ("config", "runs", "tables"),
     "launch": ("launch", "runs", "training"),
+    "report": ("report", "tables"),
     "runs": ("runs", "training"),
     "slurm": ("launch", "runs", "training"),
     "tracking": ("tracking", "training"),

@@ -64,7 +64,7 @@ def word_list(name: str, paths: DataPaths) -> list[str]:
 
 
 def bias_nli(paths: DataPaths) -> list[BiasNli]:
-    """Sets of verbs and what they go with: 1,936,512 pairs together, as many as in the paper."""
+    """Sets of verbs and what they go with: 1,936,512 pairs together."""
     words = {name.rpartition("/")[2]: word_list(name, paths) for name in WORD_LISTS}
     things = [one for n in WORD_LISTS if "/objects/" in n for one in words[n.rpartition("/")[2]]]
     people = sorted({*words["person_hyponyms"], *words["rulers"]})

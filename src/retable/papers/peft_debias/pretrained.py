@@ -49,9 +49,6 @@ class Debias(MaskedWords):
         **options: of :class:`~retable.papers.peft_debias.upstream.MaskedWords`.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-
     def build_model(self) -> None:
         """The network, with a pooler of any weights until a file brings its own."""
         super().build_model()
@@ -86,9 +83,6 @@ class FineTune(Classify):
     Args:
         **options: of :class:`~retable.papers.peft_debias.downstream.Classify`.
     """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
 
     def take_start(self, start: Start) -> None:
         """Take the weights of a file by Hugging Face's names, or of another run.
