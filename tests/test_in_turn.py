@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -44,24 +45,60 @@ def git(tmp_path, monkeypatch):
     """Git in a repository of this test's own, of whose commits the last one is lately."""
     monkeypatch.setattr(in_turn, "ROOT", tmp_path)
     monkeypatch.setattr(in_turn, "COMMITS", 1)
+    monkeypatch.delenv(in_turn.SINCE, raising=False)
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
 
-    def call(*words):
-        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+    def call(*words, hour=0):
+        when = f"2026-01-01T{hour:02d}:00:00+0000"
+        dates = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
+        subprocess.run(
+            ["git", *who, *words],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            env=os.environ | dates,
+        )
 
     assert in_turn.changed_lately() is None
     call("init")
     return call
 
 
-def test_changes_of_the_last_commits_and_of_none_yet(git, tmp_path):
-    for name in ("long", "before", "here", "new"):
+@pytest.fixture
+def history(git, tmp_path):
+    """A commit of a file each, at the hours of a day that their names begin with."""
+    for name in ("01_a", "02_b", "11_c", "14_d", "15_e", "20_f"):
         (tmp_path / name).touch()
-        if name != "new":
-            git("add", name)
-            git("commit", "-m", name)
-    (tmp_path / "before").write_text("changed")
-    assert sorted(in_turn.changed_lately()) == ["before", "here", "new"]
+        git("add", name)
+        git("commit", "-m", name, hour=int(name[:2]))
+    return git
+
+
+def test_changes_of_the_last_commits_and_of_none_yet(history, tmp_path):
+    (tmp_path / "new").touch()
+    (tmp_path / "02_b").write_text("changed")
+    assert sorted(in_turn.changed_lately()) == ["02_b", "20_f", "new"]
+
+
+@pytest.mark.parametrize(
+    ("commits", "since", "changed"),
+    [
+        (2, None, ["11_c", "14_d", "15_e"]),  # all of the last hours
+        (4, None, ["02_b", "11_c", "14_d", "15_e"]),  # fewer commits than are lately in any case
+        (5, None, None),  # no revision before the first one
+        (2, "HEAD~1", ["15_e"]),
+        (2, "unknown", None),
+    ],
+)
+def test_lately_is_so_many_commits_and_hours_or_what_is_said(
+    history, monkeypatch, commits, since, changed
+):
+    history("reset", "--hard", "HEAD~1")
+    monkeypatch.setattr(in_turn, "COMMITS", commits)
+    monkeypatch.setattr(in_turn, "HOURS", 4)
+    if since:
+        monkeypatch.setenv(in_turn.SINCE, since)
+    assert in_turn.changed_lately() == changed
 
 
 @pytest.mark.parametrize(
@@ -70,10 +107,10 @@ def test_changes_of_the_last_commits_and_of_none_yet(git, tmp_path):
 )
 def test_the_lock_has_changed_where_a_package_has_another_version(git, tmp_path, line, changed):
     lock = tmp_path / "uv.lock"
-    for text in ('version = "1.0"\n', f'version = "1.0"\n{line}\n'):
+    for hour, text in ((1, 'version = "1.0"\n'), (9, f'version = "1.0"\n{line}\n')):
         lock.write_text(text)
         git("add", "uv.lock")
-        git("commit", "-m", "a")
+        git("commit", "-m", "a", hour=hour)
     assert in_turn.changed_lately() == changed
 
 
@@ -110,6 +147,10 @@ def test_slow_tests_are_all_run_where_what_they_are_about_has_changed(file, whol
     folders = in_turn.folders_in_turn([])
     assert {"browser", "launch", "runs", "slurm", "tables", "wandb_tools"} < folders
     assert folders - in_turn.folders_in_turn([file]) == whole
+
+
+def test_which_tests_are_chosen_changes_none_of_them():
+    assert in_turn.folders_in_turn([in_turn.CHOOSING]) == in_turn.folders_in_turn([])
 
 
 @pytest.mark.parametrize("file", ["tests/support/slurm.py", "tests/conftest.py", "uv.lock"])

@@ -17,8 +17,11 @@ from pathlib import Path
 
 PART = "RETABLE_TESTS_PART"
 """Environment variable: ``k/n``, or nothing: all papers."""
-COMMITS = 30
-"""Of which changes are looked at: more than come between two runs of CI."""
+SINCE = "RETABLE_TESTS_SINCE"
+"""Environment variable: a commit, what has changed since is lately. Else:"""
+COMMITS, HOURS = 10, 3
+"""Lately are so many commits at least, and all of so many hours before the last one: a day's work
+is pushed, and CI run, more often."""
 LOCK = "uv.lock"
 SHARED = (
     "src/retable/training/", "src/retable/data/", "src/retable/nets/", "src/retable/papers/base.py",
@@ -32,6 +35,8 @@ BY_PAPER = (
 """Files whose tests have a paper as their parameter."""
 OF_TESTS = ("tests/support/", "tests/conftest.py", LOCK)
 """What all slow tests are built upon."""
+CHOOSING = "tests/support/in_turn.py"
+"""Of those the one that no test's outcome depends on: it says which are run."""
 ABOUT = {
     "browser": ("report", "monitor"),
     "cli": ("cli", "launch", "report", "tables"),
@@ -80,29 +85,38 @@ def tested(papers: Sequence[str], part: str, changed: Iterable[str]) -> list[str
 
 
 def changed_lately() -> list[str] | None:
-    """Files of the last commits and of none yet, from the root; None where git does not say."""
-    git = ["git", "-C", str(ROOT)]
-    last = [*git, "log", f"-{COMMITS}", "--format=", "--name-only"]
-    found: list[str] = []
-    here = [*git, "diff", "--name-only", "HEAD"]
-    new = [*git, "ls-files", "--others", "--exclude-standard", "--full-name"]
-    for command in (last, here, new):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return None
-        found += done.stdout.split("\n")
-    same = not _other_packages(git)
-    return [file for file in found if file and not (file == LOCK and same)]
+    """Files that differ from what they were lately, from the root; None where git does not say."""
+    new = _git("ls-files", "--others", "--exclude-standard", "--full-name")
+    before = _before()
+    changed = _git("diff", "--name-only", before) if before else None
+    if before is None or changed is None or new is None:
+        return None
+    same = not _other_packages(before)
+    return [file for file in [*changed, *new] if not (file == LOCK and same)]
 
 
-def _other_packages(git: Sequence[str]) -> bool:
-    """Whether uv.lock has another version of a package than before the last commits."""
-    before = [*git, "diff", f"HEAD~{COMMITS}", "--", LOCK]
-    done = subprocess.run(before, capture_output=True, text=True, check=False)
-    lines = done.stdout.split("\n")
-    return done.returncode != 0 or any(
-        line.startswith(("+version =", "-version =")) for line in lines
-    )
+def _git(*words: str) -> list[str] | None:
+    """What it prints, by line; None where it cannot."""
+    command = ["git", "-C", str(ROOT), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return None if done.returncode else done.stdout.split("\n")[:-1]
+
+
+def _before() -> str | None:
+    """Revision that lately begins after; None where there is none, as in a shallow clone."""
+    if since := os.environ.get(SINCE):
+        return since
+    last = _git("log", "-1", "--format=%ct")
+    if not last:
+        return None
+    count = _git("rev-list", "--count", f"--since={int(last[0]) - 3600 * HOURS}", "HEAD")
+    return f"HEAD~{max(COMMITS, int(count[0]))}" if count else None
+
+
+def _other_packages(before: str) -> bool:
+    """Whether uv.lock has another version of a package than it had at a revision."""
+    lines = _git("diff", before, "--", LOCK)
+    return lines is None or any(line.startswith(("+version =", "-version =")) for line in lines)
 
 
 def folders_in_turn(changed: Iterable[str]) -> set[str]:
@@ -111,7 +125,7 @@ def folders_in_turn(changed: Iterable[str]) -> set[str]:
     Args:
         changed: files that have changed lately, from the root.
     """
-    changed = [*changed]
+    changed = [file for file in changed if file != CHOOSING]
     if any(file.startswith(OF_TESTS) for file in changed):
         return set()
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"papers"}
