@@ -49,6 +49,10 @@ class Constant(Perceptron):
 
     def on_test_epoch_end(self) -> None:
         pass
+
+
+class Timed(Constant):
+    timing_metrics = frozenset({"test/constant"})
 '''
 EXPERIMENT = """# @package _global_
 paper: muddled
@@ -68,6 +72,7 @@ metrics:
 seeds: {smoke: 1}
 columns:
   c: {metric: constant, experiment: {smoke: muddled/constant}}
+  t: {metric: constant, experiment: {smoke: muddled/timed}}
   m: {metric: misspelt, experiment: {smoke: muddled/none}}
 rows: {all: []}
 """
@@ -89,6 +94,7 @@ def extra(tmp_path):
     model = "{_target_: retable.papers.muddled.module.Constant}"
     text = EXPERIMENT.format(model=model, rest="stages: [test]")
     (experiments / "constant.yaml").write_text(text)
+    (experiments / "timed.yaml").write_text(text.replace("Constant", "Timed"))
     (experiments / "broken.yaml").write_text(text.replace("train_size", "train_sise"))
     (folder / "conf" / "table" / "muddled").mkdir()
     (folder / "conf" / "table" / "muddled" / "table.yaml").write_text(TABLE)

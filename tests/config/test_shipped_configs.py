@@ -139,6 +139,7 @@ def stood_in(config) -> list[str]:
 def tuned(config) -> list[str]:
     """A small network, and every set of its blocks in no time."""
     few = {"epochs": 1, "folds": 2, "budgets": "[10,5,5]", "n_pool": 20, "steps": 2, "target": 64}
+    few |= {"rounds": 1, "warm_up": 1}
     few |= {"n_pool": 80} if config.data["_target_"].endswith("ImageData") else {}
     few |= {"network": "vit_tiny" if "vit" in config.model["network"] else "resnet8"}
     found = [f"model.{k}={v}" for k, v in few.items() if k in config.model]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,11 +68,14 @@ class Smoke:
         """Name of the experiment."""
         return self.run.config.experiment or self.run.label
 
-    @property
-    def is_estimate(self) -> bool:
-        """Whether some table takes its numbers for such as another seed would change."""
+    def is_estimate(self, timed: Collection[str]) -> bool:
+        """Whether some table takes its numbers for such as another seed would change.
+
+        Args:
+            timed: names of times, which say nothing of it.
+        """
         metrics = [one.spec.metrics[one.spec.columns[c.column].metric] for one, c in self.cells]
-        return not all(metric.deterministic for metric in metrics)
+        return not all(metric.deterministic or metric.key in timed for metric in metrics)
 
 
 def examine(paper: str, folder: Path) -> Iterator[Finding]:
@@ -201,7 +204,11 @@ def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
         for smoke in done
     }
     unlike = [smoke for smoke in done if not resumed[smoke.name].ok]
-    others = {s.name: s.run.with_seed(s.run.config.seed + 1) for s in done if s.is_estimate}
+    others = {
+        smoke.name: smoke.run.with_seed(smoke.run.config.seed + 1)
+        for smoke in done
+        if smoke.is_estimate(once[smoke.run.key].timing_metrics)
+    }
     again = _done([*(smoke.run for smoke in unlike), *others.values()], folder / "again")
     for smoke in smokes:
         ended = once.get(smoke.run.key)
@@ -215,7 +222,7 @@ def tried(smokes: Sequence[Smoke], folder: Path) -> Iterator[Finding]:
         if smoke in unlike:
             yield _same(smoke, "the same twice", folder, "again")
         yield resumed[smoke.name]
-        if smoke.is_estimate and (other := again.get(others[smoke.name].key)):
+        if smoke.name in others and (other := again.get(others[smoke.name].key)):
             yield _seeded(smoke, ended, other)
 
 
