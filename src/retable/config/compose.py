@@ -6,12 +6,13 @@ import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from retable.config import compose_cache, start
+from retable.config.composed import Composed
 from retable.config.hydra_errors import USE_MULTIRUN, in_words, refuse_unreadable
 from retable.config.model_checks import check_devices, check_factories, check_tested
 from retable.config.refusals import check_interpolations, explain, place
@@ -115,10 +116,10 @@ def check_overrides(overrides: Sequence[str], *, sweep: bool = True) -> None:
             )
         if name.startswith("~") or key not in known or value.startswith("{"):
             continue
-        names = paths.config_names(key)
-        if value not in names and not (sweep and _SEVERAL.search(value)):
+        if paths.config_file(key, value) is None and not (sweep and _SEVERAL.search(value)):
             if _SEVERAL.search(value):
                 raise UserError(f"{override}: {USE_MULTIRUN}")
+            names = paths.config_names(key)
             raise UserError(f"{override}: no {key} '{brief(value)}'{nearest(value, names)}")
 
 
@@ -162,9 +163,9 @@ def _values(overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides, sweep=False)
-    check_files(overrides)
+    compose_cache.check_once(choice(overrides), lambda: check_files(overrides))
     try:
-        raw = compose_cache.by_hydra([*search_path(), *lenient(overrides)])
+        composed = compose_cache.by_hydra([*search_path(), *lenient(overrides)])
     except (HydraException, OmegaConfBaseException) as error:
         refuse_unreadable(overrides)
         text = in_words(error)
@@ -183,16 +184,8 @@ def _values(overrides: Sequence[str]) -> dict[str, Any]:
         ValueError,
     ) as error:
         raise UserError(f"cannot be composed: {in_words(error)}{_experiment(overrides)}") from None
-    plain = _plain(raw)
-    _refuse_foreign(plain, overrides)
-    return _resolved(raw, plain, overrides)
-
-
-def _plain(raw: Any) -> Any:
-    """Plain values, references as they are written."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(raw, resolve=False)
+    _refuse_foreign(composed.plain, overrides)
+    return _resolved(composed, overrides)
 
 
 def _refuse_foreign(whole: Any, overrides: Sequence[str]) -> None:
@@ -203,7 +196,7 @@ def _refuse_foreign(whole: Any, overrides: Sequence[str]) -> None:
     if not isinstance(whole, dict) or "slurm" not in str(whole.get("launcher")):
         return
     given = [text for text in overrides if of_launch(text)]
-    own = _plain(compose_cache.by_hydra([*search_path(), *lenient(given)]))
+    own = compose_cache.by_hydra([*search_path(), *lenient(given)]).plain
     for section in ("launcher", "cluster"):
         if not isinstance(own, dict) or whole.get(section) != own.get(section):
             raise UserError(f"{section}: {NOT_OF_A_FILE}{_experiment(overrides)}")
@@ -214,16 +207,13 @@ def _experiment(overrides: Sequence[str]) -> str:
     return f" ({shown(file)})" if file else ""
 
 
-def _resolved(raw: Any, plain: Any, overrides: Sequence[str]) -> dict[str, Any]:
+def _resolved(composed: Composed, overrides: Sequence[str]) -> dict[str, Any]:
     """Plain values of a composed config, once its references are found to be allowed."""
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    check_interpolations(plain, overrides)
+    check_interpolations(composed.plain, overrides)
     try:
-        # It resolves all references, each several times: only where something may be missing.
-        missing = OmegaConf.missing_keys(raw) if "???" in str(plain) else set[str]()
-        values = cast("dict[str, Any]", OmegaConf.to_container(raw, resolve=True))
+        values, missing = composed.resolved()
     except (OmegaConfBaseException, RecursionError) as error:
         raise UserError(f"{in_words(error)}{_experiment(overrides)}") from None
     if "experiment" in values:

@@ -17,13 +17,14 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retable import __version__
+from retable.config.composed import PLAIN_KEY, Base, Composed, Whole
 from retable.util import paths
 from retable.util.atomic import write_atomic
 
@@ -42,7 +43,6 @@ _REFERENCE = re.compile(r"\$\{([^{}$]*)")
 _VARIABLE = re.compile(r"\s*oc\.env\s*:\s*([A-Za-z_]\w*)\s*(?:,.*)?", re.DOTALL)
 # Resolvers whose value follows from the config alone.
 _PURE = {"oc.create", "oc.decode", "oc.deprecated", "oc.dict.keys", "oc.dict.values", "oc.select"}
-_PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,9 @@ class Memory:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._hydra = False
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], Base] = {}
         self._parsed: dict[str, Override | None] = {}
+        self.checked: set[str | None] = set()
         self._sources = sources()
         self._file = None if self._sources is None else _file(self._sources)
         self._entries = {} if self._file is None else _load(self._file)
@@ -174,7 +175,7 @@ class Memory:
         except OSError:
             pass  # a read-only or full disk: the next plan composes again
 
-    def compose(self, overrides: Sequence[str]) -> DictConfig:
+    def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose with Hydra, which is started here, and asked once per choice of files."""
         from hydra import compose
 
@@ -183,31 +184,52 @@ class Memory:
         if not self._hydra:
             self._stack.enter_context(hydra_ready())
             self._hydra = True
+        try:
+            quick = self._quickly(overrides)
+        except Exception:  # Hydra has to say what is wrong
+            return Whole(compose("run", overrides=list(overrides)))
+        if quick is not None:
+            return quick
         config = self._shortcut(overrides)
-        return compose("run", overrides=list(overrides)) if config is None else config
+        return Whole(compose("run", overrides=list(overrides)) if config is None else config)
+
+    def _quickly(self, overrides: Sequence[str]) -> Composed | None:
+        """Set single values among plain ones; None where they cannot tell what would come out."""
+        base, changes = self._base(overrides), self._changes(overrides)
+        return None if base is None or changes is None else base.with_values(changes)
+
+    def _base(self, overrides: Sequence[str]) -> Base | None:
+        """What the chosen files make, before single values are set."""
+        from hydra import compose
+
+        choices = tuple(text for text in overrides if not text.startswith("++"))
+        if any(text.startswith("~") for text in choices):
+            return None
+        if choices not in self._bases:
+            self._bases[choices] = Base(compose("run", overrides=list(choices)))
+        return self._bases[choices]
+
+    def _changes(self, overrides: Sequence[str]) -> list[tuple[str, Any]] | None:
+        """Single values with their keys, in order."""
+        parsed = [self._parse(text) for text in overrides if text.startswith("++")]
+        known = [override for override in parsed if override is not None]
+        if len(known) < len(parsed):
+            return None
+        return [(override.key_or_group, override.value()) for override in known]
 
     def _shortcut(self, overrides: Sequence[str]) -> DictConfig | None:
         """Set single values in a copy of what the chosen files make, as Hydra itself does last.
 
         None where it is not as simple as that, or something is wrong: Hydra has to say what.
         """
-        from hydra import compose
         from omegaconf import OmegaConf
 
-        choices = tuple(text for text in overrides if not text.startswith("++"))
-        if any(text.startswith("~") for text in choices):
-            return None
         try:
-            if choices not in self._bases:
-                self._bases[choices] = compose("run", overrides=list(choices))
-            config = copy.deepcopy(self._bases[choices])
-            for text in overrides:
-                if not text.startswith("++"):
-                    continue
-                override = self._parse(text)
-                if override is None:
-                    return None
-                key, value = override.key_or_group, override.value()
+            base, changes = self._base(overrides), self._changes(overrides)
+            if base is None or changes is None:
+                return None
+            config = copy.deepcopy(base.config)
+            for key, value in changes:
                 OmegaConf.update(config, key, value, merge=True, force_add=True)
         except Exception:
             return None
@@ -222,7 +244,7 @@ class Memory:
             single = override.is_force_add() and not override.is_sweep_override()
             # A folder's name is a group, of which a config is chosen, unless a mapping is given.
             group = any((folder / key).is_dir() for folder in paths.conf_dirs())
-            plain = _PLAIN_KEY.fullmatch(key) and override.package is None
+            plain = PLAIN_KEY.fullmatch(key) and override.package is None
             usable = single and plain and (not group or isinstance(override.value(), dict))
             self._parsed[text] = override if usable else None
         return self._parsed[text]
@@ -304,10 +326,19 @@ def keep(overrides: Sequence[str], values: dict[str, Any]) -> None:
         _memory.keep(overrides, values)
 
 
-def by_hydra(overrides: Sequence[str]) -> DictConfig:
+def check_once(experiment: str | None, check: Callable[[], None]) -> None:
+    """Check the files of an experiment; within :func:`planning`, not again once they passed."""
+    if _memory is None:
+        check()
+    elif experiment not in _memory.checked:
+        check()
+        _memory.checked.add(experiment)
+
+
+def by_hydra(overrides: Sequence[str]) -> Composed:
     """Compose ``run.yaml`` with Hydra, which has to be ready outside of :func:`planning`."""
     from hydra import compose
 
     if _memory is None:
-        return compose("run", overrides=list(overrides))
+        return Whole(compose("run", overrides=list(overrides)))
     return _memory.compose(overrides)
