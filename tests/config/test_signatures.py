@@ -63,6 +63,7 @@ def test_names_and_requirements_are_those_of_the_objects(inspected):
         assert not found.takes_any, name
 
 
+@pytest.mark.slow
 def test_kwargs_are_followed_to_what_they_are_handed_to(inspected):
     found = signature("torchvision.models.resnet18")
     network = set(inspected["torchvision.models.ResNet"]) - {"block", "layers"}

@@ -243,6 +243,7 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
         dashboard.check_installed()
 
 
+@pytest.mark.slow
 def test_without_a_login_it_is_a_file(retable, runs, tmp_path):
     done = retable(
         "wandb", "dashboard", "digits/accuracy", WANDB_MODE="online", WANDB_API_KEY="",
@@ -266,6 +267,7 @@ def server(monkeypatch):
         yield running
 
 
+@pytest.mark.slow
 def test_with_a_login_it_is_published_and_the_next_time_brought_up_to_date(retable, server, runs):
     call = ("wandb", "dashboard", "digits/accuracy")
     first = retable(*call, **server.environment).stdout.splitlines()

@@ -38,6 +38,7 @@ def check_whole(server, run, epochs, state="finished"):
     return stored
 
 
+@pytest.mark.slow
 def test_whole_and_broken_runs_are_uploaded_and_remembered(server, runs):
     whole, broken, failed = followed(0), followed(1), followed(2)
     tags.write(runs, "digits/accuracy", "smoke", {whole.key: ["digits/accuracy", "cell"]})

@@ -253,6 +253,7 @@ def mnist(cached_once, monkeypatch):
     return DataPaths(paths.cache_folder(), Path(MIRROR))
 
 
+@pytest.mark.slow
 def test_the_real_mnist_on_its_canvas(mnist):
     data = MultiMnist(seed=0, paths=mnist, n_train=60, n_validation=20, n_test=30)
     data.prepare_data()

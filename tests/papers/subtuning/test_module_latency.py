@@ -29,7 +29,7 @@ def by_row(module):
 
 
 def test_what_is_told_of_three_times_in_turn(monkeypatch):
-    module = latency("model.rounds=2", "model.warm_up=1")
+    module = latency("model.rounds=2", "model.warm_up=1", "model.script=false")
     turns = {"one": [9.0, 10.0, 20.0], "separate": [9.0, 20.0, 40.0], "two": [99.0, 12.0, 30.0]}
     times = [time for round_ in zip(*turns.values(), strict=True) for time in round_]
     calls = iter(5 * times)
@@ -48,7 +48,7 @@ def test_what_is_told_of_three_times_in_turn(monkeypatch):
     assert module.timing_metrics == {f"latency/{name}" for name in found["B1"]}
 
 
-@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("script", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_operations_are_those_of_the_blocks_from_the_first_tuned_one_on(script):
     found = by_row(latency("model.rounds=1", f"model.script={script}"))
     flops = block_flops(networks.network("resnet8", 10), torch.randn(1, 3, 32, 32))
