@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,18 @@ def test_nothing_is_known_before_the_first_record(grid):
         "expected time: unknown (no record yet)\n"
         "    accuracy [slow, fast]: 3 to do"
     )
+
+
+def test_columns_that_show_the_same_runs_are_one_line_and_others_are_not():
+    both = table(2)
+    assert progress_of(both).as_text().splitlines()[2:] == [
+        f"    {', '.join(both.spec.columns)} [{', '.join(both.spec.rows)}]: 2 to do"
+    ]
+    one, other = both.spec.columns
+    row = next(iter(both.spec.rows))
+    cells = dict(both.cells)
+    cells[row, other] = replace(cells[row, other], setting=cells[[*both.spec.rows][1], one].setting)
+    assert len(progress_of(replace(both, cells=cells)).as_text().splitlines()) == 2 + 2
 
 
 def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):

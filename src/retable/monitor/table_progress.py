@@ -83,7 +83,7 @@ class TableProgress:
         }
 
     def as_text(self) -> str:
-        """A line for the table and one per cell; rows that share their runs are one line."""
+        """A line for the table, then for cells: rows of a state, columns of the same runs."""
         known = "unknown (no record yet)"
         if self.expected_s is not None:
             known = f"about {duration(self.expected_s)} with {self.workers} at once"
@@ -120,15 +120,19 @@ class TableProgress:
             f"    failed in its rehearsal: {'; '.join(names)}: {reason}"
             for reason, names in self.broken.items()
         ]
-        groups: dict[tuple[str, str], list[str]] = {}
+        rows: dict[tuple[str, str], list[str]] = {}
         for (row, column), count in self.cells.items():
             state = states_text(count)
             if is_undecided(self.grid.cells[row, column]):
                 state = "its setting is chosen after the tuning runs"
-            groups.setdefault((column, state), []).append(row)
-        lines += [
-            f"    {column} [{', '.join(rows)}]: {state}" for (column, state), rows in groups.items()
-        ]
+            rows.setdefault((column, state), []).append(row)
+        columns: dict[tuple[object, ...], list[str]] = {}
+        for (column, state), own in rows.items():
+            keys = [frozenset(self.grid.cell_keys(self.grid.cells[row, column])) for row in own]
+            columns.setdefault((*own, *keys, state), []).append(column)
+        for (*_, state), same in columns.items():
+            own = ", ".join(rows[same[0], str(state)])
+            lines.append(f"    {', '.join(same)} [{own}]: {state}")
         return "\n".join(lines)
 
 
