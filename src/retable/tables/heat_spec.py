@@ -42,6 +42,7 @@ class Heat(Part):
     title: Words = Field(description="what the numbers are; title of the scale of colours")
     x: str = Field("", description="what the columns of the array are")
     y: str = Field("", description="what the rows of the array are")
+    first: Annotated[int, Field(ge=0)] = Field(0, description="number of the first row and column")
     limits: (
         Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(_ordered)] | None
     ) = Field(None, description="ends of the scale; those of the numbers where left out")

@@ -69,6 +69,16 @@ def test_every_cell_has_the_colour_and_the_number_of_its_mean(mini, tmp_path):
     assert texts(root) == ["0.00", "0.25", "1.00", "−1.00", "0.50", "0.50"]
 
 
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [({}, ["0", "1", "2", "0", "1"]), ({"first": 1}, ["1", "2", "3", "1", "2"])],
+)
+def test_columns_and_rows_have_numbers_from_the_first_one_on(mini, tmp_path, given, names):
+    table = with_heat(mini, tmp_path, {"a": SMALL}, "a", limits=[0.1, 0.9], **given)
+    written = texts(ET.fromstring(curves.render(table)), "s")
+    assert [text for text in written if text.isdigit()] == names
+
+
 def test_all_panels_have_one_scale_from_the_least_to_the_greatest_number(mini, tmp_path):
     table = with_heat(mini, tmp_path, {"a": SMALL, "b": 3 * SMALL}, "a", "b")
     first, second = painted(ET.fromstring(curves.render(table)))

@@ -247,17 +247,17 @@ def _written(value: float, digits: int) -> str:
 
 
 def _ticks(figure: Heat, frame: _Frame) -> list[str]:
-    """Numbers of rows and columns, from 0, with the titles of both."""
+    """Numbers of rows and columns, with the titles of both."""
     (width, height), out = frame.size, list[str]()
     for column in _marked(frame.columns, frame.cell[0], 7.0 * len(str(frame.columns)) + 6):
         x = (column + 0.5) * frame.cell[0]
         out.append(
             f'<text class="s" x="{x:.1f}" y="{height + 14:.1f}" text-anchor="middle">'
-            f"{column}</text>"
+            f"{figure.first + column}</text>"
         )
     for row in _marked(frame.rows, frame.cell[1], 14.0) if frame.rows > 1 else []:
-        y = (row + 0.5) * frame.cell[1] + 4
-        out.append(f'<text class="s" x="-6" y="{y:.1f}" text-anchor="end">{row}</text>')
+        y, name = (row + 0.5) * frame.cell[1] + 4, figure.first + row
+        out.append(f'<text class="s" x="-6" y="{y:.1f}" text-anchor="end">{name}</text>')
     if figure.x:
         out.append(
             f'<text x="{width / 2:.1f}" y="{height + 32:.1f}" text-anchor="middle">'
