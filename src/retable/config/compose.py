@@ -116,10 +116,10 @@ def check_overrides(overrides: Sequence[str], *, sweep: bool = True) -> None:
             )
         if name.startswith("~") or key not in known or value.startswith("{"):
             continue
-        if paths.config_file(key, value) is None and not (sweep and _SEVERAL.search(value)):
+        names = paths.config_names(key)
+        if value not in names and not (sweep and _SEVERAL.search(value)):
             if _SEVERAL.search(value):
                 raise UserError(f"{override}: {USE_MULTIRUN}")
-            names = paths.config_names(key)
             raise UserError(f"{override}: no {key} '{brief(value)}'{nearest(value, names)}")
 
 

@@ -228,7 +228,7 @@ class Memory:
             base, changes = self._base(overrides), self._changes(overrides)
             if base is None or changes is None:
                 return None
-            config = copy.deepcopy(base.config)
+            config = copy.deepcopy(base.whole.config)
             for key, value in changes:
                 OmegaConf.update(config, key, value, merge=True, force_add=True)
         except Exception:

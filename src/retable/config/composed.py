@@ -38,7 +38,7 @@ class Whole:
     def __init__(self, config: DictConfig) -> None:
         from omegaconf import OmegaConf
 
-        self._config = config
+        self.config = config
         self.plain: Any = OmegaConf.to_container(config, resolve=False)
 
     def resolved(self) -> tuple[dict[str, Any], set[str]]:
@@ -47,19 +47,18 @@ class Whole:
 
         # It resolves all references, each several times: only where something may be missing.
         some = "???" in str(self.plain)
-        missing = OmegaConf.missing_keys(self._config) if some else set[str]()
-        return cast("dict[str, Any]", OmegaConf.to_container(self._config, resolve=True)), missing
+        missing = OmegaConf.missing_keys(self.config) if some else set[str]()
+        return cast("dict[str, Any]", OmegaConf.to_container(self.config, resolve=True)), missing
 
 
 class Base:
     """What the chosen files make, in which single values are set for each of many runs.
 
-    In plain values that costs a thirtieth of what it does in OmegaConf's own, which are copied and
-    resolved anew. It is possible where no reference leads to what is set, or is lost by it.
+    OmegaConf's own would be copied and resolved anew for each. Plain ones are enough where no
+    reference leads to what is set, or is lost by it.
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.config = config
         self.whole = Whole(config)
         self._apart = _places_and_targets(self.whole.plain)
         self._resolved: tuple[dict[str, Any], set[str]] | None = None

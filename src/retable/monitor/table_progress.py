@@ -126,13 +126,15 @@ class TableProgress:
             if is_undecided(self.grid.cells[row, column]):
                 state = "its setting is chosen after the tuning runs"
             rows.setdefault((column, state), []).append(row)
-        columns: dict[tuple[object, ...], list[str]] = {}
+        columns: dict[tuple[str, tuple[tuple[str, ...], ...]], list[str]] = {}
         for (column, state), own in rows.items():
-            keys = [frozenset(self.grid.cell_keys(self.grid.cells[row, column])) for row in own]
-            columns.setdefault((*own, *keys, state), []).append(column)
-        for (*_, state), same in columns.items():
-            own = ", ".join(rows[same[0], str(state)])
-            lines.append(f"    {', '.join(same)} [{own}]: {state}")
+            # Of each row its name, and the keys of the runs that it shows.
+            shown = ((row, *self.grid.cell_keys(self.grid.cells[row, column])) for row in own)
+            columns.setdefault((state, tuple(shown)), []).append(column)
+        lines += [
+            f"    {', '.join(same)} [{', '.join(row for row, *_ in shown)}]: {state}"
+            for (state, shown), same in columns.items()
+        ]
         return "\n".join(lines)
 
 
