@@ -8,6 +8,7 @@ import torch
 from retable.data.base import DataPaths
 from retable.data.image_sets import SETS
 from retable.data.modules import ImageData
+from retable.data.optdigits import OptDigits
 from retable.launch.rehearsal.batches import ITEMS, Batches, small
 from retable.training.execute import build_data
 from support.jpegs import folder
@@ -38,6 +39,17 @@ def test_of_an_image_set_that_is_not_here_sizes_and_shapes_are_known(tmp_path, o
     assert batches.per_epoch(None) == per_epoch
     assert batches.per_epoch(1) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_digits_that_a_package_brings_are_read(tmp_path):
+    """1,437 training images less 100 in batches of 50, the last not full."""
+    data = OptDigits(seed=0, paths=DataPaths(tmp_path), batch_size=50, n_validation=100)
+    batches = Batches(data)
+    images, labels = batches.first()
+    assert images.shape == (50, 1, 8, 8)
+    assert {*labels.tolist()} <= {*range(10)}
+    assert batches.shape() is None
+    assert batches.per_epoch(None) == 27
 
 
 def test_a_part_of_an_image_set_has_the_sizes_of_its_split(tmp_path):

@@ -1,4 +1,4 @@
-"""Settings of the paper protocol of every paper, rehearsed at full size."""
+"""Settings of every paper, rehearsed at full size; nightly of every protocol."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from retable.launch.rehearsal import batches, count
 from retable.launch.rehearsal import rehearse as module
 from retable.launch.rehearsal.rehearse import rehearse
 from retable.monitor.rehearsals import rehearse_tables
+from retable.tables import grid, spec
 from support.in_turn import PAPERS
 
 STEPS_TO_A_FIXED_POINT = {"free_steps", "nudged_steps", "turns", "draws", "points"}
@@ -111,13 +112,18 @@ def rehearse_settings(paper, tmp_path, monkeypatch, *, every):
                 yield setting, found[same[0].key]
 
     monkeypatch.setattr(module, "rehearse", shortened)
-    grids = workflow.plan(paper)
+    protocols = {p for name in grid.expand_names(paper) for p in spec.load(name).protocols()}
+    grids = [
+        one
+        for protocol in (sorted(protocols) if every else ["paper"])
+        for one in workflow.plan(paper, protocol)
+    ]
     # What is found is remembered in a place of this test's own.
     monkeypatch.setenv("RETABLE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "runs"))
     found = rehearse_tables(grids, "a100", 0.3, print, print)
     assert [(line.name, line.found.reason) for line in found.failed] == []
-    settings = {setting.setting_key for grid in grids for setting, _ in grid.settings()}
+    settings = {setting.setting_key for one in grids for setting, _ in one.settings()}
     assert sum(line.settings for line in found.lines) == len(settings)
 
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from retable.papers.digits.module import Perceptron
 from safetensors.torch import save_file
 
 from retable.data.fetch import sha256_of
@@ -168,6 +169,26 @@ def test_a_setting_that_fails_is_told_and_keeps_no_other_from_being_rehearsed():
     assert [one.status for one in found] == ["failed", "failed", "done"]
     assert "told to" in found[0].reason or "RuntimeError" in found[0].reason
     assert found[2].flops
+
+
+def test_a_step_finds_the_training_data_as_in_a_run(monkeypatch):
+    step, found = Perceptron.training_step, []
+
+    def weighed(self, batch, batch_idx):
+        train = self.trainer.datamodule.train
+        found.append(len(train))
+        if self.hidden == 16:
+            found[-1] = sum(torch.bincount(train.labels).tolist())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Perceptron, "training_step", weighed)
+    [by_size, by_values], _ = rehearsed([], ["model.hidden=16"])
+    assert by_size.status == by_values.status == "done"
+    assert by_size.flops > 0
+    assert by_values.flops is None
+    assert by_values.step_s > 0
+    assert by_values.reason == "timed, not counted: its step depends on values"
+    assert {*found} == {1200}
 
 
 def test_a_metric_that_diverges_on_few_items_is_no_failure():

@@ -15,6 +15,7 @@ from retable.data.fetch import DataUnavailable
 from retable.data.image_folder import ImageFolder
 from retable.data.image_sets import SETS
 from retable.data.modules import GeneratedImages, ImageData
+from retable.data.optdigits import OptDigits
 from retable.data.tensor_loader import TensorLoader
 from retable.launch.rehearsal.small_run import OneEpoch
 from retable.training.execute import build_data
@@ -131,7 +132,7 @@ def _by_name(kind: Any) -> bool:
     return (
         isinstance(kind, type)
         and issubclass(kind, ImageData)
-        and not issubclass(kind, GeneratedImages)
+        and not issubclass(kind, GeneratedImages | OptDigits)  # nothing of these has to be there
         and kind.setup is ImageData.setup
         and kind.train_dataloader is ImageData.train_dataloader
     )

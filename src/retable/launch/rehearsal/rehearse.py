@@ -69,23 +69,23 @@ class _Known:
 
     Attributes:
         stepped: what was left of small steps and tests.
-        batches: by their data.
+        batches: by their data, with the data module that gave them.
         begun: what runs begin with that start from others, without content, by the others' models.
         mode: of all tensors without content.
     """
 
     stepped: dict[str, str] = field(default_factory=dict)
-    batches: dict[str, Any] = field(default_factory=dict)
+    batches: dict[str, tuple[PaperDataModule, Any]] = field(default_factory=dict)
     begun: dict[str, Begun] = field(default_factory=dict)
     mode: Faked = field(default_factory=Faked)
 
-    def first_batch(self, config: dict[str, Any]) -> Any:
-        """A training batch; data that is read is read once."""
+    def first_batch(self, config: dict[str, Any]) -> tuple[PaperDataModule, Any]:
+        """A training batch with its data, set up unless known by name; it is read once."""
         data = json.dumps([config["data"], config["paths"]], sort_keys=True)
         if data not in self.batches:
             self.batches.clear()  # one at a time, since it may be all data there is
             node = build_data(config["data"], config["seed"], config["paths"])
-            self.batches[data] = Batches(node).first()
+            self.batches[data] = node, Batches(node).first()
         return self.batches[data]
 
 
@@ -207,12 +207,7 @@ def _begun(config: dict[str, Any], known: dict[str, Begun]) -> Begun | None:
     return known[model]
 
 
-def step_of(
-    config: dict[str, Any],
-    built: _Built,
-    *,
-    optimizer: bool = True,
-) -> str:
+def step_of(config: dict[str, Any], built: _Built, *, optimizer: bool = True) -> str:
     """What a training step of a setting depends on, as a text: its network and its optimiser.
 
     Of options that are floating-point numbers, and of all numbers of a scheduler, only whether they
@@ -278,8 +273,8 @@ def _network(
     if not parameters and not fits:
         return Rehearsed("left", number, reason="has no network: its test does all the work")
     try:
-        batch = known.first_batch(config) if fits else None
-        counts, why = _counted(config, built, batch) if fits else (None, "only tests")
+        data, batch = known.first_batch(config) if fits else (built.data, None)
+        counts, why = _counted(config, built, data, batch) if fits else (None, "only tests")
         network = step_of(config, built, optimizer=False)
         if network not in known.stepped:
             most_s = MOST_UNCOUNTED_S if fits and counts is None else MOST_S
@@ -288,15 +283,17 @@ def _network(
         found = Rehearsed("done", number, parameters, reason=reason)
         if counts is not None:
             return replace(found, **asdict(counts))
-        return replace(found, step_s=_timed(config, batch)) if fits else found
+        return replace(found, step_s=_timed(config, data, batch)) if fits else found
     except Exception as error:
         return replace(_trouble(error, number), parameters=parameters)
 
 
-def _counted(config: dict[str, Any], built: _Built, batch: Any) -> tuple[StepCount | None, str]:
+def _counted(
+    config: dict[str, Any], built: _Built, data: PaperDataModule, batch: Any
+) -> tuple[StepCount | None, str]:
     """Counts of a step, or why there are none."""
     with faked(built.mode) as mode:
-        data, module = (built.data, built.module) if built.mode else _with_start(config, {})
+        module = built.module if built.mode else _with_start(config, {})[1]
         fake = tree_map_only(Tensor, mode.from_tensor, batch)
         try:
             return count_step(module, data, fake, config["trainer"]), ""
@@ -307,8 +304,8 @@ def _counted(config: dict[str, Any], built: _Built, batch: Any) -> tuple[StepCou
     return None, f"timed, not counted: {why}"
 
 
-def _timed(config: dict[str, Any], batch: Any) -> float:
-    data, module = _with_start(config, {})
+def _timed(config: dict[str, Any], data: PaperDataModule, batch: Any) -> float:
+    _, module = _with_start(config, {})
     return time_step(module, data, batch, config["trainer"], TIMED_S)
 
 
