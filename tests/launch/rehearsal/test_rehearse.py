@@ -16,6 +16,7 @@ from retable.launch.rehearsal.rehearse import Setting, rehearse
 from retable.launch.rehearsal.small_run import TooLong, at_most
 from retable.papers.base import PaperModule
 from retable.training.execute import build
+from retable.util.errors import UserError
 from support.runs import freeze
 
 
@@ -189,6 +190,29 @@ def test_a_step_finds_the_training_data_as_in_a_run(monkeypatch):
     assert by_values.step_s > 0
     assert by_values.reason == "timed, not counted: its step depends on values"
     assert {*found} == {1200}
+
+
+def test_what_can_be_tested_after_a_later_epoch_alone_is_rehearsed_to_its_end(monkeypatch):
+    begun, told = Perceptron.training_step, []
+
+    def seen(self, batch, batch_idx):
+        told.append(self.current_epoch)
+        return begun(self, batch, batch_idx)
+
+    def early(self):
+        if told[-1] < self.hidden - 16:
+            raise UserError(f"model.hidden: {self.hidden} is after epoch {told[-1]}")
+
+    monkeypatch.setattr(Perceptron, "training_step", seen)
+    monkeypatch.setattr(Perceptron, "on_test_start", early)
+    options = ["trainer.max_epochs=3"]
+    [first, last, never], _ = rehearsed(
+        *([f"model.hidden={n}", *options] for n in (16, 18, 20)),
+    )
+    assert (first.status, last.status) == ("done", "done")
+    assert last.reason == ""
+    assert never.status == "failed"
+    assert never.reason == "model.hidden: 20 is after epoch 2"
 
 
 def test_a_metric_that_diverges_on_few_items_is_no_failure():
