@@ -22,6 +22,7 @@ def _bare(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.slow
 def test_every_check_that_is_not_ok_has_a_remedy():
     checks = doctor.examine()
     assert {c.what for c in checks} >= {"versions", "device", "slurm", "wandb", "mirror", "disk"}

@@ -107,6 +107,7 @@ def test_an_average_is_exported_as_it_was_tested(runs, tmp_path, exporting):
     assert sha != found.record.weights_sha256
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_first_row_are_exported(runs, tmp_path, exporting):
     best = "best_epoch={monitor: val/loss,mode: max}"
     found = done(best, "tested={a: {}, b: {epoch: best}}", "trainer.max_epochs=3")

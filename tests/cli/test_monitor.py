@@ -214,6 +214,7 @@ def test_logs_of_a_run_that_has_not_begun(call, runs, six, slurm):
     assert "is not a run folder" in call("logs", runs, code=2)[1]
 
 
+@pytest.mark.slow
 def test_retry_submits_what_failed_and_was_lost_as_before(call, runs, six, slurm):
     submission = submit(runs, *([run] for run in six))
     with_jobs = frozen.read(six[4].folder)
@@ -263,6 +264,7 @@ def test_retry_of_what_was_never_submitted_is_done_here(call, six, slurm, fake):
     assert slurm.calls() == []
 
 
+@pytest.mark.slow
 def test_confirmed_runs_without_what_the_table_asks_for_are_done_again(call, six, slurm, fake):
     """Code that records more has confirmed all three; the table shows one of the two metrics."""
     trace = {"was": "f" * 64, "seed": 0, "commit": None, "at": "2026-01-01T00:00:00+00:00"}

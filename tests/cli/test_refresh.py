@@ -69,6 +69,7 @@ def test_it_takes_papers_tables_rows_experiments_and_runs(grid, fake):
     assert "nothing is stale" in called("digits")
 
 
+@pytest.mark.slow
 def test_an_experiment_is_all_runs_that_were_launched_by_its_name(fake, runs):
     made = [
         freeze("launcher.grace_s=7.0", f"model.hidden={h}", seed=s) for h in (8, 16) for s in (0, 1)

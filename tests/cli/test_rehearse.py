@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from retable.cli.main import app
@@ -31,6 +32,7 @@ def test_a_table_is_rehearsed_and_its_plan_has_the_estimate():
     assert "1 thread at 50% of its peak" in said("plan", "digits/accuracy", "--row", "slow")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_stepped_is_named_with_exit_code_1():
     table = """\
 paper: digits

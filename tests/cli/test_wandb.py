@@ -139,6 +139,7 @@ def test_with_nothing_to_do_it_says_so(retable):
     assert "logger=wandb" in done.stderr
 
 
+@pytest.mark.slow
 def test_with_nothing_else_to_do_it_does_not_deny_what_runs(retable, table_runs):
     for run in table_runs:
         (run.folder / "record.json").unlink()

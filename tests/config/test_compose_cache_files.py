@@ -215,6 +215,7 @@ def test_files_that_are_not_used_any_more_go_and_a_used_one_stays(cache, asked, 
     assert len(asked) == 6
 
 
+@pytest.mark.slow
 def test_the_oldest_entries_go_where_a_file_grows_too_large(cache, monkeypatch):
     planned("model.hidden=3")
     monkeypatch.setattr(compose_cache, "MAX_BYTES", 2 * only(cache).stat().st_size)

@@ -242,6 +242,7 @@ def test_a_setting_is_a_run_without_seed_and_place():
     assert names == {"seed", "paths", "logger", "launcher", "cluster", "progress"}
 
 
+@pytest.mark.slow
 def test_the_cache_of_compositions_gives_the_same(experiment):
     def key() -> str:
         with planning():

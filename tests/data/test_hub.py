@@ -164,6 +164,7 @@ def test_neither_network_nor_mirror_says_both_remedies(monkeypatch, tmp_path, er
     assert asked == ["uoft-cs/cifar100"] * 2
 
 
+@pytest.mark.slow
 def test_no_network_in_earnest(tmp_path):
     code = (
         "from retable.data.hub import decode\nfrom retable.data.fetch import DataUnavailable\n"

@@ -187,6 +187,7 @@ def test_a_commit_that_does_not_give_its_own_bits_on_its_own_processor_is_said_f
     assert len(fake.log) == 1
 
 
+@pytest.mark.slow
 def test_processors_of_one_name_are_told_apart_where_both_records_say_which(stale_run, commit):
     source = published(stale_run).provenance
     assert source.cpu_id is not None
@@ -195,6 +196,7 @@ def test_processors_of_one_name_are_told_apart_where_both_records_say_which(stal
     assert refresh([stale_run], lambda _: None).ok
 
 
+@pytest.mark.slow
 def test_a_record_that_was_replaced_meanwhile_stays_as_it_is(stale_run, commit):
     execute = commit_code.execute
 
@@ -209,6 +211,7 @@ def test_a_record_that_was_replaced_meanwhile_stays_as_it_is(stale_run, commit):
     assert published(stale_run).fingerprint == "d" * 64
 
 
+@pytest.mark.slow
 def test_a_commit_that_cannot_be_made_here_leaves_the_record_s_bits(stale_run, commit):
     commit.error = "uv cannot make the environment"
     said = []
@@ -235,6 +238,7 @@ def test_what_its_commit_refuses_or_fails_at_stays_stale(stale_run, commit):
     assert "its commit cccccccccccc does not do it here: failed: ValueError: no" in why
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_either_side_stops_and_confirms_nothing(stale_run, commit, monkeypatch, fake):
     commit.answer = Answer({stale_run.key: FIRST}, stopped=True)
     done = refresh([stale_run], lambda _: None, redo=True)
@@ -257,6 +261,7 @@ def test_ctrl_c_in_either_side_stops_and_confirms_nothing(stale_run, commit, mon
     assert len(fake.log) == 1
 
 
+@pytest.mark.slow
 def test_again_replaces_what_could_not_be_confirmed(stale_run, commit):
     commit.change = lambda run: {"results": shifted(run, 0.5)}
     done = refresh([stale_run], lambda _: None, redo=True)

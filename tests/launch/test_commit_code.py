@@ -204,6 +204,7 @@ def test_a_commit_without_a_lock_is_not_to_be_had(here):
         commit_code.of_commit(git(here, "rev-parse", "HEAD"), pytest.fail)
 
 
+@pytest.mark.slow
 def test_the_same_lock_needs_no_environment_and_another_gets_one_once(here):
     """With the uv that there is, and a lock without packages."""
     if os.environ.get("RETABLE_TESTS_OLDEST"):

@@ -163,6 +163,7 @@ def test_what_a_sweeper_gets_back(runs):
     assert values == {r["metric"]: r["value"] for r in record["results"]}
 
 
+@pytest.mark.slow
 def test_hydra_does_not_compose_every_job_once_more(monkeypatch, runs):
     """It would take a minute for a thousand jobs, and all have been validated."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl

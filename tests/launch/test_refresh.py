@@ -200,6 +200,7 @@ def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
     assert [published(run) for run in setting(grid, "slow")] == olds
 
 
+@pytest.mark.slow
 def test_a_stopped_refresh_goes_on_where_it_was(grid, fake, monkeypatch):
     for run in setting(grid, "slow"):
         rewrite(run, fingerprint="f" * 64, results=shifted(run, 1e-9))
@@ -235,6 +236,7 @@ def test_a_record_that_another_runner_holds_stays_stale(grid, fake):
     assert published(runs[1]).fingerprint == "f" * 64
 
 
+@pytest.mark.slow
 def test_a_second_change_of_code_leaves_a_second_trace_outside_of_the_record_s_size(grid):
     (run, *_) = runs = setting(grid, "slow")
     for first in ("e", "f"):
@@ -251,6 +253,7 @@ def test_a_second_change_of_code_leaves_a_second_trace_outside_of_the_record_s_s
     assert records.parse(dump(many), "x") == many
 
 
+@pytest.mark.slow
 def test_a_setting_of_two_codes_is_asked_for_both(grid, fake):
     first, second, third = setting(grid, "slow")
     rewrite(first, fingerprint="e" * 64)

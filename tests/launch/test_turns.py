@@ -75,6 +75,7 @@ def begin(record):
     return datetime.fromisoformat(record.started).timestamp()
 
 
+@pytest.mark.slow
 def test_timed_runs_come_last_and_one_by_one_for_real():
     timed = [freeze("launcher.workers=2", "launcher.alone=true", seed=seed) for seed in (0, 1)]
     others = [freeze("launcher.workers=2", seed=seed) for seed in (1, 2, 3)]

@@ -36,6 +36,7 @@ def test_channels_come_last_in_memory_and_nowhere_else():
     torch.testing.assert_close(out, plain.net(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stop_changes_no_bit_with_the_channels_last(monkeypatch, tmp_path):
     def build_model(self):
         self.net = nn.Sequential(

@@ -59,6 +59,7 @@ def test_claims_and_their_notes_fit_the_page_however_many_and_long_they_are(tabl
     assert re.findall(r"too large for page by [\d.]+pt on input line \d+", log) == []
 
 
+@pytest.mark.slow
 @settings(max_examples=4, suppress_health_check=list(HealthCheck), deadline=None)
 @given(st.lists(st.text(max_size=20), min_size=40, max_size=40))
 def test_any_title_compiles(table, tmp_path, titles):

@@ -113,6 +113,7 @@ def test_explained_with_the_numbers_put_in(call, place):
     assert "3 of 3 seeds have all that it is made of" in text
 
 
+@pytest.mark.slow
 def test_watch_and_the_site_show_it(call, tmp_path):
     watched = call("watch", "--once")
     assert "17.50 ± 5.00" in watched

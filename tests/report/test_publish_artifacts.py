@@ -45,6 +45,7 @@ def artifact_of(run):
     return file_of(attempt, "cosines")
 
 
+@pytest.mark.slow
 def test_the_figure_is_the_same_from_what_is_published_and_from_what_is_restored(
     grid, runs, fake, capsys
 ):

@@ -89,6 +89,7 @@ def test_a_table_that_is_not_published_is_not_printed_as_an_empty_one(retable):
     assert "RETABLE_EXTRA is set" in said
 
 
+@pytest.mark.slow
 def test_of_several_tables_none_is_written_where_one_cannot_be(retable, tmp_path):
     extra = shutil.copytree(os.environ["RETABLE_EXTRA"], tmp_path / "extra")
     table = extra / "conf" / "table" / "digits"

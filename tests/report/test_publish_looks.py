@@ -84,6 +84,7 @@ def ns(table):
     return {column: cell.n for (_, column), cell in table.cells.items()}
 
 
+@pytest.mark.slow
 def test_all_seeds_are_planned_and_a_table_shows_the_looks_that_are_taken(grid):
     assert {len(grid.cell_runs(cell)) for cell in grid.cells.values()} == {4, 3}
     assert len(list(grid.runs())) == 14

@@ -93,6 +93,7 @@ def test_restored_it_is_started_from_as_if_it_had_been_done_here(grid, runs, fak
     assert [file.read_bytes() for file in published(grid)] == before
 
 
+@pytest.mark.slow
 def test_what_is_large_or_not_needed_is_left_out(grid, fake, monkeypatch, capsys):
     launch(list(grid.runs()))
     publish.publish(grid)

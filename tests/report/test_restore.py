@@ -39,6 +39,7 @@ def substance(found):
     return {key: record.substance() for key, record in found.items()}
 
 
+@pytest.mark.slow
 def test_published_records_are_runs_again_and_give_the_same_publication(results):
     grid = plan(NAME, PROTOCOL)
     published = collect.from_results(grid)

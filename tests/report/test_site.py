@@ -270,6 +270,7 @@ def recorded(runs, tmp_path, monkeypatch) -> Path:
     return extra
 
 
+@pytest.mark.slow
 def test_runs_and_results_give_the_same_site(recorded, tmp_path):
     here = inputs.from_runs(quiet, pytest.fail)
     assert {(s.table.name, s.table.protocol) for s in here} == {

@@ -107,6 +107,7 @@ def test_two_collectors_at_once_while_records_change(grid, runs):
     same_as_the_files(grid)
 
 
+@pytest.mark.slow
 def test_whatever_happens_in_any_order(grid, runs, file, readings):
     """A hundred random changes to records and index, each followed by a comparison."""
     rng = random.Random(7)

@@ -266,6 +266,7 @@ def test_values_are_set_as_they_stand_in_the_file(value):
     assert OverridesParser.create().parse_override(text).value() == value
 
 
+@pytest.mark.slow
 def test_from_file_to_published_table(table, fake, tmp_path):
     """Real trainings: 0.0001 learns nothing in an epoch, 0.1 does."""
     grid = planned()

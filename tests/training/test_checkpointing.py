@@ -47,7 +47,13 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", [n for n in SETTINGS if n not in ("workers", "persistent")])
+QUICK = ("momentum", "plateau_best", "accumulate")
+ONE_PROCESS = [n for n in SETTINGS if n not in ("workers", "persistent")]
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in ONE_PROCESS]
+)
 def test_resuming_changes_no_bit(name, tmp_path):
     cfg = config(*SETTINGS[name])
     whole, _, _ = attempt(cfg, tmp_path / "whole")

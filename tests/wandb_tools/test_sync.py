@@ -223,6 +223,7 @@ def test_what_was_deleted_on_the_server_is_uploaded_again_if_asked_for(server, r
     check_whole(server, run, 3)
 
 
+@pytest.mark.slow
 def test_servers_on_two_ports_are_two_places(server, runs):
     attempt(followed(), 1)
     [one] = sync.find(paths.run_folders(runs)).locals

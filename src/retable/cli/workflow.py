@@ -60,23 +60,30 @@ def plan(
         UserError: for a name, protocol, row, column, override or source that is not known.
     """
     from retable.config.compose_cache import planning
-    from retable.tables import collect, grid, spec
+    from retable.tables import collect, grid
 
     if source not in SOURCES:
         raise UserError(f"source '{source}': not known{nearest(source, SOURCES)}")
-    names = grid.expand_names(name)
-    with_protocol = [n for n in names if protocol in spec.load(n).protocols()]
-    if not with_protocol:
-        known = {p for n in names for p in spec.load(n).protocols()}
-        hint = nearest(protocol, known)
-        if protocol == "paper" and len(known) == 1:  # the default, of who has not thought of it
-            hint = f"; what there is is --protocol {known.pop()}"
-        raise UserError(f"{name}: no protocol '{protocol}'{hint}")
+    names = _named(name, protocol)
     part = {"rows": rows, "columns": columns, "overrides": overrides}
     chosen = {option: list(values or []) for option, values in part.items()}
     decided = collect.decided_by_results if source == "results" else collect.decided_by_runs
     with planning():
-        return [decided(grid.plan(n, protocol, n_seeds=seeds, **chosen)) for n in with_protocol]
+        return [decided(grid.plan(n, protocol, n_seeds=seeds, **chosen)) for n in names]
+
+
+def _named(name: str, protocol: str) -> list[str]:
+    """A table, or a paper's tables, with the protocol."""
+    from retable.tables import grid, spec
+
+    names = grid.expand_names(name)
+    if found := [n for n in names if protocol in spec.load(n).protocols()]:
+        return found
+    known = {p for n in names for p in spec.load(n).protocols()}
+    hint = nearest(protocol, known)
+    if protocol == "paper" and len(known) == 1:  # the default, of who has not thought of it
+        hint = f"; what there is is --protocol {known.pop()}"
+    raise UserError(f"{name}: no protocol '{protocol}'{hint}")
 
 
 @dataclass(frozen=True)
@@ -164,11 +171,11 @@ def load_table(name: str, protocol: str = "paper", *, source: str = "results") -
     Raises:
         UserError: as :func:`load_tables`; and for a paper with several tables.
     """
-    tables = load_tables(name, protocol, source=source)
-    if len(tables) > 1:
-        names = ", ".join(table.name for table in tables)
-        raise UserError(f"{name}: has {len(tables)} tables; name one ({names}) or load_tables")
-    return tables[0]
+    names = _named(name, protocol)
+    if len(names) > 1:
+        said = f"has {len(names)} tables; name one ({', '.join(names)}) or load_tables"
+        raise UserError(f"{name}: {said}")
+    return load_tables(name, protocol, source=source)[0]
 
 
 def cells(*tables: Table) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from retable.runs import code_roots
@@ -25,8 +26,9 @@ def git(*args: str) -> str | None:
     return code_roots.git_in(root, *args) if (root / ".git").exists() else None
 
 
+@cache
 def packages() -> str:
-    """Installed distributions and versions, one a line, sorted."""
+    """Installed distributions and versions, one a line, sorted; as this process first saw them."""
     found = [_name_and_version(one) for one in importlib.metadata.distributions()]
     names = {f"{name.lower()}=={version}" for name, version in found if name}
     return "".join(f"{name}\n" for name in sorted(names))

@@ -48,6 +48,7 @@ def test_few_equal_steps_and_what_each_adds_are_all_of_them(monkeypatch, named, 
     assert had == {"free_steps": module.free_steps, "nudged_steps": module.nudged_steps}
 
 
+@pytest.mark.slow
 def test_equal_steps_are_few_also_where_gradients_add_up(monkeypatch):
     options = {**OPTIONS, "accumulate_grad_batches": 2}
     few, _ = counted("smoke", options=options)

@@ -71,8 +71,9 @@ def rehearse_settings(paper, tmp_path, monkeypatch, *, every):
         kind = json.dumps(
             [config["model"]["_target_"], config["data"]["_target_"], config["stages"]]
         )
-        if "attack" in config["model"]:  # a test is a hundred passes
-            narrow = config["model"]["net"] | {"width": 8}
+        net = config["model"].get("net", {})
+        if "attack" in config["model"] and "width" in net:  # a test is a hundred passes
+            narrow = net | {"width": 8}
             config = config | {"model": config["model"] | {"net": narrow}}
         if kind not in stepped:
             stepped[kind] = step_once(config, most_s)
@@ -101,7 +102,8 @@ def rehearse_settings(paper, tmp_path, monkeypatch, *, every):
         first, alone = {}, few_that_choose_all(settings)
         for setting in settings:
             steps = STEPS_TO_A_FIXED_POINT & setting.config["model"].keys()
-            few = {name: min(setting.config["model"][name], 2) for name in steps}
+            own = {name: setting.config["model"][name] for name in steps}
+            few = {name: n[:2] if isinstance(n, list) else min(n, 2) for name, n in own.items()}
             config = setting.config | {"model": setting.config["model"] | few}
             kept = every or setting.key in alone
             group = config["experiment"] if steps else setting.key if kept else config["paper"]

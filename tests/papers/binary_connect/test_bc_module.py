@@ -71,6 +71,7 @@ def test_a_run_records_what_the_module_says_it_does(outcomes, name):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_curve_points_are_those_of_the_history(outcomes, name):
     found, rows = values(outcomes[name]), outcomes[name].history

@@ -138,6 +138,7 @@ def bound_one(net, k):
     return net.bind(images(net)[k : k + 1]).detached()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "symmetric"), [("mlp", True), ("conv", True), ("loop", False)])
 def test_symmetric_weights_make_both_equal(kind, symmetric):
     net = small(kind, 0.0)

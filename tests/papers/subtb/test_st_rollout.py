@@ -68,6 +68,7 @@ def test_exploration_samples_the_policy_it_says(options, table, implementation):
     assert l1(shares, plain) > 4 * noise_floor(plain, n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [True, False])
 def test_what_is_sampled_are_whole_trajectories(table, implementation):
     made = policy(d=3, h=5, table=table)

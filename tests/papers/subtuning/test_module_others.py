@@ -69,6 +69,7 @@ def test_labels_are_bought_once_each_and_a_stop_changes_nothing(bought, choice):
     assert found == [(size, pytest.approx(value, abs=1e-6)) for size, value in rows]
 
 
+@pytest.mark.slow
 def test_what_is_bought_is_of_the_smallest_margins_of_a_training_on_what_was_labelled(bought):
     """Each time anew from the pretrained weights, computed here beside the run."""
     outcome, _, masks = bought["margin"]

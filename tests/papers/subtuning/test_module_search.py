@@ -172,6 +172,7 @@ def test_a_profile_records_its_sets_and_what_they_add_up_to(profiles, kind):
     assert {k: v for (k, row), v in found.items() if not row} == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_a_set_has_the_same_score_in_whatever_company_it_is_tried(profiles):
     """Pitfall 5: every training begins anew, so that order does not matter."""
     pairs = sets_of(profiles["pairs"].artifacts["search"])

@@ -140,6 +140,7 @@ def test_the_second_stage_moves_the_classifier_alone(both):
     assert record_of(both[1]).started_from.key == both[0].key
 
 
+@pytest.mark.slow
 def test_its_rows_are_as_long_as_max_norm_lets_them(both):
     first, second = (starts.left_by(one, record_of(one)).weights for one in both)
     radius = max_norm_radius(first["net.fc.weight"], 0.1)
