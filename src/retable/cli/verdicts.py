@@ -88,6 +88,7 @@ def claims(
     from retable.report import claims_text as report
     from retable.report import json_csv
     from retable.tables import grid, spec
+    from retable.tables.planned import plan_tables
     from retable.tables.verdicts.judge import judge_all
 
     asked = paths.config_names("table") if name is None else grid.expand_names(name)
@@ -97,9 +98,10 @@ def claims(
         raise UserError(f"{name or 'no table'}: no protocol '{protocol}'{nearest(protocol, known)}")
     papers = dict.fromkeys(n.partition("/")[0] for n in with_protocol)
     one_of("--from", source, workflow.SOURCES)
-    planned = [g for p in papers for g in workflow.plan(p, protocol, source=source)]
-    with_claims = [g for g in planned if g.spec.claims]
-    judged = judge_all(one.table for one in workflow.collect(with_claims, source))
+    specs = {n: spec.load(n) for paper in papers for n in grid.expand_names(paper)}
+    claiming = [n for n, s in specs.items() if s.claims and protocol in s.protocols()]
+    planned = plan_tables(claiming, protocol, source=source)
+    judged = judge_all(one.table for one in workflow.collect(planned, source))
     tables = [t for t in judged if t.name in with_protocol]
     if as_json:
         print_json(

@@ -59,17 +59,12 @@ def plan(
     Raises:
         UserError: for a name, protocol, row, column, override or source that is not known.
     """
-    from retable.config.compose_cache import planning
-    from retable.tables import collect, grid
+    from retable.tables.planned import plan_tables
 
     if source not in SOURCES:
         raise UserError(f"source '{source}': not known{nearest(source, SOURCES)}")
-    names = _named(name, protocol)
     part = {"rows": rows, "columns": columns, "overrides": overrides}
-    chosen = {option: list(values or []) for option, values in part.items()}
-    decided = collect.decided_by_results if source == "results" else collect.decided_by_runs
-    with planning():
-        return [decided(grid.plan(n, protocol, n_seeds=seeds, **chosen)) for n in names]
+    return plan_tables(_named(name, protocol), protocol, seeds=seeds, source=source, **part)
 
 
 def _named(name: str, protocol: str) -> list[str]:

@@ -319,15 +319,15 @@ def _reason(error: RuntimeError) -> str:
 
 def _step_once(config: dict[str, Any], most_s: float) -> str:
     """A step, a validation and a test of few items, all that a run does; what was left of it."""
+    few = small(config)
     try:
-        return _run_small(few := small(config), most_s)
+        return _run_small(few, most_s)
     except UserError:  # some cannot be tested before a later epoch: all, then, of a step each
         return _run_small(few | {"callbacks": config.get("callbacks")}, most_s)
 
 
 def _run_small(few: dict[str, Any], most_s: float) -> str:
-    begun = _begun(few, {})
-    start = Start(begun.weights) if begun else None
+    start = Start(begun.weights) if (begun := _begun(few, {})) else None
     with tempfile.TemporaryDirectory(prefix="retable-rehearsal-") as folder:
         try:
             with at_most(most_s), finite_or_not(), small_checkpoints(), warnings.catch_warnings():
