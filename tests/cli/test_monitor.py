@@ -243,6 +243,7 @@ def test_retry_submits_what_failed_and_was_lost_as_before(call, runs, six, slurm
     assert {e.before for e in entries if e.folder == folder_of(six[1])} == {3}
 
 
+@pytest.mark.slow
 def test_retry_of_one_kind_with_a_launcher_of_its_own(call, runs, six, slurm, fake):
     submit(runs, *([run] for run in six[:3]))
     ended(six[1], Status.FAILED, error="no")
@@ -288,6 +289,7 @@ def test_stale_runs_are_done_again_here(call, runs, six, slurm, fake):
     assert not (runs / "_again").exists()
 
 
+@pytest.mark.slow
 def test_stale_runs_are_submitted_at_a_side(call, runs, six, slurm):
     ended(six[0], fingerprint="f" * 64)
     _, err = call("retry", NAME, "--stale", "launcher=slurm", "cluster=dev")

@@ -201,6 +201,7 @@ def test_many_writers_at_once_leave_a_whole_file(cache):
     assert all(json.loads(text)["paper"] == "digits" for text in entries.values())
 
 
+@pytest.mark.slow
 def test_files_that_are_not_used_any_more_go_and_a_used_one_stays(cache, asked, monkeypatch):
     for version in ("1", "2", "3", "1", "4", "5", "1"):
         monkeypatch.setattr(compose_cache, "__version__", version)

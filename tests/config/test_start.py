@@ -94,6 +94,7 @@ def test_what_is_said_of_the_machine_holds_for_the_whole_chain():
     assert run.parent.key == freeze().key
 
 
+@pytest.mark.slow
 def test_a_chain_of_three(experiment):
     last = freeze(experiment=experiment("last", "{run: {experiment: digits/tuned}}"))
     assert [run.config.experiment for run in last.chain] == ["digits/smoke", "digits/tuned"]
@@ -135,6 +136,7 @@ def test_a_list_that_both_have_is_no_difference():
     assert list(run.parent.config.data["shape"]) == [8, 8, 3]
 
 
+@pytest.mark.slow
 def test_data_that_differs_is_refused_unless_somebody_says_so():
     message = refusal("data.noise=0.2")
     assert message.startswith(

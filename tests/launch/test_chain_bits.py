@@ -184,6 +184,7 @@ def test_a_new_child_of_a_stale_parent_begins_with_the_new_weights(fake, runs):
     assert stale(child, child.parent) == [False]
 
 
+@pytest.mark.slow
 def test_a_child_is_verified_from_its_parent_s_weights(fake, runs):
     child = tuned()
     launch([child])

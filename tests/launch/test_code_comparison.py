@@ -112,6 +112,7 @@ def test_a_record_of_another_processor_is_confirmed_where_both_sides_agree_here(
     assert not (runs / "_refresh").exists()
 
 
+@pytest.mark.slow
 def test_a_confirmed_record_with_other_numbers_than_any_code_here_is_pointed_out(stale_run, commit):
     """As long trainings have on another processor, and a record that somebody edited."""
     rewrite(stale_run, results=shifted(stale_run, 0.5))
@@ -120,6 +121,7 @@ def test_a_confirmed_record_with_other_numbers_than_any_code_here_is_pointed_out
     assert "1 confirmed setting: the record has other numbers than any code here" in done.text()
 
 
+@pytest.mark.slow
 def test_bits_that_differ_confirm_nothing_though_they_are_the_record_s(stale_run, commit):
     commit.change = lambda run: {"results": shifted(run, 1e-12)}
     old = published(stale_run)

@@ -156,6 +156,7 @@ def here(repository, monkeypatch):
     commit_code.why_unknown.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_tree_is_the_commit_s_and_made_once(here, monkeypatch):
     first = git(here, "rev-parse", "HEAD")
     edit(here, "training/seeds.py", '"""', '"""Edited. ')

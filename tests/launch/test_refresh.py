@@ -181,6 +181,7 @@ def test_what_records_less_now_is_not_confirmed(grid, fake):
     assert "test/gone, which one of them has not" in done.stale[0]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_now_keeps_its_stale_record(grid, fake, monkeypatch):
     from retable.training import execute as runner
 
@@ -302,6 +303,7 @@ def test_one_refresh_of_the_same_code_at_a_time(grid, fake, monkeypatch, runs):
     assert not (runs / "_refresh").exists()
 
 
+@pytest.mark.slow
 def test_code_that_is_not_committed_is_warned_of_before_it_replaces_a_record(
     grid, fake, monkeypatch
 ):

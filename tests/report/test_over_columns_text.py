@@ -78,6 +78,7 @@ def test_every_output_has_the_same_numbers_and_says_how_they_are_made(call):
     assert "upheld" in page
 
 
+@pytest.mark.slow
 def test_plan_and_status_count_no_runs_of_it(call):
     assert "12 runs" in call("plan", values=VALUES | {"gap": VALUES["gap"][:2]})
     status = call("status")

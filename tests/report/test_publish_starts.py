@@ -123,6 +123,7 @@ def test_a_broken_file_is_named(tmp_path):
         start_files.read(tmp_path / "gone")
 
 
+@pytest.mark.slow
 def test_what_was_altered_is_not_taken(grid, runs, fake):
     launch(list(grid.runs()))
     publish.publish(grid)

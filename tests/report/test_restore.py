@@ -101,6 +101,7 @@ def test_a_record_whose_key_does_not_follow_is_refused(results):
     assert "its key does not follow from its config" in done.text()
 
 
+@pytest.mark.slow
 def test_by_the_command_line(tmp_path):
     def call(*args):
         env = {**os.environ, "RETABLE_RUNS": str(tmp_path / "runs")}

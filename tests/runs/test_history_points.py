@@ -45,6 +45,7 @@ def test_what_is_not_there_is_no_number():
 EPOCHS = st.one_of(st.integers(0, 600), st.integers(1, 100).map(lambda share: f"{share}%"))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 500), st.lists(EPOCHS, max_size=12))
 def test_thinning_keeps_what_is_named_and_is_done_once(epochs, asked):
     rows = rows_of(epochs)

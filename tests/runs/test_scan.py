@@ -180,6 +180,7 @@ places = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(rows_of_results, places)
 def test_one_pass_finds_what_looking_at_each_place_does(results, wanted):

@@ -85,6 +85,7 @@ def _collect(grid: Grid, stop: float, out) -> None:
     out.put((count, wrong))
 
 
+@pytest.mark.slow
 def test_two_collectors_at_once_while_records_change(grid, runs):
     made = finish(grid, runs)
     queue = multiprocessing.get_context("fork").Queue()

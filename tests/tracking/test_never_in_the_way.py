@@ -114,6 +114,7 @@ def test_a_library_that_is_missing_or_broken(tmp_path, monkeypatch, content):
     assert (attempt_of(run) / "wandb.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_made(tmp_path, runs):
     runs.mkdir()
     (runs / "_wandb").write_text("a file")

@@ -86,6 +86,7 @@ def test_a_loss_that_is_evaluated_several_times_is_metered_once(given, make, tmp
         assert torch.equal(tensor, ours.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_the_state_of_an_optimiser_inside_of_another_survives_a_stop(tmp_path):
     """The usual SAM keeps the inner momentum where no state_dict sees it."""
     cfg = config(SAM_AROUND, scheduler("StepLR", step_size=1, gamma=0.5), "trainer.max_epochs=4")

@@ -30,6 +30,7 @@ def several(tmp_path_factory):
     return cfg, execute(cfg, Context(tmp_path_factory.mktemp("several")))
 
 
+@pytest.mark.slow
 def test_each_row_is_the_run_that_tests_those_weights_only(several, tmp_path):
     _, outcome = several
     assert {r.row for r in outcome.results} == {"last", "best", "ema"}

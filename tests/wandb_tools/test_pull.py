@@ -160,6 +160,7 @@ def test_of_several_the_one_of_the_present_code_is_taken(server, runs, tmp_path)
     assert found.history_sha256 == records.text_sha256(history_text(rows(4)))
 
 
+@pytest.mark.slow
 def test_a_server_that_says_no_is_a_users_error(server, tmp_path):
     run = followed()
     assert counts(pulled([run], tmp_path / "elsewhere", project="nothing")) == (0, 0, 1, 0)

@@ -78,6 +78,7 @@ def test_where_nothing_is_to_do_nothing_is_written(fake, runs):
     assert not (runs / "_wandb").exists()
 
 
+@pytest.mark.slow
 def test_starting_failed_runs_again_writes_them_too(fake, runs):
     from retable.cli.retry import retry_tables
     from retable.launch.worker import new_attempt

@@ -71,6 +71,7 @@ def _told(done):
     return lambda self, system: done.append(self.free_steps) or free(self, system)
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_each_step_is_counted_in_full(monkeypatch):
     """A module that names steps through which gradients go says what is not so."""
     overrides = ["model.rule=bp", "model.free_steps=3"]

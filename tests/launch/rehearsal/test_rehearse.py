@@ -87,6 +87,7 @@ def small_steps(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_settings_share_what_their_differences_do_not_change(small_steps):
     found, networks = rehearsed(
         [],

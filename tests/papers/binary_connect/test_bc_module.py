@@ -118,6 +118,7 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(outcomes, name, after, tm
     assert substance(resumed) == substance(outcomes[name])
 
 
+@pytest.mark.slow
 def test_scaled_rates_and_their_decay_survive_a_resume(tmp_path):
     adam = [
         "model.optimizer={_target_: torch.optim.Adam,_partial_: true,lr: 0.003}",

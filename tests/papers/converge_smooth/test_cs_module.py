@@ -176,6 +176,7 @@ def test_every_base_and_baseline_runs_and_goes_on_bit_for_bit(name, tmp_path):
         assert substance(resumed) == substance(whole)
 
 
+@pytest.mark.slow
 def test_smoothing_is_only_there_in_some_epochs(tmp_path):
     cfg = config(*SETTINGS["rs_cs"], experiment=SMOKE)
     outcome, _, _ = attempt(cfg, tmp_path / "1")

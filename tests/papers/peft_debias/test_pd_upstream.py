@@ -34,6 +34,7 @@ def sparse_run(parent, tmp_path_factory):
     return finished(config("upstream", *SFT), tmp_path_factory.mktemp("sft"), parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PATCHES)
 def test_only_the_patch_changes(kind, parent, tmp_path):
     outcome, end = finished(config("upstream", f"model.trained={kind}"), tmp_path, parent)
@@ -109,6 +110,7 @@ def test_the_second_stage_starts_with_a_fresh_optimizer(parent, tmp_path, monkey
     assert states == [(False, False, True), (True, False, True), (True, True, False)]
 
 
+@pytest.mark.slow
 def test_a_stop_at_either_side_of_the_rewind_changes_no_bit(parent, tmp_path):
     cfg = config("upstream", *SFT, PULL, "trainer.max_epochs=3")
     whole, *_ = attempt(cfg, tmp_path / "whole", start=parent)

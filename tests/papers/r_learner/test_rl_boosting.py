@@ -22,6 +22,8 @@ from retable.papers.r_learner.learners.lightgbm import (
 from retable.papers.r_learner.setups import draw
 from support.rl_literal import Literal, metric, train
 
+# In a fresh checkout all of it is compiled here for the first time, which takes 40 s.
+pytestmark = pytest.mark.slow
 KINDS = ("mse", "weighted", "nll", "weighted_nll")
 
 

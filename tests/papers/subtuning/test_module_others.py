@@ -97,6 +97,7 @@ def test_what_is_bought_is_of_the_smallest_margins_of_a_training_on_what_was_lab
     assert values == [r.value for r in outcome.results]
 
 
+@pytest.mark.slow
 def test_random_choice_buys_other_labels_beside_the_same_first_ones(bought):
     one, _, margin = bought["margin"]
     other, _, by_chance = bought["random"]

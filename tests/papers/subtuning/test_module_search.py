@@ -182,6 +182,7 @@ def test_a_set_has_the_same_score_in_whatever_company_it_is_tried(profiles):
     assert len({*pairs.values()}) > 2, "scores that differ"
 
 
+@pytest.mark.slow
 def test_a_profile_does_not_see_the_test_set(profiles, tmp_path, monkeypatch):
     """Pitfall 7: validation images are others."""
     noisy_test(monkeypatch)

@@ -128,6 +128,7 @@ def test_statistics_of_the_average_are_those_of_all_training_images(tmp_path):
     assert torch.allclose(averaged.convolutions[1].running_mean, first.mean((0, 2, 3)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_looking_at_test_images_changes_nothing(tmp_path):
     """The same weights with and without; what is looked at is what a run that ends there tests."""
     one, _, _ = attempt(config(*PLAIN, experiment=SMOKE), tmp_path / "a")
