@@ -56,6 +56,7 @@ def test_mirror(monkeypatch, tmp_path):
     assert finding("mirror").state == "ok"
 
 
+@pytest.mark.slow
 def test_login(monkeypatch, tmp_path):
     key = "0123456789" * 4
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

@@ -256,6 +256,7 @@ def test_help_imports_nothing_heavy(here):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error(here):
     command = f"{sys.executable} -m retable show risk_parity | head -1"
     done = subprocess.run(

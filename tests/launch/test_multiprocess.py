@@ -147,6 +147,7 @@ def alive(pid):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["first", "other"])
 def test_whoever_is_asked_to_stop_all_stop_at_the_end_of_the_epoch(server, which):
     run = begun(server, "trainer.max_epochs=500", "model.sleep=0.05")
@@ -197,6 +198,7 @@ def test_a_diverged_run_is_diverged_in_all(server):
     assert record_of(run, 1).error == "train/loss is nan in epoch 0"
 
 
+@pytest.mark.slow
 def test_another_number_of_devices_starts_anew(server):
     """Checkpoints are gone on from bit for bit, which they could not be."""
     run = begun(server, "trainer.max_epochs=6", "model.sleep=0.1")

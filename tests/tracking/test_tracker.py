@@ -77,6 +77,7 @@ def test_it_is_waited_for_as_long_as_the_config_says(stuck, capfd):
     own.ended()  # once more is nothing
 
 
+@pytest.mark.slow
 def test_a_job_that_was_told_to_stop_does_not_wait_so_long(stuck):
     stop = threading.Event()
     own = stuck(FOREVER, wait_s=1000, in_a_hurry=stop.is_set)

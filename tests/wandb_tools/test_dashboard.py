@@ -298,6 +298,7 @@ def test_with_a_login_it_is_published_and_the_next_time_brought_up_to_date(retab
     assert server.views.projects == ["uncategorized", "retable", "other"]
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_is_one_line_and_the_file_is_there(retable, server, runs):
     server.fault = lambda name: 403 if name in ("UpsertView2", "upsertView") else None
     done = retable("wandb", "dashboard", "digits/accuracy", code=2, **server.environment)
