@@ -9,7 +9,7 @@ import torch
 from retable.papers.digits.module import Perceptron
 from safetensors.torch import save_file
 
-from retable.data.fetch import sha256_of
+from retable.data.fetch import DataUnavailable, sha256_of
 from retable.launch.preflight import first_refusal
 from retable.launch.rehearsal import rehearse as module
 from retable.launch.rehearsal.rehearse import Setting, rehearse
@@ -191,6 +191,19 @@ def test_a_step_finds_the_training_data_as_in_a_run(monkeypatch):
     assert by_values.step_s > 0
     assert by_values.reason == "timed, not counted: its step depends on values"
     assert {*found} == {1200}
+
+
+def test_a_step_that_does_the_whole_fit_at_once_is_left_by_what_it_says(monkeypatch):
+    """Its batches after the first take no time, so that a median of them would be a false one."""
+
+    def all_at_once(self, batch, batch_idx):
+        if getattr(self.trainer.datamodule, "train", None) is None:
+            raise DataUnavailable("works on all images at once, which are not set up")
+
+    monkeypatch.setattr(Perceptron, "training_step", all_at_once)
+    [found], _ = rehearsed([])
+    assert (found.status, found.step_s) == ("left", None)
+    assert found.reason == "works on all images at once, which are not set up"
 
 
 def test_what_can_be_tested_after_a_later_epoch_alone_is_rehearsed_to_its_end(monkeypatch):

@@ -8,7 +8,18 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+
+from retable.util.errors import brief
+
+UNKNOWN = (DataDependentOutputException, DynamicOutputShapeException)
+"""What torch raises where a value is asked for that is not there."""
+
+NUMPY = "its step leaves torch for NumPy"
 
 _APPLY = "_apply"
 """By which a module's weights are moved and converted."""
@@ -66,3 +77,12 @@ def faked(mode: Faked | None = None) -> Generator[Faked]:
         Tensor.__deepcopy__ = copied
         setattr(nn.Module, _APPLY, applied)
         log.setLevel(level)
+
+
+def why_not(error: RuntimeError) -> str:
+    """Why a step cannot be done without content, by the error that it ended with."""
+    if isinstance(error, UNKNOWN):
+        return "its step depends on values"
+    if "numpy" in str(error):
+        return NUMPY
+    return f"its step needs real tensors ({brief(str(error))})"

@@ -12,11 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    unset_fake_temporarily,
-)
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
@@ -26,7 +22,7 @@ from retable.launch.preflight import Begun, begun_with, is_of_loading, misfit_of
 from retable.launch.rehearsal.batches import Batches, small
 from retable.launch.rehearsal.count import StepCount, count_step, time_step
 from retable.launch.rehearsal.equal import with_few
-from retable.launch.rehearsal.fake import Faked, faked
+from retable.launch.rehearsal.fake import NUMPY, UNKNOWN, Faked, faked, why_not
 from retable.launch.rehearsal.records import Rehearsed
 from retable.launch.rehearsal.small_run import TooLong, at_most, finite_or_not, small_checkpoints
 from retable.papers.base import PaperModule
@@ -43,9 +39,7 @@ MOST_S = 60.0
 MOST_UNCOUNTED_S = 0.5
 """The same where a step cannot be counted: such methods make their own data, and all of it."""
 
-_NUMPY = "its step leaves torch for NumPy"
 _OPTIMIZERS = ("optimizer", "scheduler")
-_UNKNOWN = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 @dataclass(frozen=True)
@@ -158,7 +152,7 @@ def _built(config: dict[str, Any], known: _Known) -> _Built:
     with faked(known.mode) as mode:
         try:
             return _Built(*_with_start(config, known.begun), mode)
-        except (*_UNKNOWN, RuntimeError):
+        except (*UNKNOWN, RuntimeError):
             pass
     return _Built(*_with_start(config, {}), None)
 
@@ -261,60 +255,60 @@ def _without_amounts(value: Any, kinds: tuple[type, ...] = (float,)) -> Any:
     return f"float {bool(value)}" if amount else value
 
 
-def _network(
-    config: dict[str, Any],
-    built: _Built,
-    number: int,
-    known: _Known,
-) -> Rehearsed:
+def _network(config: dict[str, Any], built: _Built, number: int, known: _Known) -> Rehearsed:
     """Count a step of a setting, and do a small one and a small test of its network."""
     parameters = sum(weight.numel() for weight in built.module.parameters())
     fits = "fit" in config["stages"]
     if not parameters and not fits:
         return Rehearsed("left", number, reason="has no network: its test does all the work")
     try:
-        data, batch = known.first_batch(config) if fits else (built.data, None)
-        counts, why = _counted(config, built, data, batch) if fits else (None, "only tests")
+        counts, step_s, why = (
+            _measured(config, built, known) if fits else (None, None, "only tests")
+        )
         network = step_of(config, built, optimizer=False)
         if network not in known.stepped:
             most_s = MOST_UNCOUNTED_S if fits and counts is None else MOST_S
             known.stepped[network] = _step_once(with_few(config, built.module), most_s)
         reason = "; ".join(text for text in (why, known.stepped[network]) if text)
-        found = Rehearsed("done", number, parameters, reason=reason)
-        if counts is not None:
-            return replace(found, **asdict(counts))
-        return replace(found, step_s=_timed(config, data, batch)) if fits else found
+        found = Rehearsed("done", number, parameters, reason=reason, step_s=step_s)
+        return found if counts is None else replace(found, **asdict(counts))
     except Exception as error:
         return replace(_trouble(error, number), parameters=parameters)
 
 
-def _counted(
-    config: dict[str, Any], built: _Built, data: PaperDataModule, batch: Any
-) -> tuple[StepCount | None, str]:
-    """Counts of a step, or why there are none."""
+_Measured = tuple[StepCount | None, float | None, str]
+
+
+def _measured(config: dict[str, Any], built: _Built, known: _Known) -> _Measured:
+    """Counts of a step, or seconds of one and why there are no counts."""
+    data, batch = known.first_batch(config)
+    try:
+        return _stepped(config, built, batch)
+    except Exception as error:
+        if _no_fault(error):
+            raise
+        # It may look at more than its batch, at the labels of all images, say.
+        return _stepped(config, _built(config, known), batch, data)
+
+
+def _stepped(
+    config: dict[str, Any], built: _Built, batch: Any, data: PaperDataModule | None = None
+) -> _Measured:
     with faked(built.mode) as mode:
-        module = built.module if built.mode else _with_start(config, {})[1]
+        own, module = (built.data, built.module) if built.mode else _with_start(config, {})
         fake = tree_map_only(Tensor, mode.from_tensor, batch)
         try:
-            return count_step(module, data, fake, config["trainer"]), ""
+            return count_step(module, data or own, fake, config["trainer"]), None, ""
         except RuntimeError as error:  # of its own, or what a step without content cannot do
-            why = _reason(error)
-    if why == _NUMPY and not module.automatic_optimization:
+            why = why_not(error)
+    if why == NUMPY and not module.automatic_optimization:
         raise _Cannot(f"{why}, in a loop of its own: one step may be a whole fit")
-    return None, f"timed, not counted: {why}"
+    return None, _timed(config, batch, data), f"timed, not counted: {why}"
 
 
-def _timed(config: dict[str, Any], data: PaperDataModule, batch: Any) -> float:
-    _, module = _with_start(config, {})
-    return time_step(module, data, batch, config["trainer"], TIMED_S)
-
-
-def _reason(error: RuntimeError) -> str:
-    if isinstance(error, DataDependentOutputException | DynamicOutputShapeException):
-        return "its step depends on values"
-    if "numpy" in str(error):
-        return _NUMPY
-    return f"its step needs real tensors ({brief(str(error))})"
+def _timed(config: dict[str, Any], batch: Any, data: PaperDataModule | None) -> float:
+    own, module = _with_start(config, {})
+    return time_step(module, data or own, batch, config["trainer"], TIMED_S)
 
 
 def _step_once(config: dict[str, Any], most_s: float) -> str:
