@@ -92,17 +92,17 @@ def claims(
     from retable.tables.verdicts.judge import judge_all
 
     asked = paths.config_names("table") if name is None else grid.expand_names(name)
-    with_protocol = [n for n in asked if protocol in spec.load(n).protocols()]
-    if not with_protocol:
-        known = {p for n in asked for p in spec.load(n).protocols()}
-        raise UserError(f"{name or 'no table'}: no protocol '{protocol}'{nearest(protocol, known)}")
-    papers = dict.fromkeys(n.partition("/")[0] for n in with_protocol)
-    one_of("--from", source, workflow.SOURCES)
+    papers = dict.fromkeys(n.partition("/")[0] for n in asked)
     specs = {n: spec.load(n) for paper in papers for n in grid.expand_names(paper)}
-    claiming = [n for n, s in specs.items() if s.claims and protocol in s.protocols()]
+    with_protocol = [n for n in specs if protocol in specs[n].protocols()]
+    if not (wanted := set(asked).intersection(with_protocol)):
+        known = {p for n in asked for p in specs[n].protocols()}
+        raise UserError(f"{name or 'no table'}: no protocol '{protocol}'{nearest(protocol, known)}")
+    one_of("--from", source, workflow.SOURCES)
+    claiming = [n for n in with_protocol if specs[n].claims]
     planned = plan_tables(claiming, protocol, source=source)
     judged = judge_all(one.table for one in workflow.collect(planned, source))
-    tables = [t for t in judged if t.name in with_protocol]
+    tables = [t for t in judged if t.name in wanted]
     if as_json:
         print_json(
             [
