@@ -53,7 +53,9 @@ def test_risk_shares_are_the_budgets(n_assets, seed):
 @settings(max_examples=60, deadline=None)
 @given(n_assets=st.integers(2, 40), seed=st.integers(0, 2**32 - 1), test=st.sampled_from([1, 2]))
 def test_compiled_equals_literal_and_counts_the_same_sweeps(n_assets, seed, test):
-    cov, budgets = problem(n_assets, seed, test)
+    # Without a floor some matrices are singular to rounding (5 assets, seed 3170, test 2: smallest
+    # eigenvalue -2e-8): over 68 sweeps that makes a per cent of the error of 6.5e-7 in either form.
+    cov, budgets = problem(n_assets, seed, test, floor=0.01)
     for solve in (solvers.ccd_improved, solvers.ccd_original):
         slow, fast = (
             solve(cov, budgets, implementation=name, max_sweeps=200) for name in IMPLEMENTATIONS
