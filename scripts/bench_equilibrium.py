@@ -9,7 +9,11 @@ SGD), on one thread, the median of several rounds in turn:
 - jax (if it can be imported): the same written out in JAX, jitted as one step, the input's part
   once a batch, the derivative by jax.jvp.
 
+With `--conv` a step of the reduced protocol's convolutional network with the homeostatic loss:
+`conv_joint` against `conv`, the same equations one by one and derivatives in forward mode.
+
     python scripts/bench_equilibrium.py
+    python scripts/bench_equilibrium.py --conv --steps 4
     uv run --isolated --with jax python scripts/bench_equilibrium.py
 
 All begin with the same weights; their losses and gradients are compared before anything is timed.
@@ -36,8 +40,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from retable.papers.equilibrium_prop.conv import Conv
+from retable.papers.equilibrium_prop.conv_joint import JointConv
 from retable.papers.equilibrium_prop.dense import MLP
 from retable.papers.equilibrium_prop.module import Equilibrium
+from retable.papers.equilibrium_prop.systems import Net
 
 BATCH, FREE, NUDGED, RATE = 50, 150, 20, 0.01
 NAMES = {
@@ -53,17 +60,18 @@ NAMES = {
 Step = Callable[[Tensor, Tensor], tuple[float, dict[str, Any]]]
 
 
-def module() -> Equilibrium:
+def module(net: Net | None = None, **options: Any) -> Equilibrium:
     """The module of a run, outside of a trainer."""
-    one = Equilibrium(seed=0, net=MLP(angle=90.0), free_steps=FREE, nudged_steps=NUDGED).train()
+    net = MLP(angle=90.0) if net is None else net
+    options = {"free_steps": FREE, "nudged_steps": NUDGED, **options}
+    one = Equilibrium(seed=0, net=net, **options).train()
     given: Any = SimpleNamespace(is_last_batch=False, testing=False, global_step=0)
     one._trainer = given
     return one
 
 
-def ours() -> Step:
+def ours(one: Equilibrium, names: dict[str, str]) -> Step:
     """Our step."""
-    one = module()
     optimizer = torch.optim.SGD(one.parameters(), lr=RATE)
     parameters = dict(one.named_parameters())
 
@@ -72,9 +80,19 @@ def ours() -> Step:
         output = one.shared_step((x, y))
         output.loss.backward()
         optimizer.step()
-        return float(output.loss.detach()), {k: parameters[v].grad for k, v in NAMES.items()}
+        return float(output.loss.detach()), {k: parameters[v].grad for k, v in names.items()}
 
     return step
+
+
+def convolutional(homeostasis: float) -> dict[str, Step]:
+    """Steps of the reduced protocol's convolutional network."""
+    found: dict[str, Step] = {}
+    for name, kind in (("ours", JointConv), ("literal", Conv)):
+        net = kind((3, 16, 16), (8, 16, 32))
+        one = module(net, free_steps=60, nudged_steps=15, homeostasis=homeostasis)
+        found[name] = ours(one, {key: key for key, _ in one.named_parameters()})
+    return found
 
 
 def literal() -> Step:
@@ -194,32 +212,24 @@ def in_jax() -> Step | None:
     return step
 
 
-def main() -> None:
-    """Compare and time them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20, help="of a round")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    made = {"ours": ours(), "literal": literal(), "jax": in_jax()}
-    steps = {name: step for name, step in made.items() if step is not None}
-    generator = torch.Generator().manual_seed(0)
-    batches = [
-        (torch.rand(BATCH, 1, 28, 28, generator=generator), torch.arange(BATCH) % 10)
-        for _ in range(options.steps)
-    ]
-    first = {name: step(*batches[0]) for name, step in steps.items()}
+def compare(steps: dict[str, Step], x: Tensor, y: Tensor) -> None:
+    """End the script where losses or gradients of the first step differ from ours."""
+    first = {name: step(x, y) for name, step in steps.items()}
+    wanted_loss, wanted = first["ours"]
     for name, (loss, grads) in first.items():
-        wanted_loss, wanted = first["ours"]
         worst = max(
             float((torch.tensor(grads[k].__array__()) - wanted[k]).norm() / wanted[k].norm())
-            for k in NAMES
+            for k in wanted
         )
         print(f"{name}: loss {loss:.6f}, gradients off ours by at most {worst:.1e} of their norm")
         if abs(loss - wanted_loss) > 1e-4 or worst > 1e-2:
             raise SystemExit(f"{name} computes something else")
+
+
+def measure(steps: dict[str, Step], batches: list[tuple[Tensor, Tensor]], rounds: int) -> None:
+    """Print the rate of each, the median of rounds in turn."""
     rates: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         for name, step in steps.items():
             start = time.process_time()
             for x, y in batches:
@@ -231,6 +241,34 @@ def main() -> None:
             f" ({min(found):,.0f} to {max(found):,.0f});"
             f" ours is {statistics.median(rates['ours']) / statistics.median(found):.2f} times that"
         )
+
+
+def main() -> None:
+    """Compare and time them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=20, help="of a round")
+    parser.add_argument("--conv", action="store_true", help="the small convolutional network")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    shape = (3, 16, 16) if options.conv else (1, 28, 28)
+    generator = torch.Generator().manual_seed(0)
+    batches = [
+        (torch.rand(BATCH, *shape, generator=generator), torch.arange(BATCH) % 10)
+        for _ in range(options.steps)
+    ]
+    if options.conv:
+        steps = convolutional(0.0)
+        compare(steps, *batches[0])
+        print("without the homeostatic loss")
+        measure(steps, batches, options.rounds)
+        print("with it (its noise is in another order: not compared)")
+        measure(convolutional(15.0), batches, options.rounds)
+        return
+    made = {"ours": ours(module(), NAMES), "literal": literal(), "jax": in_jax()}
+    steps = {name: step for name, step in made.items() if step is not None}
+    compare(steps, *batches[0])
+    measure(steps, batches, options.rounds)
 
 
 if __name__ == "__main__":
