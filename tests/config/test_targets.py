@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
+from retable.config import targets
 from retable.config.targets import check, unchecked
 from retable.util.errors import UserError
 
@@ -168,3 +171,26 @@ def test_what_can_only_be_an_object_has_to_be_one():
     with pytest.raises(UserError, match=said):
         check(node(first, seed=0, net="resnet34"), "x")
     assert "net" not in unchecked(node(first), {"seed"})
+
+
+def test_a_bound_holds_under_another_name_and_an_unknown_one_is_said(tmp_path, monkeypatch):
+    """A module may import ``Field`` as it likes; an option with another marker is not checked."""
+    net = node("retable.papers.equilibrium_prop.dense.MLP")
+    assert check({**net, "angle": 90}, "x")["angle"] == 90.0
+    with pytest.raises(UserError, match=r"x\.angle: 500 is not valid: should be less"):
+        check({**net, "angle": 500}, "x")
+    source = """
+        from typing import Annotated
+        from pydantic import Field as Bound
+        from somewhere import Even
+
+        class One:
+            def __init__(self, a: Annotated[int, Bound(ge=1)], b: Annotated[int, Even()]) -> None:
+                ...
+    """
+    (tmp_path / "boundlib.py").write_text(textwrap.dedent(source))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(targets, "ALLOWED", ("boundlib.",))
+    with pytest.raises(UserError, match=r"x\.a: 0 is not valid"):
+        check(node("boundlib.One", a=0, b=1), "x")
+    assert unchecked(node("boundlib.One"), set()) == ["b"]

@@ -218,11 +218,17 @@ def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
 
 
 def _spelt_out(module: str, annotation: ast.expr | None) -> ast.expr | None:
-    """An annotation with the choices in the place of names that stand for some."""
+    """An annotation with the choices in the place of names that stand for some.
+
+    What is imported under another name (``from pydantic import Field as Bound``) has its own.
+    """
 
     class Names(ast.NodeTransformer):
         def visit_Name(self, node: ast.Name) -> ast.expr:
-            return _choices(module, node.id) or node
+            if found := _choices(module, node.id):
+                return found
+            own = _own_name(module, node.id)
+            return ast.copy_location(ast.Name(own, ast.Load()), node) if own else node
 
     return None if annotation is None else Names().visit(copy.deepcopy(annotation))
 
@@ -243,6 +249,19 @@ def _choices(module: str, name: str, seen: frozenset[str] = frozenset()) -> ast.
             if (alias.asname or alias.name) == name:
                 assert isinstance(node, ast.ImportFrom)
                 return _choices(absolute(module, node), alias.name, seen | {module})
+    return None
+
+
+@cache
+def _own_name(module: str, name: str) -> str | None:
+    """What a name is called where a module imports it from; None where it is no other name."""
+    if module.partition(".")[0] in _NO_ALIASES:
+        return None
+    tree = module_tree(module)
+    for node in statements(tree.body) if tree else []:
+        for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+            if alias.asname == name:
+                return alias.name
     return None
 
 

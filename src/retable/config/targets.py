@@ -248,7 +248,8 @@ def _type(node: ast.expr) -> tuple[Any, bool]:
                     return _union([*parts, ast.Constant(None)])
                 case "Annotated":
                     kind, complete = _type(parts[0])
-                    return Annotated[kind, *map(_marker, parts[1:])], complete
+                    markers = [*map(_marker, parts[1:])]
+                    return Annotated[kind, *markers], complete and None not in markers
                 case _ if name in _NAMES:
                     kinds = [(..., True) if _is_ellipsis(p) else _type(p) for p in parts]
                     kind = _NAMES[name][tuple(k for k, _ in kinds)]
@@ -293,7 +294,10 @@ def _is_ellipsis(node: ast.expr) -> bool:
 
 
 def _marker(node: ast.expr) -> Any:
-    """A bound in an ``Annotated``; it stands in an allowed package, never in a config."""
+    """A bound in an ``Annotated``, None where it is unknown.
+
+    It stands in an allowed package, never in a config.
+    """
     names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
     if not names <= set(_NAMES) or any(isinstance(n, ast.Attribute) for n in ast.walk(node)):
         return None
