@@ -57,7 +57,8 @@ def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):
     found = progress_of(grid)
     assert found.as_text() == (
         "digits/fates, protocol paper: 6 runs, 1 done, 1 stale, 1 diverged, 1 failed, 2 to do\n"
-        "expected time: about 4 min with 2 at once\n"
+        "expected time: about 4 min with 2 at once,"
+        " of which as the others' mean, for want of a record: 2 runs\n"
         "stale: retable refresh digits/fates tells whether the edits matter\n"
         "    accuracy [slow]: 1 done, 1 stale, 1 to do\n"
         "    accuracy [fast]: 1 diverged, 1 failed, 1 to do"
@@ -77,6 +78,7 @@ def test_every_state_that_records_tell_and_the_time_of_the_rest(grid):
         "workers": 2,
         "estimated_runs": {},
         "published_runs": 0,
+        "untimed_runs": 2,
         "failed_rehearsals": [],
         "started_from": [],
         "without_weights": [],

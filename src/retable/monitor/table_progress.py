@@ -40,6 +40,8 @@ class TableProgress:
             of their setting is recorded, by the device that it is for.
         by_published: how many count by the times that are published with the table, since nothing
             else is known of their setting.
+        by_others: how many count as the mean of the other settings' runs, since nothing at all is
+            known of their setting.
         broken: what settings are called that failed in their rehearsal, by the reason.
         after_choice: runs that follow when the tuning runs have chosen their settings, at most;
             ``expected_s`` has them, ``runs`` has not.
@@ -54,6 +56,7 @@ class TableProgress:
     without_weights: Sequence[FrozenRun] = ()
     estimated: Counter[str] = field(default_factory=Counter[str])
     by_published: int = 0
+    by_others: int = 0
     broken: Mapping[str, list[str]] = field(default_factory=dict[str, list[str]])
     after_choice: int = 0
 
@@ -68,6 +71,7 @@ class TableProgress:
             "workers": self.workers,
             "estimated_runs": dict(self.estimated),
             "published_runs": self.by_published,
+            "untimed_runs": self.by_others,
             "failed_rehearsals": [
                 {"reason": reason, "settings": names} for reason, names in self.broken.items()
             ],
@@ -93,6 +97,9 @@ class TableProgress:
         if self.by_published:
             runs = counted(self.by_published, "run")
             known += f", of which by published records, of whatever machine: {runs}"
+        if self.by_others and self.expected_s is not None:
+            runs = counted(self.by_others, "run")
+            known += f", of which as the others' mean, for want of a record: {runs}"
         unfinished = self.after_choice or any(self.runs[state] for state in _UNFINISHED)
         more = f"; {self.after_choice} more once settings are chosen" if self.after_choice else ""
         lines = [
@@ -146,7 +153,7 @@ def progress_of(grid: Grid) -> TableProgress:
     waiting: Counter[str] = Counter()
     estimated: Counter[str] = Counter()
     unknown: dict[str, int] = {}
-    by_published = 0
+    by_published = by_others = 0
     broken: dict[str, list[str]] = {}
     called: dict[str, list[str]] = {}
     for row, column in grid.cells:
@@ -171,6 +178,7 @@ def progress_of(grid: Grid) -> TableProgress:
         known = {key: past for key in unknown if (past := published.get(key))}
         took.update(known)
         by_published = sum(unknown[key] for key in known)
+        by_others = sum(unknown.values()) - by_published
     cells = {
         place: Counter(states[key] for key in grid.cell_keys(cell))
         for place, cell in grid.cells.items()
@@ -187,8 +195,8 @@ def progress_of(grid: Grid) -> TableProgress:
     runs = Counter(states.values())
     gone = _without_weights(grid, states)
     return TableProgress(
-        grid, cells, above, runs, expected, workers, gone, estimated, by_published, broken,
-        chosen.total(),
+        grid, cells, above, runs, expected, workers, gone, estimated, by_published, by_others,
+        broken, chosen.total(),
     )  # fmt: skip
 
 
