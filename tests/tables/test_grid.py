@@ -80,6 +80,12 @@ def test_what_there_is_besides_an_unknown_name(name, hint):
     assert str(error.value).startswith(f"no table or paper '{name}'{hint}")
 
 
+def test_an_experiment_is_no_table_and_its_commands_are_said():
+    said = r"^'digits/smoke' is an experiment, .* `retable train experiment=digits/smoke` runs it$"
+    with pytest.raises(UserError, match=said):
+        expand_names("digits/smoke")
+
+
 def test_unknown_names_and_ranges():
     assert "did you mean 'slow'?" in refusal("digits/accuracy", rows=["slw"])
     assert "did you mean 'accuracy'?" in refusal("digits/accuracy", columns=["acc"])

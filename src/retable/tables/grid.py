@@ -181,6 +181,11 @@ def expand_names(name: str) -> list[str]:
         return [name]
     found = [n for n in names if n.startswith(f"{name}/")]
     if not found:
+        if name in paths.config_names("experiment"):
+            raise UserError(
+                f"'{name}' is an experiment, no table or paper: `retable show experiment={name}`"
+                f" has its settings, `retable train experiment={name}` runs it"
+            )
         papers = {n.partition("/")[0] for n in names}
         own = [n for n in names if n.partition("/")[0] == name.partition("/")[0]]
         hint = nearest(name, own or [*names, *papers]) or nearest(name, papers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from retable.papers.equilibrium_prop.conv import Conv, softmax_pool
 from retable.papers.equilibrium_prop.conv_joint import JointConv, image_of, pool, sites_of
+from retable.papers.equilibrium_prop.module import Equilibrium
 from retable.papers.equilibrium_prop.phases import adjoint, nudged, relax, tangent
 from support.equilibrium import images, readout
 
@@ -105,6 +108,25 @@ def test_gradients_of_the_weights_are_the_literal_ones():
     ]
     for expected, found in pairs:
         torch.testing.assert_close(gradients(joint, found), gradients(literal, expected))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"rule": "ep"}, {"rule": "rbp"}, {"rule": "bp"}, {"points": 2}, {"points": 4, "turns": 2}],
+    ids=lambda options: "-".join(f"{k}={v}" for k, v in options.items()),
+)
+def test_a_training_step_has_the_literal_gradients(options):
+    found = []
+    for net in both(60.0, (3, 4)):
+        one = Equilibrium(
+            seed=0, net=net, n_classes=5, free_steps=20, nudged_steps=6, **options
+        ).double()
+        net.load_state_dict(both(60.0, (3, 4))[0].state_dict())  # a module draws anew
+        one._trainer = SimpleNamespace(is_last_batch=False, testing=False, global_step=0)
+        output = one.train().shared_step((images(net), torch.arange(6) % 5))
+        output.loss.backward()
+        found.append((output.loss, [p.grad for p in one.parameters()]))
+    torch.testing.assert_close(found[1], found[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

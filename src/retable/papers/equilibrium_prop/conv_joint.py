@@ -49,7 +49,9 @@ def pool(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class JointSystem(ConvSystem):
-    """:class:`ConvSystem` with states ``(B, h, w, C)``.
+    """:class:`ConvSystem` with states ``(B, h, w, C)``, though ``shapes`` are ``(C, h, w)``.
+
+    Of ``forward`` only the biases are used.
 
     Attributes:
         joint: kernels of both convolutions of a layer, forward ones before those of the feedback.
@@ -69,7 +71,12 @@ class JointSystem(ConvSystem):
         return _flat(fields)
 
     def both(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """``H(s)`` and ``dH/ds v``, of the same products."""
+        """``H(s)`` and ``dH/ds v``, of the same products.
+
+        With q what is pooled and dq its change: upwards ``d pooled = sum slope dq``. What comes
+        back is the slope times the state above; ``bent`` is the change of the slope ``p t``, where
+        ``t = 1 + q - pooled``: ``dp t + p dt``, with ``dp = p (dq - sum p dq)``.
+        """
         b, states, tangents = len(s), self._states(s), self._states(v)
         fields, along = [self.drive], [torch.zeros_like(tangents[0])]
         for k, (_, bias) in enumerate(self.forward):
@@ -80,7 +87,6 @@ class JointSystem(ConvSystem):
             along.append((slope * dq[..., :n]).sum(0))
             q, dq = q[..., n:], dq[..., n:]
             p, pooled, slope = pool(q)
-            # The derivative of p (1 + q - pooled), with dp = p (dq - sum p dq).
             dp = p * (dq - (p * dq).sum(0))
             bent = dp * (1 + q - pooled) + p * (dq - (slope * dq).sum(0))
             high, dhigh = states[k + 1], tangents[k + 1]
