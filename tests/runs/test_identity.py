@@ -44,35 +44,27 @@ def neutral_values() -> dict[str, object]:
 
 
 def shipped_keys() -> dict[str, str]:
-    """Key, at seed 0, of every cell of every table and of every experiment.
+    """Key, at seed 0, of every experiment and of every setting that a table shows.
 
     Composed as for planning, which gives what Hydra alone does: see test_compose_cache.
     """
-    keys: dict[str, str] = {}
-    composed: dict[tuple[str, ...], str] = {}
-
-    def key_of(*overrides: str) -> str:
-        if overrides not in composed:
-            composed[overrides] = run_key(compose([*overrides, "seed=0"]))
-        return composed[overrides]
-
-    with planning():
-        for name in own("experiment"):
-            keys[f"experiment:{name}"] = key_of(f"experiment={name}")
-        for name in own("table"):
-            table = spec.load(name)
-            for protocol in table.protocols():
-                for column_name, column in table.columns.items():
-                    if column.over_columns is not None:
-                        continue  # no runs of its own
-                    for row_name, row in table.rows.items():
-                        experiment = table.experiment(column_name, protocol, row_name)
-                        if experiment is None or not row.run:
-                            continue
+    settings = {(f"experiment={name}",) for name in own("experiment")}
+    for name in own("table"):
+        table = spec.load(name)
+        for protocol in table.protocols():
+            for column_name, column in table.columns.items():
+                if column.over_columns is not None:
+                    continue  # no runs of its own
+                for row_name, row in table.rows.items():
+                    experiment = table.experiment(column_name, protocol, row_name)
+                    if experiment is not None and row.run:
                         overrides = [*column.overrides, *row.overrides]
-                        place = f"{name}:{protocol}:{column_name}:{' '.join(overrides)}"
-                        keys[place] = key_of(f"experiment={experiment}", *overrides)
-    return dict(sorted(keys.items()))
+                        settings.add((f"experiment={experiment}", *overrides))
+    with planning():
+        return {
+            " ".join(setting).removeprefix("experiment="): run_key(compose([*setting, "seed=0"]))
+            for setting in sorted(settings)
+        }
 
 
 Golden = dict[str, dict[str, object]]
