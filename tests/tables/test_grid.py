@@ -162,6 +162,19 @@ def test_a_row_can_be_limited_to_some_columns(table):
     assert "rows.slow.columns: no column 'los'; did you mean 'loss'?" in message
 
 
+def test_a_row_can_be_limited_to_some_protocols(table):
+    slow = "  slow: [model.optimizer.lr=0.01]"
+    limited = "  slow: {overrides: [model.optimizer.lr=0.01], protocols: [paper]}"
+    name = table((slow, limited))
+    assert ("slow", "accuracy") in plan(name).cells
+    assert set(plan(name, "smoke").cells) == {("fast", "accuracy")}
+    assert plan(name).cells["slow", "accuracy"].setting.key == (
+        plan("digits/accuracy").cells["slow", "accuracy"].setting.key
+    )
+    message = refusal(table((slow, limited.replace("paper", "papr"))))
+    assert "rows.slow.protocols: no protocol 'papr'; did you mean 'paper'?" in message
+
+
 def test_keys_and_folders_are_those_of_the_runs(table):
     plain = plan("digits/accuracy")
     mixed = plan(table(("loss: {key", "loss: {deterministic: true, key")))

@@ -116,13 +116,15 @@ class TableSpec(Part):
     def experiment(self, column: str, protocol: str, row: str | None = None) -> str | None:
         """Experiment of a column under a protocol, or of its cell in a row; None where it has none.
 
-        A row that names experiments is run in the protocols that both it and the column name. A
+        A row that names experiments or protocols is run in those that the column names too. A
         column over others has that of the first of them, where all have one.
         """
         if (over := self.columns[column].over_columns) is not None:
             all_ = [self.experiment(one, protocol, row) for one in over.columns]
             return None if None in all_ else all_[0]
         found = by_protocol(self.columns[column].experiment).get(protocol)
+        if row is not None and protocol not in (self.rows[row].protocols or [protocol]):
+            return None
         own = self.rows[row].experiment if row is not None else None
         return found if found is None or own is None else by_protocol(own).get(protocol)
 
@@ -287,6 +289,8 @@ def _check_names(file: Path, spec: TableSpec) -> None:
     for name, row in spec.rows.items():
         for column in row.columns or []:
             known(["rows", name, "columns"], column, columns, "column")
+        for protocol in row.protocols or []:
+            known(["rows", name, "protocols"], protocol, spec.protocols(), "protocol")
     for name, metric in spec.metrics.items():
         if metric.relative_to is not None:
             path = ["metrics", name, "relative_to"]

@@ -177,6 +177,9 @@ class Row(Part):
         None, description="columns that the row is run in; all where left out"
     )
     seeds: SeedLimit = Field(None, description="as of a column; the smaller number holds")
+    protocols: list[str] | None = Field(
+        None, description="run in these protocols alone; in all of its columns' where left out"
+    )
     quoted: str | None = Field(None, description="work that the paper quotes this row from")
     note: str | None = None
 

@@ -80,6 +80,12 @@ def test_a_row_that_another_protocol_runs_is_not_quoted():
     found = judge_claim(table, made.claims[0])
     assert (found.verdict, found.text, found.marks) == ("not judged", "not judged", [])
     assert found.why == "protocol reduced does not run x"
+    both_run = {"x": {"metric": "error", "experiment": dict.fromkeys(("paper", "reduced"), "a/b")}}
+    rows = {"low": {}, "high": {"protocols": ["paper"]}}
+    made = spec_of(rows, claims=[{"id": "1", "on": "x", **ORDERING}], columns=both_run)
+    table = table_of(made, {"low": {"x": LOW}, "high": {}}, protocol="reduced")
+    found = judge_claim(table, made.claims[0])
+    assert (found.verdict, found.why) == ("not judged", "protocol reduced does not run high")
 
 
 def test_one_run_decides_nothing_unless_all_are_the_same():

@@ -157,7 +157,9 @@ def _not_planned(table: Table, claim: Claim, sums: Sequence[Sum]) -> str | None:
     for row, column in dict.fromkeys(places):
         here, paper = (table.spec.experiment(column, p, row) for p in (table.protocol, "paper"))
         if table.spec.rows[row].runs_in(column) and here is None and paper is not None:
-            name = table.spec.columns[column].title or column
+            of_all = table.spec.experiment(column, table.protocol) is None
+            part = table.spec.columns[column] if of_all else table.spec.rows[row]
+            name = part.title or (column if of_all else row)
             return f"protocol {table.protocol} does not run {name}"
     return None
 
