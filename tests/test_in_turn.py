@@ -102,16 +102,34 @@ def test_lately_is_so_many_commits_and_hours_or_what_is_said(
 
 
 @pytest.mark.parametrize(
-    ("line", "changed"),
-    [('version = "2.0"', ["uv.lock"]), ('{ name = "a", specifier = ">=2.0" },', [])],
+    ("then", "changed"),
+    [
+        ('version = "2.0"\n', ["uv.lock"]),
+        ("", ["uv.lock"]),
+        ('version = "1.0"\n{ name = "a", specifier = ">=2.0" },\n', []),
+        ('version = "1.0"\nname = "b"\nversion = "2.0"\n', []),  # what was there is as it was
+    ],
 )
-def test_the_lock_has_changed_where_a_package_has_another_version(git, tmp_path, line, changed):
+def test_the_lock_has_changed_where_a_package_has_another_version(git, tmp_path, then, changed):
     lock = tmp_path / "uv.lock"
-    for hour, text in ((1, 'version = "1.0"\n'), (9, f'version = "1.0"\n{line}\n')):
+    for hour, text in ((1, 'version = "1.0"\n'), (9, then)):
         lock.write_text(text)
         git("add", "uv.lock")
         git("commit", "-m", "a", hour=hour)
     assert in_turn.changed_lately() == changed
+
+
+def test_what_is_new_in_what_papers_share_has_changed_for_nobody(git, tmp_path):
+    folder = tmp_path / "src" / "retable" / "data"
+    folder.mkdir(parents=True)
+    for hour, text in ((1, "a"), (9, "b")):
+        (folder / "old.py").write_text(text)
+        (folder / f"new_{text}.py").touch()
+        (tmp_path / f"other_{text}.py").touch()
+        git("add", ".")
+        git("commit", "-m", text, hour=hour)
+    (folder / "untracked.py").touch()
+    assert in_turn.changed_lately() == ["other_b.py", "src/retable/data/old.py"]
 
 
 @pytest.mark.parametrize(

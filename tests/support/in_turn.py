@@ -85,14 +85,20 @@ def tested(papers: Sequence[str], part: str, changed: Iterable[str]) -> list[str
 
 
 def changed_lately() -> list[str] | None:
-    """Files that differ from what they were lately, from the root; None where git does not say."""
+    """Files that differ from what they were lately, from the root; None where git does not say.
+
+    Left out is what is new in what all papers share: a paper that uses it has changed as well.
+    """
     new = _git("ls-files", "--others", "--exclude-standard", "--full-name")
     before = _before()
     changed = _git("diff", "--name-only", before) if before else None
-    if before is None or changed is None or new is None:
+    added = _git("diff", "--name-only", "--diff-filter=A", before) if before else None
+    if before is None or changed is None or added is None or new is None:
         return None
-    same = not _other_packages(before)
-    return [file for file in [*changed, *new] if not (file == LOCK and same)]
+    idle = {file for file in [*added, *new] if file.startswith(SHARED)}
+    if not _other_packages(before):
+        idle.add(LOCK)
+    return [file for file in [*changed, *new] if file not in idle]
 
 
 def _git(*words: str) -> list[str] | None:
@@ -114,9 +120,9 @@ def _before() -> str | None:
 
 
 def _other_packages(before: str) -> bool:
-    """Whether uv.lock has another version of a package than it had at a revision."""
+    """Whether uv.lock has another version of a package than it had at a revision, or none."""
     lines = _git("diff", before, "--", LOCK)
-    return lines is None or any(line.startswith(("+version =", "-version =")) for line in lines)
+    return lines is None or any(line.startswith("-version =") for line in lines)
 
 
 def folders_in_turn(changed: Iterable[str]) -> set[str]:
