@@ -130,6 +130,7 @@ def stale(**about):
         (submitted(queued=task("COMPLETING", node="n1")), "running", "completing"),
         # It was cancelled, and what its job goes on with are other runs, if any.
         (submitted(queued=task("COMPLETING"), cancelled=True), "cancelled", ""),
+        (stale(queued=task("COMPLETING"), cancelled=True), "stale", "again: cancelled"),
         # It failed for want of memory, and the job does it once more.
         (
             Facts(Status.FAILED, holder=Holder.JOB,

@@ -69,7 +69,7 @@ def test_rows_with_and_without_the_term_differ_in_it_alone():
 def test_every_reported_cell_is_marked_as_quoted():
     cells = [
         reported
-        for name in ("main", "quoted")
+        for name in ("main", "budgets", "quoted")
         for row in spec.load(f"converge_smooth/{name}").reported.values()
         for reported in row.values()
     ]

@@ -171,6 +171,7 @@ def test_a_row_can_be_limited_to_some_protocols(table):
     assert plan(name).cells["slow", "accuracy"].setting.key == (
         plan("digits/accuracy").cells["slow", "accuracy"].setting.key
     )
+    assert "model.optimizer.lr=0.01; in paper alone" in show_text(name, load(name))
     message = refusal(table((slow, limited.replace("paper", "papr"))))
     assert "rows.slow.protocols: no protocol 'papr'; did you mean 'paper'?" in message
 

@@ -145,7 +145,10 @@ def judge(facts: Facts) -> tuple[State, str]:
     if submitted is not None and submitted.works and facts.holder is Holder.JOB:
         return State.RUNNING, ""  # perhaps once more, after it had failed for want of memory
     if submitted is not None and not submitted.over:
-        return _going_on(submitted)
+        state, why = _going_on(submitted)
+        if state is State.CANCELLED and facts.record is Status.DONE:
+            return State.STALE, "again: cancelled"
+        return state, why
     if facts.record is Status.DONE:
         return State.STALE, _not_again(submitted) if submitted else ""
     if facts.record is Status.DIVERGED:

@@ -98,7 +98,8 @@ def show_text(name: str, spec: TableSpec) -> str:
         rest = [_experiments(row.experiment)] if row.experiment is not None else []
         rest += [*row.overrides, *([f"result row {row.result_row}"] if row.result_row else [])]
         title = f" ({row.title})" if row.title else ""
-        lines.append(f"    {key}{title}: {', '.join(rest) or 'no overrides'}")
+        alone = f"; in {' and '.join(row.protocols)} alone" if row.protocols else ""
+        lines.append(f"    {key}{title}: {', '.join(rest) or 'no overrides'}{alone}")
     lines.append("columns:")
     for key, column in spec.columns.items():
         named = _experiments(column.experiment)
