@@ -101,8 +101,9 @@ def test_the_outputs_are_those_of_both_networks(name, tuned):
     old, new = pair(name, tuned)
     net = TwoStream(old, new, tuned)
     one, other = net(images())
-    assert torch.allclose(one, old(images()), atol=1e-5, rtol=1e-5)
-    assert torch.allclose(other, new(images()), atol=1e-5, rtol=1e-5)
+    for found, wanted in ((one, old(images())), (other, new(images()))):
+        # A logit near 0 is a sum of ones that are not.
+        assert torch.allclose(found, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-5)
     if tuned:
         assert not torch.allclose(new.features(images()), old.features(images()), atol=1e-2)
     assert not net.training
