@@ -11,6 +11,7 @@ from PIL import Image
 from retable.data.base import DataPaths
 from retable.data.fetch import DataUnavailable
 from retable.data.tiny_imagenet import Listing, TinyImageNet
+from retable.launch.rehearsal.batches import Batches
 from retable.util.errors import UserError
 
 CLASSES = ("n02", "n01", "n03")  # as a file system may list them
@@ -80,6 +81,13 @@ def test_batches_and_what_a_rehearsal_takes_for_them(mirror):
     assert n_batches == len(made.train_dataloader()) == 7
     assert data(mirror, drop_last=False, n_train=30).unread()[1] == 8
     assert data(mirror, n_validation=1000, batch_size=128).unread()[1] == 99_000 // 128
+
+
+def test_a_rehearsal_needs_no_folder(tmp_path):
+    batches = Batches(data(tmp_path, n_validation=1000))
+    assert [t.shape[0] for t in batches.first()] == [4, 4, 4]
+    assert batches.first()[0].shape == (4, 3, 64, 64)
+    assert batches.per_epoch(None) == 99_000 // 4
 
 
 def test_the_cache_is_used_and_a_broken_one_is_refused(mirror, monkeypatch):

@@ -162,10 +162,6 @@ class TinyImageNet(ImageData):
             found[f"{split}/labels"] = labels
         return found
 
-    def setup(self, stage: str) -> None:
-        """As of any image set; in a rehearsal :meth:`unread` stands for a set of a known name."""
-        super().setup(stage)
-
     def unread(self) -> tuple[tuple[Tensor, ...], int]:
         """A batch of the true shape and the batches of an epoch, for a rehearsal without data."""
         n = self.n_train or _TRAIN - self.n_validation

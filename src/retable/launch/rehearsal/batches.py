@@ -133,6 +133,7 @@ def _by_name(kind: Any) -> bool:
         isinstance(kind, type)
         and issubclass(kind, ImageData)
         and not issubclass(kind, GeneratedImages | OptDigits)  # nothing of these has to be there
+        and not hasattr(kind, "unread")  # which says more than a name
         and kind.setup is ImageData.setup
         and kind.train_dataloader is ImageData.train_dataloader
     )
