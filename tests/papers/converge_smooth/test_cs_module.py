@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -184,6 +186,10 @@ def test_smoothing_is_only_there_in_some_epochs(tmp_path):
     assert [share > 0 for share in pushed] == [False, False, True, False]
     assert max(pushed) <= 1
     assert all(row["train/smoothed_loss"] > 1.5 for row in outcome.history)
+    losses = [row["train/adversarial_loss"] for row in outcome.history]
+    changes = [abs(b - a) for a, b in pairwise(losses)]
+    assert "train/loss_change" not in outcome.history[0]
+    assert [row["train/loss_change"] for row in outcome.history[1:]] == pytest.approx(changes)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,18 @@ def test_what_is_wrong_already_is_not_attacked(linear):
     assert not any(mask.any() for mask in found.values())
 
 
+def test_a_network_with_the_channels_last_is_attacked(linear):
+    dense, images, labels = linear
+    net = nn.Sequential(nn.Conv2d(3, 4, 2), nn.Flatten()).eval()
+    with torch.no_grad():
+        net[0].weight.copy_(dense[1].weight.view(4, 3, 2, 2))
+        net[0].bias.zero_()
+    net = net.to(memory_format=torch.channels_last)
+    last = images.to(memory_format=torch.channels_last)
+    found = unbroken(net, last, labels, budget=0.05, seed=3)
+    assert torch.equal(found["square"], least_budget(dense, images, labels) > 0.05)
+
+
 def test_a_missing_library_is_said_before_a_run(monkeypatch):
     monkeypatch.setattr(strong, "installed", lambda: False)
     with pytest.raises(UserError, match="pyautoattack: install the extra 'converge-smooth'"):

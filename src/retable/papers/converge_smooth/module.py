@@ -17,7 +17,7 @@ from retable.papers.converge_smooth.evaluation import classified, survivors
 from retable.papers.converge_smooth.losses import soft_cross_entropy, soft_targets, unaligned
 from retable.papers.converge_smooth.overfitting import summary
 from retable.papers.converge_smooth.priors import Prior
-from retable.papers.converge_smooth.recipe import Attack, refuse_beside_replays
+from retable.papers.converge_smooth.recipe import Attack, refuse_beside_replays, refuse_other_kinds
 from retable.papers.converge_smooth.smoothing import Centre, MeanLoss, Smoothing
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
@@ -31,8 +31,9 @@ class AdversarialTraining(PaperModule):
 
     Every epoch it logs accuracies of validation images, ``val/clean``, ``val/fgsm`` and
     ``val/pgd_10``, and of training images the loss without further terms
-    (``train/adversarial_loss``), the one that is smoothed (``train/smoothed_loss``) and the shares
-    of batches (or images) whose loss the term lowers (``train/lowered``) or raises
+    (``train/adversarial_loss``), by how much its mean differs from that of the epoch before
+    (``train/loss_change``), the one that is smoothed (``train/smoothed_loss``) and the shares of
+    batches (or images) whose loss the term lowers (``train/lowered``) or raises
     (``train/raised``). A test has ``test/clean``, ``test/fgsm``, ``test/pgd_10``, ``test/pgd_20``,
     ``test/pgd_50`` and ``test/cw``. After the fit the run records ``overfitting/collapsed`` and,
     where it is 1, ``overfitting/epoch`` and ``overfitting/jump`` (:mod:`.overfitting`);
@@ -86,13 +87,7 @@ class AdversarialTraining(PaperModule):
         scheduler_interval: Literal["epoch", "epoch_start", "step"] = "epoch",
         channels_last: bool = False,
     ) -> None:
-        for name, given, kind in (
-            ("attack", attack, Attack),
-            ("smoothing", smoothing, Smoothing),
-        ):
-            if not isinstance(given, kind):
-                found = type(given).__name__
-                raise ValueError(f"model.{name}: expected {kind.__name__}, not a {found}")
+        refuse_other_kinds(attack, smoothing)
         if replays > 1:
             refuse_beside_replays(attack, match, smoothing)
         self._given = (net,)  # a module cannot be kept as one before the base is there
@@ -102,7 +97,7 @@ class AdversarialTraining(PaperModule):
         self.budget, self.eval_step = budget * _PIXEL, eval_step * _PIXEL
         self.factor, self.match, self.align = factor, match, align
         self.centralise, self.replays, self.watch = centralise, replays, watch
-        self.mean_loss, self.centre = MeanLoss(), Centre()
+        self.mean_loss, self.epoch_loss, self.centre = MeanLoss(), MeanLoss(), Centre()
         self.prior = attack.prior(self.budget)
         self._replayed: Tensor | None = None
         self._at: Tensor | None = None
@@ -156,7 +151,8 @@ class AdversarialTraining(PaperModule):
         keep = self.match > 0 or initial
         perturbed = self._perturbed(images, labels, ids, targets, keep=keep)
         logits = self.net(perturbed.images).float()
-        adversarial = soft_cross_entropy(logits, targets).mean()
+        self.epoch_loss.add(losses := soft_cross_entropy(logits, targets))
+        adversarial = losses.mean()
         logs = {"adversarial_loss": adversarial.detach()}
         loss = adversarial
         if self.match:
@@ -260,6 +256,9 @@ class AdversarialTraining(PaperModule):
         """Close the epoch's mean loss, and take its weights into their mean."""
         super().on_train_epoch_end()
         self.mean_loss.close()
+        self.epoch_loss.close()
+        if self.current_epoch:
+            self.log("train/loss_change", abs(self.epoch_loss.change), batch_size=1)
         if self.centralise:
             if self.current_epoch + 1 in self.smoothing.phases:
                 self.centre = Centre()
@@ -329,7 +328,8 @@ class AdversarialTraining(PaperModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put perturbations, mean losses and mean weights into the checkpoint."""
         super().on_save_checkpoint(checkpoint)
-        state: dict[str, Any] = {"losses": [self.mean_loss.previous, self.mean_loss.change]}
+        state: dict[str, Any] = {"losses": self.mean_loss.state()}
+        state["epoch_losses"] = self.epoch_loss.state()
         if self.prior is not None:
             state["prior"] = self.prior.state()
         if self._replayed is not None:
@@ -344,6 +344,7 @@ class AdversarialTraining(PaperModule):
         self._taken = dict(checkpoint.get(_STATE, {}))
         if "losses" in self._taken:
             self.mean_loss = MeanLoss(*self._taken.pop("losses"))
+            self.epoch_loss = MeanLoss(*self._taken.pop("epoch_losses"))
         if "centre" in self._taken:
             kept = self._taken.pop("centre")
             self.centre.mean, self.centre.count = list(kept["mean"]), kept["count"]

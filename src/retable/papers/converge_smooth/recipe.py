@@ -88,6 +88,18 @@ class Attack:
         )  # fmt: skip
 
 
+def refuse_other_kinds(attack: object, smoothing: object) -> None:
+    """Refuse what is neither an attack nor a term.
+
+    Raises:
+        ValueError: for the first.
+    """
+    for name, given, kind in (("attack", attack, Attack), ("smoothing", smoothing, Smoothing)):
+        if not isinstance(given, kind):
+            found = type(given).__name__
+            raise ValueError(f"model.{name}: expected {kind.__name__}, not a {found}")
+
+
 def refuse_beside_replays(attack: Attack, match: float, smoothing: Smoothing) -> None:
     """Refuse what replays on a batch (Free-AT) would not do.
 

@@ -84,6 +84,10 @@ class MeanLoss:
         """Losses of a batch, ``(B,)``; read at the end of the epoch, when the device has them."""
         self._parts.append((losses.detach().double().sum(), len(losses)))
 
+    def state(self) -> list[float]:
+        """What makes it again at the end of an epoch."""
+        return [self.previous, self.change]
+
     def close(self) -> None:
         """The epoch has ended."""
         if self._parts:

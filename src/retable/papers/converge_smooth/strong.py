@@ -29,6 +29,21 @@ def installed() -> bool:
     return importlib.util.find_spec("pyautoattack") is not None
 
 
+class _Flat(nn.Module):
+    """A network whose gradients at images are contiguous: the library takes views of them.
+
+    Those of a network with the channels last are not.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits."""
+        return self.net(images.flatten(1).view(images.shape))
+
+
 def unbroken(
     net: nn.Module, images: Tensor, labels: Tensor, *, budget: float, seed: int
 ) -> dict[str, Tensor]:
@@ -49,7 +64,7 @@ def unbroken(
 
     found: dict[str, Tensor] = {}
     with _apart(net, images):
-        attack: Any = AutoAttack(net, device=images.device, eps=budget, seed=seed)
+        attack: Any = AutoAttack(_Flat(net), device=images.device, eps=budget, seed=seed)
         with torch.no_grad():
             logits = net(images.float())
         left = logits.argmax(1) == labels
@@ -59,7 +74,7 @@ def unbroken(
             attack.attacks_to_run = [name]
             if left.any():
                 _, given = attack.run_standard_evaluation(
-                    images[left].float(), labels[left], batch_size=len(images)
+                    images[left].float().contiguous(), labels[left], batch_size=len(images)
                 )
                 left = left.clone()
                 left[left.clone()] = given == labels[left]
