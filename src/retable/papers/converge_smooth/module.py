@@ -36,7 +36,7 @@ class AdversarialTraining(PaperModule):
     batches (or images) whose loss the term lowers (``train/lowered``) or raises
     (``train/raised``). A test has ``test/clean``, ``test/fgsm``, ``test/pgd_10``, ``test/pgd_20``,
     ``test/pgd_50`` and ``test/cw``. After the fit the run records ``overfitting/collapsed`` and,
-    where it is 1, ``overfitting/epoch`` and ``overfitting/jump`` (:mod:`.overfitting`);
+    where it is 1, ``overfitting/epoch``, ``.../share`` and ``.../jump`` (:mod:`.overfitting`);
     ``overfitting/kept``, PGD-10 of the last epoch by that of the best on validation images; with
     ``watch`` what the authors' choice of the epoch by test images would give,
     ``watched/best_pgd_10``.

@@ -60,6 +60,7 @@ def summary(rows: Sequence[Mapping[str, float]], *, chance: float) -> dict[str, 
         found["overfitting/kept"] = robust[-1] / max(robust)
         if epoch is not None:
             found["overfitting/epoch"] = epoch
+            found["overfitting/share"] = (epoch + 1) / len(rows)
             change = jump([row["train/adversarial_loss"] for row in rows], epoch)
             found |= {} if change is None else {"overfitting/jump": change}
     watched = [(r["watched/pgd_10"], i) for i, r in enumerate(rows) if "watched/pgd_10" in r]
