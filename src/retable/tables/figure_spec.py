@@ -64,6 +64,10 @@ class Figure(Drawn):
     groups: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
         {}, description="lines that look alike and have one entry of the legend, by its title"
     )
+    marks: str | None = Field(
+        None,
+        description="column whose numbers are places on the x axis, a dashed line for each row",
+    )
     panels: list[Panel] = Field(min_length=1)
 
     def log_of(self, panel: Panel) -> list[Literal["x", "y"]]:
@@ -74,6 +78,8 @@ class Figure(Drawn):
 
     @model_validator(mode="after")
     def _apart(self) -> Figure:
+        if self.marks is not None and self.lines != "rows":
+            raise ValueError("marks: only where rows are lines (lines: rows)")
         members = [name for group in self.groups.values() for name in group]
         twice = next((name for name in members if members.count(name) > 1), None)
         if twice is not None:

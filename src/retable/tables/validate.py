@@ -182,6 +182,8 @@ def _of_figure(spec: TableSpec) -> Iterator[Problem]:
     lines, points = (spec.rows, spec.columns) if across else (spec.columns, spec.rows)
     line, point = ("row", "column") if across else ("column", "row")
     named = [(["groups", title], g, lines, line) for title, g in spec.figure.groups.items()]
+    if spec.figure.marks is not None:
+        named.append((["marks"], [spec.figure.marks], spec.columns, "column"))
     for index, panel in enumerate(spec.figure.panels):
         named.append((["panels", str(index), "points"], list(panel.points), points, point))
         named.append((["panels", str(index), "only"], panel.only or [], lines, line))

@@ -252,3 +252,26 @@ def test_ticks_stand_at_the_points_where_asked(table):
 @pytest.mark.parametrize(("low", "high"), [(0.2, 0.6), (0.31, 0.44), (3.0, 8.0), (1.0, 900.0)])
 def test_a_logarithmic_axis_has_two_ticks_or_more(low, high):
     assert len(axis([low, high], log=True).ticks) >= 2
+
+
+def test_numbers_of_a_column_are_places_on_the_x_axis(table):
+    at = table.cells["same", "cost"].mean
+    assert at is not None
+    points = {"accuracy": at, "drift": 2 * at}
+    own = {"panels": [{"points": points, "only": ["same"]}], "marks": "cost"}
+    root = drawn(table, **own)
+    [upright] = [p for p in root.iter(f"{NS}path") if p.get("stroke-dasharray")]
+    place = re.fullmatch(r"M(\S+) \d+V\d+", upright.get("d", ""))
+    assert place is not None
+    assert float(place[1]) == min(x for x, _ in marks(root, "filled"))
+    described = root.findtext(f"{NS}desc") or ""
+    assert f"; upright lines: {table.spec.columns['cost'].title}; protocol" in described
+    other = drawn(table, **{**own, "panels": [{"points": points, "only": ["better"]}]})
+    assert not [p for p in other.iter(f"{NS}path") if p.get("stroke-dasharray")]  # has no cost
+
+
+def test_marks_are_of_rows():
+    with pytest.raises(ValidationError, match="marks: only where rows are lines"):
+        Figure.model_validate(
+            {"x": "x", "lines": "columns", "marks": "a", "panels": [{"points": {"a": 1}}]}
+        )

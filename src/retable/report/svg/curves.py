@@ -70,7 +70,9 @@ def _about(table: Table, figure: Figure) -> str:
     has = any(cell.reported is not None for cell in table.cells.values())
     reported = "; open marks: reported" if has else ""
     ours = f"Lines with filled marks: ours, band ± {figure.band_text}"
-    return f"{ours}{reported}; protocol {table.protocol}"
+    title = table.spec.columns[figure.marks].title or figure.marks if figure.marks else ""
+    marks = f"; upright lines: {title}" if title else ""
+    return f"{ours}{reported}{marks}; protocol {table.protocol}"
 
 
 def _lines(table: Table, figure: Figure) -> list[str]:
@@ -177,6 +179,8 @@ def _panel(
     out.append(f'<text x="{middle:.1f}" y="{bottom + 37}" text-anchor="middle">{x_title}</text>')
     out.append(f'<text class="s" x="{_LEFT}" y="{_TOP - 13}">{escape(y_title)}</text>')
     for name in names:
+        out += _upright(table, figure, name, styles[name], px, (_TOP, bottom))
+    for name in names:
         out += _band(figure, styles[name], points[name], px, py, y)
     for layer in (_line, _open):
         for name in names:
@@ -190,6 +194,17 @@ def _styles(figure: Figure, names: list[str]) -> dict[str, int]:
     look = {name: (name in group, group.get(name, name)) for name in names}
     order = list(dict.fromkeys(look.values()))
     return {name: order.index(look[name]) for name in names}
+
+
+def _upright(
+    table: Table, figure: Figure, name: str, index: int, px: Scale, ends: tuple[float, float]
+) -> list[str]:
+    """Where the number of a row's column ``marks`` is on the x axis."""
+    cell = table.cells.get((name, figure.marks)) if figure.marks else None
+    if cell is None or cell.mean is None:
+        return []
+    path = f"M{px(cell.mean):.1f} {ends[0]:g}V{ends[1]:g}"
+    return [f'<path class="c{colour(index)}" stroke-dasharray="3 3" fill="none" d="{path}"/>']
 
 
 def _band(
