@@ -2,7 +2,8 @@
 
     RETABLE_MIRROR=... python scripts/bench_fat.py
 
-FGSM-RS as the authors code it on CIFAR-10 with a ResNet-8, batches of 128, one thread, float32.
+FGSM-RS as the authors code it on CIFAR-10 with the network of protocol reduced, batches of 128, one
+thread, float32.
 
 The step (noise, gradient, adversarial batch, loss with soft targets, SGD) is measured against the
 same as a loop over the network alone, against ``torchattacks.FGSM`` in place of noise and step
@@ -14,8 +15,9 @@ The evaluation is measured on a network of some epochs of that training. The lit
 images through the network in every step and moves those that are still classified rightly, as the
 authors' code does; ours leaves the others out. Both start at the same images.
 
-With ``--compare N``: what PGD, APGD-CE and AutoAttack leave of N images, by ours, by pyautoattack
-and by torchattacks.
+With ``--compare N``: what PGD, APGD-CE and AutoAttack leave of N test images, by ours, by
+pyautoattack and by torchattacks, with the network of that training or with ``--weights FILE``,
+which `retable export` writes of a run of protocol reduced.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from retable.config.compose import compose, hydra_ready
@@ -45,8 +48,10 @@ from retable.training.execute import build
 BUDGET, STEP = 16 / 255, 2 / 255
 
 
-def made(mirror: str | None) -> tuple[AdversarialTraining, Tensor, Tensor]:
-    """The module of protocol reduced, images and labels; random ones without a mirror."""
+def made(
+    mirror: str | None,
+) -> tuple[AdversarialTraining, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The module of protocol reduced, training and test images with labels; random without data."""
     with hydra_ready():
         options = ["experiment=converge_smooth/reduced", "trainer.precision=32-true", "seed=0"]
         config = compose(options).model_dump(mode="json")
@@ -54,12 +59,13 @@ def made(mirror: str | None) -> tuple[AdversarialTraining, Tensor, Tensor]:
     data, module = build(config)
     if mirror is None:
         generator = torch.Generator().manual_seed(0)
-        images = torch.rand(2560, 3, 32, 32, generator=generator)
-        return cast("Any", module), images, torch.arange(2560) % 10
+        items = torch.rand(2560, 3, 32, 32, generator=generator), torch.arange(2560) % 10
+        return cast("Any", module), items, items
     data.prepare_data()
     data.setup("fit")
-    images, labels, *_ = cast("Any", data).train
-    return cast("Any", module), images.float(), labels
+    data.setup("test")
+    train, test = cast("Any", data).train, cast("Any", data).test
+    return cast("Any", module), (train[0].float(), train[1]), (test[0].float(), test[1])
 
 
 def literal_step(net: nn.Module, optimizer: Any, images: Tensor, labels: Tensor) -> None:
@@ -208,17 +214,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=3, help="of training, before PGD")
     parser.add_argument("--rounds", type=int, default=15, help="repetitions of a step")
-    parser.add_argument("--compare", type=int, default=0, help="images, at most 500")
+    parser.add_argument("--compare", type=int, default=0, help="test images")
+    parser.add_argument("--weights", help="file of `retable export` for --compare")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     mirror = os.environ.get("RETABLE_MIRROR")
-    module, images, labels = made(str(Path(mirror).resolve()) if mirror else None)
-    steps(module, images, labels, args.rounds)
-    evaluation(module, images, labels, args.epochs, 3)
+    module, train, test = made(str(Path(mirror).resolve()) if mirror else None)
+    steps(module, *train, args.rounds)
+    evaluation(module, *train, args.epochs, 3)
+    if args.weights:
+        load_model(module.net, args.weights)
     if args.compare:
-        last = slice(-args.compare, None)  # held out of that training, as they are at most 500
-        compare(module.net, images[last], labels[last])
+        compare(module.net, test[0][: args.compare], test[1][: args.compare])
 
 
 if __name__ == "__main__":
