@@ -16,8 +16,8 @@ images through the network in every step and moves those that are still classifi
 authors' code does; ours leaves the others out. Both start at the same images.
 
 With ``--compare N``: what PGD, APGD-CE and AutoAttack leave of N test images, by ours, by
-pyautoattack and by torchattacks, with the network of that training or with ``--weights FILE``,
-which `retable export` writes of a run of protocol reduced.
+pyautoattack and by torchattacks, with the network of that training or with ``--weights FILE``, a
+checkpoint of a run of protocol reduced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from retable.config.compose import compose, hydra_ready
@@ -43,9 +42,12 @@ from retable.papers.converge_smooth.evaluation import classified, survivors
 from retable.papers.converge_smooth.losses import soft_cross_entropy, soft_targets
 from retable.papers.converge_smooth.module import AdversarialTraining
 from retable.papers.converge_smooth.strong import installed, unbroken
+from retable.runs.weight_files import read
 from retable.training.execute import build
 
 BUDGET, STEP = 16 / 255, 2 / 255
+OWN = "state_dict.net."
+"""What names of the network's weights begin with in a checkpoint."""
 
 
 def made(
@@ -215,7 +217,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of training, before PGD")
     parser.add_argument("--rounds", type=int, default=15, help="repetitions of a step")
     parser.add_argument("--compare", type=int, default=0, help="test images")
-    parser.add_argument("--weights", help="file of `retable export` for --compare")
+    parser.add_argument("--weights", help="checkpoint for --compare")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -224,7 +226,9 @@ def main() -> None:
     steps(module, *train, args.rounds)
     evaluation(module, *train, args.epochs, 3)
     if args.weights:
-        load_model(module.net, args.weights)
+        named = read(Path(args.weights)).items()
+        own = {name.removeprefix(OWN): tensor for name, tensor in named if name.startswith(OWN)}
+        module.net.load_state_dict(own)
     if args.compare:
         compare(module.net, test[0][: args.compare], test[1][: args.compare])
 
