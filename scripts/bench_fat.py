@@ -65,7 +65,6 @@ def made(
         return cast("Any", module), items, items
     data.prepare_data()
     data.setup("fit")
-    data.setup("test")
     train, test = cast("Any", data).train, cast("Any", data).test
     return cast("Any", module), (train[0].float(), train[1]), (test[0].float(), test[1])
 

@@ -90,6 +90,8 @@ CHANGES = [
      "figure.panels.0.points.acuracy: no column 'acuracy'; did you mean", "figure"),
     (DIFFERS, f"figure: {{x: a, panels: [{{points: {{loss: 1}}, only: [slw]}}]}}\n{DIFFERS}",
      "figure.panels.0.only: no row 'slw'; did you mean 'slow'?", "figure"),
+    (DIFFERS, f"figure: {{x: a, marks: lss, panels: [{{points: {{loss: 1}}}}]}}\n{DIFFERS}",
+     "figure.marks: no column 'lss'; did you mean 'loss'?", "figure"),
     (DIFFERS, f"figure: {{x: a, lines: columns, panels: [{{points: {{loss: 1}}}}]}}\n{DIFFERS}",
      "figure.panels.0.points.loss: no row 'loss'", "figure"),
     (DIFFERS, f"figure: {{x: a, lines: columns, panels: [{{points: {{slow: 1}}, only: [slow]}}]}}"

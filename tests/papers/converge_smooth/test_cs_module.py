@@ -154,6 +154,10 @@ def test_a_history_says_whether_and_when_training_collapsed():
             "watched/best_clean": 0.8, "watched/best_epoch": 3,
         }
     )  # fmt: skip
+    later = made()
+    later.on_history([*rows, rows[-1] | {"epoch": 5}])
+    share = {one.metric: one.value for one in later.results}["overfitting/share"]
+    assert share == pytest.approx(5 / 6)  # the fifth of six
     steady = made()
     steady.on_history(rows[:4])
     names = {one.metric: one.value for one in steady.results}
