@@ -20,9 +20,10 @@ from retable.report.site import (
     overview,
     paper_pages,
     run_pages,
+    table_pages,
 )
 from retable.report.site.inputs import runs_of
-from retable.report.svg import verdict_bars
+from retable.report.svg import curves, verdict_bars
 from retable.tables.paper_info import PaperInfo
 from retable.tables.results import Judged, JudgedClaim
 from support.site import (
@@ -251,10 +252,33 @@ def test_a_figure_has_ours_with_a_band_and_the_reported_points():
     }  # fmt: skip
     assert ("quoted, reported", "paper") in lines
     assert charts.figure(without_figure(once())) == []
+    assert not any("mark" in line for line in chart["lines"])
+
+
+def test_lines_are_told_apart_where_colours_begin_again():
+    many = {f"row {i}": {"loss": {"x": [0.0], "y": [float(i)], "sd": []}} for i in range(36)}
+    (chart,) = charts.learning(many)
+    assert len({line["style"] for line in chart["lines"]}) == 36
+
+
+def test_a_figure_marks_its_rows_where_their_column_says():
+    source = once()
+    figure = source.table.spec.figure
+    source = with_figure(source, figure and figure.model_copy(update={"marks": "accuracy"}))
+    (chart,) = charts.figure(source)
+    marks = {(line["name"], line["kind"]): line.get("mark") for line in chart["lines"]}
+    assert marks["slow", "ours"] == pytest.approx(source.table.cells["slow", "accuracy"].mean)
+    assert marks["slow, reported", "paper"] is None
+    (_, html), *_ = table_pages.files(source, {key: key for key in source.records}, {})
+    assert f"Upright lines: {curves.uprights(source.table)}." in str(html)
 
 
 def without_figure(source):
-    table = replace(source.table, spec=source.table.spec.model_copy(update={"figure": None}))
+    return with_figure(source, None)
+
+
+def with_figure(source, figure):
+    table = replace(source.table, spec=source.table.spec.model_copy(update={"figure": figure}))
     return replace(source, table=table)
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from retable.report.svg import curves
 from retable.report.svg.axes import axis, extent
+from retable.report.svg.canvas import colour, dash
 from retable.tables.aggregate import Table, build
 from retable.tables.figure_spec import Figure
 from support.mini import extra_root, planned
@@ -268,6 +269,10 @@ def test_numbers_of_a_column_are_places_on_the_x_axis(table):
     assert f"; upright lines: {table.spec.columns['cost'].title}; protocol" in described
     other = drawn(table, **{**own, "panels": [{"points": points, "only": ["better"]}]})
     assert not [p for p in other.iter(f"{NS}path") if p.get("stroke-dasharray")]  # has no cost
+
+
+def test_looks_differ_where_colours_begin_again():
+    assert len({(colour(i), dash(i)) for i in range(36)}) == 36
 
 
 def test_marks_are_of_rows():

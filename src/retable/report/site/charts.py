@@ -15,11 +15,12 @@ from retable.tables.figure_spec import Figure, Panel
 
 Chart = dict[str, Any]
 """title, x, y (axis titles), log (axes), band (of a figure: what it is), lines; a line has
-name, kind, x, y, sd or None, its style (a number below ``STYLES``) and key: whether it has a line
-of its own in the chart's key, as all but reported points of a line have."""
+name, kind, x, y, sd or None, its style (colour and dash, numbers) and key: whether it has a line
+of its own in the chart's key, as all but reported points of a line have. A line of a figure that
+marks places on the x axis has mark, its own place, too."""
 
 _DIGITS = 6
-STYLES = 6
+_LOOKS = 6  # colours of the style sheet, and dashes
 
 
 def rounded(value: float | None) -> float | None:
@@ -40,6 +41,11 @@ def _line(
     }
 
 
+def _style(number: int) -> tuple[int, int]:
+    """Colour and dash: where colours begin again, each has the next dash."""
+    return number % _LOOKS, (number + number // _LOOKS) % _LOOKS
+
+
 def _styled(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each line with its style; reported points share that of the line they belong to."""
     number, own = -1, None
@@ -48,11 +54,11 @@ def _styled(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         follows = paper and own is not None and line["name"] == f"{own}, reported"
         number += not follows
         own = None if paper else line["name"]
-        line |= {"style": number % STYLES, "key": not follows}
+        line |= {"style": _style(number), "key": not follows}
     return lines
 
 
-def keys(chart: Chart) -> tuple[tuple[str, int], ...]:
+def keys(chart: Chart) -> tuple[tuple[str, tuple[int, int]], ...]:
     """Names and styles in the chart's key."""
     return tuple((line["name"], line["style"]) for line in chart["lines"] if line["key"])
 
@@ -83,7 +89,11 @@ def _panel(source: ShownTable, shape: Figure, panel: Panel) -> Chart:
             (source.table.cells[place], x) for place, x in places if place in source.table.cells
         ]
         units += [_axis(source, cell) for cell, _ in cells]
-        lines += _lines(shape, part.title or name, cells)
+        own = _lines(shape, part.title or name, cells)
+        at = source.table.cells.get((name, shape.marks)) if shape.marks else None
+        if own and at is not None and at.mean is not None:
+            own[0]["mark"] = rounded(at.mean)
+        lines += own
     return {
         "title": panel.title,
         "x": panel.x or shape.x,

@@ -54,6 +54,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
             "claims_page": labels.claims_page(spec.paper),
             "provenance": formatting.provenance(table),
             "figure": drawn,
+            "uprights": curves.uprights(table),
             "figure_data": f"curves/{source.stem}/figure.js",
             "picture": source.picture if pictured else "",
             "mapped": curves.described(table),

@@ -60,8 +60,8 @@ def colour(index: int) -> int:
 
 
 def dash(index: int) -> str:
-    """The dashes of a look as an attribute; where colours begin again, dashes go on."""
-    number = index // len(_COLOURS) % len(_DASHES) if index >= len(_COLOURS) else index
+    """The dashes of a look as an attribute; where colours begin again, each has the next one."""
+    number = (index + index // len(_COLOURS)) % len(_DASHES)
     return f' stroke-dasharray="{_DASHES[number]}"' if _DASHES[number] else ""
 
 

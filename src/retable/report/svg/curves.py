@@ -66,11 +66,19 @@ def described(table: Table) -> str:
     return image.described(table, figure) if isinstance(figure, Image) else ""
 
 
+def uprights(table: Table) -> str:
+    """What the upright lines of a figure mark; empty of one that has none."""
+    figure = table.spec.figure
+    if not isinstance(figure, Figure) or figure.marks is None:
+        return ""
+    return table.spec.columns[figure.marks].title or figure.marks
+
+
 def _about(table: Table, figure: Figure) -> str:
     has = any(cell.reported is not None for cell in table.cells.values())
     reported = "; open marks: reported" if has else ""
     ours = f"Lines with filled marks: ours, band ± {figure.band_text}"
-    title = table.spec.columns[figure.marks].title or figure.marks if figure.marks else ""
+    title = uprights(table)
     marks = f"; upright lines: {title}" if title else ""
     return f"{ours}{reported}{marks}; protocol {table.protocol}"
 
@@ -178,7 +186,7 @@ def _panel(
     middle, x_title = (_LEFT + right) / 2, escape(panel.x or figure.x)
     out.append(f'<text x="{middle:.1f}" y="{bottom + 37}" text-anchor="middle">{x_title}</text>')
     out.append(f'<text class="s" x="{_LEFT}" y="{_TOP - 13}">{escape(y_title)}</text>')
-    for name in names:
+    for name in (n for n in names if points[n]):
         out += _upright(table, figure, name, styles[name], px, (_TOP, bottom))
     for name in names:
         out += _band(figure, styles[name], points[name], px, py, y)

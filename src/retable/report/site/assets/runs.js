@@ -149,7 +149,7 @@
         const keys = text("ul", "", "keys");
         keys.append(...chart.lines.filter((line) => line.key).map((line) => {
           const item = make("li");
-          item.innerHTML = `<svg viewBox="0 0 30 12" aria-hidden="true"><path class="line-${Number(line.style)}" d="M0 6h30"/></svg>`;
+          item.innerHTML = `<svg viewBox="0 0 30 12" aria-hidden="true"><path class="line-${Number(line.style[0])} dash-${Number(line.style[1])}" d="M0 6h30"/></svg>`;
           item.append(line.name);
           return item;
         }));

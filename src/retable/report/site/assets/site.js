@@ -232,7 +232,7 @@ window.retable = (() => {
   }
   function described(chart, title) {
     const ends = chart.lines.slice(0, 8).filter((line) => line.y.length)
-      .map((line) => `${line.name}: ${line.y[0]} to ${line.y[line.y.length - 1]}`);
+      .map((line) => `${line.name}: ${line.y[0]} to ${line.y[line.y.length - 1]}${line.mark == null ? "" : `, marked at ${line.mark}`}`);
     return `Chart ${title}, ${chart.y} against ${chart.x}. ${ends.join("; ")}`;
   }
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -243,7 +243,8 @@ window.retable = (() => {
     const found = [];
     for (const line of chart.lines) {
       const paper = line.kind === "paper";
-      const ink = colour(`--line-${line.style}`);
+      const [hue, dash] = line.style;
+      const ink = colour(`--line-${hue}`);
       const name = escaped(line.name);
       if (line.sd && !paper) {
         const at = line.x.map((_, i) => i).filter((i) => line.y[i] !== null);
@@ -258,8 +259,8 @@ window.retable = (() => {
       found.push({
         x: line.x, y: line.y, name, type: "scatter",
         mode: paper ? "markers" : line.x.length > 20 ? "lines" : "lines+markers",
-        line: { color: ink, width: 2, dash: DASHES[line.style] },
-        marker: { color: ink, size: paper ? 9 : 6, symbol: MARKS[line.style] + (paper ? "-open" : ""), line: { width: paper ? 2 : 0, color: ink } },
+        line: { color: ink, width: 2, dash: DASHES[dash] },
+        marker: { color: ink, size: paper ? 9 : 6, symbol: MARKS[dash] + (paper ? "-open" : ""), line: { width: paper ? 2 : 0, color: ink } },
         error_y: paper && line.sd ? { type: "data", array: line.sd, color: ink, thickness: 1 } : undefined,
         hovertemplate: `%{y}<extra>${name}</extra>`,
       });
@@ -280,8 +281,13 @@ window.retable = (() => {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: colour("--sans"), size: 12, color: colour("--ink") },
       hoverlabel: { bgcolor: colour("--raised"), font: { color: colour("--ink") } },
-      margin: { l: 50, r: 10, t: 8, b: 40 }, showlegend: false,
+      margin: { l: 50, r: 10, t: 8, b: 40 }, showlegend: false, shapes: chart.lines.filter((line) => line.mark != null).map(upright),
     };
+  }
+  // Where a row of a figure is marked on the x axis.
+  function upright(line) {
+    const ink = { color: colour(`--line-${line.style[0]}`), width: 1.5, dash: "dot" };
+    return { type: "line", xref: "x", yref: "paper", x0: line.mark, x1: line.mark, y0: 0, y1: 1, layer: "below", line: ink };
   }
 
   function enhance(from) {
