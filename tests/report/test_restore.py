@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from typer.testing import CliRunner
 
+from retable.cli import workflow
+from retable.cli.main import app
 from retable.report import publish
 from retable.report.restore import restore
 from retable.runs import published_records, records
@@ -115,3 +118,13 @@ def test_by_the_command_line(tmp_path):
     assert f"{NAME} --protocol {PROTOCOL}" in said.stderr
     done = call(NAME, "--protocol", PROTOCOL)
     assert done.stdout == f"{NAME}: 10 restored, 0 here already, 0 refused\n"
+
+
+@pytest.mark.slow
+def test_runs_of_settings_that_tuning_chose_come_at_once(results):
+    name = "igb/weights"
+    published = collect.from_results(workflow.plan(name, PROTOCOL, source="results")[0])
+    said = CliRunner().invoke(app, ["restore", name, "--protocol", PROTOCOL])
+    assert said.stdout == f"{name}: {len(published)} restored, 0 here already, 0 refused\n"
+    (here,) = workflow.plan(name, PROTOCOL)
+    assert substance(collect.from_runs(here, pytest.fail)) == substance(published)

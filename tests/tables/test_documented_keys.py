@@ -41,7 +41,7 @@ PARTS: dict[str, type[Part]] = {
     "`figure`, a panel of curves": figure_spec.Panel,
     "`figure`, `kind: scatter`": figure_spec.Scatter,
     "`figure`, a panel of a scatter plot": figure_spec.Pair,
-    "`figure`, `cloud`": figure_spec.Cloud,
+    "`figure`, `cloud` and `path`": figure_spec.Steps,
     "`figure`, `kind: heat`": heat_spec.Heat,
     "`figure`, a panel of a heat map": heat_spec.HeatPanel,
     "`figure`, `kind: image`": heat_spec.Image,

@@ -235,7 +235,8 @@ def restore(
     from retable.report.restore import restore as take
     from retable.runs import published_records
 
-    grids = workflow.plan(name, protocol, rows=row, columns=column)
+    # What tuning chose is read from what is published: here its runs may be yet to come.
+    grids = workflow.plan(name, protocol, rows=row, columns=column, source="results")
     refuse_unpublished(grids)
     ok = True
     for grid in grids:

@@ -103,8 +103,8 @@ class Pair(Part):
     y: str = Field(description="column")
 
 
-class Cloud(Part):
-    """Small marks behind the rows: numbers that the first run gives at steps 0, 1, 2 ..."""
+class Steps(Part):
+    """Numbers that a run gives at steps 0, 1, 2 ...: the table's first run, or a row's first."""
 
     result_row: Words = Field(description="of the numbers; their metrics are those of the columns")
     title: Words
@@ -119,7 +119,8 @@ class Scatter(Drawn):
     guides: list[str] = Field(
         [], description="rows drawn as dashed lines at their coordinates, such as a bound"
     )
-    cloud: Cloud | None = None
+    cloud: Steps | None = Field(None, description="small marks behind the rows")
+    path: Steps | None = Field(None, description="a line to each row's mark, from where it was")
 
 
 def _kind(value: object) -> str:

@@ -102,6 +102,34 @@ def test_the_cloud_is_what_the_first_run_says_by_step(table):
     assert any("dots: the others" in (t.text or "") for t in root.iter(f"{NS}text"))
 
 
+def test_a_path_is_what_each_row_has_done_by_step(table):
+    key = {c: table.spec.metrics[table.spec.columns[c].metric].key for c in ("accuracy", "drift")}
+    records = dict(table.records)
+    for number, name in enumerate(("same", "close")):
+        first = table.cells[name, "accuracy"].run_keys[0]
+        rows = [
+            ResultRow(result_row="way", metric=key[column], step=step, value=value)
+            for step in (1, 0)
+            for column, value in (("accuracy", 10.0 * number + step), ("drift", 0.5 - step))
+        ]
+        records[first] = structs.replace(records[first], results=rows)
+    changed = replace(table, records=records)
+    figure = {"path": {"result_row": "way", "title": "the way"}, "only": ["same", "close"]}
+    shape = with_figure(changed, **figure).spec.figure
+    assert isinstance(shape, Scatter)
+    pair = Pair.model_validate(PAIR)
+    assert scatter.path(changed, shape, "same", pair) == [(0.0, 0.5), (1.0, -0.5)]
+    assert scatter.path(changed, shape, "close", pair) == [(10.0, 0.5), (11.0, -0.5)]
+    root = drawn(changed, **figure)
+    lines = [p for g in root.iter(f"{NS}g") for p in g.iter(f"{NS}polyline")]
+    assert [p.get("class") for p in lines] == ["c0", "c1"]
+    ends = [[tuple(map(float, at.split(","))) for at in p.get("points", "").split()] for p in lines]
+    assert all(before[0] < after[0] and before[1] < after[1] for before, after in ends)
+    assert any("lines: the way, of one run each" in (t.text or "") for t in root.iter(f"{NS}text"))
+    (without,) = [scatter.path(changed, shape, n, pair) for n in table.spec.rows if n == "better"]
+    assert without == []
+
+
 def test_a_figure_is_curves_unless_it_says_otherwise(table):
     base = table.spec.model_dump(exclude={"figure"})
     curve = {"x": "n", "panels": [{"points": {"accuracy": 1.0}}]}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from html import escape
 
 from retable.report.svg.axes import Axis, axis, extent
-from retable.report.svg.canvas import MARGIN, WIDTH, colour, legend, mark, page
+from retable.report.svg.canvas import MARGIN, WIDTH, colour, dash, legend, mark, page
 from retable.tables.aggregate import Cell, Table
-from retable.tables.figure_spec import Pair, Scatter
+from retable.tables.figure_spec import Pair, Scatter, Steps
 
 _HEIGHT = 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 34, 46
@@ -29,11 +29,11 @@ class _Frame:
 
 
 def render(table: Table, figure: Scatter) -> str:
-    """SVG: ours filled with error bars, reported points open, the cloud small, guides dashed."""
+    """SVG: ours filled, with bars and paths; reported points open, cloud small, guides dashed."""
     names = [n for n in table.spec.rows if n in (figure.only or table.spec.rows)]
     names = [n for n in names if n not in figure.guides and _is_drawn(table, figure, n)]
     looks = {i: table.spec.rows[n].title or n for i, n in enumerate(names)}
-    keys, top = legend(looks, _about(table, figure), lines=False)
+    keys, top = legend(looks, _about(table, figure), lines=figure.path is not None)
     columns = min(len(figure.panels), figure.across)
     width = (WIDTH - 2 * MARGIN) / columns
     body: list[str] = []
@@ -50,13 +50,27 @@ def render(table: Table, figure: Scatter) -> str:
 
 def cloud(table: Table, figure: Scatter, pair: Pair) -> list[tuple[float, float]]:
     """Points of the cloud by step: what the table's first run says of both metrics."""
-    first = next((c.run_keys[0] for c in table.cells.values() if c.run_keys), None)
-    if figure.cloud is None or first is None:
+    return [] if figure.cloud is None else _at_steps(table, [*table.cells], figure.cloud, pair)
+
+
+def path(table: Table, figure: Scatter, name: str, pair: Pair) -> list[tuple[float, float]]:
+    """Points of a row's path by step: what the row's first run says of both metrics."""
+    places = [(name, column) for column in (pair.x, pair.y)]
+    return [] if figure.path is None else _at_steps(table, places, figure.path, pair)
+
+
+def _at_steps(
+    table: Table, places: list[tuple[str, str]], steps: Steps, pair: Pair
+) -> list[tuple[float, float]]:
+    """Numbers that the first run of some cells gives at steps, for both metrics."""
+    cells = [table.cells[place] for place in places if place in table.cells]
+    first = next((cell.run_keys[0] for cell in cells if cell.run_keys), None)
+    if first is None:
         return []
     keys = [table.spec.metrics[table.spec.columns[c].metric].key for c in (pair.x, pair.y)]
     found: list[dict[int, float]] = [{}, {}]
     for row in table.records[first].results:
-        if row.result_row == figure.cloud.result_row and row.step is not None:
+        if row.result_row == steps.result_row and row.step is not None:
             for axis_of, key in zip(found, keys, strict=True):
                 if row.metric == key:
                     axis_of[row.step] = row.value
@@ -86,6 +100,8 @@ def _about(table: Table, figure: Scatter) -> str:
         parts.append("open marks: reported")
     if figure.cloud is not None:
         parts.append(f"dots: {figure.cloud.title}, of one run")
+    if figure.path is not None:
+        parts.append(f"lines: {figure.path.title}, of one run each")
     if figure.guides:
         titles = [table.spec.rows[name].title or name for name in figure.guides]
         parts.append(f"dashed: {', '.join(titles)}")
@@ -97,7 +113,8 @@ def _panel(table: Table, figure: Scatter, pair: Pair, names: list[str], width: f
     drawn = [n for n in [*names, *figure.guides] if _ours(table, n, pair)]
     means = [tuple(c.mean or 0.0 for c in _ours(table, n, pair) or ()) for n in drawn]
     theirs = [p for n in names if (p := _reported(table, n, pair)) is not None]
-    seen = [*dots, *means, *theirs]
+    paths = {name: path(table, figure, name, pair) for name in names}
+    seen = [*dots, *means, *theirs, *(point for found in paths.values() for point in found)]
     ends = [_ends(figure, *cells) for n in names if (cells := _ours(table, n, pair))]
     frame = _Frame(
         _axis([p[0] for p in seen], [x for found in ends for x in found[0]]),
@@ -115,6 +132,10 @@ def _panel(table: Table, figure: Scatter, pair: Pair, names: list[str], width: f
     for point in dots:
         x, y = frame.at(*point)
         out.append(f'<circle class="a" fill="none" cx="{x:.1f}" cy="{y:.1f}" r="1.8"/>')
+    for index, found in enumerate(paths.values()):
+        if len(found) > 1:
+            joined = " ".join("{:.1f},{:.1f}".format(*frame.at(*point)) for point in found)
+            out.append(f'<polyline class="c{colour(index)}"{dash(index)} points="{joined}"/>')
     for index, name in enumerate(names):
         if (cells := _ours(table, name, pair)) is not None:
             out += _point(figure, frame, index, *cells)
