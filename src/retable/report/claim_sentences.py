@@ -34,7 +34,14 @@ def size(claim: JudgedClaim, effect: Effect) -> str:
 
 def _of_one(claim: JudgedClaim, one: Comparison) -> str:
     how = {"upheld": "is", "contradicted": "is not"}.get(one.verdict or "", "is not shown to be")
-    return f"{one.subject} {how} {one.relation}{_at(one.place)}: {_size(claim, one)}"
+    return f"{one.subject} {how} {one.relation}{_at(one.place)}: {_beside(one)}{_size(claim, one)}"
+
+
+def _beside(one: Comparison) -> str:
+    """The effect of a bound is the distance from it, not the number that is bounded."""
+    if one.effect is None or not one.relation.startswith(("at most ", "at least ")):
+        return ""
+    return "within it by " if one.effect.theta >= 0 else "beyond it, effect "
 
 
 def _of_several(claim: JudgedClaim, tested: Sequence[Comparison]) -> str:

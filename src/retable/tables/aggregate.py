@@ -20,6 +20,7 @@ from retable.tables.results import CellId, JudgedClaim, Tally
 from retable.tables.select import is_undecided
 from retable.tables.spec import Metric, Reported, TableSpec
 from retable.tables.verdicts.course import Course
+from retable.util.text import counted
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
             cell = _cell(
                 plan,
                 metric_name,
+                metric.absent,
                 len(grid.cell_seeds(plan)),
                 values,
                 reported,
@@ -217,6 +219,7 @@ def _in_unit(
 def _cell(
     plan: CellPlan,
     metric: str,
+    absent: str | None,
     n_planned: int,
     values: dict[int, float],
     reported: Reported | None,
@@ -230,9 +233,13 @@ def _cell(
     mean, std = mean_std(list(values.values()))
     marks: list[str] = []
     marks += _selection_marks(plan, found)
+    n_absent = len(done) - len(behind.values()) if absent else 0
+    if n_absent:
+        n_planned -= n_absent
+        marks.append(f"{absent} in {n_absent} of {counted(len(done), 'finished run')}")
     if len(values) < n_planned:
         marks.append(f"partial {len(values)}/{n_planned}")
-    if len(done) and not behind.values():
+    if len(done) > n_absent and not behind.values():
         marks.append("not recorded")
     ended: dict[str, int] = {}
     for status in (Status.DIVERGED, Status.FAILED, Status.TIMEOUT):
@@ -266,8 +273,9 @@ def _cell(
         marks,
         [key for key, seed in zip(behind.keys, behind.seeds, strict=True) if seed in values],
         plan.selection.text() if plan.selection else None,
-        len(done),
+        len(done) - n_absent,
         ended,
+        n_absent,
         [found.columns.keys[number] for number in found.lost(numbers)],
         selection=plan.selection,
     )

@@ -169,6 +169,8 @@ def _asked(grid: Grid, cell: CellPlan) -> Iterator[tuple[_Name, _Wanted]]:
             yield name, _Wanted(where, candidate.setting, chosen.seeds)
     if not is_undecided(cell):
         metric, address = grid.spec.columns[cell.column].metric, cell.address
+        if grid.spec.metrics[metric].absent is not None:
+            return
         name = _Name(grid.name, f"metrics.{metric}.key", address.metric, address.epoch is not None)
         yield name, _Wanted(where, cell.setting, grid.cell_seeds(cell))
 

@@ -33,6 +33,8 @@ class Cell:
         raw: values as recorded, by seed, where they are relative to another row's; else empty.
         n_done: finished runs; more than ``n`` where some gave no value.
         ended: runs that ended otherwise, by how.
+        n_absent: finished runs that have no such number, as the metric says they may; neither
+            planned nor done.
         selected: how the setting was chosen, where it was.
         selection: the same with all candidates, and also where nothing is chosen yet.
     """
@@ -52,6 +54,7 @@ class Cell:
     selected: str | None = None
     n_done: int = 0
     ended: dict[str, int] = field(default_factory=dict[str, int])
+    n_absent: int = 0
     lost_keys: list[str] = field(default_factory=list[str])
     raw: dict[int, float] = field(default_factory=dict[int, float])
     selection: Selection | None = field(default=None, repr=False)

@@ -125,6 +125,9 @@ class Metric(Part):
         None, description="row whose mean in the same column divides the values"
     )
     scientific: bool = Field(False, description="show as 1.2e-07")
+    absent: str | None = Field(
+        None, description="what it means where a finished run has none, such as 'no collapse'"
+    )
 
 
 class Column(Part):

@@ -66,7 +66,7 @@ def unrecorded(
     given: set[str] = set()
     for place, plan in grid.cells.items():
         cell = table.cells[place]
-        if cell.raw or cell.values:
+        if cell.raw or cell.values or grid.spec.metrics[cell.metric].absent:
             given.add(plan.address.metric)
         elif cell.n_done:
             empty.setdefault((cell.metric, plan.address), []).append(cell)

@@ -229,7 +229,7 @@ def test_longer_attacks_break_no_less_and_nothing_of_the_network_moves(net, imag
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
     net.train()
-    with pytest.raises(AssertionError, match="evaluation mode"):
+    with pytest.raises(ValueError, match="evaluation mode"):
         survivors(net, images, labels, generator(), budget=XI, step=XI, after=(1,))
 
 

@@ -151,6 +151,7 @@ def test_a_history_says_whether_and_when_training_collapsed():
         {
             "overfitting/collapsed": 1, "overfitting/epoch": 4, "overfitting/kept": 0.25,
             "overfitting/share": 1.0, "overfitting/jump": 5, "watched/best_pgd_10": 0.4,
+            "overfitting/best": 0.4, "overfitting/best_epoch": 2,
             "watched/best_clean": 0.8, "watched/best_epoch": 3,
         }
     )  # fmt: skip

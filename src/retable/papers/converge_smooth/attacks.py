@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from retable.papers.converge_smooth.checks import refuse_counts, refuse_pixels, refuse_sizes
+
 Net = Callable[[Tensor], Tensor]
 """Images ``(B, C, H, W)`` to logits ``(B, K)``."""
 Loss = Callable[[Tensor], Tensor]
@@ -105,7 +107,12 @@ def single_step(
         quantile: of an image's gradient entries that are left out.
         starts: gradients, each from noise of its own, that have to agree.
         keep: whether the logits at the first start keep their graph.
+
+    Raises:
+        ValueError: for sizes in another unit, or images of integers.
     """
+    refuse_sizes(budget=budget, start=start, step=step)
+    refuse_pixels(images)
     first = images
     found: list[Tensor] = []
     logits = images
@@ -133,7 +140,14 @@ def several_steps(
     steps: int,
     keep: bool = False,
 ) -> Perturbed:
-    """Projected gradient ascent from uniform noise of the budget (Madry et al. 2018)."""
+    """Projected gradient ascent from uniform noise of the budget (Madry et al. 2018).
+
+    Raises:
+        ValueError: for sizes in another unit, images of integers, or no step.
+    """
+    refuse_sizes(budget=budget, step=step)
+    refuse_counts("steps", [0, steps])
+    refuse_pixels(images)
     start = (images + noise(images, budget, generator)).clamp(0, 1)
     at, logits = start, images
     for number in range(steps):

@@ -10,6 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retable.papers.converge_smooth.attacks import gradient, noise
+from retable.papers.converge_smooth.checks import (
+    refuse_counts,
+    refuse_other,
+    refuse_pixels,
+    refuse_sizes,
+)
 from retable.papers.converge_smooth.losses import margin_loss
 
 
@@ -45,8 +51,17 @@ def survivors(
         step: size of a step.
         after: numbers of steps, rising.
         loss: that is raised: cross-entropy, or the margin of Carlini and Wagner.
+
+    Raises:
+        ValueError: for a network in training mode, images that are not in [0, 1], sizes in another
+            unit, numbers of steps that do not rise, or another loss.
     """
-    assert not net.training, "robustness is measured in evaluation mode"
+    if net.training:
+        raise ValueError("net: is in training mode; robustness is measured in evaluation mode")
+    refuse_other("loss", loss, ("ce", "margin"))
+    refuse_sizes(budget=budget, step=step)
+    refuse_counts("after", after)
+    refuse_pixels(images, read=True)
     found: dict[int, Tensor] = {}
     standing = torch.arange(len(images), device=images.device)
     start = (images + noise(images, budget, generator)).clamp(0, 1)

@@ -13,14 +13,20 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from retable.papers.base import PaperModule, StepOutput
 from retable.papers.converge_smooth.attacks import Loss, Perturbed, inner, noise
+from retable.papers.converge_smooth.checks import (
+    refuse_batch,
+    refuse_budget,
+    refuse_early_end,
+    refuse_items,
+)
 from retable.papers.converge_smooth.evaluation import classified, survivors
 from retable.papers.converge_smooth.losses import soft_cross_entropy, soft_targets, unaligned
 from retable.papers.converge_smooth.overfitting import summary
 from retable.papers.converge_smooth.priors import Prior
 from retable.papers.converge_smooth.recipe import Attack, refuse_beside_replays, refuse_other_kinds
+from retable.papers.converge_smooth.replays import Replays
 from retable.papers.converge_smooth.smoothing import Centre, MeanLoss, Smoothing
 from retable.training.seeds import derive_seed
-from retable.util.errors import UserError
 
 _STATE = "converge_smooth"
 _PIXEL = 1 / 255
@@ -37,7 +43,8 @@ class AdversarialTraining(PaperModule):
     (``train/raised``). A test has ``test/clean``, ``test/fgsm``, ``test/pgd_10``, ``test/pgd_20``,
     ``test/pgd_50`` and ``test/cw``. After the fit the run records ``overfitting/collapsed`` and,
     where it is 1, ``overfitting/epoch``, ``.../share`` and ``.../jump`` (:mod:`.overfitting`);
-    ``overfitting/kept``, PGD-10 of the last epoch by that of the best on validation images; with
+    on validation images PGD-10 of the best epoch, ``overfitting/best`` (and which one it is,
+    ``.../best_epoch``), and that of the last by it, ``overfitting/kept``; with
     ``watch`` what the authors' choice of the epoch by test images would give,
     ``watched/best_pgd_10``.
 
@@ -88,6 +95,7 @@ class AdversarialTraining(PaperModule):
         channels_last: bool = False,
     ) -> None:
         refuse_other_kinds(attack, smoothing)
+        refuse_budget("model.budget", budget)
         if replays > 1:
             refuse_beside_replays(attack, match, smoothing)
         self._given = (net,)  # a module cannot be kept as one before the base is there
@@ -99,9 +107,9 @@ class AdversarialTraining(PaperModule):
         self.centralise, self.replays, self.watch = centralise, replays, watch
         self.mean_loss, self.epoch_loss, self.centre = MeanLoss(), MeanLoss(), Centre()
         self.prior = attack.prior(self.budget)
-        self._replayed: Tensor | None = None
-        self._at: Tensor | None = None
+        self._replayed = Replays()
         self._anew = False
+        self._unseen = False
         self._taken: dict[str, Any] = {}
         self._draws = torch.Generator()
         self.automatic_optimization = replays == 1
@@ -126,13 +134,11 @@ class AdversarialTraining(PaperModule):
     # Training.
 
     def on_fit_start(self) -> None:
-        """Refuse batches without ids, and a set with more images than perturbations are kept of."""
-        items = cast("Any", self.trainer).datamodule.train
-        if items is not None and len(items) < 3:
-            raise UserError("data.with_ids: has to be true, as images keep their perturbations")
-        if items is not None and int(items[2].max()) >= self.n_images:
-            last = int(items[2].max())
-            raise UserError(f"model.n_images: is {self.n_images}, and the set has an image {last}")
+        """Refuse data and phases that the options do not go with."""
+        refuse_items(cast("Any", self.trainer).datamodule.train, self.n_images, self.n_classes)
+        if self.smoothing.weight or self.centralise:
+            refuse_early_end(self.smoothing.phases, self.trainer.max_epochs)
+        self._unseen = True
 
     def on_train_epoch_start(self) -> None:
         """Draw by the epoch alone."""
@@ -146,6 +152,9 @@ class AdversarialTraining(PaperModule):
         if not self.training:
             return self._evaluated(batch)
         images, labels, ids = batch
+        if self._unseen:
+            refuse_batch(images)
+            self._unseen = False
         targets = soft_targets(labels, self.n_classes, self.factor)
         initial = self.smoothing.weight > 0 and self.smoothing.on == "initial"
         keep = self.match > 0 or initial
@@ -175,7 +184,7 @@ class AdversarialTraining(PaperModule):
     ) -> Perturbed:
         loss = self._raised(labels, targets)
         if self.replays > 1:
-            return self._replay(images)
+            return self._replayed.begin(images)
         if self.prior is not None:
             self._begin(self.prior, images)
             return self.prior(self.net, images, ids, loss, keep=keep)
@@ -189,16 +198,6 @@ class AdversarialTraining(PaperModule):
             n = len(images) if prior.kind == "batch" else self.n_images
             prior.reset(n, images, self._draws)
             self._anew = False
-
-    def _replay(self, images: Tensor) -> Perturbed:
-        """Images with the perturbation that the last step left; the step's gradient moves it."""
-        replayed = self._replayed
-        if replayed is None:
-            kept: Tensor | None = self._taken.pop("replayed", None)
-            replayed = torch.zeros_like(images) if kept is None else kept.to(images.device)
-        at = (images + replayed).clamp(0, 1).requires_grad_()
-        self._replayed, self._at = replayed, at
-        return Perturbed(at, at, at)
 
     def _unaligned(self, images: Tensor, labels: Tensor) -> Tensor:
         """GradAlign's term: gradients at the images and at noise around them, differentiable."""
@@ -245,11 +244,7 @@ class AdversarialTraining(PaperModule):
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
-            assert self._at is not None
-            assert self._at.grad is not None
-            assert self._replayed is not None
-            self._replayed += self.attack.step * self.budget * self._at.grad.sign()
-            self._replayed.clamp_(-self.budget, self.budget)
+            self._replayed.move(self.attack.step * self.budget, self.budget)
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -332,8 +327,8 @@ class AdversarialTraining(PaperModule):
         state["epoch_losses"] = self.epoch_loss.state()
         if self.prior is not None:
             state["prior"] = self.prior.state()
-        if self._replayed is not None:
-            state["replayed"] = self._replayed
+        if self._replayed.kept is not None:
+            state["replayed"] = self._replayed.kept
         if self.centre.count:
             state["centre"] = {"mean": self.centre.mean, "count": self.centre.count}
         checkpoint[_STATE] = state
@@ -345,6 +340,7 @@ class AdversarialTraining(PaperModule):
         if "losses" in self._taken:
             self.mean_loss = MeanLoss(*self._taken.pop("losses"))
             self.epoch_loss = MeanLoss(*self._taken.pop("epoch_losses"))
+        self._replayed = Replays(self._taken.pop("replayed", None))
         if "centre" in self._taken:
             kept = self._taken.pop("centre")
             self.centre.mean, self.centre.count = list(kept["mean"]), kept["count"]

@@ -36,8 +36,10 @@ def jump(losses: Sequence[float], epoch: int) -> float | None:
         epoch: of the collapse.
 
     Returns:
-        None where fewer than two changes are before it, or these are none at all.
+        None at the first epoch, and where fewer than two changes are before it, or are none at all.
     """
+    if epoch < 1:
+        return None
     changes = [abs(b - a) for a, b in pairwise(losses)]
     before = changes[max(0, epoch - 1 - _BEFORE) : epoch - 1]
     usual = sum(before) / len(before) if len(before) > 1 else 0.0
@@ -58,6 +60,8 @@ def summary(rows: Sequence[Mapping[str, float]], *, chance: float) -> dict[str, 
         epoch = collapse(robust, [row["val/fgsm"] for row in rows], chance=chance)
         found["overfitting/collapsed"] = float(epoch is not None)
         found["overfitting/kept"] = robust[-1] / max(robust)
+        found["overfitting/best"] = max(robust)
+        found["overfitting/best_epoch"] = robust.index(max(robust))
         if epoch is not None:
             found["overfitting/epoch"] = epoch
             found["overfitting/share"] = (epoch + 1) / len(rows)

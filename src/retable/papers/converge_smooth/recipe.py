@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -16,8 +16,18 @@ from retable.papers.converge_smooth.attacks import (
     several_steps,
     single_step,
 )
+from retable.papers.converge_smooth.checks import refuse_other
 from retable.papers.converge_smooth.priors import Prior
 from retable.papers.converge_smooth.smoothing import Smoothing
+
+_READ: dict[str, tuple[str, ...]] = {
+    "single": ("noise", "project", "quantile", "starts"),
+    "pgd": ("steps",),
+    "batch": ("reset",),
+    "epoch": ("reset",),
+    "momentum": ("decay", "reset"),
+}
+"""Options that each kind reads besides ``step`` and ``labels``."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,22 @@ class Attack:
     labels: Literal["hard", "soft"] = "hard"
     decay: Annotated[float, Field(ge=0)] = 0.3
     reset: Annotated[int, Field(ge=1)] = 40
+
+    def __post_init__(self) -> None:
+        """Refuse what the kind does not read: two rows of a table would be the same run.
+
+        Raises:
+            ValueError: for the first such option.
+        """
+        refuse_other("attack.kind", self.kind, _READ)
+        refuse_other("attack.labels", self.labels, ("hard", "soft"))
+        for option in fields(self):
+            given, read = getattr(self, option.name), ["step", "labels", *_READ[self.kind]]
+            if option.name not in {"kind", *read} and given != option.default:
+                raise ValueError(
+                    f"attack.{option.name}: {given} has no effect with kind={self.kind}, which"
+                    f" reads {', '.join(read)}; leave it out"
+                )
 
     def prior(self, budget: float) -> Prior | None:
         """Where the kind has one, its state, still empty."""

@@ -11,6 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from retable.papers.converge_smooth.checks import refuse_other
+
 
 @dataclass(frozen=True)
 class Smoothing:
@@ -41,6 +43,26 @@ class Smoothing:
     on: Literal["clean", "start", "initial"] = "clean"
     level: Literal["batch", "example"] = "batch"
 
+    def __post_init__(self) -> None:
+        """Refuse phases that are none, and from Python what a config cannot say.
+
+        Raises:
+            ValueError: for the first of these.
+        """
+        phases = [*self.phases]
+        if len(phases) < 2 or phases[0] != 0 or any(a >= b for a, b in pairwise(phases)):
+            raise ValueError(
+                f"smoothing.phases: {phases}; has to begin with 0, rise, and end with the number of"
+                " epochs, such as [0, 100, 105, 110]"
+            )
+        least = {"weight": 0, "band": 0, "ratio": 1, "margin": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"smoothing.{name}: {getattr(self, name)}; at least {bound}")
+        refuse_other("smoothing.change", self.change, ("signed", "abs"))
+        refuse_other("smoothing.on", self.on, ("clean", "start", "initial"))
+        refuse_other("smoothing.level", self.level, ("batch", "example"))
+
     def width(self, change: float) -> float:
         """Half of the band for the last change of the mean loss (gamma_t)."""
         change = abs(change) if self.change == "abs" else change
@@ -60,7 +82,12 @@ class Smoothing:
             losses: of each item, ``(B,)``.
             previous: mean loss of the epoch before.
             width: half of the band.
+
+        Raises:
+            ValueError: for losses that are no vector.
         """
+        if losses.ndim != 1:
+            raise ValueError(f"losses: shape {tuple(losses.shape)}; one of each item, (B,)")
         compared = losses.mean()[None] if self.level == "batch" else losses
         distance = compared.detach() - previous
         side = torch.where(distance.abs() > width, distance.sign(), 0.0)

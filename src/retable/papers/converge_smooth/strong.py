@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from retable.papers.base import StepOutput
+from retable.papers.converge_smooth.checks import refuse_pixels, refuse_sizes
 from retable.papers.converge_smooth.module import AdversarialTraining
 from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
@@ -27,21 +28,6 @@ STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 def installed() -> bool:
     """Whether the library is there."""
     return importlib.util.find_spec("pyautoattack") is not None
-
-
-class _Flat(nn.Module):
-    """A network whose gradients at images are contiguous: the library takes views of them.
-
-    Those of a network with the channels last are not.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
-        return self.net(images.flatten(1).view(images.shape))
 
 
 def unbroken(
@@ -58,13 +44,20 @@ def unbroken(
         labels: of the images.
         budget: L-infinity radius.
         seed: of the attacks' starts.
+
+    Raises:
+        ValueError: for a network in training mode, images that are not in [0, 1], or a budget in
+            another unit.
     """
-    assert not net.training, "robustness is measured in evaluation mode"
+    if net.training:
+        raise ValueError("net: is in training mode; robustness is measured in evaluation mode")
+    refuse_sizes(budget=budget)
+    refuse_pixels(images, read=True)
     from pyautoattack import AutoAttack
 
     found: dict[str, Tensor] = {}
     with _apart(net, images):
-        attack: Any = AutoAttack(_Flat(net), device=images.device, eps=budget, seed=seed)
+        attack: Any = AutoAttack(net, device=images.device, eps=budget, seed=seed)
         with torch.no_grad():
             logits = net(images.float())
         left = logits.argmax(1) == labels
@@ -74,7 +67,10 @@ def unbroken(
             attack.attacks_to_run = [name]
             if left.any():
                 _, given = attack.run_standard_evaluation(
-                    images[left].float().contiguous(), labels[left], batch_size=len(images)
+                    # The library takes views of gradients: no images with the channels last.
+                    images[left].float().contiguous(),
+                    labels[left],
+                    batch_size=len(images),
                 )
                 left = left.clone()
                 left[left.clone()] = given == labels[left]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,13 @@ def printed(table: Table, column: str) -> int | None:
 
 def is_ours(cell: Cell) -> bool:
     """Whether the cell is run, and not only reported."""
-    return cell.n_planned > 0
+    return cell.n_planned > 0 or cell.n_absent > 0
+
+
+def absent(table: Table, cells: Sequence[Cell]) -> str | None:
+    """What it means that no run of some cell has its number, where all of them are done."""
+    nowhere = (cell for cell in cells if cell.n_absent and not cell.n_planned)
+    return next((table.spec.metrics[cell.metric].absent for cell in nowhere), None)
 
 
 def arm_of(table: Table, claim: Claim, term: Term) -> Arm:

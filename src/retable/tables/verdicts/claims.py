@@ -25,6 +25,7 @@ from retable.tables.results import (
 from retable.tables.spec_parts import Claim
 from retable.tables.verdicts import contrast as tests
 from retable.tables.verdicts.claim_arms import (
+    absent,
     arm_of,
     is_heavy_cell,
     is_heavy_sum,
@@ -89,7 +90,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     says = _comparisons(table, claim, sums)
     base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None, comparisons=says)
     waiting = _waiting(table, sums, cells)
-    elsewhere = elsewhere or _not_planned(table, claim, sums)
+    elsewhere = elsewhere or _not_planned(table, claim, sums) or absent(table, cells)
     if waiting in _NOTHING:
         if elsewhere is not None:
             return replace(base, why=elsewhere, marks=[])
@@ -171,11 +172,10 @@ def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | 
         return "not run"
     ours = [cell for cell in cells if is_ours(cell)]
     if empty := [cell for cell in ours if cell.n == 0]:
-        return "not recorded" if all(cell.n_done for cell in empty) else "not run"
-    if not ours:
-        return "not run"
+        return "not recorded" if all(c.n_done or c.n_absent for c in empty) else "not run"
     # What would be run under another protocol is no row that can only be quoted.
-    if any(not is_ours(cell) and table.spec.rows[cell.row].runs_in(cell.column) for cell in cells):
+    rows = table.spec.rows
+    if not ours or any(not is_ours(c) and rows[c.row].runs_in(c.column) for c in cells):
         return "not run"
     for status in ("diverged", "failed", "timeout"):
         worst = max(ours, key=lambda cell: cell.ended.get(status, 0))
