@@ -98,6 +98,8 @@ def test_interrupted_goes_on_and_equals_the_undisturbed_run(tmp_path, monkeypatc
     last = record_of(run)
     assert (last.attempt, last.resumed_from_epoch) == (3, 3)
     assert f"resuming after 3 epochs from {run.folder}/attempts/2/checkpoints" in log
+    # Hours are those of the run, not of what was left of it.
+    assert last.wall_s > record_of(run, 2).wall_s > first.wall_s > 0
     monkeypatch.setenv("RETABLE_RUNS", str(tmp_path / "other"))
     undisturbed = written(experiment="digits/base")
     assert undisturbed.folder != run.folder

@@ -224,6 +224,15 @@ def _drop_halves(attempt: Path) -> None:
             path.unlink()
 
 
+def _seconds_of(attempt: Path) -> float:
+    """What an attempt has recorded that it took; 0 where it was killed before it could."""
+    try:
+        record = records.read(attempt / records.RUN_RECORD)
+    except records.RecordError:
+        return 0.0
+    return 0.0 if record is None else record.wall_s
+
+
 def _execute(
     attempt: Attempt, previous: list[Path], should_stop: Callable[[], bool], tracker: Tracker
 ) -> tuple[Record, Exit]:
@@ -250,6 +259,7 @@ def _execute(
             resume = find_resume(previous, identity, log)
             if resume is not None:
                 attempt.resumed = resume.epoch
+                attempt.before_s = _seconds_of(resume.path.parents[1])
                 log(f"resuming after {resume.epoch} epochs from {resume.path}")
             elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
                 log("starting anew: no earlier checkpoint is whole and of this code and device")

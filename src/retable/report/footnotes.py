@@ -125,7 +125,7 @@ def _units(table: Table) -> str:
         if name in used:
             by_unit.setdefault(metric.unit, []).append(metric.title or name)
     groups: list[str] = []
-    for unit in sorted(by_unit):
+    for unit in sorted(by_unit, key=lambda unit: (not unit, unit)):  # ends with those of no unit
         titles = sorted(dict.fromkeys(by_unit[unit]))
         several = {1: "", 2: "both "}.get(len(titles), "all ")
         # A title may have commas of its own.

@@ -41,7 +41,13 @@ def launched_from(text: str) -> Launched:
 
 @dataclass
 class Attempt:
-    """Facts of an attempt while it goes on."""
+    """Facts of an attempt while it goes on.
+
+    Attributes:
+        wall: clock at its start, in seconds.
+        resumed: epochs that were done before it, where it goes on from another attempt.
+        before_s: seconds that these attempts took, as far as they have left a record.
+    """
 
     folder: Path
     number: int
@@ -50,6 +56,7 @@ class Attempt:
     started: str
     wall: float
     resumed: int | None = None
+    before_s: float = 0.0
 
     def record(self, status: Status, error: str | None = None) -> Record:
         """A record of this attempt with everything but results."""
@@ -62,7 +69,7 @@ class Attempt:
             started=self.started,
             error=error,
             resumed_from_epoch=self.resumed,
-            wall_s=round(time.monotonic() - self.wall, 3),
+            wall_s=round(self.before_s + time.monotonic() - self.wall, 3),
             cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
             peak_memory_mb=round(usage.ru_maxrss / 1024, 1),
         )
