@@ -212,12 +212,20 @@ def compare(net: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 def main() -> None:
     """Print both comparisons."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        epilog="RETABLE_MIRROR is where CIFAR-10 is read from; without it images are random.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--epochs", type=int, default=3, help="of training, before PGD")
     parser.add_argument("--rounds", type=int, default=15, help="repetitions of a step")
     parser.add_argument("--compare", type=int, default=0, help="test images")
     parser.add_argument("--weights", help="checkpoint for --compare")
     args = parser.parse_args()
+    if args.rounds < 1 or min(args.epochs, args.compare) < 0:
+        parser.error("--rounds: at least 1; --epochs and --compare: at least 0")
+    if args.weights and not Path(args.weights).is_file():
+        parser.error(f"--weights: there is no file {args.weights}")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     mirror = os.environ.get("RETABLE_MIRROR")

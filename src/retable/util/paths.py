@@ -80,12 +80,22 @@ def _files(folder: str, below: str = "") -> Iterator[str]:
 
 
 def config_file(group: str, name: str) -> Path | None:
-    """File of one config, or None where there is none of that name."""
+    """File of one config, or None where there is none of that name.
+
+    Raises:
+        UserError: where both the project and the extra folder have one.
+    """
     # No name can lead out of the folder, or to what is hidden; to list all would take longer.
     if any(not part or part.startswith(".") for part in name.split("/")):
         return None
-    files = (folder / group / f"{name}.yaml" for folder in conf_dirs())
-    return next((path for path in files if os.path.isfile(path)), None)  # noqa: PTH113
+    places = [folder / group / f"{name}.yaml" for folder in conf_dirs()]
+    files = [path for path in places if os.path.isfile(path)]  # noqa: PTH113
+    if len(files) > 1:
+        raise UserError(
+            f"{files[1]}: retable has a {group} '{name}' of its own, which this one does not"
+            " replace; give the file another name"
+        )
+    return files[0] if files else None
 
 
 def line_of(file: Path, path: Sequence[str]) -> int | None:
