@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.util.text import counted, duration, folder_name, on_table, run_name
+from retable.util.text import counted, duration, few, folder_name, on_table, run_name
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,10 @@ def test_names_of_runs():
     assert run_name("digits/base", 3, "0123456789abcdef") == "digits/base s3 01234567"
     assert folder_name("digits/0123456789abcdef") == "digits/01234567"
     assert folder_name(Path("/runs/digits/0123456789abcdef")) == "digits/01234567"
+
+
+def test_of_many_names_the_first_are_named():
+    names = [str(n) for n in range(9)]
+    assert few(names[:8]) == "0, 1, 2, 3, 4, 5, 6, 7"
+    assert few(names) == "0, 1, 2, 3 and 5 more"
+    assert few([]) == ""

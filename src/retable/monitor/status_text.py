@@ -13,7 +13,7 @@ from retable.monitor.table_status import Run, TableStatus
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util.errors import brief
-from retable.util.text import on_table, short_key
+from retable.util.text import few, on_table, short_key
 
 LISTED = 20
 """Runs that are named one by one of each state; --json names all."""
@@ -130,7 +130,7 @@ def _cells_text(places: list[tuple[str, str]]) -> str:
     if len(columns) == 1:
         return f"{columns[0]} [{', '.join(rows)}]"
     if len(rows) == 1:
-        return f"{rows[0]} [{', '.join(columns)}]"
+        return f"{rows[0]} [{few(columns)}]"
     return "; ".join(f"{row}, {column}" for row, column in places)
 
 

@@ -18,7 +18,7 @@ from retable.tables.collect import from_runs
 from retable.tables.grid import Grid
 from retable.tables.select import is_undecided
 from retable.util import eta
-from retable.util.text import counted, duration, on_table
+from retable.util.text import counted, duration, few, on_table
 
 _UNFINISHED = frozenset({State.FAILED, State.BLOCKED, State.TODO})
 
@@ -139,7 +139,7 @@ class TableProgress:
             shown = ((row, *self.grid.cell_keys(self.grid.cells[row, column])) for row in own)
             columns.setdefault((state, tuple(shown)), []).append(column)
         lines += [
-            f"    {', '.join(same)} [{', '.join(row for row, *_ in shown)}]: {state}"
+            f"    {few(same)} [{', '.join(row for row, *_ in shown)}]: {state}"
             for (state, shown), same in columns.items()
         ]
         return "\n".join(lines)

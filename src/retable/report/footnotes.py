@@ -184,9 +184,21 @@ def _chosen(table: Table) -> list[str]:
         if len(choices) > 1 and set(choices.values()) == {first}:
             places.setdefault(first, []).append(table.spec.rows[row].title or row)
             continue
+        columns: dict[str, list[str]] = {}
         for column, choice in choices.items():
-            places.setdefault(choice, []).append(formatting.title(table, row, column))
+            columns.setdefault(choice, []).append(column)
+        for choice, own in columns.items():
+            named = own if len(own) <= _NAMED else own[:1]
+            titles = [formatting.title(table, row, column) for column in named]
+            if len(own) > len(named):
+                titles = [f"{titles[0]} and {len(own) - 1} more cells of its {_line(table)}"]
+            places.setdefault(choice, []).extend(titles)
     return [f"{'; '.join(cells)}: {choice}" for choice, cells in places.items()]
+
+
+def _line(table: Table) -> str:
+    """What a row of the table file is on the page."""
+    return "column" if table.spec.transposed else "row"
 
 
 def _lost(table: Table) -> list[str]:

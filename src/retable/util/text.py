@@ -25,6 +25,13 @@ def enumerated(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
+def few(names: Sequence[str], most: int = 8) -> str:
+    """All names where they are few, else the first ones: ``a, b, c, d and 5 more``."""
+    shown = names if len(names) <= most else names[: most // 2]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"{', '.join(shown)}{more}"
+
+
 def short_key(key: str) -> str:
     """The beginning of a run's key, by which commands know it: ``3f2a91c0``."""
     return key[:8]
