@@ -1,4 +1,4 @@
-"""What is said of settings that tuning has chosen: once for a row, or with the first of its cells."""
+"""What is said of settings that tuning chose: once for a row, or with the first of its cells."""
 
 from __future__ import annotations
 
