@@ -98,3 +98,10 @@ claims:
     assert "reported:" not in lines
     plain = shown(TABLE)
     assert not any(line.startswith(("quick", "notes:")) for line in plain)
+
+
+def test_what_it_means_that_a_run_has_no_number_is_said():
+    lines = shown(TABLE.replace("margin: 1.0}", "margin: 1.0, absent: no collapse}"))
+    assert lines[lines.index("metrics:") + 1].endswith(
+        "margin 1; where a run has none: no collapse"
+    )

@@ -116,7 +116,8 @@ def show_text(name: str, spec: TableSpec) -> str:
     for key, metric in spec.metrics.items():
         unit = f" in {metric.unit}" if metric.unit else ""
         margin = f", margin {metric.margin:g}" if metric.margin is not None else ""
-        lines.append(f"    {key}: {metric.key}{unit}{_BETTER[metric.direction]}{margin}")
+        absent = f"; where a run has none: {metric.absent}" if metric.absent else ""
+        lines.append(f"    {key}: {metric.key}{unit}{_BETTER[metric.direction]}{margin}{absent}")
     if spec.select is not None:
         lines += _select(spec, spec.select)
     if spec.reported:
