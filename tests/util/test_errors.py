@@ -18,7 +18,7 @@ from retable.util.errors import UserError, brief, nearest
 def test_nearest_names_one_or_lists_a_few():
     assert nearest("hiden", ["hidden", "other"]) == "; did you mean 'hidden'?"
     assert nearest("zzz", ["b", "a", "a"]) == "; valid: a, b"
-    assert nearest("zzz", [f"name{i}" for i in range(13)]) == ""
+    assert nearest("zzz", [f"name{i}" for i in range(16)]) == ""
     assert nearest("", []) == ""
     assert len(nearest("x" * 100_000, ["x" * 50])) < 100
 

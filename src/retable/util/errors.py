@@ -53,6 +53,6 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     close = close or difflib.get_close_matches(word[:100].lower(), options, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    if options and len(options) <= 12:
+    if options and len(options) <= 15:
         return f"; valid: {', '.join(options)}"
     return ""
