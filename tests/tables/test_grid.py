@@ -66,7 +66,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("nosuch", "; retable list shows them"),  # near none of too many to list
+        ("nosuch", "; valid: binary_connect, "),  # near none: all papers
         ("digits/a", "; did you mean 'digits/accuracy'?"),  # never the paper that it names
         ("digits/" + 30 * "z", "; valid: digits/accuracy"),
         ("digits/acuracy", "; did you mean 'digits/accuracy'?"),
