@@ -65,12 +65,10 @@ class Record(
     omit_defaults=True,
     gc=False,
 ):
-    """Record that one attempt leaves behind.
-
-    Results, hashes of weights and history, and artefacts define equality.
+    """Record of an attempt; results, hashes of weights and history, and artefacts define equality.
 
     Attributes:
-        wall_s: seconds of the attempt and of those that it went on from; CPU time is its own.
+        wall_s: of the attempt and of those that it went on from, in seconds.
         devices: that a batch was split over; memory and CPU time are the first's.
         workers: runs that the launcher kept going at once; ``alone``: nothing else ran there.
         artifacts: arrays that the run left: name, SHA-256 of what the file holds.

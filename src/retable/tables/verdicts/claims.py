@@ -172,7 +172,7 @@ def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | 
         return "not run"
     ours = [cell for cell in cells if is_ours(cell)]
     if empty := [cell for cell in ours if cell.n == 0]:
-        return "not recorded" if all(c.n_done or c.n_absent for c in empty) else "not run"
+        return "not run" if any(c.n_planned and not c.n_done for c in empty) else "not recorded"
     # What would be run under another protocol is no row that can only be quoted.
     rows = table.spec.rows
     if not ours or any(not is_ours(c) and rows[c.row].runs_in(c.column) for c in cells):
