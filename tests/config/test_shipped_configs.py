@@ -173,10 +173,10 @@ def tuned(config) -> list[str]:
     return found
 
 
-def pooled_or_centred(config) -> list[str]:
-    """Whitening takes a while; tests/data/test_modules.py does it. Pooled images stay so."""
-    pooled = "pool" in str(config.data.get("preprocess"))
-    return [] if pooled else ["data.preprocess=center_train"]
+def whitened_or_centred(config) -> list[str]:
+    """Whitening takes a while; tests/data/test_modules.py does it."""
+    whitened = "zca" in str(config.data.get("preprocess"))
+    return ["data.preprocess=center_train"] if whitened else []
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def generated(tmp_path, monkeypatch):
             case "ImageData":
                 return [
                     f"data.checksum={images[config.data['dataset']]}",
-                    *pooled_or_centred(config),
+                    *whitened_or_centred(config),
                     *narrow(config),
                     "data.n_validation=20",
                     "data.split=last",
