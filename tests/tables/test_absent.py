@@ -47,9 +47,9 @@ def test_a_mean_is_over_the_runs_that_have_the_number(grid):
     cell = table.cells["slow", "accuracy"]
     assert (cell.n, cell.n_planned, cell.n_done, cell.n_absent) == (2, 2, 2, 1)
     assert cell.mean == pytest.approx(93.5)
-    assert cell.marks == ["no collapse in 1 of 3 finished runs"]
+    assert cell.marks == ["1 of 3 finished runs: no collapse"]
     assert not cell.waits
-    (note,) = (n for n in footnotes.mark_notes(table) if n.text.startswith(WHAT))
+    (note,) = (n for n in footnotes.mark_notes(table) if n.text.endswith(WHAT))
     assert note.cells == [("slow", "accuracy")]
     without = built(with_absent(grid, None), 0.9, None, 0.97).cells["slow", "accuracy"]
     assert (without.n_planned, without.n_absent, without.marks) == (3, 0, ["partial 2/3"])
@@ -58,7 +58,7 @@ def test_a_mean_is_over_the_runs_that_have_the_number(grid):
 def test_runs_that_are_not_done_are_still_planned(grid):
     cell = built(grid, 0.9, None).cells["slow", "accuracy"]
     assert (cell.n, cell.n_planned, cell.n_done, cell.n_absent) == (1, 2, 1, 1)
-    assert cell.marks == ["no collapse in 1 of 2 finished runs", "partial 1/2"]
+    assert cell.marks == ["1 of 2 finished runs: no collapse", "partial 1/2"]
     assert cell.waits
 
 
@@ -66,7 +66,7 @@ def test_where_no_run_has_it_there_is_no_number_and_nothing_is_missing(grid):
     table = built(grid, None, None, None)
     cell = table.cells["slow", "accuracy"]
     assert (cell.n, cell.n_planned, cell.n_absent) == (0, 0, 3)
-    assert cell.marks == ["no collapse in 3 of 3 finished runs"]
+    assert cell.marks == ["3 of 3 finished runs: no collapse"]
     assert formatting.ours(cell, grid.spec.metrics["accuracy"]) == "–"
     history = collect.history_of_runs(grid)
     assert unrecorded(grid, table, table.records, history) == []

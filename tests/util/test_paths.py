@@ -19,7 +19,9 @@ def test_a_file_outside_that_has_the_name_of_the_projects_own_is_refused(tmp_pat
     (folder / "mine.yaml").touch()
     assert paths.config_file("table", "converge_smooth/mine") == folder / "mine.yaml"
     (folder / "digits.yaml").touch()
-    with pytest.raises(UserError, match=r"digits\.yaml: retable has a table .* another name"):
+    with pytest.raises(
+        UserError, match=r"digits\.yaml: the table .* is one of retable.s own.* another name"
+    ):
         paths.config_file("table", name)
     assert paths.config_file("experiment", name) is not None
 

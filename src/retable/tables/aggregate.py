@@ -236,7 +236,7 @@ def _cell(
     n_absent = len(done) - len(behind.values()) if absent else 0
     if n_absent:
         n_planned -= n_absent
-        marks.append(f"{absent} in {n_absent} of {counted(len(done), 'finished run')}")
+        marks.append(f"{n_absent} of {counted(len(done), 'finished run')}: {absent}")
     if len(values) < n_planned:
         marks.append(f"partial {len(values)}/{n_planned}")
     if len(done) > n_absent and not behind.values():

@@ -92,7 +92,7 @@ def config_file(group: str, name: str) -> Path | None:
     files = [path for path in places if os.path.isfile(path)]  # noqa: PTH113
     if len(files) > 1:
         raise UserError(
-            f"{files[1]}: retable has a {group} '{name}' of its own, which this one does not"
+            f"{files[1]}: the {group} '{name}' is one of retable's own, which this does not"
             " replace; give the file another name"
         )
     return files[0] if files else None
