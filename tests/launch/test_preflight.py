@@ -7,6 +7,7 @@ import signal
 import time
 
 import pytest
+from hydra.utils import instantiate
 
 from retable.launch import preflight
 from retable.launch.dispatch import launch
@@ -69,6 +70,41 @@ def test_only_what_names_a_key_is_a_refusal(monkeypatch, error, said):
 
     monkeypatch.setattr(preflight, "build", refuse)
     assert first_refusal([{}]) == (said and (0, said))
+
+
+SMOOTHING = "retable.papers.converge_smooth.smoothing.Smoothing"
+CHECKS = "retable.papers.converge_smooth.checks"
+
+
+@pytest.mark.parametrize(
+    ("root", "parts", "said"),
+    [
+        (
+            "model",
+            {"smoothing": {"_target_": SMOOTHING, "phases": [0]}},
+            "model.smoothing.phases: [0]; has to begin with 0",
+        ),
+        (
+            "data",
+            {"a": {"b": {"_target_": f"{CHECKS}.refuse_counts", "name": "counts", "counts": [2]}}},
+            None,
+        ),
+        (
+            "data",
+            {"a": {"b": {"_target_": f"{CHECKS}.refuse_counts", "name": "counts", "counts": []}}},
+            "data.a.b.counts: []; numbers of steps",
+        ),
+        ("model", {"net": {"_target_": "builtins.int", "_args_": ["x"]}}, "model.net: invalid lit"),
+        ("model", {"net": {"_target_": "builtins.int", "_args_": [[]]}}, None),  # a TypeError
+    ],
+)
+def test_what_a_part_refuses_is_said_with_its_key(monkeypatch, root, parts, said):
+    other = {"_target_": "builtins.dict", **dict.fromkeys(parts, 1)}
+    nodes = {"model": other, "data": other, root: {"_target_": "builtins.dict", **parts}}
+    made = build(config())
+    monkeypatch.setattr(preflight, "build", lambda c: (instantiate(c[root]), made)[1])
+    refused = first_refusal([{**nodes, "stages": []}])
+    assert refused is None if said is None else refused and refused[1].startswith(said)
 
 
 def test_a_module_with_optimisers_of_its_own_is_only_built(monkeypatch):

@@ -6,6 +6,7 @@ which a class states itself, and options that ``torch.optim`` refuses.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ _HINTS = {
     "start.file": "rename them in its take_start",
 }
 _KEYS = ("model.", "data.")
+_PART = re.compile(r"to target '(?P<target>[\w.]+)':.*\nfull_key: (?P<key>[\w.]+)$", re.DOTALL)
 _OPTIMIZERS = str(Path(torch.optim.__file__).parent)
 
 
@@ -36,8 +38,9 @@ def first_refusal(configs: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
     """Which of some validated configs is refused, and why; the first one that is.
 
     A refusal is a :class:`~retable.util.errors.UserError`, a :class:`ValueError` whose text begins
-    with the key that is wrong (``model.k: ...``), or whatever an optimiser or scheduler of torch
-    says of its options. Any other error is the run's, which leaves a traceback.
+    with the key that is wrong (``model.k: ...``), one that a part of the model or data raises when
+    it is made (``model.attack``), or whatever an optimiser or scheduler of torch says of its
+    options. Any other error is the run's, which leaves a traceback.
     """
     begin = time.monotonic()
     for index, config in enumerate(configs):
@@ -52,7 +55,7 @@ def first_refusal(configs: Sequence[dict[str, Any]]) -> tuple[int, str] | None:
             if "fit" in config["stages"] and not own:
                 module.configure_optimizers()
         except Exception as error:
-            if said := _refused(error):
+            if said := _refused(error, config):
                 return index, brief(said, 600)
     return None
 
@@ -138,9 +141,11 @@ def _misfit(state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
     return f"{found[0]}{more}" if found else ""
 
 
-def _refused(error: Exception) -> str | None:
+def _refused(error: Exception, config: dict[str, Any]) -> str | None:
     # Hydra wraps what a constructor raises.
     if type(error).__name__ == "InstantiationException" and isinstance(error.__cause__, Exception):
+        if part := _part_of(str(error), config):
+            return _of_part(*part, error.__cause__)
         error = error.__cause__
     text = str(error)
     if isinstance(error, UserError) or (isinstance(error, ValueError) and text.startswith(_KEYS)):
@@ -154,3 +159,28 @@ def _refused(error: Exception) -> str | None:
             which = "scheduler" if "lr_scheduler" in raised_in.co_filename else "optimizer"
             return f"model.{which}: {text}"
     return None
+
+
+def _part_of(said: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The key and options of the part, such as ``model.attack``, that Hydra could not build."""
+    found = _PART.search(said)
+    for root in ("model", "data") if found else ():
+        node: Any = config.get(root)
+        for name in found["key"].split(".") if found else ():
+            node = node.get(name) if isinstance(node, dict) else None
+        if isinstance(node, dict) and found and node.get("_target_") == found["target"]:
+            return f"{root}.{found['key']}", node
+    return None
+
+
+def _of_part(key: str, options: dict[str, Any], error: Exception) -> str | None:
+    """What a part's class refuses of its options, which it names without where it stands."""
+    text = str(error)
+    if not isinstance(error, UserError | ValueError):
+        return None
+    if text.startswith(_KEYS):
+        return text
+    own = key.rpartition(".")[2]
+    if text.startswith(f"{own}."):
+        return f"{key.removesuffix(own)}{text}"
+    return f"{key}.{text}" if text.partition(":")[0] in options else f"{key}: {text}"
