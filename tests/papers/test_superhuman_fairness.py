@@ -26,7 +26,7 @@ PROTOCOL = {
         "Adult", "fair_logloss_eqopp_restandardised", 0.0, 0.001, 100, 50, "logistic",
     ),
     "compas": ("Compas", "fair_logloss_eqopp_shifted", 0.0, 1e-4, 5, 50, "fair_logloss_dp"),
-    "compas_noisy": ("Compas", "fair_logloss_eqopp_shifted", 0.2, 1e-3, 30, 50, "fair_logloss_dp"),
+    "compas_noisy": ("Compas", "fair_logloss_eqopp_shifted", 0.2, 1e-4, 30, 50, "fair_logloss_dp"),
     "compas_control": ("Compas", "post_proc_dp", 0.0, 1e-4, 5, 50, "fair_logloss_dp"),
 }  # fmt: skip
 
