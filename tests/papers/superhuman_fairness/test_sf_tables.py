@@ -163,6 +163,10 @@ MATRIX = {
 """Data, maker, noise, step size, iterations and start of the stored results."""
 
 
+OTHER_STARTS = {("logistic", None), ("logistic", 0.01), ("fair_logloss_dp", 0.01)}
+"""Of rows that look for a cause: start and weight of the penalty."""
+
+
 class TestRuns:
     @pytest.mark.parametrize("name", MATRIX)
     def test_are_the_papers(self, name):
@@ -172,6 +176,8 @@ class TestRuns:
             model = config.model
             if model.get("constant") == "none":  # ours: the corrected estimator, fitted longer
                 assert (model["center"], config.seed < 10) == ("correct", True)
+                continue
+            if name.endswith("superseded") and (model["start"], model.get("lam")) in OTHER_STARTS:
                 continue
             assert (
                 config.data["_target_"].rpartition(".")[2],

@@ -20,6 +20,7 @@ from retable.papers.superhuman_fairness.losses import Array
 from retable.papers.superhuman_fairness.module import SuperhumanFairness
 from retable.papers.superhuman_fairness.noise_figures import KeepingSampler
 from retable.papers.superhuman_fairness.references import References, restandardised
+from retable.papers.superhuman_fairness.start import Start
 from retable.papers.superhuman_fairness.units import Units
 from retable.training.seeds import derive_seed
 
@@ -29,14 +30,10 @@ class CompasFigure(SuperhumanFairness):
 
     Args:
         seed: numbers the repetition.
-        balanced_start: whether the start is fitted on as many negative as positive labels; of the
-            base's starts it then has to be ``fair_logloss_dp``.
+        balanced_start: whether the start is fitted on as many negative as positive labels.
         alpha_rule: ``penalised`` is the one of the published code, ``mean_loss`` the one before
             (:func:`by_mean_loss`).
         options: those of the base.
-
-    Raises:
-        ValueError: for a balanced start of another kind.
     """
 
     def __init__(
@@ -50,8 +47,6 @@ class CompasFigure(SuperhumanFairness):
         self.balanced_start = balanced_start
         self.alpha_rule: Literal["penalised", "mean_loss"] = alpha_rule
         super().__init__(seed=seed, **options)
-        if balanced_start and self.start != "fair_logloss_dp":
-            raise ValueError(f"model.start: {self.start}; balanced_start needs fair_logloss_dp")
 
     def training_step(self, batch: Halves, batch_idx: int) -> None:
         """One iteration, whose sample is kept for the other rule."""
@@ -71,21 +66,22 @@ class CompasFigure(SuperhumanFairness):
     def _set_start(self, train: Units) -> None:
         super()._set_start(train)
         if self.balanced_start:
-            theta, bias = balanced(train, derive_seed(self.seed, "start"))
+            theta, bias = balanced(train, self.start, derive_seed(self.seed, "start"))
             with torch.no_grad():
                 self.theta.copy_(torch.from_numpy(theta))
             self.bias.fill_(bias)
 
 
-def balanced(train: Units, seed: int) -> tuple[Array, float]:
+def balanced(train: Units, start: Start, seed: int) -> tuple[Array, float]:
     """Weights ``(d,)`` and bias, fitted on as many negative as positive labels.
 
     Of a stratified half of the training half some of the more frequent label are left out. The bias
-    is a logistic regression's, the weights those of a fair log loss with demographic parity, before
-    which the code standardises inputs once more.
+    is a logistic regression's, as are the weights of a start ``logistic``; else they are those of a
+    fair log loss with demographic parity, before which the code standardises inputs once more.
 
     Args:
         train: the training half.
+        start: as for :func:`~retable.papers.superhuman_fairness.start.initial`.
         seed: of the half, of what is left out and of the fair log loss's start.
     """
     part = train.at(halve(len(train), derive_seed(seed, "half"), y=train.y)[0])
@@ -93,7 +89,10 @@ def balanced(train: Units, seed: int) -> tuple[Array, float]:
     of_label = [order[part.y[order] == label] for label in (0, 1)]
     n = min(map(len, of_label))
     part = part.at(np.sort(np.concatenate([items[:n] for items in of_label])))
-    bias = float(logistic_regression(part.x, part.y).intercept_[0])
+    model = logistic_regression(part.x, part.y)
+    bias = float(model.intercept_[0])
+    if start == "logistic":
+        return np.asarray(model.coef_[0], dtype=np.float64), bias
     again = Units(restandardised(part.x), part.y, part.a)
     return fair_logloss.fit(again, "dp", derive_seed(seed, "fair")).theta[:-1].copy(), bias
 
