@@ -26,6 +26,7 @@ NOISE = ("noise_pp", "noise_fairll")
 COUNTS = {"adult_eps0": 39, "adult_eps02": 39, "adult_eps02_table1": 32, "compas_eps0": 32,
           "compas_eps02": 32, "compas_eps02_superseded": 32, "compas_eps02_as_made": 9,
           "compas_control": 34, "noise_pp": 36, "noise_fairll": 36,
+          "noise_pp_january": 44,
           "ref_stats": 40, "table1": 24, "theory_bound": 0}  # fmt: skip
 
 SAMPLE = """
@@ -50,6 +51,8 @@ compas_control      ours                dp        0.0611 0.0273
 compas_control      post_proc_dp        dominated 0.126
 noise_pp            prp                 noise_04  0.42
 noise_pp            error               noise_07  0.00
+noise_pp_january    error               noise_02  0.94
+noise_pp_january    dp                  noise_00  0.94
 noise_fairll        eqodds              noise_01  0.60
 noise_fairll        dp                  noise_02  0.44
 ref_stats           mean                compas_eps02_eqodds 0.4834
@@ -208,6 +211,12 @@ class TestRuns:
             "rule_only": (False, "mean_loss", 0.01),
             "neither": (False, "penalised", 0.001),
         }
+
+    def test_both_forms_of_the_figure_for_post_processing_are_of_the_same_runs(self):
+        january = {run.key for run in plan("superhuman_fairness/noise_pp_january", "paper").runs()}
+        last = {run.key for run in plan("superhuman_fairness/noise_pp_as_made", "paper").runs()}
+        assert last < january
+        assert len(january - last) == 10  # two ratios more
 
     def test_decisions_are_flipped_as_the_stored_losses_say(self):
         def flipped(name, row, column):
