@@ -8,8 +8,9 @@ from typing import Any
 
 from retable.report import claim_sentences, counts, footnotes, formatting
 from retable.tables.aggregate import Table
-from retable.tables.results import JudgedClaim, Ratio
+from retable.tables.results import JudgedClaim, Needed, Ratio
 from retable.tables.verdicts.course import TOTAL
+from retable.util.text import duration
 
 HEADINGS = (
     "id",
@@ -30,6 +31,12 @@ _WINS = (
     " not 0: ties count in neither number."
 )
 
+NEEDED = (
+    "seeds that would decide it with a probability of 80 %, if today's numbers are right, and hours"
+    " of the runs that are then to be done, one after another."
+)
+"""What is said of the seeds needed of an undecided claim."""
+
 _ALWAYS = 4
 """Of the headings, those that stand there in any case."""
 
@@ -49,6 +56,7 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         + (" p: one-sided." if any(claim.p is not None for claim in claims) else "")
         + (" Holm: p adjusted over all claims of the paper that are judged." if holm else "")
         + (_WINS if any(claim.wins is not None for claim in claims) else "")
+        + (f" Seeds needed: {NEEDED}" if any(claim.needed is not None for claim in claims) else "")
     )
 
 
@@ -77,8 +85,15 @@ def cells(claim: JudgedClaim) -> list[str]:
         formatting.p_value(claim.p),
         formatting.p_value(claim.p_holm),
         f"{wins.k} of {wins.n}" if wins is not None else "",
-        "" if claim.needed is None else claim.needed.text,
+        "" if claim.needed is None else needed(claim.needed),
     ]
+
+
+def needed(found: Needed) -> str:
+    """Seeds that would decide, with the hours of the runs that are still to be done."""
+    if found.hours is None:
+        return found.text
+    return f"{found.text}: {duration(3600 * found.hours)} more"
 
 
 def verdict(claim: JudgedClaim) -> str:
@@ -143,6 +158,7 @@ CLAIM_TYPES: dict[str, type] = {
     **dict.fromkeys(("table", "protocol", "id", "statement", "grade", "kind", "verdict"), str),
     **dict.fromkeys(("theta", "lower", "upper", "alpha", "p", "p_holm"), float),
     **dict.fromkeys(("n", "seeds_needed"), int),
+    "hours_needed": float,
     **dict.fromkeys(("unit", "rule", "why"), str),
 }
 """Columns of a line per claim; ``theta`` is the effect, positive where it supports the claim."""
@@ -151,7 +167,8 @@ CLAIM_TYPES: dict[str, type] = {
 def line(table: Table, claim: JudgedClaim) -> dict[str, Any]:
     """A claim's values under :data:`CLAIM_TYPES`; what there is not is left out."""
     effect = {} if claim.effect is None else asdict(claim.effect)
-    needed = {} if claim.needed is None else {"seeds_needed": claim.needed.n}
+    more = claim.needed
+    needed = {} if more is None else {"seeds_needed": more.n, "hours_needed": more.hours}
     own = {name: getattr(claim, name) for name in CLAIM_TYPES if hasattr(claim, name)}
     whole = {**effect, **needed, **own, "table": table.name, "protocol": table.protocol}
     return {name: whole[name] for name in CLAIM_TYPES if name in whole}

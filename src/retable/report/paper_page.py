@@ -118,9 +118,14 @@ def _claims(tables: Sequence[Table], pages: Sequence[str]) -> list[str]:
         for protocol in found.protocols:
             number, claim = line.found.get(protocol, (None, None))
             said = "" if claim is None else in_cell(claims_text.verdict(claim))
-            shown.append(f"[{said}]({pages[number]})" if number is not None else "–")
+            link = f"[{said}]({pages[number]})" if number is not None else "–"
+            more = None if claim is None else claim.needed
+            shown.append(link if more is None else f"{link}<br>{claims_text.needed(more)}")
         text.append(f"| {' | '.join(shown)} |")
-    return ["", "## Claims", "", *text, "", in_cell(found.below)]
+    below = in_cell(found.below)
+    if any(c and c.needed for line in found.lines for _, c in line.found.values()):
+        below = f"{below} Below an undecided one: {claims_text.NEEDED}"
+    return ["", "## Claims", "", *text, "", below]
 
 
 def _not_run(paper: str, tables: Sequence[Table]) -> list[str]:

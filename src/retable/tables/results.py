@@ -119,11 +119,14 @@ class Needed:
         n: seeds per setting; None where no number up to 1,000 would.
         floor: half width that no number of our seeds goes below; None for claims.
         text: for a person, such as ``about 22`` or that the paper's own uncertainty forbids it.
+        hours: of the runs that are then to be done, one after another, as those that are there
+            have taken; None for cells, and where no number of seeds would.
     """
 
     n: int | None
     text: str
     floor: float | None = None
+    hours: float | None = None
 
 
 @dataclass(frozen=True)

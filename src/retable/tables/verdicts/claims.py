@@ -18,7 +18,6 @@ from retable.tables.results import (
     Comparison,
     Effect,
     JudgedClaim,
-    Needed,
     Ratio,
     Wins,
 )
@@ -44,7 +43,7 @@ from retable.tables.verdicts.claim_contrasts import (
 from retable.tables.verdicts.contrast import Arm
 from retable.tables.verdicts.fieller import fieller
 from retable.tables.verdicts.multiplicity import all_of
-from retable.tables.verdicts.power import needed_claim, needed_tie
+from retable.tables.verdicts.needed import needed_of
 from retable.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,23 +115,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         return replace(judged, verdict="not judged", text="not judged", why=elsewhere, p=None)
     if waiting:
         return replace(judged, verdict="partial", text=waiting, why=None)
-    return replace(judged, needed=_needed(table, claim, judged, cells, alpha))
-
-
-def _needed(
-    table: Table, claim: Claim, judged: JudgedClaim, cells: Sequence[Cell], alpha: float
-) -> Needed | None:
-    """Seeds that would decide; None where it is decided, or part of the error is not ours."""
-    effect = judged.effect
-    ours = all(is_ours(cell) for cell in cells)
-    if judged.verdict != "undecided" or effect is None or effect.std is None or not ours:
-        return None
-    if effect.n < 2:
-        return None
-    if claim.kind == "tie":
-        margin = margin_of(table, claim, cells[0].column)
-        return needed_tie(effect.theta, effect.std, margin, alpha=alpha)
-    return needed_claim(effect.theta, effect.std, alpha=alpha)
+    return replace(judged, needed=needed_of(table, claim, judged, cells, alpha))
 
 
 def _weakness(effect: Effect) -> float:
