@@ -15,17 +15,16 @@ import torch
 from retable.papers.superhuman_fairness.alpha import CAP
 from retable.papers.superhuman_fairness.baselines import fair_logloss
 from retable.papers.superhuman_fairness.baselines.postproc import logistic_regression
-from retable.papers.superhuman_fairness.data import Halves, halve
+from retable.papers.superhuman_fairness.data import halve
 from retable.papers.superhuman_fairness.losses import Array
-from retable.papers.superhuman_fairness.module import SuperhumanFairness
-from retable.papers.superhuman_fairness.noise_figures import KeepingSampler
+from retable.papers.superhuman_fairness.noise_figures import KeepingSampler, NoiseFigures
 from retable.papers.superhuman_fairness.references import References, restandardised
 from retable.papers.superhuman_fairness.start import Start
 from retable.papers.superhuman_fairness.units import Units
 from retable.training.seeds import derive_seed
 
 
-class CompasFigure(SuperhumanFairness):
+class CompasFigure(NoiseFigures):
     """The method with what the code had that made the figure of COMPAS with noise.
 
     Args:
@@ -45,31 +44,24 @@ class CompasFigure(SuperhumanFairness):
         **options: Any,
     ) -> None:
         self.balanced_start = balanced_start
-        self.alpha_rule: Literal["penalised", "mean_loss"] = alpha_rule
+        self.mean_loss = alpha_rule == "mean_loss"
         super().__init__(seed=seed, **options)
 
-    def training_step(self, batch: Halves, batch_idx: int) -> None:
-        """One iteration, whose sample is kept for the other rule."""
-        train, _ = batch.units()
-        if not isinstance(self._sampler, KeepingSampler):
-            self._sampler = KeepingSampler(train, self.references(train).index)
-        self._before = self.alpha.numpy().copy()
-        super().training_step(batch, batch_idx)
-
     def _log_iteration(self, train: Units, references: References, total: float) -> None:
-        if self.alpha_rule == "mean_loss" and isinstance(self._sampler, KeepingSampler):
+        if self.mean_loss and isinstance(self._sampler, KeepingSampler):
             ours = self._sampler.last.losses
             found = by_mean_loss(self._before, ours, references.losses, lam=self.lam)
             self.alpha.copy_(torch.from_numpy(found))
         super()._log_iteration(train, references, total)
 
     def _set_start(self, train: Units) -> None:
-        super()._set_start(train)
-        if self.balanced_start:
-            theta, bias = balanced(train, self.start, derive_seed(self.seed, "start"))
-            with torch.no_grad():
-                self.theta.copy_(torch.from_numpy(theta))
-            self.bias.fill_(bias)
+        if not self.balanced_start:
+            super()._set_start(train)
+            return
+        theta, bias = balanced(train, self.start, derive_seed(self.seed, "start"))
+        with torch.no_grad():
+            self.theta.copy_(torch.from_numpy(theta))
+        self.bias.fill_(bias)
 
 
 def balanced(train: Units, start: Start, seed: int) -> tuple[Array, float]:
