@@ -164,11 +164,13 @@ def _refused(error: Exception, config: dict[str, Any]) -> str | None:
 def _part_of(said: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     """The key and options of the part, such as ``model.attack``, that Hydra could not build."""
     found = _PART.search(said)
-    for root in ("model", "data") if found else ():
+    if found is None:
+        return None
+    for root in ("model", "data"):  # each is built alone, so that Hydra's key does not have it
         node: Any = config.get(root)
-        for name in found["key"].split(".") if found else ():
+        for name in found["key"].split("."):
             node = node.get(name) if isinstance(node, dict) else None
-        if isinstance(node, dict) and found and node.get("_target_") == found["target"]:
+        if isinstance(node, dict) and node.get("_target_") == found["target"]:
             return f"{root}.{found['key']}", node
     return None
 
