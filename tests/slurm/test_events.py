@@ -229,15 +229,24 @@ def test_before_the_time_limit_a_run_ends_its_epoch_and_the_job_goes_on_in_the_n
 ):
     one = submit(
         "model.sleep=2.5",
-        "trainer.max_epochs=16",  # together they take longer than the 40 s until it is told
+        "trainer.max_epochs=36",  # together longer than until it is told in a limit of two minutes
         "data.num_workers=2",
-        "cluster.minutes=1",
+        "cluster.minutes=10",
         "cluster.signal_s=20",
     )
     (run,) = one.runs
-    until(lambda: one.events("requeued"), 120, "the job requeues itself")
+
+    def limit(minutes):
+        cluster.slurm("scontrol", "update", f"JobId={one.job}_0", f"TimeLimit={minutes}")
+
+    until(lambda: checkpoints(run), 120, "an epoch is done")
+    # Not sooner: how long a start takes depends on the machine, and SLURM, which looks at its jobs
+    # every 30 s, may tell one of a single minute after 10 s.
+    elapsed = time.time() - one.events("started")[0]["time"]
+    limit(1 + int(elapsed + 45) // 60)
+    until(lambda: one.events("requeued"), 180, "the job requeues itself")
     # How many epochs go into a minute depends on the machine: there is no limit to what is left.
-    cluster.slurm("scontrol", "update", f"JobId={one.job}_0", "TimeLimit=30")
+    limit(30)
     assert one.wait(300) == "COMPLETED"
     assert {e["why"] for e in one.events("stopping")} == {"time limit"}
     assert len(one.events("requeued")) == len(one.events("started")) - 1
