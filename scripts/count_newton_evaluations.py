@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from isolated import ROOT, run_isolated
+
 OUTPUT = ROOT / "results" / "risk_parity" / "measured" / "newton_evaluations.json"
 SIZES = (25, 50, 100, 200, 300)
 VERSIONS = {
@@ -43,22 +41,6 @@ for name, matrix in np.load(sys.argv[1]).items():
     counts[name] = count
 print(json.dumps({"scipy": scipy.__version__, "numpy": np.__version__, "counts": counts}))
 """
-
-
-def counted(version: str, python: str, matrices: Path) -> dict[str, object]:
-    """What a version of SciPy counts, with the NumPy that it came with."""
-    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
-    own = ["--isolated", "--no-project", "--python", python, "--with", f"scipy=={version}"]
-    done = subprocess.run(
-        [uv, "run", "--quiet", *own, "python", "-c", SOLVE, str(matrices)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OPENBLAS_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout)
-    assert found["scipy"] == version
-    return found
 
 
 def main() -> None:
@@ -84,9 +66,15 @@ def main() -> None:
         np.savez(file, **matrices)
         print("SciPy    " + "".join(f"{f'N = {n}':>10}" for n in SIZES) + "   more than the first")
         for version, python in VERSIONS.items():
-            found = counted(version, given.get(python, python), file)
+            found = run_isolated(
+                SOLVE,
+                str(file),
+                python=given.get(python, python),
+                packages=[f"scipy=={version}"],
+                threads=1,
+            )
+            assert found["scipy"] == version
             counts = found.pop("counts")
-            assert isinstance(counts, dict)
             first = first or counts
             more = sorted({count - first[name] for name, count in counts.items()})
             means = {

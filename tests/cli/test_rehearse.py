@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,25 +33,41 @@ def test_a_table_is_rehearsed_and_its_plan_has_the_estimate():
     assert "1 thread at 50% of its peak" in said("plan", "digits/accuracy", "--row", "slow")
 
 
-@pytest.mark.slow
-def test_what_cannot_be_stepped_is_named_with_exit_code_1():
-    table = """\
+TABLE = """\
 paper: digits
 title: Faults
 source: {paper_ref: "Table 1"}
 metrics: {accuracy: {key: test/accuracy}}
 seeds: 2
 columns: {accuracy: {metric: accuracy, experiment: digits/base}}
-rows: {good: [], bad: [model.fail=raise]}
 """
+
+
+@contextmanager
+def table_of(rows):
+    """A table in RETABLE_EXTRA with these rows; its name."""
     file = Path(os.environ["RETABLE_EXTRA"]) / "conf" / "table" / "digits" / "broken.yaml"
-    file.write_text(table, encoding="utf-8")
+    file.write_text(TABLE + rows, encoding="utf-8")
     try:
-        text = said("rehearse", "digits/broken", code=1)
+        yield "digits/broken"
     finally:
         file.unlink()
+
+
+@pytest.mark.slow
+def test_what_cannot_be_stepped_is_named_with_exit_code_1():
+    with table_of("rows: {good: [], bad: [model.fail=raise]}") as name:
+        text = said("rehearse", name, code=1)
     assert "failed: digits/base [bad]: " in text.replace("\n", " ")
     assert "digits/base [good]" in text
+
+
+def test_where_nothing_could_be_rehearsed_the_exit_code_is_2():
+    lazy = "model._target_=retable.papers.digits.lazy.Lazy"
+    with table_of(f"rows: {{good: [], lazy: [{lazy}]}}") as name:
+        text = said("rehearse", name, "--row", "lazy", code=2)
+        assert "not rehearsed: digits/base [lazy]: has lazy layers" in text.replace("\n", " ")
+        said("rehearse", name)
 
 
 def test_wrong_options_are_refused_before_anything_is_built(monkeypatch):

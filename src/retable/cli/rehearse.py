@@ -28,7 +28,8 @@ def rehearse(
     Each distinct network does one small step and one small test; its training step at the full
     batch is counted without being computed: weights, FLOPs, peak memory. From these follow the
     hours on a device, which `retable plan` shows where no run is recorded. Exit code 1 where a
-    setting cannot be built or stepped.
+    setting cannot be built or stepped, 2 where none could be rehearsed,
+    as their data cannot be had or the like.
 
     Example: retable rehearse binary_connect/table2 --device a100
     """
@@ -51,4 +52,4 @@ def rehearse(
         Console(width=wide).print(found.table())
         for note in found.notes():
             typer.echo(note)
-    raise typer.Exit(1 if found.failed else 0)
+    raise typer.Exit(1 if found.failed else 2 if found.nothing else 0)

@@ -104,6 +104,11 @@ class Rehearsal:
         """Lines of settings that cannot be built or stepped."""
         return [line for line in self.lines if line.found.status == "failed"]
 
+    @property
+    def nothing(self) -> bool:
+        """Whether no setting could be rehearsed: their data cannot be had, or the like."""
+        return all(line.found.status == "left" for line in self.lines)
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
