@@ -105,3 +105,9 @@ def test_what_it_means_that_a_run_has_no_number_is_said():
     assert lines[lines.index("metrics:") + 1].endswith(
         "margin 1; where a run has none: no collapse"
     )
+
+
+def test_a_reported_number_has_its_grade_its_place_and_its_note():
+    cell = 'accuracy: {value: "97.4", grade: primary, where: Table 1, note: "suspicious: twice"}'
+    lines = shown(f"{TABLE}reported: {{slow: {{{cell}}}}}\n")
+    assert "    slow, accuracy: 97.4 [primary] Table 1; suspicious: twice" in lines

@@ -124,9 +124,10 @@ def show_text(name: str, spec: TableSpec) -> str:
         lines.append("reported:")
     for row_name, cells in spec.reported.items():
         for column_name, value in cells.items():
+            note = f"; {value.note}" if value.note else ""
             lines.append(
                 f"    {row_name}, {column_name}: {formatting.theirs(value)}"
-                f" [{value.grade}] {value.where}"
+                f" [{value.grade}] {value.where}{note}"
             )
     if spec.claims:
         lines.append("claims:")
