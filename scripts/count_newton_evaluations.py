@@ -11,13 +11,12 @@ risk_parity/iterations names as the cause of a difference.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from pathlib import Path
 
-from isolated import ROOT, run_isolated
+from risk_parity_versions import ROOT, interpreters, run_isolated, save_matrices
 
 OUTPUT = ROOT / "results" / "risk_parity" / "measured" / "newton_evaluations.json"
 SIZES = (25, 50, 100, 200, 300)
@@ -47,23 +46,16 @@ def main() -> None:
     """Count with every version, print, and write."""
     import numpy as np
 
-    from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES, notebook_correlation
+    from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES
     from retable.runs.provenance import cpu_model
     from retable.util.atomic import write_atomic
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", action="append", default=[], metavar="VERSION=PATH")
-    given = dict(text.split("=", 1) for text in parser.parse_args().python)
-    matrices = {
-        f"{n}-{index}": notebook_correlation(n, 1, index)
-        for n in SIZES
-        for index in range(NOTEBOOK_MATRICES)
-    }
+    given = interpreters(__doc__.splitlines()[0])
     rows: list[dict[str, object]] = []
     first: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "matrices.npz")
-        np.savez(file, **matrices)
+        save_matrices(file, SIZES)
         print("SciPy    " + "".join(f"{f'N = {n}':>10}" for n in SIZES) + "   more than the first")
         for version, python in VERSIONS.items():
             found = run_isolated(

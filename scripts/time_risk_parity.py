@@ -12,13 +12,12 @@ original descent and writes them to results/risk_parity/measured/times_by_versio
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from pathlib import Path
 
-from isolated import ROOT, run_isolated
+from risk_parity_versions import ROOT, interpreters, run_isolated, save_matrices
 
 OUTPUT = ROOT / "results" / "risk_parity" / "measured" / "times_by_version.json"
 SIZES = (25, 50, 75, 100, 125, 150, 175, 200, 250, 300, 400, 500, 600)
@@ -105,23 +104,16 @@ def main() -> None:
     """Time in every environment, print, and write."""
     import numpy as np
 
-    from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES, notebook_correlation
+    from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES
     from retable.runs.provenance import cpu_model
     from retable.util.atomic import write_atomic
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", action="append", default=[], metavar="VERSION=PATH")
-    given = dict(text.split("=", 1) for text in parser.parse_args().python)
-    matrices = {
-        f"{n}-{index}": notebook_correlation(n, 1, index)
-        for n in SIZES
-        for index in range(NOTEBOOK_MATRICES)
-    }
+    given = interpreters(__doc__.splitlines()[0])
     rows: list[dict[str, object]] = []
     code = str(ROOT / "src" / "retable" / "papers" / "risk_parity")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "matrices.npz")
-        np.savez(file, **matrices)
+        save_matrices(file, SIZES)
         print(" " * WIDTH + "".join(f"{f'N = {n}':>9}" for n in SHOWN))
         for python, numpy, scipy, threads, whose in ENVIRONMENTS:
             theirs = [whose.replace(" ", "==")] if whose == THEIRS else []

@@ -1,11 +1,13 @@
-"""Run a piece of code with other versions of packages, by `uv run --isolated`."""
+"""What the scripts share that try the risk parity notebook with other versions of packages."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +40,24 @@ def run_isolated(code: str, *arguments: str, python: str, packages: list[str], t
         check=True,
     )
     return json.loads(done.stdout)
+
+
+def interpreters(description: str) -> dict[str, str]:
+    """Interpreters that the command line names, by version of Python."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--python", action="append", default=[], metavar="VERSION=PATH")
+    return dict(text.split("=", 1) for text in parser.parse_args().python)
+
+
+def save_matrices(file: Path, sizes: Sequence[int]) -> None:
+    """Write the matrices of the authors' notebook, Test 1, as ``N-number``."""
+    import numpy as np
+
+    from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES, notebook_correlation
+
+    matrices: dict[str, Any] = {
+        f"{n}-{index}": notebook_correlation(n, 1, index)
+        for n in sizes
+        for index in range(NOTEBOOK_MATRICES)
+    }
+    np.savez(file, **matrices)
