@@ -11,14 +11,12 @@ risk_parity/iterations names as the cause of a difference.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
 
-from risk_parity_versions import ROOT, interpreters, run_isolated, save_matrices
+from risk_parity_versions import interpreters, run_isolated, save_matrices, write_measured
 
-OUTPUT = ROOT / "results" / "risk_parity" / "measured" / "newton_evaluations.json"
 SIZES = (25, 50, 100, 200, 300)
 VERSIONS = {
     "1.8.0": "3.10",  # of February 2022, the month before the paper; has no build for Python 3.11
@@ -47,8 +45,6 @@ def main() -> None:
     import numpy as np
 
     from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES
-    from retable.runs.provenance import cpu_model
-    from retable.util.atomic import write_atomic
 
     given = interpreters(__doc__.splitlines()[0])
     rows: list[dict[str, object]] = []
@@ -75,20 +71,13 @@ def main() -> None:
             print(f"{version:<9}" + "".join(f"{m:10.2f}" for m in means.values()) + f"   {more}")
             mean = {str(n): round(float(m), 2) for n, m in means.items()}
             rows.append({**found, "python": python, "mean": mean, "more_than_first": more})
-    made = {
-        "what": (
-            "evaluations of the residual that scipy.optimize.root(method='hybr') counts, mean of"
-            f" {NOTEBOOK_MATRICES} matrices of the authors' notebook, Test 1, by N;"
-            " more_than_first: every difference of a matrix's count from the first version's that"
-            " occurs"
-        ),
-        "script": "scripts/count_newton_evaluations.py",
-        "cpu": cpu_model(),
-        "rows": rows,
-    }
-    OUTPUT.parent.mkdir(exist_ok=True)
-    write_atomic(OUTPUT, json.dumps(made, indent=2) + "\n")
-    print(f"written to {OUTPUT.relative_to(ROOT)}")
+    what = (
+        "evaluations of the residual that scipy.optimize.root(method='hybr') counts, mean of"
+        f" {NOTEBOOK_MATRICES} matrices of the authors' notebook, Test 1, by N;"
+        " more_than_first: every difference of a matrix's count from the first version's that"
+        " occurs"
+    )
+    write_measured("newton_evaluations.json", "count_newton_evaluations.py", what, rows)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "results" / "risk_parity" / "measured"
 
 
 def run_isolated(code: str, *arguments: str, python: str, packages: list[str], threads: int) -> Any:
@@ -61,3 +62,15 @@ def save_matrices(file: Path, sizes: Sequence[int]) -> None:
         for index in range(NOTEBOOK_MATRICES)
     }
     np.savez(file, **matrices)
+
+
+def write_measured(name: str, script: str, what: str, rows: list[dict[str, object]]) -> None:
+    """Write what a script has measured to the folder of the paper's results that is for it."""
+    from retable.runs.provenance import cpu_model
+    from retable.util.atomic import write_atomic
+
+    output = MEASURED / name
+    made = {"what": what, "script": f"scripts/{script}", "cpu": cpu_model(), "rows": rows}
+    output.parent.mkdir(exist_ok=True)
+    write_atomic(output, json.dumps(made, indent=2) + "\n")
+    print(f"written to {output.relative_to(ROOT)}")

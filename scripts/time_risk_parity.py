@@ -12,14 +12,12 @@ original descent and writes them to results/risk_parity/measured/times_by_versio
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
 
-from risk_parity_versions import ROOT, interpreters, run_isolated, save_matrices
+from risk_parity_versions import ROOT, interpreters, run_isolated, save_matrices, write_measured
 
-OUTPUT = ROOT / "results" / "risk_parity" / "measured" / "times_by_version.json"
 SIZES = (25, 50, 75, 100, 125, 150, 175, 200, 250, 300, 400, 500, 600)
 THEIRS = "pyfeng 0.2.0"  # the first release with RiskParity, two months later than the notebook
 OURS = "this checkout"
@@ -105,8 +103,6 @@ def main() -> None:
     import numpy as np
 
     from retable.papers.risk_parity.matrices import NOTEBOOK_MATRICES
-    from retable.runs.provenance import cpu_model
-    from retable.util.atomic import write_atomic
 
     given = interpreters(__doc__.splitlines()[0])
     rows: list[dict[str, object]] = []
@@ -137,19 +133,12 @@ def main() -> None:
                 str(n): [round(t["original"], 3) for t in times[str(n)]] for n in SIZES
             }
             rows.append(row)
-    made = {
-        "what": (
-            "time of a method over that of the original descent, sums over the"
-            f" {NOTEBOOK_MATRICES} matrices of the authors' notebook, Test 1, by N, in two passes;"
-            " original_ms: milliseconds a matrix of the original descent"
-        ),
-        "script": "scripts/time_risk_parity.py",
-        "cpu": cpu_model(),
-        "rows": rows,
-    }
-    OUTPUT.parent.mkdir(exist_ok=True)
-    write_atomic(OUTPUT, json.dumps(made, indent=2) + "\n")
-    print(f"written to {OUTPUT.relative_to(ROOT)}")
+    what = (
+        "time of a method over that of the original descent, sums over the"
+        f" {NOTEBOOK_MATRICES} matrices of the authors' notebook, Test 1, by N, in two passes;"
+        " original_ms: milliseconds a matrix of the original descent"
+    )
+    write_measured("times_by_version.json", "time_risk_parity.py", what, rows)
 
 
 if __name__ == "__main__":
