@@ -15,6 +15,7 @@ from retable.config import compose_cache, start
 from retable.config.composed import Composed
 from retable.config.hydra_errors import USE_MULTIRUN, in_words, refuse_unreadable
 from retable.config.model_checks import check_devices, check_factories, check_tested
+from retable.config.paper_refusals import check_paper
 from retable.config.refusals import check_interpolations, explain, place
 from retable.config.schema import RunConfig, keyed_part, with_neutral
 from retable.config.targets import check
@@ -270,6 +271,7 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
         check_factories(checked.model)
         check_devices(checked.model, checked.device.devices)
         check_tested(checked.model, checked.tested)
+        check_paper(checked)
     except UserError as error:
         key = str(error).partition(":")[0]
         raise UserError(f"{error}{place(key.split('.'), overrides)}") from None

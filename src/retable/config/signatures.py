@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import copy
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from retable.config.source_files import absolute, module_tree, statements
 
@@ -25,6 +27,7 @@ class Parameter:
     name: str
     annotation: ast.expr | None
     required: bool
+    default: ast.expr | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,16 @@ def constant(definition: Definition, name: str) -> object:
     return None
 
 
+def defaults(definition: Definition) -> dict[str, Any]:
+    """Parameters that are left at a literal where nothing is given, such as ``0.1`` or ``None``."""
+    found: dict[str, Any] = {}
+    for parameter in signature(definition).parameters.values():
+        if parameter.default is not None:
+            with suppress(ValueError):
+                found[parameter.name] = ast.literal_eval(parameter.default)
+    return found
+
+
 def _signature(definition: Definition, seen: frozenset[tuple[str, str]]) -> Signature:
     key = (definition.module, definition.node.name)
     if key in seen:
@@ -148,15 +161,15 @@ def _own(module: str, node: ast.FunctionDef, *, skip_first: bool) -> Signature:
     """Parameters that a function names itself."""
     args = node.args
     positional = [*args.posonlyargs, *args.args]
-    without_default = len(positional) - len(args.defaults)
+    without_default: list[ast.expr | None] = [None] * (len(positional) - len(args.defaults))
+    with_defaults = [
+        *zip(positional, [*without_default, *args.defaults], strict=True),
+        *zip(args.kwonlyargs, args.kw_defaults, strict=True),
+    ]
     parameters = {
-        arg.arg: Parameter(arg.arg, _spelt_out(module, arg.annotation), index < without_default)
-        for index, arg in enumerate(positional)
-        if not (skip_first and index == 0)
+        arg.arg: Parameter(arg.arg, _spelt_out(module, arg.annotation), default is None, default)
+        for arg, default in (with_defaults[1:] if skip_first and positional else with_defaults)
     }
-    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        kind = _spelt_out(module, arg.annotation)
-        parameters[arg.arg] = Parameter(arg.arg, kind, default is None)
     return Signature(parameters, args.kwarg is not None)
 
 
@@ -206,14 +219,15 @@ def _fields(module: str, node: ast.ClassDef) -> dict[str, Parameter]:
             continue
         if "ClassVar" in ast.unparse(field.annotation):
             continue
-        required = field.value is None
+        required, default = field.value is None, field.value
         if isinstance(field.value, ast.Call) and ast.unparse(field.value.func).endswith("field"):
-            options = {k.arg: ast.unparse(k.value) for k in field.value.keywords}
-            if options.get("init") == "False":
+            options = {k.arg: k.value for k in field.value.keywords}
+            if "init" in options and ast.unparse(options["init"]) == "False":
                 continue
             required = not options.keys() & {"default", "default_factory"}
+            default = options.get("default")
         name = field.target.id
-        out[name] = Parameter(name, _spelt_out(module, field.annotation), required)
+        out[name] = Parameter(name, _spelt_out(module, field.annotation), required, default)
     return out
 
 

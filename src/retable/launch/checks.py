@@ -32,10 +32,19 @@ def check_together(runs: Sequence[FrozenRun]) -> None:
     existing = next(p for p in [folder, *folder.absolute().parents] if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise UserError(f"paths.runs: {folder.absolute()} cannot be written to")
-    if first.launcher.name == "slurm":
-        return  # what there is here says nothing about a cluster's nodes
-    if any(run.config.device.accelerator == "gpu" for run in runs) and provenance.gpu()[0] is None:
+    slurm = first.launcher.name == "slurm"
+    kinds = {run.config.device.accelerator for run in runs}
+    # What there is here says nothing about a cluster's nodes.
+    here = slurm or kinds == {"cpu"} or provenance.gpu()[0] is not None
+    if "gpu" in kinds and not here:
         raise UserError("device.accelerator=gpu: there is no NVIDIA GPU here; auto or cpu would do")
+    for config in (run.config for run in runs if run.config.trainer.precision == "16-mixed"):
+        on_gpu = config.resources.gpus > 0 if slurm else here
+        if config.device.accelerator == "cpu" or not on_gpu:
+            raise UserError(
+                "trainer.precision: 16-mixed needs a GPU; without one Lightning computes in"
+                " bfloat16, which bf16-mixed says"
+            )
 
 
 def _shared(config: RunConfig, section: str) -> object:
