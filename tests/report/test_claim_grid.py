@@ -39,7 +39,7 @@ def test_under_one_protocol_there_is_one_column(judged):
 
 
 def test_what_was_tested_twice_counts_once_and_as_under_the_first(judged):
-    own = counts.of(judged[:1])
+    own = counts.together(judged[:1])
     once = counts.once(judged)
     assert formatting.claims_tally(once) == formatting.claims_tally(own)
     other = counts.once([judged[0], replace(judged[1], name="verdicts/other")])
@@ -52,7 +52,7 @@ def test_nothing_run_and_runs_missing_have_words_of_their_own(judged):
         for text in ("not run", "partial 1/3", "failed 1/3")
     ]
     table = replace(judged[0], claims=claims, tally=replace(judged[0].tally, claims_partial=3))
-    found = counts.of([table])
+    found = counts.of(table)
     assert (found.claims_incomplete, found.claims_not_run) == (2, 1)
     assert "2 incomplete, 1 not run" in formatting.claims_tally(found)
     assert formatting.worded("partial 1/3") == "incomplete 1/3"

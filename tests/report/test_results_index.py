@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from retable.report import results_index
+from retable.report import counts, results_index
+from retable.report.footnotes import footnotes
 from retable.tables.verdicts.judge import judge
 from support.judge import reported, spec_of, table_of
 
@@ -27,3 +28,24 @@ def test_of_differences_it_is_counted_which_have_a_cause_and_what_tests_it():
     assert causes([by_script], **far) == "1 of 3: 1 by a script"
     assert causes([by_script, by_run], **far) == "2 of 3: 1 by a script, 1 by runs"
     assert causes([by_script], a=-0.01, b=0.01) == ""
+
+
+def test_a_number_that_several_tables_have_counts_once():
+    """Candidates for it are compared on their own page, and are asked for no cause."""
+
+    def made(**rest):
+        numbers = {row: {"x": PAPER} for row in ("a", "b")}
+        claims = [{"id": "1", "kind": "ordering", "better": "a", "than": "b"}]
+        spec = spec_of(["a", "b"], reported=numbers, claims=claims, metric={"margin": 0.11}, **rest)
+        return judge(table_of(spec, {"a": {"x": [v + 1 for v in FIVE]}, "b": {"x": FIVE}}))
+
+    table, candidates = made(), made(counted_in="main")
+    assert candidates.tally == table.tally
+    assert (table.tally.judged, table.tally.different) == (2, 1)
+    for several in ([table], [table, candidates]):
+        assert results_index._cells(several) == results_index._cells([table])
+    assert counts.together([table, candidates]).contradicted == 2
+    assert counts.once([table, candidates]).judged == 2
+    assert results_index._causes([table, candidates]) == "0 of 3"  # two claims and a cell
+    assert candidates.cells["a", "x"].judged.why is None
+    assert "those of table main" in " ".join(footnotes(candidates))

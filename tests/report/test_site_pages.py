@@ -50,7 +50,7 @@ def test_the_overview_counts_what_the_tables_say(site):
     tables = made()
     found = page(site / "index.html")
     assert "1 paper, 2 tables, 8 published runs, <0.1 core-hours" in found.text
-    by_protocol = {s.table.protocol: counts.of([s.table]) for s in tables}
+    by_protocol = {s.table.protocol: counts.of(s.table) for s in tables}
     own, smoke = by_protocol["paper"], by_protocol["smoke"]
     assert own.judged > 0
     assert (

@@ -198,7 +198,7 @@ def listing(tables: Sequence[Table]) -> str:
             if len(claim.comparisons) > 1:
                 lines += [f"        {' | '.join(filter(None, c))}" for c in compared(claim)]
         if table.tally is not None:
-            lines.append(f"  {formatting.claims_tally(counts.of([table]))}")
+            lines.append(f"  {formatting.claims_tally(counts.of(table))}")
         blocks.append("\n".join(lines))
     claims = [claim for table in tables for claim in table.claims]
     below = [line for line in (legend(claims), grades(claims)) if line]

@@ -27,11 +27,16 @@ class Counts(Tally):
         return self.claims_partial - self.claims_not_run
 
 
-def of(tables: Iterable[Table]) -> Counts:
-    """Verdicts of tables together; all zero where nobody has judged."""
+def of(table: Table) -> Counts:
+    """Verdicts of a table; all zero where nobody has judged."""
+    return _with(table.tally or Tally(), table.claims)
+
+
+def together(tables: Iterable[Table]) -> Counts:
+    """Verdicts of tables; a reported number that several of them have counts in one alone."""
     several = list(tables)
     claims = [claim for table in several for claim in table.claims]
-    return _with(add(table.tally or Tally() for table in several), claims)
+    return _with(add(map(_once_each, several)), claims)
 
 
 def once(tables: Iterable[Table]) -> Counts:
@@ -42,7 +47,7 @@ def once(tables: Iterable[Table]) -> Counts:
         for claim in table.claims:
             first.setdefault((table.name, claim.id), claim)
     claims = list(first.values())
-    cells = add(table.tally or Tally() for table in several)
+    cells = add(map(_once_each, several))
     own = tally([], claims)
     kept = {name: getattr(own, name) for name in _OF_CLAIMS}
     return _with(replace(cells, **kept), claims)
@@ -56,6 +61,14 @@ _OF_CLAIMS = (
     "not_judged",
     "against",
 )
+
+
+def _once_each(table: Table) -> Tally:
+    """A table's verdicts, without those of cells that another table counts."""
+    found = table.tally or Tally()
+    if table.spec.counted_in is None:
+        return found
+    return Tally(**{name: getattr(found, name) for name in _OF_CLAIMS})
 
 
 def _with(found: Tally, claims: Sequence[JudgedClaim]) -> Counts:

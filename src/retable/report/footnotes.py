@@ -161,6 +161,11 @@ def footnotes(table: Table) -> list[str]:
         notes.append("X: not run yet, or no run finished")
     if not table.spec.source.own:
         notes.append("This is not one of the paper's own tables.")
+    if table.spec.counted_in is not None:
+        notes.append(
+            f"Its reported numbers are those of table {table.spec.counted_in}, where they count"
+            " among the paper's; here they ask how those came about."
+        )
     shown = {row for row, _ in table.cells}
     for name, row in table.spec.rows.items():
         if name not in shown:

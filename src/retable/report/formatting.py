@@ -160,7 +160,7 @@ def tally(found: Counts, protocol: str = "paper") -> list[str]:
 
 def table_tally(table: Table) -> list[str]:
     """The sentences of a table; one without numbers of the paper's compares nothing anyway."""
-    return tally(counts.of([table]), table.protocol if table.spec.reported else "paper")
+    return tally(counts.of(table), table.protocol if table.spec.reported else "paper")
 
 
 def cells_tally(found: Tally, protocol: str = "paper") -> str:

@@ -204,7 +204,7 @@ def _claims(table: Table) -> list[str]:
     kept = [i for i in claims_text.columns(table.claims) if i >= 3]
     columns = "l" + "".join("r" if i in claims_text.NUMBERS else "l" for i in kept)
     headings = [escape(claims_text.HEADINGS[i]) for i in kept]
-    said = formatting.claims_tally(counts.of([table])) if table.tally is not None else ""
+    said = formatting.claims_tally(counts.of(table)) if table.tally is not None else ""
     legends = (said, claims_text.legend(table.claims), claims_text.grades(table.claims))
     below = [escape(line) for line in legends if line]
     for claim in table.claims:

@@ -23,7 +23,7 @@ def lines(paper: str, tables: Sequence[Table]) -> list[Line]:
     info = paper_info.load(paper)
     found: list[Line] = []
     for protocol in dict.fromkeys(table.protocol for table in tables):
-        tally = counts.of(t for t in tables if t.protocol == protocol)
+        tally = counts.together(t for t in tables if t.protocol == protocol)
         about = f"{info.cited} · {paper}" if info else ""
         found.append(Line(info.title if info else paper, about, protocol, tally))
     return found

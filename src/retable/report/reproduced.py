@@ -155,7 +155,7 @@ _HEAD = ("table", "protocol", "seeds", "runs", "cells", "claims")
 
 
 def _parts(one: Reproduced) -> tuple[str, ...]:
-    tally = counts.of([one.table])
+    tally = counts.of(one.table)
     n, of = len(one.grid.seeds), _all_seeds(one)
     return (
         one.table.name + ("" if one.agreement else " (published)" if one.runs else " (not run)"),

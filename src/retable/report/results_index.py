@@ -25,8 +25,8 @@ _HEAD = """# Results
 {written}
 
 A paper is judged by its share of cells that are better or worse than reported: where every number
-is the paper's, up to 5 % of them are called so by chance. Under other protocols than `paper`
-numbers are not compared, only claims are tested.
+is the paper's, up to 5 % of them are called so by chance; a number that stands in several tables
+counts once. Under other protocols than `paper` numbers are not compared, only claims are tested.
 """
 
 
@@ -85,7 +85,7 @@ def _hours(tables: Sequence[Table]) -> dict[str, float]:
 
 
 def _cells(tables: Sequence[Table]) -> str:
-    t = counts.of(table for table in tables if table.protocol == "paper")
+    t = counts.together(table for table in tables if table.protocol == "paper")
     if not t.judged:
         return "none"
     verdicts = [(t.reproduced, "reproduced"), (t.consistent, "consistent")]
@@ -116,7 +116,7 @@ def _causes(tables: Sequence[Table]) -> str:
 def _claims(tables: Sequence[Table]) -> str:
     found: list[str] = []
     for protocol in dict.fromkeys(table.protocol for table in tables):
-        t = counts.of(table for table in tables if table.protocol == protocol)
+        t = counts.together(table for table in tables if table.protocol == protocol)
         if said := formatting.claims_tally(t):
             verdicts = said.partition(": ")[2].partition(" (")[0].rstrip(".")
             found.append(f"`{protocol}`: {in_cell(verdicts)}")

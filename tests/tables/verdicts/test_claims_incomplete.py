@@ -142,7 +142,7 @@ def test_how_many_that_are_not_judged_have_an_effect_against_them_is_counted(pro
     both_ = {"metric": "error", "experiment": dict.fromkeys(("paper", "reduced", "smoke"), "d/b")}
     made = spec_of(["low", "high"], claims=claims, columns={"x": both_})
     values = {"low": {"x": LOW}, "high": {"x": HIGH}}
-    found = counts.of([judge(table_of(made, values, protocol=protocol))])
+    found = counts.of(judge(table_of(made, values, protocol=protocol)))
     assert (found.not_judged, found.against) == (2, against)
     said = claims_tally(found)
     assert said.endswith(

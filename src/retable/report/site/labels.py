@@ -73,7 +73,7 @@ def claim_chip(claim: JudgedClaim) -> Chip:
 
 def tally_of(table: Table) -> Counts:
     """Counted verdicts; all zero where nobody has judged."""
-    return counts.of([table])
+    return counts.of(table)
 
 
 def p_value(p: float | None) -> str:

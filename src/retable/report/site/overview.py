@@ -84,7 +84,7 @@ def parts(members: Sequence[ShownTable]) -> list[Part]:
     found: list[Part] = []
     for protocol in dict.fromkeys(source.table.protocol for source in members):
         own = [source for source in members if source.table.protocol == protocol]
-        tally = counts.of(source.table for source in own)
+        tally = counts.together(source.table for source in own)
         n_runs = len({key for source in own for key in source.records})
         found.append(Part(protocol, tally, n_runs, hours(own)))
     return found

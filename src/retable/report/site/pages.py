@@ -55,7 +55,7 @@ def _claims(paper: str, members: list[ShownTable], pages: Mapping[str, str]) -> 
             "paper": paper,
             "title": paper_info.title_of(paper),
             "sources": [source for source in members if source.table.claims],
-            "sentence": formatting.claims_tally(counts.of(s.table for s in members)),
+            "sentence": formatting.claims_tally(counts.together(s.table for s in members)),
             "legend": claims_text.legend([c for source in members for c in source.table.claims]),
             "pages": pages,
         },

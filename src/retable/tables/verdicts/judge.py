@@ -303,12 +303,12 @@ def best_row(table: Table, column: str, *, level: float = BOLD_LEVEL) -> str | N
 # Causes
 
 
-def _why(table: Table, cell: Cell) -> str:
+def _why(table: Table, cell: Cell) -> str | None:
     for why in table.spec.why:
         columns = [why.column] if isinstance(why.column, str) else why.column
         if why.row == cell.row and (columns is None or cell.column in columns):
             return why.text()
-    return NOT_KNOWN
+    return None if table.spec.counted_in else NOT_KNOWN  # a candidate that is not it
 
 
 def explained(table: Table, claim: JudgedClaim) -> JudgedClaim:
