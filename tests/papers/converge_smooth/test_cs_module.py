@@ -24,7 +24,7 @@ SETTINGS = {
     "rs_initial": ["model.smoothing.weight=1", "model.smoothing.on=initial",
                    "model.smoothing.level=example"],
     "bp": ["model.attack.kind=batch", "model.match=10"],
-    "free": ["model.replays=3", "model.smoothing.weight=1"],
+    "free": ["model.replays=3", "model.attack.noise=0", "model.smoothing.weight=1"],
     "wc": ["model.centralise=0.1"],
     "pgd": ["model.attack.kind=pgd", "model.attack.steps=3", "model.attack.step=0.4"],
     "align": ["model.align=0.2", "model.attack.project=true"],
@@ -81,7 +81,7 @@ def literal(module, *, match, detached=False):
 def test_what_replays_would_not_do_is_refused_by_name(option):
     key, _, value = option.partition("=")
     with pytest.raises(Exception, match=rf"{key}: {value}(\.0)? is not possible"):
-        made("model.replays=3", "model.smoothing.weight=1", option)
+        made("model.replays=3", "model.attack.noise=0", "model.smoothing.weight=1", option)
 
 
 def test_the_squared_distance_of_logits_has_gradients_through_both():
