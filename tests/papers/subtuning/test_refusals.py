@@ -1,0 +1,69 @@
+"""Options that would train or measure something else than they say, refused before any launch."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from retable.papers.subtuning import networks, refusals
+from retable.util.errors import UserError
+from support.training import config
+
+SMOKE, SEARCH, LATENCY = (f"subtuning/smoke{name}" for name in ("", "_search", "_latency"))
+CROPS = "{_target_: retable.papers.subtuning.augment.ResizedCropFlip,size: 8}"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "said"),
+    [
+        (SMOKE, ["data.batch_size=100", "+data.drop_last=true"], "no full batch of 100"),
+        (SEARCH, ["data.batch_size=5"], "data.batch_size: 5, but .* of model.batch_size"),
+        (SEARCH, ["+data.drop_last=true"], "keep a last batch"),
+        (SEARCH, ["model.eps=1"], "one point is 0.01"),
+        ("subtuning/smoke_active", ["data.batch_size=5"], "of model.batch_size"),
+        ("subtuning/smoke_active", ["model.budgets=[]"], "budgets: is empty"),
+        ("subtuning/smoke_head2toe", ["+data.augment=pad_crop_flip"], "sees every image once"),
+        (SMOKE, [f"data.augment={CROPS}"], "augment.size: 8, but images are tested at 32"),
+        ("subtuning/vtab_resnet50", ["data.size=128"], "224, but images are tested at 128"),
+        (SMOKE, ["model.n_classes=5"], "n_classes: 5, but the data has 10"),
+        ("subtuning/coarse", ["model.n_classes=100"], "n_classes: 100, but the data has 20"),
+        ("subtuning/vtab_vit", ["data.dataset=dmlab"], "n_classes: 100, but the data has 6"),
+        (SMOKE, ["model.blocks=[1,1]"], "has a block twice"),
+        (SMOKE, ["model.blocks=found"], "give start.run"),
+        (SMOKE, ["model.blocks=none", "+model.rank=4"], "rank: is for blocks that are tuned"),
+        (SMOKE, ["model.blocks=none", "+model.reinitialised=true"], "reinitialised: is for"),
+        (SMOKE, ["+model.reinitialised=true", "+model.batch_norm=eval"], "statistics 0 and 1"),
+        (LATENCY, ["+model.windows=[]"], "numbers of neighbouring blocks"),
+        (LATENCY, ["+model.windows=[0]"], "from 1 to the 3 of resnet8"),
+        (LATENCY, ["+model.windows=[1,4]"], "from 1 to the 3 of resnet8"),
+        (LATENCY, ["+model.windows=[1,1]"], "each once"),
+        (LATENCY, ["model.network=vit_tiny"], "two tasks share a ResNet"),
+    ],
+)
+def test_refused(experiment, overrides, said):
+    with pytest.raises(UserError, match=said):
+        config(*overrides, experiment=experiment)
+
+
+def test_the_blocks_it_knows_are_those_of_the_networks():
+    resnets = [name for name in get_args(networks.Name) if name.startswith("resnet")]
+    assert sorted(refusals.BLOCKS) == sorted(resnets)
+    for name in resnets:
+        if name != "resnet50":  # takes a second; its 16 are in every test of it
+            assert len(networks.network(name, 2)) == refusals.BLOCKS[name]
+
+
+def test_rates_end_where_trainings_do():
+    """A cosine that is longer never falls, one that is shorter rises again."""
+    assert config("trainer.max_epochs=6", experiment=SMOKE)["model"]["scheduler"]["T_max"] == 6
+    assert config("model.epochs=5", experiment=SEARCH)["model"]["scheduler"]["T_max"] == 5
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vit"])
+@pytest.mark.parametrize("kind", ["", "_search", "_found", "_head2toe"])
+def test_all_of_vtab_s_thousand_images_are_trained_on(name, kind):
+    whole = config(experiment=f"subtuning/vtab_{name}{kind}")
+    assert whole["data"]["n_validation"] == 0
+    if kind == "_search":
+        assert (whole["model"]["score"], whole["model"]["folds"]) == ("folds", 5)
