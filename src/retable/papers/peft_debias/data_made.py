@@ -82,7 +82,8 @@ class MadeBios(MadeTexts):
     A batch has ``label``, the occupation's number, and ``group``, 0 for male and 1 for female. Each
     occupation has a twin that goes with the other gender, and borrows from its nouns. With what is
     given the best rule is right in 91 %, with a root mean square gap of 0.34 between the genders;
-    without the gendered words in 84 %, with a gap of 0.04, which is chance in the items.
+    without the gendered words in 84 %, with a gap of 0.04, which is chance in the items (of 30,000;
+    with the 4,000 of a test it is 0.38 and 0.07).
 
     Args:
         own: probability that a noun is one of the occupation's own.

@@ -53,8 +53,9 @@ def greedy(
 
     ``gain`` is Algorithm 1 of the paper: the best block of a round is taken where it is better by
     more than ``eps``; forwards it begins at a score of 0, so that one block is taken unless none
-    scores more than ``eps``, and the empty set is never scored. ``patience`` is the authors' code: it always goes on with the best of a
-    round, keeps the best set that it has seen, and stops where a round's best is more than ``eps``
+    scores more than ``eps``, and the empty set is never scored. ``patience`` is the authors' code:
+    it always goes on with the best of a round, keeps the best set that it has seen, and stops where
+    a round's best is more than ``eps``
     worse than that. Of equal scores the first counts, so the lowest block.
 
     Args:
