@@ -185,6 +185,6 @@ def test_reward_follows_the_rate_where_it_is_to(tmp_path, monkeypatch, reward, w
     monkeypatch.setattr(IGBv2, "end_epoch", lambda self, epoch: seen.append(self.reward_scale))
     step = "{_target_: torch.optim.lr_scheduler.StepLR, _partial_: true, step_size: 1}"
     overrides = ("model.losses=igbv2", f"model.reward={reward}", "trainer.max_epochs=2")
-    cfg = config(*overrides, f"+model.scheduler={step}", experiment="igb/smoke")
-    attempt(cfg, tmp_path / "run")
+    more = ("model.base_epoch=0", f"+model.scheduler={step}")
+    attempt(config(*overrides, *more, experiment="igb/smoke"), tmp_path / "run")
     assert seen == pytest.approx([1.0, wanted])

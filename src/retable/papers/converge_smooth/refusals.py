@@ -18,7 +18,8 @@ def refuse(run: dict[str, Any]) -> None:
     """
     model, preprocess = run["model"], run["data"].get("preprocess", "none")
     attack = model.get("attack") or {}
-    if model["replays"] > 1 and attack.get("noise"):
+    single = attack.get("kind", "single") == "single"  # others are refused beside replays
+    if model["replays"] > 1 and single and attack.get("noise"):
         raise UserError(
             f"model.attack.noise: {attack['noise']:g}, but a perturbation that goes on from the"
             " last step's (model.replays above 1, Free-AT) begins at 0; set it to 0"
