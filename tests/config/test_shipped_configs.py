@@ -164,6 +164,8 @@ def tuned(config) -> list[str]:
         found.append(f"data.augment.size={size}")
     if config.model.get("blocks") == [7]:
         found.append("model.blocks=[2]")
+    if config.data["_target_"].endswith("ImageData"):  # a search's batches are those of its data
+        found.append(f"data.batch_size={config.data['batch_size']}")
     if "sets" in config.model:
         found += ["trainer.max_epochs=8", "trainer.limit_train_batches=1"]
     if "budgets" in config.model:
