@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retable.report import counts, results_index
-from retable.report.footnotes import footnotes
+from retable.report.footnotes import footnotes, reasons
 from retable.tables.verdicts.judge import judge
 from support.judge import reported, spec_of, table_of
 
@@ -39,7 +39,7 @@ def test_a_number_that_several_tables_have_counts_once():
         spec = spec_of(["a", "b"], reported=numbers, claims=claims, metric={"margin": 0.11}, **rest)
         return judge(table_of(spec, {"a": {"x": [v + 1 for v in FIVE]}, "b": {"x": FIVE}}))
 
-    table, candidates = made(), made(counted_in="main")
+    table, candidates = made(), made(counted_in=["main"])
     assert candidates.tally == table.tally
     assert (table.tally.judged, table.tally.different) == (2, 1)
     for several in ([table], [table, candidates]):
@@ -48,4 +48,6 @@ def test_a_number_that_several_tables_have_counts_once():
     assert counts.once([table, candidates]).judged == 2
     assert results_index._causes([table, candidates]) == "0 of 3"  # two claims and a cell
     assert candidates.cells["a", "x"].judged.why is None
-    assert "those of table main" in " ".join(footnotes(candidates))
+    assert "Cause" in reasons(table)[0]
+    assert "Cause" not in reasons(candidates)[0]
+    assert "those of main, where" in " ".join(footnotes(candidates))

@@ -66,7 +66,7 @@ _OF_CLAIMS = (
 def _once_each(table: Table) -> Tally:
     """A table's verdicts, without those of cells that another table counts."""
     found = table.tally or Tally()
-    if table.spec.counted_in is None:
+    if not table.spec.counted_in:
         return found
     return Tally(**{name: getattr(found, name) for name in _OF_CLAIMS})
 

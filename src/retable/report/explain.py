@@ -197,7 +197,7 @@ class Explanation:
         if judged.needed is not None:
             lines.append(f"    seeds needed: {judged.needed.text}")
         if judged.kind in DIFFERENT:
-            lines.append(f"    {footnotes.cause(judged.why)}")
+            lines += [f"    {why}"] if (why := footnotes.cause(judged.why)) else []
         if judged.median is not None:
             lines.append(f"    median {judged.median:.6g}")
         if judged.bold:

@@ -161,10 +161,10 @@ def footnotes(table: Table) -> list[str]:
         notes.append("X: not run yet, or no run finished")
     if not table.spec.source.own:
         notes.append("This is not one of the paper's own tables.")
-    if table.spec.counted_in is not None:
+    if others := table.spec.counted_in:
         notes.append(
-            f"Its reported numbers are those of table {table.spec.counted_in}, where they count"
-            " among the paper's; here they ask how those came about."
+            f"Its reported numbers are those of {' and '.join(others)}, where they count among the"
+            " paper's; here they ask how those came about."
         )
     shown = {row for row, _ in table.cells}
     for name, row in table.spec.rows.items():
@@ -238,12 +238,16 @@ def reasons(table: Table) -> list[str]:
             said += f" ({formatting.difference(cell.judged.difference)})"
         row = table.spec.rows[cell.row].title or cell.row
         found.setdefault((cell.judged.kind, row, cause(cell.judged.why)), []).append(said)
-    return [f"{row} is {kind}: {'; '.join(c)}. {why}." for (kind, row, why), c in found.items()]
+    return [
+        " ".join([f"{row} is {kind}: {'; '.join(said)}.", *([f"{why}."] if why else [])])
+        for (kind, row, why), said in found.items()
+    ]
 
 
 def cause(why: str | None) -> str:
-    """``Cause: not known``, or the cause with the key of the run that tests it."""
-    why = why or "not known"
+    """``Cause: not known``, or the cause with what tests it; nothing where none is asked for."""
+    if why is None:
+        return ""
     why = why.rstrip(". ")
     return why if why.lower().startswith("cause") else f"Cause: {why}"
 

@@ -48,8 +48,8 @@ class TableSpec(Part):
     looks: DeclaredLooks | None = Field(None, description="judge a published table again")
     select: Select | None = None
     reported: dict[str, dict[str, Reported]] = Field({})
-    counted_in: str | None = Field(
-        None, description="table that has the same reported numbers, and counts them"
+    counted_in: list[str] = Field(
+        [], description="tables that have the same reported numbers, and count them"
     )
     claims: list[Claim] = Field([])
     figure: AnyFigure | None = Field(None, description="draw the table as this figure")
@@ -300,11 +300,11 @@ def _check_names(file: Path, spec: TableSpec) -> None:
             known(path, metric.relative_to, rows, "row")
             if not spec.rows[metric.relative_to].run:
                 raise refuse(file, path, f"row '{metric.relative_to}' is not run")
-    if spec.counted_in is not None:
-        own = f"{folder}/"
+    own = f"{folder}/"
+    for index, other in enumerate(spec.counted_in):
         named = [n.removeprefix(own) for n in paths.config_names("table") if n.startswith(own)]
         tables = [name for name in named if name != file.stem]
-        known(["counted_in"], spec.counted_in, tables, "table")
+        known(["counted_in", str(index)], other, tables, "table")
     for row, cells in spec.reported.items():
         known(["reported", row], row, rows, "row")
         for column in cells:

@@ -108,9 +108,8 @@ def _refuse_tasks(model: dict[str, Any], own: dict[str, int] | None) -> None:
             )
     if [*tasks] != [*own]:
         raise UserError(f"model.tasks: not in the data's order, which is {', '.join(own)}")
-    for name in (
-        model.get("base", {}) if model["_target_"] == f"{_HERE}module_qm9.Molecules" else {}
-    ):
+    by_task = model["_target_"] == f"{_HERE}module_qm9.Molecules"
+    for name in model["base"] if by_task else ():
         if name not in tasks:
             raise UserError(f"model.base.{name}: is no task{nearest(name, tasks)}")
 
