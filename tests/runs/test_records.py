@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,22 @@ def test_only_numbers_are_attempts(folder):
     good = attempt(folder, 1, status=Status.FAILED, error="first")
     assert records.attempts(folder) == [good.parent]
     assert records.read_run(folder, pytest.fail).error == "first"
+
+
+def test_attempts_that_are_removed_while_they_are_listed_are_none(folder, monkeypatch):
+    """By `retable clean`, say, while a table is collected."""
+    attempt(folder, 1, status=Status.FAILED, error="first")
+    listed = Path.iterdir
+
+    def removed_just_before(path: Path) -> Iterator[Path]:
+        shutil.rmtree(path)
+        return listed(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", removed_just_before)
+        assert records.attempts(folder) == []
+    (folder / "attempts").touch()
+    assert records.attempts(folder) == []
 
 
 def test_a_record_that_cannot_be_read_is_said_so(folder):

@@ -239,8 +239,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 def write_attempt(folder: Path, record: Record) -> Path:
     """Write an attempt's own record, atomically and last."""
-    path = folder / RUN_RECORD
-    write_atomic(path, dump(record))
+    write_atomic(path := folder / RUN_RECORD, dump(record))
     return path
 
 
@@ -263,8 +262,10 @@ def replace_published(attempt_record: Path, run_folder: Path) -> None:
 
 def attempts(run_folder: Path) -> list[Path]:
     """Folders of a run's attempts, newest first."""
-    base = run_folder / "attempts"
-    found = [p for p in base.iterdir() if _is_number(p.name)] if base.is_dir() else []
+    try:
+        found = [p for p in (run_folder / "attempts").iterdir() if _is_number(p.name)]
+    except (FileNotFoundError, NotADirectoryError):  # asking first would miss one removed meanwhile
+        return []
     return sorted(found, key=lambda p: int(p.name), reverse=True)
 
 
