@@ -9,6 +9,7 @@ table composes its runs.
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from retable.config import signatures, source_files
@@ -34,10 +35,7 @@ def check_paper(config: RunConfig) -> None:
     Raises:
         UserError: what it refuses; and where there is no function ``refuse`` in it.
     """
-    target = str(config.model["_target_"])
-    paper = target.removeprefix(_PAPERS).partition(".")[0]
-    module = f"{_PAPERS}{paper}.refusals"
-    file = source_files.module_file(module) if target.startswith(_PAPERS) else None
+    module, file = _module_of(config.model)
     if file is None:
         return
     source_files.module_tree(module)  # one that is no Python is refused by file and line
@@ -45,6 +43,23 @@ def check_paper(config: RunConfig) -> None:
     if refuse is None:
         raise UserError(f"{shown(file)}: has no function refuse(run)")
     refuse(plain(config))
+
+
+def one_order(model: dict[str, Any]) -> frozenset[str]:
+    """Mappings of a model's paper of which one order is all there is: its ``ONE_ORDER``, or none.
+
+    They are dotted, from the config's top, such as ``model.tasks``. The paper refuses any other
+    order, or computes nothing from it, so that the order is no part of a run's key.
+    """
+    module, file = _module_of(model)
+    return frozenset(getattr(import_module(module), "ONE_ORDER", ()) if file else ())
+
+
+def _module_of(model: dict[str, Any]) -> tuple[str, Path | None]:
+    """The module that a model's paper refuses in, and its file where there is one."""
+    target = str(model.get("_target_"))
+    module = f"{_PAPERS}{target.removeprefix(_PAPERS).partition('.')[0]}.refusals"
+    return module, source_files.module_file(module) if target.startswith(_PAPERS) else None
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from retable.config import key_order
 from retable.config.schema import RunConfig, is_keyed, sections
 
 
@@ -36,7 +37,7 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
 
     A field that the schema has got since is at its default: that is what adding one means. An
     argument of data or model that the config leaves out stays out: the code's default may have
-    changed.
+    changed. The order of a mapping that is part of the key has one of its own, "order of ...".
     """
     out: dict[str, Any] = {}
     _walk(config, "", out)
@@ -46,7 +47,7 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
     for key, value in defaults.items():
         if key not in out and key not in config:
             out[key] = value
-    return out
+    return out | key_order.named(config)
 
 
 def _walk(node: dict[str, Any], prefix: str, out: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ import yaml
 from pydantic import BaseModel
 
 from retable.config.compose import from_values
-from retable.config.schema import Node, RunConfig, SettingConfig, is_keyed, keyed_part
+from retable.config.schema import Node, RunConfig, SettingConfig, is_keyed
 from retable.config.yaml_checks import parsed
-from retable.runs.identity import canonical_json, fingerprint, run_key, targets_of
+from retable.runs.identity import canonical_json, fingerprint, keyed, run_key, targets_of
 from retable.runs.records import run_folder
 from retable.util.atomic import write_atomic
 from retable.util.errors import UserError, brief
@@ -117,11 +117,11 @@ class FrozenRun:
 
     @cached_property
     def _key_of(self) -> Callable[[int], str]:
-        return _keys_by_seed(keyed_part(self.config))
+        return _keys_by_seed(keyed(self.config))
 
 
 def _keys_by_seed(part: Node) -> Callable[[int], str]:
-    """Return a function that gives the key of a config's keyed part with another seed.
+    """Return a function that gives the key of what a key is made from with another seed.
 
     The canonical text is the same before and after the seed, so that what comes before it is
     hashed once.

@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from retable.config import source_files
+from retable.config.key_order import orders
 from retable.config.schema import RunConfig, keyed_part
 from retable.runs import import_closure
 from retable.training.seeds import derive_seed
@@ -19,6 +20,7 @@ __all__ = [
     "derive_seed",
     "fingerprint",
     "key_of",
+    "keyed",
     "modules_of",
     "run_key",
     "targets_of",
@@ -41,12 +43,19 @@ def canonical_json(value: Any) -> str:
 
 
 def run_key(config: RunConfig) -> str:
-    """SHA-256 (64 hex digits) of the canonical keyed part of a validated config."""
-    return key_of(keyed_part(config))
+    """SHA-256 (64 hex digits) of what :func:`keyed` has of a validated config."""
+    return key_of(keyed(config))
+
+
+def keyed(config: RunConfig) -> dict[str, Any]:
+    """What a config's key is made from: its keyed part, and the orders that may move a number."""
+    part = keyed_part(config)
+    found = orders(part)
+    return {**part, "order": found} if found else part
 
 
 def key_of(part: dict[str, Any]) -> str:
-    """The key that follows from a config's keyed part."""
+    """The key that follows from what :func:`keyed` gives."""
     return hashlib.sha256(canonical_json(part).encode()).hexdigest()
 
 

@@ -48,7 +48,8 @@ def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
         run: the frozen run.
         provenance: of its launch: commit, packages, hardware.
     """
-    from retable.runs.frozen import recorded  # not what a follower has to import
+    from retable.config import key_order  # not what a follower has to import
+    from retable.runs.frozen import recorded
 
     about = {
         "key": run.key,
@@ -66,7 +67,8 @@ def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
         about["started_from"] = parent.key
     elif run.config.start is not None:
         about["started_from"] = run.config.start.file
-    return _clean({**recorded(run.config), ABOUT: about})
+    config = recorded(run.config)
+    return _clean({**config, **key_order.named(config), ABOUT: about})
 
 
 def summary_of(record: Record) -> dict[str, Any]:

@@ -28,6 +28,8 @@ OUTPUTS: dict[str, dict[str, int]] = {
     "module_toy.Steps": {"first": 1, "second": 1},
 }
 """Tasks of a data set in their order, with the outputs that their kinds take."""
+ONE_ORDER = {"model.tasks", "model.base"}
+"""Of the tasks any order but the data's is refused below; base values are looked up by name."""
 READ_BY = {
     "base_epoch": ("losses", ("igbv1", "igbv2"), 1),
     "density": ("losses", ("igbv2",), "tanh"),
@@ -91,9 +93,14 @@ def _refuse_names(names: list[str], own: dict[str, int] | None) -> None:
 
 
 def _refuse_tasks(model: dict[str, Any], own: dict[str, int] | None) -> None:
-    """The order of a mapping is no part of a run's key, and numbers follow from it here."""
+    """Heads and draws follow from the order of the tasks, which is the data's (``ONE_ORDER``)."""
     tasks: dict[str, int] = model["tasks"]
     if own is None:
+        if [*tasks] != sorted(tasks):
+            raise UserError(
+                f"model.tasks: in alphabetical order, {', '.join(sorted(tasks))}, for data of your"
+                " own: the order is no part of a run's key"
+            )
         return
     _refuse_names([*tasks], own)
     if missing := [task for task in own if task not in tasks]:
