@@ -14,10 +14,10 @@ from retable.report.site.build import Built, build
 from retable.report.site.inputs import History, ShownTable
 from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import build as build_table
+from retable.tables.claim_spec import Claim
 from retable.tables.figure_spec import Figure, Panel
 from retable.tables.grid import Grid, plan
 from retable.tables.spec import TableSpec
-from retable.tables.spec_parts import Claim
 
 HURT = "<img src=x onerror=hurt()>"
 HURT_ERROR = "ValueError: </pre><script>hurt()</script> & more\nsecond line"

@@ -157,3 +157,33 @@ def test_relative_takes_the_seeds_that_both_have():
     assert relative({0: 1.0}, {1: 1.0}) == {}
     assert relative({0: 1.0}, {0: 0.0}) == {}
     assert set(relative({0: 3.0, 1: 5.0}, {0: 3.0, 1: 5.0}).values()) == {1.0}
+
+
+def test_a_relative_cell_waits_for_the_row_that_it_is_relative_to(grid):
+    spec = relative_to_fast(grid)
+    own = {run.key: record(run, 0.5) for run in runs_of(spec)}
+    below = runs_of(spec, row="fast")
+    done = {run.key: record(run, 1.0) for run in below}
+    cell = build(spec, own | done).cells["slow", "accuracy"]
+    assert (cell.n, cell.n_done, cell.ended, cell.waits) == (3, 3, {}, False)
+    lacking = {key: value for key, value in done.items() if key != below[1].key}
+    cell = build(spec, own | lacking).cells["slow", "accuracy"]
+    assert (cell.n, cell.n_done, cell.ended, cell.waits) == (2, 2, {}, True)
+    lost = record(below[1], None, status=Status.DIVERGED)
+    cell = build(spec, own | lacking | {lost.key: lost}).cells["slow", "accuracy"]
+    assert (cell.n, cell.n_done, cell.ended, cell.waits) == (2, 2, {"diverged": 1}, False)
+    assert "diverged 1/3" in cell.marks
+
+
+def test_a_relative_cell_is_stale_where_its_reference_is(grid):
+    spec = relative_to_fast(grid)
+    found = {run.key: record(run, 0.5) for run in runs_of(spec)}
+    found |= {run.key: record(run, 1.0, fingerprint="0" * 64) for run in runs_of(spec, row="fast")}
+    assert "partly stale" in build(spec, found).cells["slow", "accuracy"].marks
+
+
+def relative_to_fast(grid: Grid) -> Grid:
+    """The same table with the accuracy relative to that of another row."""
+    metrics = dict(grid.spec.metrics)
+    metrics["accuracy"] = metrics["accuracy"].model_copy(update={"relative_to": "fast"})
+    return replace(grid, spec=grid.spec.model_copy(update={"metrics": metrics}))

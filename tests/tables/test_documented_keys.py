@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retable.tables import (
+    claim_spec,
     figure_spec,
     heat_spec,
     looks_spec,
@@ -33,8 +34,8 @@ PARTS: dict[str, type[Part]] = {
     "`select`": spec_parts.Select,
     "`quick`": spec_parts.Quick,
     "`reported`, a cell": spec_parts.Reported,
-    "`claims`": spec_parts.Claim,
-    "`claims`, in `also`": spec_parts.Also,
+    "`claims`": claim_spec.Claim,
+    "`claims`, in `also`": claim_spec.Also,
     "`why`": why_spec.Why,
     "`why`, in `measured`": why_spec.Measured,
     "`figure`, `kind: curves`": figure_spec.Figure,
@@ -74,7 +75,7 @@ def default_of(part: type[Part], key: str) -> str:
 def test_no_part_of_a_table_file_is_left_out():
     there = {
         kind
-        for module in (spec, spec_parts, figure_spec, heat_spec, looks_spec, why_spec)
+        for module in (spec, spec_parts, claim_spec, figure_spec, heat_spec, looks_spec, why_spec)
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Part)
     }

@@ -31,6 +31,8 @@ _WINS = (
     " not 0: ties count in neither number."
 )
 
+_HOLM = " Holm: p adjusted over all claims of the paper that have one, incomplete ones too."
+
 NEEDED = (
     "seeds that would decide it with a probability of 80 %, if today's numbers are right, and hours"
     " of the runs that are then to be done, one after another."
@@ -48,13 +50,19 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
     holm = any(claim.p_holm is not None for claim in claims)
     shared = any(claim.effect is not None and claim.effect.alpha < TOTAL for claim in claims)
     bounds = "95 % bounds (together a 90 % interval)"
+    tested = [claim for claim in claims if claim.effect is not None]
+    ties = [claim for claim in tested if claim.kind == "tie"]
+    of_sums = " the lower is above 0, contradicted where the upper is below."
+    of_ties = " the interval lies within the margin, contradicted where it lies outside."
+    besides = f" Of a tie it is the difference: upheld where{of_ties}"
     return (
         "Effect: the tested sum, oriented so that a positive one supports the claim, between its"
         f" two one-sided {'bounds, at the level of its look' if shared else bounds}: upheld where"
-        " the lower is above 0, contradicted where the upper is below."
+        + (of_sums if len(ties) < len(tested) else of_ties)
+        + (besides if 0 < len(ties) < len(tested) else "")
         + (" Points are percentage points." if any(c.unit == "%" for c in claims) else "")
         + (" p: one-sided." if any(claim.p is not None for claim in claims) else "")
-        + (" Holm: p adjusted over all claims of the paper that are judged." if holm else "")
+        + (_HOLM if holm else "")
         + (_WINS if any(claim.wins is not None for claim in claims) else "")
         + (f" Seeds needed: {NEEDED}" if any(claim.needed is not None for claim in claims) else "")
     )

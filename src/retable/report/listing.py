@@ -15,12 +15,13 @@ from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.tables import paper_info
 from retable.tables import spec as specs
+from retable.tables.claim_spec import Claim
 from retable.tables.figure_spec import Figure, Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.looks_spec import DeclaredLooks
 from retable.tables.select import combinations, seeds_text
 from retable.tables.spec import TableSpec
-from retable.tables.spec_parts import Claim, Quick, Select
+from retable.tables.spec_parts import Quick, Select
 from retable.tables.validate import direction_of
 from retable.util import paths
 from retable.util.errors import UserError

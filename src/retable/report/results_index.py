@@ -101,7 +101,8 @@ def _causes(tables: Sequence[Table]) -> str:
     by: Counter[str] = Counter()
     for table in tables:
         known = {why.text(): why for why in table.spec.why}
-        judged = [cell.judged for cell in table.cells.values() if cell.judged]
+        own = [] if table.spec.counted_in else table.cells.values()
+        judged = [cell.judged for cell in own if cell.judged]
         said = [one.why for one in judged if one.why]
         said += [claim.why for claim in table.claims if claim.verdict == "contradicted"]
         total += len(said)

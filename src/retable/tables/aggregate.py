@@ -10,7 +10,8 @@ import numpy as np
 
 from retable.runs.artifacts import ArtifactFile
 from retable.runs.columns import Ints
-from retable.runs.record_set import Circumstances, Found
+from retable.runs.frozen import FrozenRun
+from retable.runs.record_set import Circumstances, Found, Mask
 from retable.runs.records import Record, Status
 from retable.tables.at_looks import last_taken
 from retable.tables.cells import Cell, mean_std, reported_marks
@@ -144,6 +145,7 @@ def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
                 continue
             metric = grid.spec.metrics[metric_name]
             values = _in_unit(metric, row, column, raw)
+            below = behind.get((metric.relative_to or "", column))
             cell = _cell(
                 plan,
                 metric_name,
@@ -152,7 +154,7 @@ def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
                 values,
                 reported,
                 found,
-                behind[row, column],
+                [behind[row, column], *([] if below is None else [below])],
                 timed=grid.spec.timing == "alone",
             )
             if metric.relative_to is not None:
@@ -180,6 +182,7 @@ def tuning_of(table: Table) -> Circumstances:
 class _Behind:
     """Runs behind a cell; ``numbers`` are their positions in what was found, -1 for none."""
 
+    setting: FrozenRun
     keys: list[str]
     seeds: list[int]
     numbers: Ints
@@ -189,6 +192,14 @@ class _Behind:
         """Numbers as they were recorded, by seed."""
         pairs = zip(self.seeds, self.raw, strict=True)
         return {seed: value for seed, value in pairs if math.isfinite(value)}
+
+    def stale(self, found: Found) -> Mask:
+        """Which of them the present code might not give."""
+        return found.stale(self.setting, self.seeds, self.numbers)
+
+    def where(self, mask: Mask) -> set[int]:
+        """Seeds at which a mask over the runs is true."""
+        return {seed for seed, yes in zip(self.seeds, mask.tolist(), strict=True) if yes}
 
     def runs(self) -> dict[int, int]:
         """Positions by seed."""
@@ -200,7 +211,7 @@ def _behind(grid: Grid, cell: CellPlan, found: Found) -> _Behind:
     numbers = found.numbers(keys)
     # Only a finished run fills a cell: a diverged one has numbers that mean nothing.
     raw = found.at(numbers, cell.address.place).tolist()
-    return _Behind(keys, grid.cell_seeds(cell)[: len(keys)], numbers, raw)
+    return _Behind(cell.setting, keys, grid.cell_seeds(cell)[: len(keys)], numbers, raw)
 
 
 def _in_unit(
@@ -224,12 +235,26 @@ def _cell(
     values: dict[int, float],
     reported: Reported | None,
     found: Found,
-    behind: _Behind,
+    sources: Sequence[_Behind],
     *,
     timed: bool,
 ) -> Cell:
-    numbers = behind.numbers
+    """The cell of some values.
+
+    Args:
+        plan: what runs it shows.
+        metric: its name.
+        absent: what a finished run without a number means, where it may.
+        n_planned: seeds that are asked for.
+        values: by seed, in the printed unit.
+        reported: the paper's number.
+        found: all records.
+        sources: the runs behind it; of a number that is relative to another row, that row's too.
+        timed: whether its runs are to be done alone.
+    """
+    behind, numbers = sources[0], sources[0].numbers
     done = numbers[found.done(numbers)]
+    finished = set[int].intersection(*(one.where(found.done(one.numbers)) for one in sources))
     mean, std = mean_std(list(values.values()))
     marks: list[str] = []
     marks += _selection_marks(plan, found)
@@ -243,12 +268,14 @@ def _cell(
         marks.append("not recorded")
     ended: dict[str, int] = {}
     for status in (Status.DIVERGED, Status.FAILED, Status.TIMEOUT):
-        count = int(found.status_is(numbers, status).sum())
+        masks = [(one, found.status_is(one.numbers, status)) for one in sources]
+        count = len(set[int].union(*(one.where(mask) for one, mask in masks)))
         if count:
             ended[status.value] = count
             marks.append(f"{status.value} {count}/{n_planned}")
-    abouts = found.abouts(done)
-    old = found.stale(plan.setting, behind.seeds, numbers)[found.done(numbers)]
+    every = np.concatenate([one.numbers[found.done(one.numbers)] for one in sources])
+    abouts = found.abouts(every)
+    old = np.concatenate([one.stale(found)[found.done(one.numbers)] for one in sources])
     if old.any():
         marks.append("stale" if old.all() else "partly stale")
     if len({about.device for about in abouts}) > 1:
@@ -273,7 +300,7 @@ def _cell(
         marks,
         [key for key, seed in zip(behind.keys, behind.seeds, strict=True) if seed in values],
         plan.selection.text() if plan.selection else None,
-        len(done) - n_absent,
+        max(len(finished) - n_absent, 0),
         ended,
         n_absent,
         [found.columns.keys[number] for number in found.lost(numbers)],

@@ -11,12 +11,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from retable.config.types import PaperName
 from retable.config.yaml_checks import NOT_OF_A_FILE, of_launch
 from retable.tables import table_file
+from retable.tables.claim_spec import Claim
 from retable.tables.figure_spec import AnyFigure, Figure, Pair, Panel, Scatter
 from retable.tables.heat_spec import Heat, HeatPanel, Image, ImagePanel
 from retable.tables.looks_spec import DeclaredLooks
 from retable.tables.over_columns_spec import Base, OverColumns, behind, with_metrics
 from retable.tables.spec_parts import (
-    Claim,
     Column,
     Metric,
     Part,

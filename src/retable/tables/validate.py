@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from retable.config import source_files
 from retable.tables import looks_spec, over_columns_spec
+from retable.tables.claim_spec import Claim
 from retable.tables.figure_spec import Scatter
 from retable.tables.heat_spec import Heat, Image
-from retable.tables.spec_parts import Claim, Metric, Select
+from retable.tables.spec_parts import Metric, Select
 from retable.util.errors import nearest
 
 if TYPE_CHECKING:
@@ -234,6 +235,8 @@ def _of_claim(spec: TableSpec, claim: Claim) -> Iterator[tuple[str, str]]:
         if blind is not None:
             name = next(n for n, m in spec.metrics.items() if m is blind)
             yield "kind", f"metric '{name}' does not say what is better: give direction or ideal"
+    if claim.kind == "ratio" and any(m.ideal is not None for m in metrics):
+        yield "kind", "a ratio is not of distances from an ideal: use ordering or threshold"
     if claim.kind in {"not_worse", "tie"} and claim.margin is None:
         for column, metric in zip(columns, metrics, strict=True):
             if spec.columns[column].margin is None and metric.margin is None:

@@ -230,3 +230,36 @@ def test_seeds_go_on_counting_beyond_those_of_the_file():
     )
     with pytest.raises(UserError, match="3 would be a seed"):
         extended(tuned, "paper", 5)
+
+
+def test_before_the_first_look_nothing_is_said():
+    """Whoever prints a table that was interrupted has not looked."""
+    spec = spec_of(
+        ["a", "b"],
+        reported={"a": {"x": reported("1.0", spread="0.05", spread_kind="std", n=5)}},
+        metric={"margin": 0.01},
+        claims=[{"id": "T", "kind": "threshold", "better": "a", "at_most": 1.35}, ORDERING],
+    )
+    lab = Lab({"a": [1.2, 1.3, 1.25], "b": [1.9, 1.91, 1.92]}, spec)
+    lab.done = {"a": 3, "b": 1}
+    course = follow(lab.table_at, LOOKS)
+    assert course.taken == 0
+    table = decided(lab.table_at(dict.fromkeys([("a", "x"), ("b", "x")], 3)), course)
+    cell = table.cells["a", "x"].judged
+    assert (cell.kind, cell.text, cell.difference) == ("partial", "before the first look", None)
+    assert not any(c.judged.bold for c in table.cells.values())
+    assert [c.verdict for c in table.claims] == ["partial", "partial"]
+    assert all(c.p is None and c.effect is None and not c.comparisons for c in table.claims)
+    assert (table.tally.judged, table.tally.claims_partial) == (0, 2)
+
+
+@pytest.mark.parametrize(("values", "bold"), [([1.3, 1.45, 1.33], False), ([1.3, 1.4, 1.35], True)])
+def test_bold_is_at_the_level_of_the_look(values, bold):
+    spec = spec_of(["a", "b"])
+    lab = Lab({"a": [1.0, 1.1, 1.05], "b": values}, spec)
+    course = lab.go()
+    assert course.taken >= 1
+    p = stats.ttest_rel([1.0, 1.1, 1.05], values).pvalue if not bold else 0.0
+    assert (p < 0.05) != (p < LOOKS.alphas[0]) or bold
+    table = decided(lab.table_at(course.seeds), course)
+    assert table.cells["a", "x"].judged.bold == bold

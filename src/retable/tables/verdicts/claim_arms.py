@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from retable.tables.claim_spec import Claim
 from retable.tables.results import Reading
-from retable.tables.spec_parts import Claim
 from retable.tables.verdicts import contrast as tests
-from retable.tables.verdicts.claim_contrasts import Sum, Term, ideal_of
+from retable.tables.verdicts.claim_contrasts import Sum, Term, column_title, ideal_of, row_title
 from retable.tables.verdicts.contrast import Arm
 from retable.tables.verdicts.reported import column_decimals, read
 
 if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table
+
+_HANDED_ON = {"stale", "partly stale", "mixed devices", "selection stale", "not alone"}
+"""Marks of cells that a claim about them has too."""
 
 HEAVY_FROM = 20
 """Runs behind a reported row from which its spread tells about the tails."""
@@ -92,3 +95,22 @@ def reported_stds(table: Table, one: Sum) -> list[float | None]:
         reported = table.cells[row, column].reported
         out.append(None if reported is None else read(reported).std)
     return out
+
+
+def marks_of(table: Table, cells: Sequence[Cell]) -> list[str]:
+    """What has to be known beside a claim of what its cells are marked with."""
+    marks: list[str] = []
+    for cell in cells:
+        found = [m for m in cell.marks if m in _HANDED_ON]
+        if cell.n_absent:  # it is tested on the other seeds
+            row = row_title(table, cell.row)
+            said = [m for m in cell.marks if m.startswith(f"{cell.n_absent} of ")]
+            found += [f"{row}, {column_title(table, cell.column)}: {m}" for m in said]
+        if 0 < cell.n < cell.n_done:
+            found.append(f"partial {cell.n}/{cell.n_done}: no value from the others")
+        if not is_ours(cell) and cell.reported is not None:
+            found.append(f"quoted number ({cell.reported.grade})")
+        if is_heavy_cell(cell):
+            found.append("heavy tails")
+        marks += [mark for mark in found if mark not in marks]
+    return marks

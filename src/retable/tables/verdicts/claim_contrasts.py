@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from retable.tables.spec_parts import Claim, Metric
+from retable.tables.claim_spec import Claim
+from retable.tables.spec_parts import Metric
 from retable.tables.verdicts.contrast import trend_weights
 from retable.util.errors import UserError
 
@@ -32,6 +33,7 @@ class Sum:
         place: what tells it from those elsewhere.
         terms: weight, row and column of each cell.
         c0: the constant.
+        ideal: value from which the distances of the cells are taken, None where of the cells.
     """
 
     subject: str
@@ -39,6 +41,7 @@ class Sum:
     place: str
     terms: list[Term]
     c0: float = 0.0
+    ideal: float | None = None
 
     def formula(self, table: Table) -> str:
         """Such as ``no regularizer − BinaryConnect > 0``."""
@@ -51,7 +54,8 @@ class Sum:
         totals = {name: math.fsum(several) for name, several in weights.items()}
         for name, weight in sorted(totals.items(), key=lambda item: item[1] < 0):
             factor = "" if math.isclose(abs(weight), 1.0) else f"{abs(weight):.4g} × "
-            shown.append(f"{'−' if weight < 0 else '+'} {factor}{_title(table, name)}")
+            title = from_ideal(_title(table, name), self.ideal)
+            shown.append(f"{'−' if weight < 0 else '+'} {factor}{title}")
         left = " ".join(shown).removeprefix("+ ")
         return f"{left} > {self.c0:.4g}".replace("> -", "> −")
 
@@ -59,7 +63,7 @@ class Sum:
         """Such as ``no regularizer − BinaryConnect > 0 (MNIST)``."""
         columns = self._columns()
         where = "average of " if _is_average(self.terms) else ""
-        place = ", ".join(_column(table, c) for c in columns[:2])
+        place = ", ".join(column_title(table, c) for c in columns[:2])
         if len(columns) > 2:
             place = f"{len(columns)} columns"
         return f"{self.formula(table)} ({where}{place})"
@@ -68,9 +72,18 @@ class Sum:
         return list(dict.fromkeys(column for _, _, column in self.terms))
 
 
+def from_ideal(title: str, ideal: float | None) -> str:
+    """A cell by its title, or its distance from an ideal."""
+    return title if ideal is None else f"|{title} − {ideal:g}|".replace("− -", "+ ")
+
+
 def _title(table: Table, name: str) -> str:
     row, _, column = name.partition(", ")
-    return f"{_row(table, row)} at {_column(table, column)}" if column else _row(table, row)
+    return (
+        f"{row_title(table, row)} at {column_title(table, column)}"
+        if column
+        else row_title(table, row)
+    )
 
 
 def _is_average(terms: Sequence[Term]) -> bool:
@@ -104,6 +117,7 @@ def _averaged(per_column: Sequence[list[Sum]]) -> list[Sum]:
         replace(
             several[0],
             place=f"average of {count} columns",
+            c0=math.fsum(s.c0 for s in several) / count,
             terms=[(weight / count, *at) for s in several for weight, *at in s.terms],
         )
         for several in zip(*per_column, strict=True)
@@ -135,16 +149,18 @@ def _sign(table: Table, claim: Claim, column: str) -> float:
     return -1.0 if smaller or metric_of(table, column).direction == "min" else 1.0
 
 
-def _row(table: Table, row: str) -> str:
+def row_title(table: Table, row: str) -> str:
+    """Title of a row, else its name."""
     return table.spec.rows[row].title or row
 
 
-def _column(table: Table, column: str) -> str:
+def column_title(table: Table, column: str) -> str:
+    """Title of a column, else its name."""
     return table.spec.columns[column].title or column
 
 
 def _named(table: Table, row: str, column: str) -> str:
-    return f"{_row(table, row)}, {_column(table, column)}"
+    return f"{row_title(table, row)}, {column_title(table, column)}"
 
 
 def others_of(claim: Claim) -> list[str]:
@@ -161,11 +177,12 @@ def _ordering(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
         c0, relation = -margin_of(table, claim, column), "not worse than"
     return [
         Sum(
-            _row(table, claim.better),
-            f"{relation} {_row(table, other)}",
-            _column(table, column),
+            row_title(table, claim.better),
+            f"{relation} {row_title(table, other)}",
+            column_title(table, column),
             [(sign, claim.better, column), (-sign, other, column)],
             c0,
+            ideal_of(table, claim, column),
         )
         for other in others_of(claim)
     ]
@@ -189,8 +206,8 @@ def margin_of(table: Table, claim: Claim, column: str) -> float:
 def _threshold(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     assert claim.better is not None
     (column,) = columns
-    row, place = claim.better, _column(table, column)
-    name = _row(table, row)
+    row, place = claim.better, column_title(table, column)
+    name = row_title(table, row)
 
     def above(c: float) -> Sum:
         return Sum(name, f"at least {c:g}", place, [(1.0, row, column)], c)
@@ -206,12 +223,12 @@ def _ratio(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     (column,) = columns
     top, bottom = quotient_of(table, claim, column)
     (other,) = others_of(claim)
-    place, against = _column(table, column), _row(table, other)
+    place, against = column_title(table, column), row_title(table, other)
 
     def factor(bound: str, f: float, sign: float) -> Sum:
         assert claim.better is not None
         return Sum(
-            _row(table, claim.better),
+            row_title(table, claim.better),
             f"{bound} {f'{f:.4g} times ' if f != 1 else ''}as good as {against}",
             place,
             [(sign, top, column), (-sign * f, bottom, column)],
@@ -231,7 +248,8 @@ def _bounds(
         return [below(claim.at_most)]
     assert claim.about is not None
     within = claim.within or ABOUT
-    return [above(claim.about / within), below(claim.about * within)]
+    low, high = sorted((claim.about / within, claim.about * within))
+    return [above(low), below(high)]
 
 
 def quotient_of(table: Table, claim: Claim, column: str) -> tuple[str, str]:
@@ -271,8 +289,8 @@ def _trend(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
     terms = [(sign * weight, *point) for weight, point in zip(weights, points, strict=True)]
     over = f"{'rising' if sign > 0 else 'falling'} over {len(points)}"
     if len(rows) > 1:
-        return [Sum(_column(table, columns[0]), f"{over} rows", "", terms)]
-    return [Sum(_row(table, claim.better), f"{over} columns", "", terms)]
+        return [Sum(column_title(table, columns[0]), f"{over} rows", "", terms)]
+    return [Sum(row_title(table, claim.better), f"{over} columns", "", terms)]
 
 
 def _interaction(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum]:
@@ -288,9 +306,10 @@ def _interaction(table: Table, claim: Claim, columns: Sequence[str]) -> list[Sum
     for weight, column in zip((1.0, -1.0), columns, strict=True):
         sign = weight * _sign(table, claim, column)
         terms += [(sign, claim.better, column), (-sign, other, column)]
-    first, second = (_column(table, column) for column in columns)
-    gain = f"the gain of {_row(table, claim.better)} over {_row(table, other)}"
-    return [Sum(gain, f"larger at {first} than at {second}", "", terms)]
+    first, second = (column_title(table, column) for column in columns)
+    gain = f"the gain of {row_title(table, claim.better)} over {row_title(table, other)}"
+    ideal = ideal_of(table, claim, columns[0])
+    return [Sum(gain, f"larger at {first} than at {second}", "", terms, ideal=ideal)]
 
 
 _KINDS: dict[str, Callable[[Table, Claim, Sequence[str]], list[Sum]]] = {

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from retable.tables.claim_spec import Claim
 from retable.tables.results import (
     ClaimVerdict,
     Comparison,
@@ -21,23 +22,26 @@ from retable.tables.results import (
     Ratio,
     Wins,
 )
-from retable.tables.spec_parts import Claim
 from retable.tables.verdicts import contrast as tests
 from retable.tables.verdicts.claim_arms import (
     absent,
     arm_of,
-    is_heavy_cell,
     is_heavy_sum,
     is_ours,
+    marks_of,
     reported_stds,
 )
 from retable.tables.verdicts.claim_contrasts import (
     Sum,
+    column_title,
     columns_of,
+    from_ideal,
+    ideal_of,
     margin_of,
     metric_of,
     others_of,
     quotient_of,
+    row_title,
     sums_of,
 )
 from retable.tables.verdicts.contrast import Arm
@@ -48,9 +52,6 @@ from retable.util.errors import UserError
 
 if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table
-
-_HANDED_ON = {"stale", "partly stale", "mixed devices", "selection stale", "not alone"}
-"""Marks of cells that a claim about them has too."""
 
 _NOTHING = ("not run", "not recorded")
 """What is said of a claim for which some cell has no number at all."""
@@ -87,13 +88,18 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(claim)
     unit = _unit(table, cells)
     says = _comparisons(table, claim, sums)
-    base = replace(base, rule=rule, marks=_marks(cells), unit=unit, why=None, comparisons=says)
+    base = replace(
+        base, rule=rule, marks=marks_of(table, cells), unit=unit, why=None, comparisons=says
+    )
     waiting = _waiting(table, sums, cells)
     elsewhere = elsewhere or _not_planned(table, claim, sums) or absent(table, cells)
     if waiting in _NOTHING:
         if elsewhere is not None:
             return replace(base, why=elsewhere, marks=[])
         return replace(base, verdict="partial", text=waiting, marks=[])
+    if claim.kind == "ratio" and (below := _not_positive(table, claim, sums)):
+        why = f"a ratio compares numbers above 0, and {below} is not"
+        return replace(base, why=elsewhere or why)
     found = _tested(table, claim, sums, cells, alpha)
     verdict, p = _together(claim, found)
     weakest = max((effect for effect, _ in found), key=_weakness)
@@ -170,6 +176,14 @@ def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | 
     return None
 
 
+def _not_positive(table: Table, claim: Claim, sums: Sequence[Sum]) -> str | None:
+    """Number that a ratio cannot be of: a larger one would be no multiple of it."""
+    for _, row, column in (term for one in sums for term in one.terms):
+        if arm_of(table, claim, (1.0, row, column)).mean <= 0:
+            return f"{row_title(table, row)} at {column_title(table, column)}"
+    return None
+
+
 def _tested(
     table: Table, claim: Claim, sums: Sequence[Sum], cells: Sequence[Cell], alpha: float
 ) -> list[tuple[Effect, ClaimVerdict]]:
@@ -214,15 +228,16 @@ def _comparisons(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Compar
         return [Comparison(f"the mean of {claim.function}", "above 0", "", own)]
     assert claim.better is not None
     (other,) = others_of(claim)
-    a, b = (table.spec.rows[row].title or row for row in (claim.better, other))
+    a, b = (row_title(table, row) for row in (claim.better, other))
     found: list[Comparison] = []
     for column in columns_of(table, claim):
         relation, tested = f"less spread than {b}", _rule_without_sums(claim)
         if claim.kind == "tie":
             margin = margin_of(table, claim, column)
-            relation, tested = f"within {margin:.4g} of {b}", f"|{a} − {b}| < {margin:.4g}"
-        place = table.spec.columns[column].title or column
-        found.append(Comparison(a, relation, place, tested))
+            ideal = ideal_of(table, claim, column)
+            relation = f"within {margin:.4g} of {b}"
+            tested = f"|{from_ideal(a, ideal)} − {from_ideal(b, ideal)}| < {margin:.4g}"
+        found.append(Comparison(a, relation, column_title(table, column), tested))
     return found
 
 
@@ -264,29 +279,28 @@ def _together(
     if len(found) == 1:
         effect, verdict = found[0]
         return verdict, effect.p
-    verdicts = [verdict for _, verdict in found]
+    verdicts: list[ClaimVerdict] = [verdict for _, verdict in found]
     if claim.kind == "tie" or all(effect.df is None for effect, _ in found):
         ps = [effect.p for effect, _ in found if effect.p is not None]
         p = max(ps) if len(ps) == len(found) else None
         if all(v == "upheld" for v in verdicts):
             return "upheld", p
         return ("contradicted" if "contradicted" in verdicts else "undecided"), p
-    return all_of([effect for effect, _ in found])
+    return all_of([effect for effect, _ in found], verdicts)
 
 
 def _wins(table: Table, claim: Claim, sums: Sequence[Sum]) -> Wins | None:
     """Seeds on which every sum of the claim is positive; only where all arms are ours."""
-    if not sums:
-        return None
     per_sum: list[dict[int, float]] = []
     for one in sums:
+        if all(metric_of(table, column).deterministic for _, _, column in one.terms):
+            continue  # the same on every seed
         arms = [arm_of(table, claim, term) for term in one.terms]
         if any(arm.values is None for arm in arms):
             return None
         per_sum.append(tests.sums(arms, one.c0))
-    seeds = set.intersection(*map(set, per_sum))
-    metrics = [metric_of(table, c) for s in sums for _, _, c in s.terms]
-    if not seeds or all(metric.deterministic for metric in metrics):
+    seeds = set[int].intersection(*map(set, per_sum)) if per_sum else set[int]()
+    if not seeds:
         return None
     return tests.wins([min(values[seed] for values in per_sum) for seed in sorted(seeds)])
 
@@ -294,7 +308,7 @@ def _wins(table: Table, claim: Claim, sums: Sequence[Sum]) -> Wins | None:
 def _ratio(table: Table, claim: Claim) -> Ratio | None:
     """The printed ratio of a claim about one: of the averages where it is about those."""
     columns = columns_of(table, claim)
-    if claim.kind != "ratio" or not (claim.average or len(columns) == 1):
+    if claim.kind != "ratio" or claim.also or not (claim.average or len(columns) == 1):
         return None
     sides: list[dict[int, float]] = []
     for side in (0, 1):
@@ -304,20 +318,6 @@ def _ratio(table: Table, claim: Claim) -> Ratio | None:
         common = set.intersection(*(set(cell.values) for cell in cells))
         sides.append({s: math.fsum(c.values[s] for c in cells) / len(cells) for s in common})
     return fieller(sides[0], sides[1]) if all(sides) else None
-
-
-def _marks(cells: Sequence[Cell]) -> list[str]:
-    marks: list[str] = []
-    for cell in cells:
-        found = [m for m in cell.marks if m in _HANDED_ON]
-        if 0 < cell.n < cell.n_done:
-            found.append(f"partial {cell.n}/{cell.n_done}: no value from the others")
-        if not is_ours(cell) and cell.reported is not None:
-            found.append(f"quoted number ({cell.reported.grade})")
-        if is_heavy_cell(cell):
-            found.append("heavy tails")
-        marks += [mark for mark in found if mark not in marks]
-    return marks
 
 
 def _unit(table: Table, cells: Sequence[Cell]) -> str:

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from retable.tables.aggregate import Table
 from retable.tables.at_looks import taken
+from retable.tables.claim_spec import Claim
 from retable.tables.looks_spec import looks_of
 from retable.tables.results import CellId, Judged, JudgedClaim
 from retable.tables.select import seeds_text
-from retable.tables.spec_parts import Claim
 from retable.tables.verdicts.claim_contrasts import metric_of, sums_of
 from retable.tables.verdicts.claims import cells_of, judge_claim
 from retable.tables.verdicts.course import SETTLED, TOTAL, Looks

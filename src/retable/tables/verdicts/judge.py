@@ -7,7 +7,7 @@ of a cell: :mod:`retable.tables.verdicts.cell`. Claims: :mod:`retable.tables.ver
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -59,11 +59,16 @@ def judge(table: Table) -> Table:
     return judge_plainly(table)
 
 
-def judge_plainly(table: Table) -> Table:
-    """The same for a table that is looked at once."""
+def judge_plainly(table: Table, bold: Callable[[str], float] = lambda _: BOLD_LEVEL) -> Table:
+    """The same for a table that is looked at once.
+
+    Args:
+        table: not judged.
+        bold: two-sided level at which the best row of a column beats each other.
+    """
     cells = {place: replace(c, judged=judge_cell(table, c)) for place, c in table.cells.items()}
     for column in table.spec.columns:
-        row = best_row(table, column)
+        row = best_row(table, column, level=bold(column))
         if row is not None:
             cell = cells[row, column]
             assert cell.judged is not None
@@ -125,14 +130,14 @@ def tally(cells: Iterable[Cell], claims: Iterable[JudgedClaim]) -> Tally:
 
 
 def is_against(claim: JudgedClaim) -> bool:
-    """Whether a claim that is not judged has an effect that would contradict it."""
-    upper = None if claim.effect is None else claim.effect.upper
-    return claim.verdict == "not judged" and upper is not None and upper < 0
+    """Whether a claim that is not judged has a comparison that would contradict it."""
+    found = (one.verdict for one in claim.comparisons)
+    return claim.verdict == "not judged" and "contradicted" in found
 
 
 def _is_estimated(judged: Judged | None) -> bool:
     found = None if judged is None else judged.difference
-    return found is not None and found.rule != "deterministic"
+    return found is not None and found.rule != "deterministic" and found.half is not None
 
 
 def add(tallies: Iterable[Tally]) -> Tally:
@@ -186,7 +191,8 @@ def _median(table: Table, cell: Cell) -> float | None:
     below = table.cells[reference, cell.column].raw
     seeds = [seed for seed in cell.values if seed in cell.raw and seed in below]
     bottom = median(below[seed] for seed in seeds) if seeds else 0.0
-    return median(cell.raw[seed] for seed in seeds) / bottom if bottom else None
+    factor = 100.0 if table.spec.metrics[cell.metric].unit == "%" else 1.0
+    return factor * median(cell.raw[seed] for seed in seeds) / bottom if bottom else None
 
 
 def _incomplete(cell: Cell) -> tuple[VerdictKind, str] | None:

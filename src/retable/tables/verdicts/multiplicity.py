@@ -24,7 +24,9 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def all_of(effects: Sequence[Effect]) -> tuple[ClaimVerdict, float | None]:
+def all_of(
+    effects: Sequence[Effect], verdicts: Sequence[ClaimVerdict] | None = None
+) -> tuple[ClaimVerdict, float | None]:
     """A claim that several sums are all positive: verdict and p.
 
     Upheld if every part is, at p = the largest, without a correction (Berger 1982). Contradicted
@@ -32,10 +34,12 @@ def all_of(effects: Sequence[Effect]) -> tuple[ClaimVerdict, float | None]:
 
     Args:
         effects: of the parts, one at least, all at the same level.
+        verdicts: of the parts, where they do not follow from the effects alone, as that of a number
+            without an error that lies on its bound.
     """
     ps = [effect.p for effect in effects]
     p = None if None in ps else max(p for p in ps if p is not None)
-    verdicts = [conclude(effect) for effect in effects]
+    verdicts = [conclude(effect) for effect in effects] if verdicts is None else verdicts
     if all(verdict == "upheld" for verdict in verdicts):
         return "upheld", p
     against = [

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from retable.runs.record_set import Found
+from retable.tables.claim_spec import Claim
 from retable.tables.results import JudgedClaim, Needed
-from retable.tables.spec_parts import Claim
 from retable.tables.verdicts.claim_arms import is_ours
 from retable.tables.verdicts.claim_contrasts import margin_of
 from retable.tables.verdicts.power import needed_claim, needed_tie

@@ -11,14 +11,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from retable.runs.records import Record
 from retable.tables.aggregate import Cell, Table, build
+from retable.tables.claim_spec import Claim
 from retable.tables.grid import Grid
 from retable.tables.over_columns_spec import behind
-from retable.tables.results import CellId, Judged, JudgedClaim
+from retable.tables.results import JUDGED, CellId, Judged, JudgedClaim
 from retable.tables.spec import TableSpec
-from retable.tables.spec_parts import Claim
 from retable.tables.verdicts.claim_contrasts import margin_of
 from retable.tables.verdicts.claims import judge_claim
 from retable.tables.verdicts.course import SETTLED, Course, Looks
@@ -168,8 +169,15 @@ def decided(table: Table, course: Course) -> Table:
         course: of this table.
     """
     if not course.taken:
-        return judge_plainly(replace(table, remarks=[*table.remarks, course.text()]))
-    judged = judge_plainly(table)
+        return _not_looked_at(replace(table, remarks=[*table.remarks, course.text()]))
+    alphas = dict(zip(course.looks.seeds, course.looks.alphas, strict=True))
+
+    def level(column: str) -> float:
+        """Of the column's last looks the smallest, as rows may have been looked at differently."""
+        seeds = {n for (_, name), n in course.seeds.items() if name == column}
+        return min((alphas[n] for n in seeds), default=min(alphas.values()))
+
+    judged = judge_plainly(table, level)
     cells = dict(judged.cells)
     for place, verdict in course.cells.items():
         marks = [*verdict.marks, _mark(course, place)]
@@ -184,6 +192,37 @@ def decided(table: Table, course: Course) -> Table:
     ]
     remarks = [*judged.remarks, course.text()]
     return with_claims(replace(judged, cells=cells, remarks=remarks), claims)
+
+
+_NOTHING_YET: dict[str, Any] = {
+    **dict.fromkeys(("effect", "p", "wins", "ratio", "needed", "why")),
+    "comparisons": [],
+}
+"""Fields of a claim that an effect is told by."""
+
+
+def _not_looked_at(table: Table) -> Table:
+    """A table before its first look: its numbers, of which nothing is said yet."""
+    judged, text = judge_plainly(table), "before the first look"
+    cells = {
+        place: replace(
+            cell,
+            judged=Judged("partial", text, one.reading, marks=one.marks, median=one.median)
+            if (one := cell.judged) is not None and one.kind in JUDGED
+            else one and replace(one, bold=False),
+        )
+        for place, cell in judged.cells.items()
+    }
+    claims = [
+        replace(claim, verdict="partial", text=text, **_NOTHING_YET)
+        if claim.effect is not None
+        else claim
+        for claim in judged.claims
+    ]
+    plain = [
+        replace(c, comparisons=[], needed=None, why=None) if c.text == text else c for c in claims
+    ]
+    return with_claims(replace(judged, cells=cells), plain)
 
 
 def _mark(course: Course, thing: CellId | str) -> str:
