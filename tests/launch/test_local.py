@@ -6,6 +6,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from retable.launch import local
 from retable.launch.dispatch import launch
@@ -17,6 +18,7 @@ from retable.runs import records
 from retable.runs.attempts import Launched
 from retable.runs.records import Status
 from retable.tracking.wandb_mode import Followed
+from retable.util.errors import UserError
 from support.job import LAUNCHED
 from support.runs import freeze, newest
 
@@ -107,3 +109,14 @@ def test_for_real(monkeypatch, capfd, runs):
     assert newest(good[1]).substance() == (
         records.parse((folder / "kept.json").read_text(), "kept").substance()
     )
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_code_that_changes_while_it_is_read_is_not_run(fake, monkeypatch, copied):
+    """Its records would name a commit that did not compute them."""
+    found = iter([LAUNCHED.provenance, structs.replace(LAUNCHED.provenance, commit="another")])
+    monkeypatch.setattr(local.provenance, "collect", lambda *_: next(found))
+    run = freeze(f"launcher.snapshot={copied}")
+    with pytest.raises(UserError, match="changed while they were read"):
+        local.launch([run], Summary(), lambda run: run.label)
+    assert not fake.log

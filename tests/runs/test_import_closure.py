@@ -130,6 +130,23 @@ def test_dots_are_resolved_from_modules_and_from_packages(seen, extra):
     assert set(seen(modules_of)) >= {"retable.papers.spread.extras", "helperlib.sub.inner"}
 
 
+def test_what_a_star_imports_by_all_is_followed(seen, extra):
+    module = extra / "papers" / "spread" / "losses.py"
+    package = extra / "papers" / "spread" / "stars"
+    package.mkdir()
+    module.write_text(f"from .stars import *\n{module.read_text()}")
+    for name in ("first", "second", "third"):
+        (package / f"{name}.py").write_text("X = 1\n")
+    for text, wanted in (
+        ('__all__ = ["first", "X"]\nX = 1\n', {"first"}),
+        ('from . import third\n__all__ = ("second",)\n', {"second", "third"}),
+        ("__all__ = [n for n in dir()]\n", set()),  # not known without running it
+    ):
+        (package / "__init__.py").write_text(text)
+        found = {n.rpartition(".")[2] for n in seen(modules_of) if ".stars." in n}
+        assert found == wanted, text
+
+
 def test_a_helper_that_is_one_file_or_compiled_counts(seen, extra):
     helper = extra / "helpers" / "helperlib" / "nets.py"
     helper.write_text(f"import onefile\nimport helperlib.fast\n{helper.read_text()}")

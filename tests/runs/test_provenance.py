@@ -10,6 +10,7 @@ import pytest
 
 from retable.runs import provenance
 from retable.util import paths
+from retable.util.errors import UserError
 
 
 @pytest.fixture
@@ -65,6 +66,14 @@ def test_changes_of_code_are_kept_by_hash_others_do_not_count(checkout, runs):
     assert "untracked conf/new.yaml" in (runs / "_store" / f"{second.dirty}.diff").read_text()
     (checkout / "conf" / "new.yaml").write_text("x: 2\n")
     assert provenance.collect(runs).dirty not in {first.dirty, second.dirty}
+
+
+def test_code_that_changes_while_it_is_copied_is_refused(checkout, runs):
+    about = provenance.collect(runs)
+    provenance.refuse_changed(about, runs, ())
+    (checkout / "src" / "a.py").write_text("a = 7\n")
+    with pytest.raises(UserError, match="changed while they were read"):
+        provenance.refuse_changed(about, runs, ())
 
 
 def test_odd_files_do_not_matter(checkout, runs):

@@ -48,16 +48,19 @@ def launch(
     followed = Followed(runs)
     with ExitStack() as stack:
         source = None
-        if config.launcher.snapshot:
-            with written_into(folder):
+        with written_into(folder):
+            about = provenance.collect(folder, targets)
+            if config.launcher.snapshot:
                 source = snapshot.make(folder, targets)
+                provenance.refuse_changed(about, folder, targets)
         progress = stack.enter_context(Progress(len(runs), shown=config.progress))
         # Ctrl-C before a run has started: leave.
         server = stack.enter_context(Forkserver(targets, source))
         if refused := server.refusal(runs):
             raise UserError(f"{label(refused[0])}: {refused[1]}")
-        with written_into(folder):
-            about = provenance.collect(folder, targets)
+        if source is None:
+            with written_into(folder):
+                provenance.refuse_changed(about, folder, targets)
         followed.settle(progress.say)
         tally = Tally(summary, progress, label)
         for part, launched in _parts(runs, about):

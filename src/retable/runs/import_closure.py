@@ -12,6 +12,7 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -89,8 +90,19 @@ def imported(module: str) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom):
             # `from package import name`: the name may be a module or something in the package
             base = source_files.absolute(module, node)
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            names = [alias.name for alias in node.names]
+            found += [base, *(f"{base}.{name}" for name in (_all(base) if "*" in names else names))]
     return tuple(found)
+
+
+def _all(package: str) -> list[str]:
+    """Names that `from package import *` imports as modules where they are some: its `__all__`."""
+    tree = source_files.module_tree(package) if is_own(package) else None
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets):
+            with suppress(ValueError):  # made by an expression: not known without running it
+                return [str(name) for name in ast.literal_eval(node.value)]
+    return []
 
 
 def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:

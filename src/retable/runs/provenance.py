@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from retable.runs import code_roots
 from retable.runs.record_parts import CodeRoot
 from retable.runs.records import Provenance, text_sha256
 from retable.util import paths
 from retable.util.atomic import write_atomic
+from retable.util.errors import UserError
 
 STORE = "_store"
 _VECTOR = ("sse", "ssse", "avx", "amx", "fma", "f16c")
@@ -116,6 +119,24 @@ def kept(runs: Path, dirty: str) -> str:
     return (runs / STORE / f"{dirty}.diff").read_text(encoding="utf-8", errors="replace")
 
 
+def refuse_changed(about: Provenance, runs: Path, targets: Iterable[str]) -> None:
+    """Refuse to launch what was copied or loaded while its code, commit or packages changed.
+
+    Args:
+        about: collected before.
+        runs: folder of all runs.
+        targets: as they were given then.
+
+    Raises:
+        UserError: records would name a commit that did not compute them.
+    """
+    if collect(runs, targets) != about:
+        raise UserError(
+            "the code, its commit or the packages changed while they were read: records would name"
+            " what did not compute them; launch again"
+        )
+
+
 def checkout() -> code_roots.State:
     """The project's own code; of an installed copy, nothing."""
     root = paths.project_root()
@@ -145,11 +166,25 @@ def collect(runs: Path, targets: Iterable[str] = ()) -> Provenance:
                 version=None if state.commit else root.version(),
             )
         )
-    accelerator, driver = gpu()
-    return Provenance(
+    return replace(
+        surroundings(runs),
         commit=own.commit,
         dirty=keep(store, own.changes, ".diff") if own.changes else None,
-        packages=keep(store, packages(), ".txt"),
+        roots=roots,
+    )
+
+
+def surroundings(runs: Path) -> Provenance:
+    """What is collected of the interpreter, its packages and the machine, and nothing of code.
+
+    Args:
+        runs: folder of all runs.
+    """
+    accelerator, driver = gpu()
+    return Provenance(
+        commit=None,
+        dirty=None,
+        packages=keep(runs / STORE, packages(), ".txt"),
         python=platform.python_version(),
         torch=importlib.metadata.version("torch"),
         cpu=cpu_model(),
@@ -157,5 +192,4 @@ def collect(runs: Path, targets: Iterable[str] = ()) -> Provenance:
         cores=os.cpu_count() or 1,
         accelerator=accelerator,
         driver=driver,
-        roots=roots,
     )

@@ -18,7 +18,7 @@ from retable.launch.slurm.task_history import Past
 from retable.launch.slurm.transaction import Filing, name_of, uninterrupted
 from retable.launch.slurm.wait import wait
 from retable.launch.summary import Summary, is_settled
-from retable.runs import records, snapshot
+from retable.runs import provenance, records, snapshot
 from retable.runs.frozen import FrozenRun
 from retable.runs.lease import FILE as LEASE
 from retable.runs.lease import Lease, is_held, read_holder
@@ -166,12 +166,17 @@ def _submit(found: _Sorted, arrays: list[ArrayPlan], orders: Orders, folder: Pat
     run = found.fresh[0]
     orders.say(job_arrays.as_text(arrays, job_arrays.profile(run)))
     targets = {target for run in found.fresh for target in run.targets}
-    copy = snapshot.make(folder, targets).absolute() if run.config.launcher.snapshot else None
+    about, copy = provenance.collect(folder, targets), None
+    if run.config.launcher.snapshot:
+        copy = snapshot.make(folder, targets).absolute()
+        provenance.refuse_changed(about, folder, targets)
     chores = {"prepare": orders.prepare, "publish": orders.table if orders.publish else None}
     with uninterrupted() as interrupted:
         filing = Filing(arrays, folder, interrupted)
         try:
-            filing.write(orders.label, copy, {k: v for k, v in chores.items() if v is not None})
+            filing.write(
+                orders.label, about, copy, {k: v for k, v in chores.items() if v is not None}
+            )
             filing.queue_up(found.jobs)
         except BaseException:
             filing.undo(orders.say)

@@ -138,7 +138,7 @@ class Task:
         return works
 
     def _launched(self, *, alone: bool) -> Launched:
-        """Provenance: of the submission, but the hardware is this node's."""
+        """Provenance: code of the submission; packages and hardware are those of this job."""
         import msgspec
 
         from retable.runs import provenance
@@ -149,11 +149,9 @@ class Task:
         if not path.exists():
             return Launched(provenance.collect(self.submission.runs), at_once, alone)
         known = msgspec.json.decode(path.read_bytes(), type=Provenance)
-        accelerator, driver = provenance.gpu()
-        processor = {"cpu": provenance.cpu_model(), "cpu_id": provenance.cpu_id()}
-        here = {**processor, "cores": os.cpu_count() or 1}
-        here |= {"accelerator": accelerator, "driver": driver}
-        return Launched(msgspec.structs.replace(known, **here), at_once, alone)
+        here = msgspec.structs.asdict(provenance.surroundings(self.submission.runs))
+        code = {name: getattr(known, name) for name in ("commit", "dirty", "roots")}
+        return Launched(Provenance(**{**here, **code}), at_once, alone)
 
     def _attempts(self) -> int:
         from retable.runs import records

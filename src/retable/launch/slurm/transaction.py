@@ -26,8 +26,9 @@ from retable.launch.slurm.submission import (
     Submission,
     Tasks,
 )
-from retable.runs import frozen, provenance, records
+from retable.runs import frozen, records
 from retable.runs.frozen import FrozenRun
+from retable.runs.records import Provenance
 from retable.util.errors import UserError
 
 
@@ -54,11 +55,18 @@ class Filing:
         self.made: list[FrozenRun] = []
         self.chores: set[str] = set()
 
-    def write(self, label: str, source: Path | None, chores: Mapping[str, Sequence[str]]) -> None:
+    def write(
+        self,
+        label: str,
+        about: Provenance,
+        source: Path | None,
+        chores: Mapping[str, Sequence[str]],
+    ) -> None:
         """Write everything that the jobs will read.
 
         Args:
             label: what is submitted.
+            about: provenance of the submission.
             source: a snapshot; None: the jobs run from the checkout.
             chores: arguments of the commands to be run before and behind.
         """
@@ -66,8 +74,7 @@ class Filing:
         cluster = job_arrays.profile(some)
         for name in ("", "log", "events"):
             (submission.folder / name).mkdir()
-        targets = {t for a in self.arrays for task in a.tasks for run in task for t in run.targets}
-        collected = msgspec.json.encode(provenance.collect(self.folder, targets))
+        collected = msgspec.json.encode(about)
         (submission.folder / "provenance.json").write_bytes(collected + b"\n")
         arrays = [
             Array(number=number, tasks=len(array.tasks), about=array.about)
