@@ -8,6 +8,7 @@ import random
 import pytest
 from scipy import stats
 
+from retable.report import markdown
 from retable.tables.aggregate import Table
 from retable.tables.verdicts.course import Looks
 from retable.tables.verdicts.sequential import decided, dump, extended, fix, follow, load
@@ -251,6 +252,9 @@ def test_before_the_first_look_nothing_is_said():
     assert [c.verdict for c in table.claims] == ["partial", "partial"]
     assert all(c.p is None and c.effect is None and not c.comparisons for c in table.claims)
     assert (table.tally.judged, table.tally.claims_partial) == (0, 2)
+    shown = markdown.render(table)
+    assert shown.count("| before the first look |") == 2
+    assert "**1." not in shown
 
 
 @pytest.mark.parametrize(("values", "bold"), [([1.3, 1.45, 1.33], False), ([1.3, 1.4, 1.35], True)])

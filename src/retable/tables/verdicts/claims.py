@@ -293,12 +293,13 @@ def _wins(table: Table, claim: Claim, sums: Sequence[Sum]) -> Wins | None:
     """Seeds on which every sum of the claim is positive; only where all arms are ours."""
     per_sum: list[dict[int, float]] = []
     for one in sums:
-        if all(metric_of(table, column).deterministic for _, _, column in one.terms):
-            continue  # the same on every seed
         arms = [arm_of(table, claim, term) for term in one.terms]
         if any(arm.values is None for arm in arms):
             return None
-        per_sum.append(tests.sums(arms, one.c0))
+        values = tests.sums(arms, one.c0)
+        sure = all(metric_of(table, column).deterministic for _, _, column in one.terms)
+        if not sure or min(values.values(), default=0.0) < 0:  # else it holds on every seed
+            per_sum.append(values)
     seeds = set[int].intersection(*map(set, per_sum)) if per_sum else set[int]()
     if not seeds:
         return None
