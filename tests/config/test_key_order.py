@@ -51,6 +51,7 @@ def test_of_the_run_that_is_started_from():
     start = part() | {"start": {"run": part(tasks={"b": 1, "a": 1}) | {"start": None}}}
     assert orders(start) == {"start.run.model.tasks": ["b", "a"]}
     assert orders(part() | {"start": {"file": "x.pt", "run": None}}) == {}
+    assert orders({"model": "of a record that was edited", "start": "here", "data": 1}) == {}
 
 
 def test_a_paper_may_say_that_there_is_one_order():

@@ -4,7 +4,8 @@ Numbers may follow from it: tasks that have a head each draw its weights one aft
 ``model.tasks={b: 1, a: 1}`` and ``model.tasks={a: 1, b: 1}`` are two runs. A mapping in
 alphabetical order adds nothing to the key, as if its order had been left out.
 
-What a ``_target_`` is called with goes by name and has no order. A paper may say of a mapping that
+What a ``_target_`` is called with goes by name and has no order; a class that takes any names is
+not to compute by theirs. A paper may say of a mapping that
 one order of it is all there is (:func:`retable.config.paper_refusals.one_order`).
 """
 
@@ -34,14 +35,17 @@ def named(part: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _of_run(part: dict[str, Any], place: str) -> Iterator[tuple[str, list[str]]]:
-    fixed = {f"{place}{name}" for name in one_order(part.get("model") or {})}
+    model, start = part.get("model"), part.get("start")
+    fixed = (
+        {f"{place}{name}" for name in one_order(model)} if isinstance(model, dict) else set[str]()
+    )
     for section in _SECTIONS:
         for where, keys in _below(part.get(section), f"{place}{section}"):
             if where not in fixed:
                 yield where, keys
-    start = part.get("start") or {}
-    if start.get("run") is not None:
-        yield from _of_run(start["run"], f"{place}start.run.")
+    run = start.get("run") if isinstance(start, dict) else None
+    if isinstance(run, dict):
+        yield from _of_run(run, f"{place}start.run.")
 
 
 def _below(node: Any, place: str) -> Iterator[tuple[str, list[str]]]:

@@ -100,7 +100,7 @@ def _all(package: str) -> list[str]:
     tree = source_files.module_tree(package) if is_own(package) else None
     for node in tree.body if tree else ():
         if isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets):
-            with suppress(ValueError):  # made by an expression: not known without running it
+            with suppress(ValueError, TypeError):  # an expression: not known without running it
                 return [str(name) for name in ast.literal_eval(node.value)]
     return []
 
