@@ -6,7 +6,6 @@ import signal
 from dataclasses import replace
 
 import pytest
-from msgspec import structs
 
 from retable.launch import local
 from retable.launch.dispatch import launch
@@ -114,9 +113,9 @@ def test_for_real(monkeypatch, capfd, runs):
 @pytest.mark.parametrize("copied", [True, False])
 def test_code_that_changes_while_it_is_read_is_not_run(fake, monkeypatch, copied):
     """Its records would name a commit that did not compute them."""
-    found = iter([LAUNCHED.provenance, structs.replace(LAUNCHED.provenance, commit="another")])
-    monkeypatch.setattr(local.provenance, "collect", lambda *_: next(found))
+    found = iter([["one commit"], ["another"]])
+    monkeypatch.setattr(local.provenance, "code", lambda _: next(found))
     run = freeze(f"launcher.snapshot={copied}")
-    with pytest.raises(UserError, match="changed while they were read"):
+    with pytest.raises(UserError, match="changed while it was read"):
         local.launch([run], Summary(), lambda run: run.label)
     assert not fake.log

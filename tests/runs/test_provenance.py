@@ -69,11 +69,12 @@ def test_changes_of_code_are_kept_by_hash_others_do_not_count(checkout, runs):
 
 
 def test_code_that_changes_while_it_is_copied_is_refused(checkout, runs):
-    about = provenance.collect(runs)
-    provenance.refuse_changed(about, runs, ())
+    before = provenance.code(())
+    provenance.refuse_changed(before, ())
     (checkout / "src" / "a.py").write_text("a = 7\n")
-    with pytest.raises(UserError, match="changed while they were read"):
-        provenance.refuse_changed(about, runs, ())
+    with pytest.raises(UserError, match="changed while it was read"):
+        provenance.refuse_changed(before, ())
+    assert not runs.exists(), "nothing is written before a run has started"
 
 
 def test_odd_files_do_not_matter(checkout, runs):

@@ -47,20 +47,21 @@ def launch(
     targets = sorted({target for run in runs for target in run.targets})
     followed = Followed(runs)
     with ExitStack() as stack:
-        source = None
-        with written_into(folder):
-            about = provenance.collect(folder, targets)
-            if config.launcher.snapshot:
-                source = snapshot.make(folder, targets)
-                provenance.refuse_changed(about, folder, targets)
+        source = about = None
+        code = provenance.code(targets)
+        if config.launcher.snapshot:
+            with written_into(folder):
+                source, about = snapshot.make(folder, targets), provenance.collect(folder, targets)
+            provenance.refuse_changed(code, targets)
         progress = stack.enter_context(Progress(len(runs), shown=config.progress))
         # Ctrl-C before a run has started: leave.
         server = stack.enter_context(Forkserver(targets, source))
         if refused := server.refusal(runs):
             raise UserError(f"{label(refused[0])}: {refused[1]}")
-        if source is None:
+        if about is None:
             with written_into(folder):
-                provenance.refuse_changed(about, folder, targets)
+                about = provenance.collect(folder, targets)
+            provenance.refuse_changed(code, targets)
         followed.settle(progress.say)
         tally = Tally(summary, progress, label)
         for part, launched in _parts(runs, about):

@@ -119,21 +119,29 @@ def kept(runs: Path, dirty: str) -> str:
     return (runs / STORE / f"{dirty}.diff").read_text(encoding="utf-8", errors="replace")
 
 
-def refuse_changed(about: Provenance, runs: Path, targets: Iterable[str]) -> None:
-    """Refuse to launch what was copied or loaded while its code, commit or packages changed.
+def code(targets: Iterable[str]) -> list[code_roots.State]:
+    """The code as it is now, of which nothing is written: the project's, then what is beside it.
 
     Args:
-        about: collected before.
-        runs: folder of all runs.
+        targets: what the runs build.
+    """
+    return [checkout(), *(root.state() for root in code_roots.roots_of(targets))]
+
+
+def refuse_changed(before: list[code_roots.State], targets: Iterable[str]) -> None:
+    """Refuse to launch what was copied or loaded while its code or commit changed.
+
+    Args:
+        before: what :func:`code` was then.
         targets: as they were given then.
 
     Raises:
         UserError: records would name a commit that did not compute them.
     """
-    if collect(runs, targets) != about:
+    if code(targets) != before:
         raise UserError(
-            "the code, its commit or the packages changed while they were read: records would name"
-            " what did not compute them; launch again"
+            "the code or its commit changed while it was read: records would name what did not"
+            " compute them; launch again"
         )
 
 

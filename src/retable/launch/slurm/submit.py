@@ -166,10 +166,10 @@ def _submit(found: _Sorted, arrays: list[ArrayPlan], orders: Orders, folder: Pat
     run = found.fresh[0]
     orders.say(job_arrays.as_text(arrays, job_arrays.profile(run)))
     targets = {target for run in found.fresh for target in run.targets}
-    about, copy = provenance.collect(folder, targets), None
-    if run.config.launcher.snapshot:
-        copy = snapshot.make(folder, targets).absolute()
-        provenance.refuse_changed(about, folder, targets)
+    code = provenance.code(targets)
+    copy = snapshot.make(folder, targets).absolute() if run.config.launcher.snapshot else None
+    about = provenance.collect(folder, targets)
+    provenance.refuse_changed(code, targets)
     chores = {"prepare": orders.prepare, "publish": orders.table if orders.publish else None}
     with uninterrupted() as interrupted:
         filing = Filing(arrays, folder, interrupted)
