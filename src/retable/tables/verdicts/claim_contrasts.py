@@ -79,11 +79,8 @@ def from_ideal(title: str, ideal: float | None) -> str:
 
 def _title(table: Table, name: str) -> str:
     row, _, column = name.partition(", ")
-    return (
-        f"{row_title(table, row)} at {column_title(table, column)}"
-        if column
-        else row_title(table, row)
-    )
+    title = row_title(table, row)
+    return f"{title} at {column_title(table, column)}" if column else title
 
 
 def _is_average(terms: Sequence[Term]) -> bool:

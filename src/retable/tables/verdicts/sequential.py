@@ -219,10 +219,7 @@ def _not_looked_at(table: Table) -> Table:
         else claim
         for claim in judged.claims
     ]
-    plain = [
-        replace(c, comparisons=[], needed=None, why=None) if c.text == text else c for c in claims
-    ]
-    return with_claims(replace(judged, cells=cells), plain)
+    return with_claims(replace(judged, cells=cells), claims)
 
 
 def _mark(course: Course, thing: CellId | str) -> str:
