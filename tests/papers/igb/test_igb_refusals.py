@@ -52,6 +52,14 @@ def test_refused(experiment, overrides, said):
         config(*overrides, experiment=experiment)
 
 
+def test_of_data_of_ones_own_the_tasks_are_in_alphabetical_order():
+    """Their order is no part of the key here, and that of the data is not known."""
+    data = {"_target_": "mine.Data"}
+    model = {"_target_": "retable.papers.igb.module_adult.AdultNet", "losses": "ls"}
+    with pytest.raises(UserError, match="in alphabetical order, a, b, for data of your own"):
+        refusals.refuse({"model": model | {"tasks": {"b": 1, "a": 1}}, "data": data})
+
+
 def test_what_is_meant_is_taken():
     one = ["~model.tasks.married", "~model.tasks.hours", "+data.tasks=[income]"]
     config(*one, experiment=SMOKE)

@@ -227,7 +227,8 @@ def test_a_wider_h_never_shrinks_the_interval(cell, more):
         return
     assert wider.half == pytest.approx(found.half + more)
     assert wider.p >= found.p
-    if kind not in {"better", "worse"}:
+    # One within the margin may leave it and lie beyond 0 as before.
+    if kind not in {"better", "worse", "reproduced"}:
         assert wider_kind not in {"better", "worse"}
     if wider_kind == "reproduced":
         assert kind == "reproduced"

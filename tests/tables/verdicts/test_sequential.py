@@ -257,7 +257,9 @@ def test_before_the_first_look_nothing_is_said():
     assert "**1." not in shown
 
 
-@pytest.mark.parametrize(("values", "bold"), [([1.3, 1.45, 1.33], False), ([1.3, 1.401, 1.35], True)])
+@pytest.mark.parametrize(
+    ("values", "bold"), [([1.3, 1.45, 1.33], False), ([1.3, 1.401, 1.35], True)]
+)
 def test_bold_is_at_the_level_of_the_look(values, bold):
     spec = spec_of(["a", "b"])
     lab = Lab({"a": [1.0, 1.1, 1.05], "b": values}, spec)
