@@ -157,6 +157,7 @@ def test_which_tests_are_a_paper_s(test, paper):
         ("src/retable/tracking/sync.py", {"tracking", "wandb_tools"}),
         ("slurm/dev-cluster/up", {"slurm"}),
         ("tests/data/test_cache.py", {"data"}),
+        ("tests/support/fuzz_mutations.py", {"fuzz", "runs"}),  # by way of support/fuzz.py
         ("src/retable/papers/igb/module.py", set()),
         ("README.md", set()),
     ],
@@ -171,9 +172,64 @@ def test_which_tests_are_chosen_changes_none_of_them():
     assert in_turn.folders_in_turn([in_turn.CHOOSING]) == in_turn.folders_in_turn([])
 
 
-@pytest.mark.parametrize("file", ["tests/support/slurm.py", "tests/conftest.py", "uv.lock"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tests/conftest.py",
+        "uv.lock",
+        "tests/support/slurm.py",  # a plugin of conftest.py
+        "tests/support/runs.py",  # of which others of them are made
+        "tests/support/data.json",
+    ],
+)
 def test_no_slow_test_takes_turns_where_what_all_are_built_upon_has_changed(file):
     assert not in_turn.folders_in_turn(["README.md", file])
+
+
+@pytest.fixture
+def tests_of_its_own(tmp_path, monkeypatch):
+    """Tests that use modules of `support` in every way there is."""
+    files = {
+        "tests/conftest.py": 'pytest_plugins = [f"support.{name}" for name in ("plugin",)]',
+        "tests/support/plugin.py": "from support import base",
+        "tests/support/by_name.py": "import support.deep",
+        "tests/a/test_a.py": "from support.by_name import it",
+        "tests/b/test_b.py": 'COMMAND = ["python", "-m", "support.process"]',
+        "tests/c/conftest.py": "from support import (\n    other,\n    browser,\n)",
+        "tests/c/test_c.py": '"""Words: base, process."""',
+        "tests/papers/test_one.py": "from support import other",
+        "tests/papers/two/test_two.py": 'SCRIPT = "tests/support/script.py"',
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(in_turn, "ROOT", tmp_path)
+    in_turn._users.cache_clear()
+    yield
+    in_turn._users.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "folders", "papers"),
+    [
+        ("deep", {"a"}, []),
+        ("by_name", {"a"}, []),
+        ("process", {"b"}, []),
+        ("browser", {"c"}, []),
+        ("other", {"c"}, ["one"]),
+        ("script", set(), ["two"]),
+        ("plugin", {"a", "b", "c"}, []),
+        ("base", {"a", "b", "c"}, []),
+        ("unused", {"a", "b", "c"}, []),
+    ],
+)
+def test_tests_that_use_what_has_changed_in_support_are_all_run(
+    tests_of_its_own, module, folders, papers
+):
+    file = f"tests/support/{module}.py"
+    assert {"a", "b", "c"} - in_turn.folders_in_turn([file]) == folders
+    assert in_turn.tested(["one", "two"], "3/3", [file]) == papers
 
 
 @pytest.mark.parametrize("folder", ["launch", "slurm", "runs"])

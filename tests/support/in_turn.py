@@ -9,9 +9,11 @@ of them where what they are about has changed, else a part. `make test` knows no
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -33,8 +35,10 @@ BY_PAPER = (
     "tests/launch/rehearsal/test_every_paper.py",
 )
 """Files whose tests have a paper as their parameter."""
-OF_TESTS = ("tests/support/", "tests/conftest.py", LOCK)
-"""What all slow tests are built upon."""
+SUPPORT = "tests/support/"
+CONFTEST = "tests/conftest.py"
+OF_TESTS = (CONFTEST, LOCK)
+"""What all slow tests are built upon, with what is imported there."""
 CHOOSING = "tests/support/in_turn.py"
 """Of those the one that no test's outcome depends on: it says which are run."""
 ABOUT = {
@@ -75,7 +79,7 @@ def tested(papers: Sequence[str], part: str, changed: Iterable[str]) -> list[str
     """
     number, several = map(int, part.split("/"))
     lately = set[str]()
-    for file in changed:
+    for file in _with_users(changed):
         if file.startswith(SHARED):
             return [*papers]
         if not file.startswith("results/"):
@@ -131,10 +135,13 @@ def folders_in_turn(changed: Iterable[str]) -> set[str]:
     Args:
         changed: files that have changed lately, from the root.
     """
-    changed = [file for file in changed if file != CHOOSING]
+    changed = _with_users(file for file in changed if file != CHOOSING)
     if any(file.startswith(OF_TESTS) for file in changed):
         return set()
-    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"papers"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {
+        "papers",
+        "support",
+    }
     return {
         folder
         for folder in folders
@@ -144,6 +151,55 @@ def folders_in_turn(changed: Iterable[str]) -> set[str]:
             for file in changed
         )
     }
+
+
+def _with_users(changed: Iterable[str]) -> list[str]:
+    """These files, and of those of `support` the tests that use them, by way of others too.
+
+    One that is no module, or that nothing is seen to use, is taken to be used by all.
+    """
+    found, below = list[str](), list[str]()
+    for file in changed:
+        (below if file.startswith(SUPPORT) and file != CHOOSING else found).append(file)
+    while below:
+        found.append(file := below.pop())
+        users = _users().get(Path(file).stem, {CONFTEST}) if file.endswith(".py") else {CONFTEST}
+        new = sorted(users - {*found, *below})
+        below += [user for user in new if user.startswith(SUPPORT)]
+        found += [user for user in new if not user.startswith(SUPPORT)]
+    return found
+
+
+@cache
+def _users() -> dict[str, set[str]]:
+    """By name of a module of `support` the files of tests that import or name it."""
+    found: dict[str, set[str]] = {}
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "support" in text:
+            for name in _modules(ast.parse(text)):
+                found.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def _modules(tree: ast.AST) -> Iterator[str]:
+    """Names of modules of `support` in a file, and of whatever its plugins are named by."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module="support"):
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom(module=str(module)) if module.startswith("support."):
+                yield module.split(".")[1]
+            case ast.Import():
+                names = [alias.name.split(".") for alias in node.names]
+                yield from (name[1] for name in names if name[0] == "support" and name[1:])
+            case ast.Constant(value=str(text)):  # of a process of its own
+                yield from re.findall(r"\bsupport[./](\w+)", text)
+            case ast.Assign(targets=[ast.Name(id="pytest_plugins")]):
+                constants = (n for n in ast.walk(node.value) if isinstance(n, ast.Constant))
+                yield from (n.value for n in constants if isinstance(n.value, str))
+            case _:
+                pass
 
 
 def is_turn(test: str, part: str) -> bool:
