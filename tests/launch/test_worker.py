@@ -10,8 +10,10 @@ import sys
 import threading
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from retable.launch import worker
-from retable.launch.worker import Exit, perform
+from retable.launch.worker import Exit, Launched, perform
 from retable.runs import frozen, records
 from retable.runs.lease import FILE as LEASE
 from retable.runs.records import Status
@@ -42,6 +44,7 @@ def test_a_run_is_done_once():
         "history.jsonl",
         "log.txt",
         "record.json",
+        "surroundings.json",
     ]
     assert sorted(p.name for p in run.folder.iterdir()) == [
         "attempts",
@@ -108,6 +111,28 @@ def test_interrupted_goes_on_and_equals_the_undisturbed_run(tmp_path, monkeypatc
     assert (undisturbed.folder / "attempts" / "1" / "history.jsonl").read_bytes() == (
         run.folder / "attempts" / "3" / "history.jsonl"
     ).read_bytes()
+
+
+def test_a_run_that_goes_on_elsewhere_says_what_it_began_with():
+    run = written()
+    before = replace(LAUNCHED.provenance, cpu="before", torch="1")
+    assert perform(run.folder, Launched(before, workers=3), StopAfter(2)) is Exit.INTERRUPTED
+    assert record_of(run, 1).earlier == []
+    (run.folder / "attempts" / "1" / "record.json").unlink()  # as where it is killed
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    (began,) = record_of(run).earlier
+    assert (began.provenance, began.threads, began.workers) == (before, 1, 3)
+    assert record_of(run).provenance == LAUNCHED.provenance
+
+
+def test_a_run_that_starts_anew_elsewhere_does_not(monkeypatch):
+    run = written()
+    other = Launched(replace(LAUNCHED.provenance, cpu="before"))
+    assert perform(run.folder, other, StopAfter(2)) is Exit.INTERRUPTED
+    for path in run.folder.glob("attempts/1/checkpoints/*.ckpt"):
+        path.unlink()
+    assert perform(run.folder, LAUNCHED) is Exit.DONE
+    assert record_of(run).earlier == []
 
 
 def test_stopped_in_the_test(tmp_path):

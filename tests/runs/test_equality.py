@@ -8,6 +8,7 @@ import pytest
 from msgspec import structs
 
 from retable.runs.equality import compare, config_differences, only_in_one, relative_difference
+from retable.runs.record_parts import Stretch
 from retable.runs.records import Provenance, Record, ResultRow
 from support.records import plain_record
 
@@ -81,6 +82,14 @@ def test_circumstances_are_said():
     text = compare(record(), other).text()
     for part in ("device cpu / cuda", "threads 1 / 4", "torch 2.15.0 / 2.11.0", "code ffff"):
         assert part in text
+
+
+def test_what_a_run_began_with_is_a_circumstance_unless_it_changes_times_alone():
+    began = Stretch(provenance=structs.replace(PROVENANCE, torch="2.11.0"), threads=1, workers=9)
+    text = compare(record(), record(earlier=[began])).text()
+    assert text.endswith("(begun with the same / torch 2.11.0)")
+    began = Stretch(provenance=PROVENANCE, threads=1, workers=9)
+    assert compare(record(), record(earlier=[began])).context == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from retable.runs import records
+from retable.runs.record_parts import Stretch
 from retable.runs.record_set import Found
 from retable.runs.records import Status
 from retable.tables import collect
@@ -102,6 +103,19 @@ def test_circumstances_are_those_of_each_record():
     assert (about.threads, about.workers) == ([1, 4], [1, 2])
     assert about.days == ["2026-01-01", "2026-01-02"]
     assert not Found.of(made()).circumstances().dirty
+
+
+def test_circumstances_are_those_of_earlier_epochs_too():
+    began = Stretch(
+        provenance=structs.replace(PROVENANCE, cpu="before"), threads=1, workers=1, alone=False
+    )
+    mapping = made()
+    mapping["k1"] = record_of(config_of(1), alone=True, earlier=[began])
+    found = Found.of(mapping)
+    assert found.circumstances().begun == ["cpu before, not alone"]
+    (about,) = found.abouts(found.numbers(["k1"]))
+    assert not about.alone
+    assert Found.of(made()).circumstances().begun == []
 
 
 @settings(max_examples=100, deadline=None)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
+from retable.runs.record_parts import Stretch
 from retable.runs.records import Provenance, Record, ResultRow, Status
 from retable.tables.aggregate import build, mean_std, relative
 from retable.tables.grid import Grid, plan
-from support.records import plain_record
+from support.records import PROVENANCE, plain_record
 
 
 def record(run, value: float | None, **changes) -> Record:
@@ -107,6 +109,15 @@ def test_times_of_runs_that_were_not_alone_are_marked_where_a_table_asks_for_it(
     timed = replace(grid, spec=grid.spec.model_copy(update={"timing": "alone"}))
     assert cell_of(timed, beside).marks == ["not alone"]
     assert cell_of(timed, [record(run, 0.9, alone=True) for run in runs]).marks == []
+
+
+def test_times_of_runs_that_went_on_elsewhere_are_marked_where_a_table_asks_for_it(grid):
+    before = structs.replace(PROVENANCE, cpu="before")
+    began = Stretch(provenance=before, threads=1, workers=1, alone=True)
+    runs = [record(run, 0.9, alone=True, earlier=[began]) for run in runs_of(grid)]
+    assert cell_of(grid, runs).marks == []
+    timed = replace(grid, spec=grid.spec.model_copy(update={"timing": "alone"}))
+    assert cell_of(timed, runs).marks == ["begun elsewhere"]
 
 
 def test_reported_only_rows(grid):

@@ -31,11 +31,11 @@ from retable.launch.process_setup import (
     stop_on_sigterm,
     without_gpus,
 )
-from retable.runs import frozen, records, starts
+from retable.runs import frozen, records, starts, stretches
 from retable.runs.artifacts import write_artifacts
 from retable.runs.attempts import Attempt, Launched, identity_of, new_attempt
 from retable.runs.history import FILE as HISTORY
-from retable.runs.history import history_text
+from retable.runs.history import history_text, validation
 from retable.runs.identity import fingerprint
 from retable.runs.lease import Lease
 from retable.runs.records import Record, ResultRow, Status
@@ -263,7 +263,9 @@ def _execute(
                 log(f"resuming after {resume.epoch} epochs from {resume.path}")
             elif any(list(folder.glob("checkpoints/*.ckpt")) for folder in previous):
                 log("starting anew: no earlier checkpoint is whole and of this code and device")
-            tracker.start(None if resume is None else resume.path.parents[1])
+            before = None if resume is None else resume.path.parents[1]
+            attempt.earlier = stretches.begin(attempt.folder, attempt.stretch(), before)
+            tracker.start(before)
             if begins is not None:
                 log(f"starting from {begins[1].shown}")
             with leader.together(resume, device) as trainer:
@@ -310,7 +312,7 @@ def _execute(
         started_from=begins and begins[1],
         device=outcome.device,
         best_epoch=outcome.best_epoch,
-        validation=records.validation(outcome.history, outcome.best_epoch),
+        validation=validation(outcome.history, outcome.best_epoch),
     ), Exit.DONE
 
 

@@ -11,6 +11,7 @@ from msgspec import to_builtins
 
 from retable.report import candidates, footnotes, formatting, over_columns_text
 from retable.report.json_csv import finite, judged_json
+from retable.runs import stretches
 from retable.runs.record_set import Found
 from retable.runs.records import Record, device_of
 from retable.tables.address import Address
@@ -30,6 +31,7 @@ _MARKS = {
     "not selected yet": "the tuning runs that choose the setting have not all ended",
     "mixed devices": "the runs below are of several types of devices",
     "not alone": "others ran beside runs below, which makes times longer and less even",
+    "begun elsewhere": "runs below went on on another machine or the like: a time mixes both",
     "pulled": "runs below were made elsewhere; their records come from W&B",
     "unverified": "neither the paper nor its authors' material vouches for the reported value here",
     "n assumed": "how many runs are behind the reported value is not reported",
@@ -83,6 +85,7 @@ class Explanation:
                     "dirty": record.provenance.dirty is not None,
                     "roots": to_builtins(record.provenance.roots),
                     "started": record.started,
+                    "begun": stretches.told(record),
                     "stale": key in self.stale,
                     "pulled": record.pulled,
                 }
@@ -223,6 +226,7 @@ class Explanation:
             dirty = " with changes" if run["dirty"] else ""
             roots = "".join(f", {r.shown}" for r in self.records[run["key"]].provenance.roots)
             line += f", {run['device']}, {commit}{dirty}{roots}, {run['started'][:10]}"
+            line += f", begun with {'; '.join(run['begun'])}" if run["begun"] else ""
             line += ", stale" if run["stale"] else ""
             began = self.records[run["key"]].started_from
             line += f", started from {began.shown}" if began is not None else ""

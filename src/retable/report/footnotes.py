@@ -29,6 +29,7 @@ _MEANING = {
     "heavy tails": "a few runs far from the rest move the mean; the median is shown too",
     "mixed devices": "runs on several types of devices",
     "not alone": "others ran beside some runs, which makes times longer and less even",
+    "begun elsewhere": "some runs went on on another machine or the like: a time mixes both",
     "not recorded": "runs are finished and have not left this number",
     "settled": "final since that look, whose interval it is",
     "base not positive": "a relative change has no meaning there",

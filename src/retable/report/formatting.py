@@ -222,13 +222,15 @@ def provenance(table: Table) -> str:
     commits = sorted({(commit or "no commit")[:12] for commit in about.commits})
     dirty = " with local changes" if about.dirty else ""
     roots = f"; code of {'; '.join(about.roots)}" if about.roots else ""
+    begun = f"; some begun with {'; with '.join(about.begun)}" if about.begun else ""
     hardware = [*(name or "?" for name in about.accelerators), *about.cpus]
     period = about.days[0] if len(about.days) == 1 else f"{about.days[0]} to {about.days[-1]}"
     return (
         f"{_count(about.runs, 'run')}, {about.wall_s / 3600:.2f} h in all{tuned}; "
         f"{', '.join(hardware)}, {_list(about.threads)} thread"
         f"{'s' if about.threads != [1] else ''} a run, {_list(about.workers)} at once; "
-        f"torch {', '.join(about.torch)}; commit {', '.join(commits)}{dirty}{roots}; {period}"
+        f"torch {', '.join(about.torch)}{begun}; commit {', '.join(commits)}{dirty}{roots};"
+        f" {period}"
     )
 
 

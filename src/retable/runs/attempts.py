@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import msgspec
 
 from retable.runs import records
 from retable.runs.frozen import FrozenRun, recorded
+from retable.runs.record_parts import Stretch
 from retable.runs.records import Provenance, Record, Status
 from retable.util.redact import scrub
 
@@ -47,6 +49,7 @@ class Attempt:
         wall: clock at its start, in seconds.
         resumed: epochs that were done before it, where it goes on from another attempt.
         before_s: seconds that these attempts took, as far as they have left a record.
+        earlier: what they were made under, where it was something else.
     """
 
     folder: Path
@@ -57,6 +60,16 @@ class Attempt:
     wall: float
     resumed: int | None = None
     before_s: float = 0.0
+    earlier: Sequence[Stretch] = ()
+
+    def stretch(self) -> Stretch:
+        """What its own epochs are computed under."""
+        return Stretch(
+            provenance=self.launched.provenance,
+            threads=self.run.config.device.threads,
+            workers=self.launched.workers,
+            alone=self.launched.alone,
+        )
 
     def record(self, status: Status, error: str | None = None) -> Record:
         """A record of this attempt with everything but results."""
@@ -69,6 +82,7 @@ class Attempt:
             started=self.started,
             error=error,
             resumed_from_epoch=self.resumed,
+            earlier=self.earlier,
             wall_s=round(self.before_s + time.monotonic() - self.wall, 3),
             cpu_s=round(usage.ru_utime + usage.ru_stime, 3),
             peak_memory_mb=round(usage.ru_maxrss / 1024, 1),
@@ -84,6 +98,7 @@ def bare_record(
     started: str,
     error: str | None = None,
     resumed_from_epoch: int | None = None,
+    earlier: Sequence[Stretch] = (),
     wall_s: float = 0,
     cpu_s: float = 0,
     peak_memory_mb: float = 0,
@@ -101,6 +116,7 @@ def bare_record(
         error=error and scrub(error)[:2000],
         attempt=number,
         resumed_from_epoch=resumed_from_epoch,
+        earlier=list(earlier),
         started=started,
         wall_s=wall_s,
         cpu_s=cpu_s,

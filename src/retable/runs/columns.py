@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from retable.runs import stretches
 from retable.runs.records import Record, Status, device_of
 
 Place = tuple[str, str | None, int | str | None]
@@ -48,6 +49,7 @@ class About(NamedTuple):
     pulled: bool
     alone: bool
     roots: str
+    begun: str
 
     @classmethod
     def of(cls, record: Record) -> About:
@@ -65,8 +67,9 @@ class About(NamedTuple):
             where.torch,
             record.started[:10],
             record.pulled is not None,
-            record.alone,
+            record.alone and all(one.alone for one in record.earlier),
             ", ".join(root.shown for root in where.roots),
+            "; ".join(stretches.told(record)),
         )
 
 

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from retable.runs import stretches
 from retable.runs.records import Record, device_of
 
 Kind = Literal[
@@ -55,6 +56,8 @@ def circumstances(a: Record, b: Record) -> list[str]:
     ids = a.provenance.cpu_id, b.provenance.cpu_id
     if None not in ids:  # older records have none
         pairs.append(("processor", *ids))
+    began, also = ("; ".join(stretches.told(r, times=False)) or "the same" for r in (a, b))
+    pairs.append(("begun with", began, also))
     out: list[str] = []
     for name, x, y in pairs:
         if x != y:

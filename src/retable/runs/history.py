@@ -107,3 +107,10 @@ def shown_metric(there: Collection[str], wanted: Sequence[str]) -> str:
     names = sorted(set(there) - set(_COUNTERS))
     order = [*wanted, *like, *(n for n in names if n.startswith("val/")), "train/loss", *names]
     return next((name for name in order if name in there), "")
+
+
+def validation(rows: Iterable[dict[str, float]], best_epoch: int | None) -> dict[str, float]:
+    """Validation metrics, if any, of the epoch whose weights were tested: best, else last."""
+    epochs = {int(row["epoch"]): row for row in rows}
+    tested = epochs.get(max(epochs, default=0) if best_epoch is None else best_epoch, {})
+    return {name: float(value) for name, value in tested.items() if name.startswith("val/")}

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from retable.runs import columns as columns_module
-from retable.runs import history_points, record_parts, records, scan
+from retable.runs import history_points, record_parts, records, scan, stretches
 from retable.runs.columns import Columns, Ints, Place
 from retable.util.atomic import beside, write_atomic
 
@@ -84,7 +84,7 @@ def _code() -> bytes:
     import msgspec
 
     digest = hashlib.sha256(f"{_FORMAT} {msgspec.__version__}".encode())
-    for module in (scan, columns_module, records, record_parts, history_points):
+    for module in (scan, columns_module, records, record_parts, history_points, stretches):
         digest.update(Path(module.__file__ or "").read_bytes())
     return digest.digest()
 

@@ -76,6 +76,24 @@ class Provenance(
     roots: list[CodeRoot] = []
 
 
+class Stretch(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
+):
+    """What some epochs of a run were computed by and on, where it went on under something else.
+
+    Attributes:
+        provenance: of that launch.
+        threads: of the run.
+        workers: runs that the launcher kept going at once.
+        alone: nothing else ran there.
+    """
+
+    provenance: Provenance
+    threads: int
+    workers: int
+    alone: bool = False
+
+
 class StartedFrom(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False
 ):

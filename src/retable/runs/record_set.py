@@ -36,6 +36,7 @@ class Circumstances:
         threads: of one run.
         workers: runs at once.
         days: on which they started.
+        begun: what was different where some of them began that went on elsewhere, in words.
     """
 
     runs: int
@@ -49,6 +50,7 @@ class Circumstances:
     workers: list[int]
     torch: list[str]
     days: list[str]
+    begun: list[str]
 
     def joined(self, other: Circumstances) -> Circumstances:
         """Those of other runs as well."""
@@ -199,6 +201,7 @@ class Found(Mapping[str, Record]):
             workers=sorted({a.workers for a in abouts}),
             torch=sorted({a.torch for a in abouts}),
             days=sorted({a.day for a in abouts}),
+            begun=sorted({a.begun for a in abouts} - {""}),
         )
 
     def __getitem__(self, key: str) -> Record:

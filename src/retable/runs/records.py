@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from retable.runs.record_parts import Blessing, Count, Provenance, ResultRow, StartedFrom
+from retable.runs.record_parts import Blessing, Count, Provenance, ResultRow, StartedFrom, Stretch
 from retable.util.atomic import beside, write_atomic
 from retable.util.errors import brief, one_line
 
@@ -74,6 +74,7 @@ class Record(
         artifacts: arrays that the run left: name, SHA-256 of what the file holds.
         validation: ``val/...`` of the epoch that was tested; what a choice may go by.
         blessings: a history of the code, which grows outside of the 20 kB.
+        earlier: under what else epochs of it were computed that it went on from.
         started_from: what it began with, where it starts from another run or a file.
         pulled: entity/project/id in W&B, where it was not run here.
     """
@@ -106,6 +107,7 @@ class Record(
     artifacts: dict[str, str] = {}
     fingerprint: str
     provenance: Provenance
+    earlier: list[Stretch] = []
     validation: dict[str, float] = {}
     blessings: list[Blessing] = []
     started_from: StartedFrom | None = None
@@ -153,8 +155,8 @@ def dump(record: Record) -> str:
     """Text of a record.
 
     Raises:
-        RecordError: above 200 results or, its blessings left out, 20 kB; for what could not be
-            read again, such as a number that is not finite.
+        RecordError: above 200 results or, without blessings and earlier stretches, 20 kB; for
+            what could not be read again, such as a number that is not finite.
     """
     if len(record.results) > MAX_RESULTS:
         raise RecordError(
@@ -167,13 +169,14 @@ def dump(record: Record) -> str:
         raise RecordError(f"record of {record.key[:12]}: {brief(str(error))}") from None
     text = f'{{"version":{VERSION},{text[1:]}\n'
     parse(text, f"record of {record.key[:12]}")
-    if (size := len(text) - _size_of_blessings(record)) > MAX_BYTES:
+    if (size := len(text) - _size_apart(record)) > MAX_BYTES:
         raise RecordError(f"record of {size} bytes; at most {MAX_BYTES} are allowed")
     return text
 
 
-def _size_of_blessings(record: Record) -> int:
-    return sum(len(msgspec.json.encode(b).decode()) + 1 for b in record.blessings)
+def _size_apart(record: Record) -> int:
+    apart = [*record.blessings, *record.earlier]
+    return sum(len(msgspec.json.encode(part).decode()) + 1 for part in apart)
 
 
 _DECODER = msgspec.json.Decoder(Record)
@@ -341,10 +344,3 @@ def run_folder(runs: Path, paper: str, key: str) -> Path:
 def text_sha256(text: str) -> str:
     """SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def validation(rows: Iterable[dict[str, float]], best_epoch: int | None) -> dict[str, float]:
-    """Validation metrics, if any, of the epoch whose weights were tested: best, else last."""
-    epochs = {int(row["epoch"]): row for row in rows}
-    tested = epochs.get(max(epochs, default=0) if best_epoch is None else best_epoch, {})
-    return {name: float(value) for name, value in tested.items() if name.startswith("val/")}

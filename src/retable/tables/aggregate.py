@@ -284,6 +284,8 @@ def _cell(
         marks.append("pulled")
     if timed and not all(about.alone for about in abouts):
         marks.append("not alone")
+    if timed and any(about.begun for about in abouts):
+        marks.append("begun elsewhere")
     if reported is not None:
         marks += reported_marks(reported)
     return Cell(

@@ -244,5 +244,6 @@ def _of_runs(runs: Runs, parts: Sequence[CellId], *, timed: bool) -> list[str]:
         "mixed devices": len({about.device for about in abouts}) > 1,
         "pulled": any(about.pulled for about in abouts),
         "not alone": timed and not all(about.alone for about in abouts),
+        "begun elsewhere": timed and any(about.begun for about in abouts),
     }
     return [mark for mark, holds in said.items() if holds]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from retable.runs import records
+from retable.runs import columns, records
 from retable.runs.config_keys import flatten, text_of, varying
 from retable.runs.identity import fingerprint, targets_of
 from retable.runs.records import Record, RecordError, Status, device_of
@@ -302,9 +302,9 @@ def code_of(record: Record) -> str:
 
 def _circumstances(record: Record) -> tuple[object, ...]:
     """Device, processor, threads and workers, on which a time depends besides the setting."""
-    machine = record.provenance
-    processor = machine.accelerator if record.device == "cuda" else machine.cpu
-    return device_of(record), processor, record.threads, record.workers, record.alone
+    about = columns.About.of(record)
+    processor = about.accelerator if record.device == "cuda" else about.cpu
+    return about.device, processor, about.threads, about.workers, about.alone, about.begun
 
 
 def _natural(value: Any) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from retable.report.site import charts, labels, run_pages
 from retable.report.site.inputs import RunUse, ShownTable
 from retable.report.sweep_summary import value_text
+from retable.runs import stretches
 from retable.runs.records import Record
 from retable.tables.paper_info import title_of
 from retable.util.text import counted
@@ -162,6 +163,8 @@ def _facts(key: str, record: Record) -> Iterator[tuple[str, str]]:
     cores, threads = counted(v.cores, "core"), counted(record.threads, "thread")
     ran = f"ran on {record.device} with {threads}, {record.workers} at once"
     yield "Machine", f"{accelerator}{v.cpu}, {cores}; {ran}"
+    for told in stretches.told(record):
+        yield "Begun with", told
     yield "Software", f"Python {v.python}, torch {v.torch}, packages {v.packages[:12]}"
     yield "Key", key
     yield "Fingerprint of the code", record.fingerprint
