@@ -73,15 +73,18 @@ def test_a_missing_epoch_and_a_missing_result_are_differences():
 
 
 def test_circumstances_are_said():
+    before = structs.replace(PROVENANCE, kernels={})
     other = record(
         device="cuda",
         threads=4,
         fingerprint="0" * 64,
-        provenance=structs.replace(PROVENANCE, torch="2.11.0"),
+        provenance=structs.replace(before, torch="2.11.0", kernels={"MKL_CBWR": "AVX2"}),
     )
-    text = compare(record(), other).text()
+    text = compare(record(provenance=before), other).text()
     for part in ("device cpu / cuda", "threads 1 / 4", "torch 2.15.0 / 2.11.0", "code ffff"):
         assert part in text
+    assert "kernels chosen by the processor / MKL_CBWR=AVX2" in text
+    assert "kernels" not in compare(record(), other).text()  # of a record that does not say
 
 
 def test_what_a_run_began_with_is_a_circumstance_unless_it_changes_times_alone():

@@ -111,6 +111,18 @@ def test_no_home_and_no_environment(checkout, runs, monkeypatch):
     assert "home-of-somebody" not in text
 
 
+def test_what_chooses_kernels_is_kept_where_it_is_set(checkout, runs, monkeypatch):
+    for name in provenance._KERNELS:
+        monkeypatch.delenv(name, raising=False)
+    found = provenance.surroundings(runs)
+    assert (found.kernels, found.kernels_shown) == ({}, "chosen by the processor")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    monkeypatch.setenv("MKL_CBWR", "")
+    found = provenance.collect(runs)
+    assert found.kernels == {"ATEN_CPU_CAPABILITY": "default"}
+    assert found.kernels_shown == "ATEN_CPU_CAPABILITY=default"
+
+
 def test_a_processor_is_named_by_generation_and_vector_instructions(monkeypatch):
     facts = {"vendor_id": "AMD", "cpu family": "25", "model": "1", "stepping": "0"}
     known = []

@@ -70,6 +70,7 @@ def test_what_cannot_be_read_of_an_attempt_is_not_known(tmp_path, broken):
         (stretch(packages="q"), "other packages", ""),
         (stretch(torch="3", packages="q"), "torch 3", ""),  # which are other packages
         (stretch(cores=8), "cores 8", ""),
+        (stretch(kernels={"MKL_CBWR": "AVX2"}), "kernels MKL_CBWR=AVX2", ""),
         (stretch(workers=3, alone=True), "", "3 at once, alone"),
         (stretch(python="3.12", workers=2), "python 3.12", ", 2 at once"),
     ],
@@ -83,7 +84,12 @@ def test_in_words(one, bits, times):
 def test_every_difference_that_is_kept_is_told_in_words(tmp_path):
     names = ["torch", "python", "cpu", "accelerator", "driver", "packages", "cpu_id", "cores"]
     others = [stretch(**{name: 9 if name == "cores" else "other"}) for name in names]
-    others += [stretch(threads=9), stretch(workers=9), stretch(alone=True)]
+    others += [
+        stretch(kernels={"a": "b"}),
+        stretch(threads=9),
+        stretch(workers=9),
+        stretch(alone=True),
+    ]
     earlier = chain(tmp_path, *others, NOW)
     assert earlier == others
     assert all(stretches.told(plain_record(key="k", earlier=earlier)))

@@ -34,7 +34,10 @@ def test_the_config_is_what_is_keyed_and_who_computes_it():
     assert not {"paths", "logger", "launcher", "cluster", "device"} & set(told)
     assert told["retable"]["key"] == run.key
     assert told["retable"]["threads"] == 1
+    assert "roots" not in told["retable"]
     json.dumps(told)
+    chosen = structs.replace(LAUNCHED.provenance, kernels={"MKL_CBWR": "AVX2"})
+    assert run_payload.config_of(run, chosen)["retable"]["kernels"] == "MKL_CBWR=AVX2"
 
 
 def test_the_config_says_nothing_of_its_user(monkeypatch):

@@ -56,6 +56,8 @@ def circumstances(a: Record, b: Record) -> list[str]:
     ids = a.provenance.cpu_id, b.provenance.cpu_id
     if None not in ids:  # older records have none
         pairs.append(("processor", *ids))
+    if None not in (a.provenance.kernels, b.provenance.kernels):
+        pairs.append(("kernels", a.provenance.kernels_shown, b.provenance.kernels_shown))
     began, also = ("; ".join(stretches.told(r, times=False)) or "the same" for r in (a, b))
     pairs.append(("begun with", began, also))
     out: list[str] = []

@@ -20,6 +20,20 @@ from retable.util.atomic import write_atomic
 from retable.util.errors import UserError
 
 STORE = "_store"
+_KERNELS = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+"""Environment variables that have libraries choose other kernels, which compute other bits."""
 _VECTOR = ("sse", "ssse", "avx", "amx", "fma", "f16c")
 
 
@@ -200,4 +214,5 @@ def surroundings(runs: Path) -> Provenance:
         cores=os.cpu_count() or 1,
         accelerator=accelerator,
         driver=driver,
+        kernels={name: os.environ[name] for name in _KERNELS if os.environ.get(name)},
     )

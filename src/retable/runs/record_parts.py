@@ -61,6 +61,8 @@ class Provenance(
         dirty: hash of the stored diff, None if the tree was clean.
         packages: hash of the stored package list.
         roots: of the code beside the project's that the runs of the launch execute.
+        kernels: environment variables that are set by which libraries compute otherwise; older
+            records do not say.
     """
 
     commit: str | None
@@ -74,6 +76,14 @@ class Provenance(
     accelerator: str | None = None
     driver: str | None = None
     roots: list[CodeRoot] = []
+    kernels: dict[str, str] | None = None
+
+    @property
+    def kernels_shown(self) -> str:
+        """What chooses the kernels of libraries, for people."""
+        if self.kernels is None:
+            return "not recorded"
+        return " ".join(f"{k}={v}" for k, v in self.kernels.items()) or "chosen by the processor"
 
 
 class Stretch(

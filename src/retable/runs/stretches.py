@@ -17,7 +17,7 @@ from retable.util.text import counted
 
 FILE = "surroundings.json"
 _SHOWN = ("torch", "python", "cpu", "accelerator", "driver", "cores")
-_HASHED = ("packages", "cpu_id")
+_OTHERS = ("packages", "cpu_id", "kernels")
 
 _DECODER = msgspec.json.Decoder(list[Stretch])
 
@@ -49,7 +49,7 @@ def _read(attempt: Path) -> list[Stretch]:
 
 def _facts(stretch: Stretch) -> tuple[object, ...]:
     """What may change bits or times. Code may not: a run goes on only under equal code."""
-    where = [getattr(stretch.provenance, name) for name in (*_SHOWN, *_HASHED)]
+    where = [getattr(stretch.provenance, name) for name in (*_SHOWN, *_OTHERS)]
     return (*where, stretch.threads, stretch.workers, stretch.alone)
 
 
@@ -73,6 +73,8 @@ def _told(one: Stretch, record: Record, times: bool) -> Iterator[str]:
         yield "another processor of that name"
     if was.packages != now.packages and was.torch == now.torch:
         yield "other packages"
+    if was.kernels != now.kernels:
+        yield f"kernels {was.kernels_shown}"
     if one.threads != record.threads:
         yield counted(one.threads, "thread")
     if times and one.workers != record.workers:

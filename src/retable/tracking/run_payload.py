@@ -61,6 +61,7 @@ def config_of(run: FrozenRun, provenance: Provenance) -> dict[str, Any]:
         **structs.asdict(provenance),
     }
     del about["roots"]
+    about["kernels"] = provenance.kernels_shown
     if provenance.roots:  # a list of plain values, as W&B takes no others
         about["roots"] = to_builtins(provenance.roots)
     if (parent := run.parent) is not None:

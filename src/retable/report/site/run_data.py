@@ -166,6 +166,8 @@ def _facts(key: str, record: Record) -> Iterator[tuple[str, str]]:
     for told in stretches.told(record):
         yield "Begun with", told
     yield "Software", f"Python {v.python}, torch {v.torch}, packages {v.packages[:12]}"
+    if v.kernels:
+        yield "Kernels", v.kernels_shown
     yield "Key", key
     yield "Fingerprint of the code", record.fingerprint
     if record.weights_sha256:
