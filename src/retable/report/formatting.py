@@ -7,7 +7,8 @@ import re
 
 from retable.report import counts
 from retable.report.counts import Counts
-from retable.tables.aggregate import Cell, Table, provenance_of, tuning_of
+from retable.runs.record_set import Found
+from retable.tables.aggregate import Cell, Table, provenance_of
 from retable.tables.results import Difference, Tally, VerdictKind
 from retable.tables.spec import Metric, Reported
 
@@ -216,9 +217,13 @@ def provenance(table: Table) -> str:
     about = provenance_of(table)
     if not about.runs:
         return "no records"
-    tuned = ""
-    if (tuning := tuning_of(table)).runs:
-        tuned = f", of which tuning {_count(tuning.runs, 'run')}, {tuning.wall_s / 3600:.2f} h"
+    parts: list[str] = []
+    if (tuning := Found.of(table.tuning).circumstances()).runs:
+        parts.append(f"tuning {_count(tuning.runs, 'run')}, {tuning.wall_s / 3600:.2f} h")
+    if (started := Found.of(table.parents).circumstances()).runs:
+        hours = f"{started.wall_s / 3600:.2f} h"
+        parts.append(f"{_count(started.runs, 'run')}, {hours}, that others start from")
+    of_which = f", of which {' and '.join(parts)}" if parts else ""
     commits = sorted({(commit or "no commit")[:12] for commit in about.commits})
     dirty = " with local changes" if about.dirty else ""
     roots = f"; code of {'; '.join(about.roots)}" if about.roots else ""
@@ -226,7 +231,7 @@ def provenance(table: Table) -> str:
     hardware = [*(name or "?" for name in about.accelerators), *about.cpus]
     period = about.days[0] if len(about.days) == 1 else f"{about.days[0]} to {about.days[-1]}"
     return (
-        f"{_count(about.runs, 'run')}, {about.wall_s / 3600:.2f} h in all{tuned}; "
+        f"{_count(about.runs, 'run')}, {about.wall_s / 3600:.2f} h in all{of_which}; "
         f"{', '.join(hardware)}, {_list(about.threads)} thread"
         f"{'s' if about.threads != [1] else ''} a run, {_list(about.workers)} at once; "
         f"torch {', '.join(about.torch)}{begun}; commit {', '.join(commits)}{dirty}{roots};"

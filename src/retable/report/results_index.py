@@ -75,10 +75,10 @@ def picture(papers: Mapping[str, Sequence[Table]]) -> str:
 
 
 def _hours(tables: Sequence[Table]) -> dict[str, float]:
-    """Seconds of every run behind some tables, those that settings were chosen by included."""
+    """Seconds of every run behind some tables, what settings were chosen by or start from too."""
     found: dict[str, float] = {}
     for table in tables:
-        for records in (table.records, table.tuning):
+        for records in (table.records, table.tuning, table.parents):
             columns = Found.of(records).columns
             found.update(zip(columns.keys, map(float, columns.wall_s), strict=True))
     return found

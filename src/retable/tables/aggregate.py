@@ -37,6 +37,7 @@ class Table:
         n_failed: runs that ended otherwise than done.
         lost: records of those runs, by key.
         tuning: records of the runs that settings were chosen by, by key.
+        parents: records of the runs that fill no cell and that others start from, by key.
         artifact_file: gives the files of the artefacts that its runs have left; None where nobody
             has said where they are.
         claims: judged; empty until :func:`retable.tables.verdicts.judge.judge` is asked.
@@ -60,6 +61,7 @@ class Table:
     remarks: list[str] = field(default_factory=list[str])
     lost: Mapping[str, Record] = field(default_factory=dict[str, Record])
     tuning: Mapping[str, Record] = field(default_factory=dict[str, Record], repr=False)
+    parents: Mapping[str, Record] = field(default_factory=dict[str, Record], repr=False)
     artifact_file: ArtifactFile | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -99,11 +101,12 @@ def build(
     at_looks = [_cells(one, found) for one in grid.at_looks()]
     cells = last_taken(grid.spec, at_looks) if at_looks else _cells(grid, found)
     used = found.only(found.numbers(key for cell in cells.values() for key in cell.run_keys))
+    if at_looks:  # from here on of no look that is not taken
+        grid = replace(grid, n_seeds={place: cells[place].n_planned for place in grid.cells})
     lost = found.lost(np.arange(len(found)))
-    if len(lost):  # of those that are the table's, and of no look that is not taken
-        if at_looks:
-            grid = replace(grid, n_seeds={place: cells[place].n_planned for place in grid.cells})
+    if len(lost):  # of those that are the table's
         lost = found.lost(found.numbers(grid.run_folders()))
+    tuning = _tuning(grid, found)
     return Table(
         grid.name,
         grid.spec,
@@ -114,7 +117,8 @@ def build(
         course=grid.course,
         at_looks=at_looks,
         lost=found.only(lost),
-        tuning=_tuning(grid, found),
+        tuning=tuning,
+        parents=_parents(grid, found, tuning),
         artifact_file=artifact_file,
     )
 
@@ -125,6 +129,13 @@ def _tuning(grid: Grid, found: Found) -> Found:
     numbers = found.numbers(dict.fromkeys(key for one in chosen for key in one.run_folders()))
     ended = found.done(numbers) | found.status_is(numbers, Status.DIVERGED)
     return found.only(numbers[ended])
+
+
+def _parents(grid: Grid, found: Found, tuning: Found) -> Found:
+    """Records of the done runs that others start from, unless settings were chosen by them."""
+    keys = [key for some in grid.only_started_from().values() for key in some if key not in tuning]
+    numbers = found.numbers(keys)
+    return found.only(numbers[found.done(numbers)])
 
 
 def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
@@ -167,15 +178,13 @@ def _cells(grid: Grid, found: Found) -> dict[CellId, Cell]:
 def provenance_of(table: Table) -> Circumstances:
     """Where the records behind a table come from, without reading them one by one.
 
-    Those behind its cells, and the tuning runs that their settings were chosen by.
+    Those behind its cells, the tuning runs that their settings were chosen by, and what either
+    start from.
     """
     about = Found.of(table.records).circumstances()
-    return about.joined(tuning_of(table)) if table.tuning else about
-
-
-def tuning_of(table: Table) -> Circumstances:
-    """The same of the tuning runs alone."""
-    return Found.of(table.tuning).circumstances()
+    for others in (table.tuning, table.parents):
+        about = about.joined(Found.of(others).circumstances()) if others else about
+    return about
 
 
 @dataclass(frozen=True)
