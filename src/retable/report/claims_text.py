@@ -35,7 +35,7 @@ _HOLM = " Holm: p adjusted over all claims of the paper that have one, incomplet
 
 NEEDED = (
     "seeds that would decide it with a probability of 80 %, if today's numbers are right, and hours"
-    " of the runs that are then to be done, one after another, without those that they start from."
+    " of the runs that are then to be done, one after another."
 )
 """What is said of the seeds needed of an undecided claim."""
 

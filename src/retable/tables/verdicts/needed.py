@@ -22,8 +22,8 @@ def needed_of(
 ) -> Needed | None:
     """Seeds that would decide; None where it is decided, or part of the error is not ours.
 
-    Their hours are those of all runs of a seed behind the cells, one after another, as the runs
-    that are there have taken; cells that show the same run count it once.
+    Their hours are those of all runs of a seed behind the cells, and of what these start from, one
+    after another, as the runs that are there have taken; each run counts once.
     """
     effect = judged.effect
     ours = all(is_ours(cell) for cell in cells)
@@ -39,6 +39,28 @@ def needed_of(
     keys = dict.fromkeys(key for cell in cells for key in cell.run_keys)
     if found.n is None or found.n <= effect.n or not keys:
         return found
+    a_seed = _seconds(table, list(keys)) / max(cell.n for cell in cells)
+    return replace(found, hours=(found.n - effect.n) * a_seed / 3600)
+
+
+def _seconds(table: Table, keys: list[str]) -> float:
+    """What runs have taken, and those that they start from, each once.
+
+    What runs of several seeds start from is there already.
+    """
     records = Found.of(table.records)
-    a_seed = records.columns.wall_s[records.numbers(keys)].sum() / max(cell.n for cell in cells)
-    return replace(found, hours=float((found.n - effect.n) * a_seed / 3600))
+    total = float(records.columns.wall_s[records.numbers(keys)].sum())
+    if not records.columns.began.any():
+        return total
+    others = {**table.parents, **table.tuning}
+    counted = set(keys)
+    while keys:
+        seeds: dict[str, set[int]] = {}
+        for child in (others.get(key) or records[key] for key in keys):
+            if child.started_from is not None and child.started_from.key is not None:
+                seeds.setdefault(child.started_from.key, set()).add(child.seed)
+        own = (key for key, of in seeds.items() if len(of) == 1 and key not in counted)
+        keys = [key for key in own if key in others or key in records]
+        counted.update(keys)
+        total += sum((others.get(key) or records[key]).wall_s for key in keys)
+    return total
