@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -36,6 +36,7 @@ _READ_BY: dict[str, tuple[str, ...]] = {
     "average": _IN_EACH_COLUMN,
     "also": (*_IN_EACH_COLUMN, "trend", "interaction"),
     **dict.fromkeys(("at_least", "at_most", "about", "within"), ("threshold", "ratio")),
+    "than": tuple(kind for kind in get_args(ClaimKind) if kind != "threshold"),
     "margin": ("not_worse", "tie"),
     **dict.fromkeys(("each_step", "trend", "positions"), ("trend",)),
     "function": ("function",),
@@ -102,6 +103,8 @@ class Claim(Part):
             if self.kind not in _READ_BY[name] and given != type(self).model_fields[name].default:
                 kinds = ", ".join(_READ_BY[name])
                 raise ValueError(f"{name}: a claim of kind {self.kind} has none, only {kinds}")
+        if self.kind == "threshold" and any(part.than for part in self.also):
+            raise ValueError("also: a claim of kind threshold compares with no row")
 
     def rows(self) -> list[str]:
         """Rows that the claim names."""

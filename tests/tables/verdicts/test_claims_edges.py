@@ -87,6 +87,11 @@ def test_a_ratio_of_numbers_below_0_says_nothing(direction):
         ({"kind": "threshold", "better": "a", "about": 2, "within": 0.5}, "within: is the factor"),
         ({"kind": "threshold", "better": "a", "about": 0}, "no factor is 0"),
         ({"kind": "ratio", **AB, "at_least": -2}, "a ratio is positive"),
+        ({"kind": "threshold", **AB, "at_least": 2}, "than: a claim of kind threshold has none"),
+        (
+            {"kind": "threshold", "better": "a", "at_least": 2, "also": [{"than": "b"}]},
+            "also: a claim of kind threshold compares with no row",
+        ),
     ],
 )
 def test_what_a_kind_does_not_read_is_refused(claim, said):
