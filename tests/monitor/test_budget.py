@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from retable.launch.rehearsal import records as rehearsed
 from retable.launch.rehearsal.records import Estimate, Rehearsed
-from retable.monitor.budget import choose, seconds_of, within
+from retable.monitor.budget import _share, choose, seconds_of, within
 from retable.runs.records import Status
 from retable.tables.grid import plan
 from retable.util.errors import UserError
 from support.chained import left
 from support.records import plain_record
+from support.runs import freeze
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,20 @@ def test_cells_by_past_cost_and_by_estimate(monkeypatch):
     # On a cluster it is the time of what a run holds there.
     monkeypatch.setattr("retable.monitor.budget._share", lambda run: 3)
     assert within([grid], 60.0).spent_s == 60.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "share"),
+    [
+        (["cluster.cpus=4"], 4),
+        (["cluster.cpus=4", "resources.cpus=2"], 2),
+        (["cluster.cpus=1", "device.threads=3"], 3),
+        (["device.accelerator=auto", "resources.gpus=2", "device.devices=2", "cluster.cpus=4"], 2),
+    ],
+)
+def test_a_run_on_a_cluster_takes_of_the_budget_what_its_job_asks_for(overrides, share):
+    run = freeze("launcher=slurm", "cluster=example", *overrides)
+    assert _share(run) == share
 
 
 def test_published_times_count_where_nothing_else_is_known(monkeypatch):

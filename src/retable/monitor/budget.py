@@ -12,6 +12,7 @@ from retable.launch.checks import workers_of
 from retable.launch.dispatch import warn
 from retable.launch.rehearsal import records as rehearsed
 from retable.launch.rehearsal.devices import GPUS
+from retable.launch.slurm.job_arrays import Needs
 from retable.monitor import recorded
 from retable.monitor.state import State
 from retable.runs import provenance
@@ -233,7 +234,8 @@ def _share(run: FrozenRun) -> float:
     """How much of the budget a second of a run takes."""
     config = run.config
     if config.launcher.name == "slurm":
-        return config.resources.gpus or config.resources.cpus or config.device.threads
+        needs = Needs.of(run)
+        return needs.gpus or needs.cpus * needs.devices
     return 1 / workers_of(run)
 
 
