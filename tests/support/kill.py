@@ -15,7 +15,7 @@ import pytest
 from retable.config.compose import compose, hydra_ready
 from retable.launch.forkserver_client import Forkserver
 from retable.launch.worker import Exit
-from retable.runs import frozen, records
+from retable.runs import frozen, records, stretches
 from retable.runs.identity import targets_of
 from retable.runs.lease import is_held
 from retable.runs.records import Status
@@ -238,7 +238,7 @@ def saved(run):
 
 def leftovers(run):
     """Temporary files that killed writes have left in a run's folder."""
-    known = {"config.yaml", "record.json", "lease.json", "log.txt", "history.jsonl"}
+    known = {"config.yaml", "record.json", "lease.json", "log.txt", "history.jsonl", stretches.FILE}
     return [
         p
         for p in run.folder.rglob("*")
