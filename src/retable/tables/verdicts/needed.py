@@ -52,15 +52,17 @@ def _seconds(table: Table, keys: list[str]) -> float:
     total = float(records.columns.wall_s[records.numbers(keys)].sum())
     if not records.columns.began.any():
         return total
-    others = {**table.parents, **table.tuning}
+    children = [records[key] for key in keys]
     counted = set(keys)
-    while keys:
+    while children:
         seeds: dict[str, set[int]] = {}
-        for child in (others.get(key) or records[key] for key in keys):
+        for child in children:
             if child.started_from is not None and child.started_from.key is not None:
                 seeds.setdefault(child.started_from.key, set()).add(child.seed)
-        own = (key for key, of in seeds.items() if len(of) == 1 and key not in counted)
-        keys = [key for key in own if key in others or key in records]
-        counted.update(keys)
-        total += sum((others.get(key) or records[key]).wall_s for key in keys)
+        own = [key for key, of in seeds.items() if len(of) == 1 and key not in counted]
+        counted.update(own)
+        known = (records, table.parents, table.tuning)
+        parents = {key: some[key] for key in own for some in known if key in some}
+        children = [*parents.values()]
+        total += sum(parent.wall_s for parent in children)
     return total
