@@ -275,6 +275,18 @@ def test_runs_that_others_start_from_come_before_them_and_are_counted_once(table
         with pytest.raises(UserError) as caught:
             plan(name, "smoke", overrides=[override])
         assert f"override '{override}': would change what {name} runs" in str(caught.value)
+    # Of a setting that fills a cell with fewer seeds the others are only started from.
+    fast = '  fast: {title: "Fast | <b>rate</b>", overrides: [model.optimizer.lr=0.1]}'
+    few = plan(
+        table(
+            ("smoke: 1", "smoke: 2"),
+            ("  slow: [model.optimizer.lr=0.01]", "  slow: {experiment: {smoke: digits/tuned}}"),
+            (fast, "  fast: {overrides: [], seeds: {smoke: 1}}"),
+        ),
+        "smoke",
+    )
+    assert few.cells["fast", "accuracy"].setting.key == above.key
+    assert few.only_started_from() == {"digits/smoke": [runs[3].key]}
     # A row that changes data reaches one end of the chain only.
     changed = table(
         ("smoke: digits/smoke}", "smoke: digits/tuned}"),

@@ -14,7 +14,12 @@ from pydantic import ValidationError
 from retable.config import compose_cache, start
 from retable.config.composed import Composed
 from retable.config.hydra_errors import USE_MULTIRUN, in_words, refuse_unreadable
-from retable.config.model_checks import check_devices, check_factories, check_tested
+from retable.config.model_checks import (
+    check_devices,
+    check_factories,
+    check_schedule,
+    check_tested,
+)
 from retable.config.paper_refusals import check_paper
 from retable.config.refusals import check_interpolations, explain, place
 from retable.config.schema import RunConfig, keyed_part, with_neutral
@@ -269,6 +274,7 @@ def from_values(values: dict[str, Any], overrides: Sequence[str] | None = None) 
             }
         )
         check_factories(checked.model)
+        check_schedule(checked.model)
         check_devices(checked.model, checked.device.devices)
         check_tested(checked.model, checked.tested)
         check_paper(checked)

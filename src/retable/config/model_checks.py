@@ -10,6 +10,12 @@ from retable.config import signatures
 from retable.config.targets import definition
 from retable.util.errors import UserError, brief, nearest
 
+_OF_SCHEDULE = ("scheduler_interval", "scheduler_monitor")
+_OF_TORCH = "torch.optim.lr_scheduler."
+_PLATEAU = f"{_OF_TORCH}ReduceLROnPlateau"
+_BUILDS = "retable.papers.base.PaperModule"
+"""The class whose ``configure_optimizers`` reads them only where there is a scheduler for them."""
+
 
 def check_devices(model: dict[str, Any], devices: int) -> None:
     """Refuse several devices for a method whose batches cannot be split over them.
@@ -39,6 +45,33 @@ def check_factories(model: dict[str, Any]) -> None:
             given = brief(repr(model[name]))
             how = "{_target_: torch.optim..., _partial_: true, ...}"
             raise UserError(f"model.{name}: {given} is not valid: expected an object, {how}")
+
+
+def check_schedule(model: dict[str, Any]) -> None:
+    """Refuse options of a schedule that nothing reads: without one, or without a plateau to watch.
+
+    A class that builds its optimisers itself may read them all the same.
+
+    Raises:
+        UserError: naming the option.
+    """
+    at = definition(str(model["_target_"]), "model")
+    defaults = signatures.defaults(at)
+    given = [name for name in _OF_SCHEDULE if name in model and model[name] != defaults.get(name)]
+    if not given or signatures.owner(at, "configure_optimizers") != _BUILDS:
+        return
+    scheduler = (defaults | model).get("scheduler", "of its own")
+    kind = str(scheduler.get("_target_", "")) if isinstance(scheduler, dict) else ""
+    for name in given:
+        if scheduler is None:
+            why = "model.scheduler is null"
+        elif name == "scheduler_monitor" and kind.startswith(_OF_TORCH) and kind != _PLATEAU:
+            why = f"{kind.removeprefix(_OF_TORCH)} follows no metric, ReduceLROnPlateau alone does"
+        else:
+            continue
+        raise UserError(
+            f"model.{name}: is {model[name]}, and nothing reads it: {why}; leave it out"
+        )
 
 
 def check_tested(model: dict[str, Any], tested: Mapping[str, Mapping[Any, str]]) -> None:

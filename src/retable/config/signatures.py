@@ -118,6 +118,18 @@ def derives_from(definition: Definition, base: str) -> bool:
 
 
 @cache
+def owner(definition: Definition, method: str) -> str | None:
+    """Full name of the class that a class has a method from, itself or the first of its bases."""
+    if not isinstance(definition.node, ast.ClassDef):
+        return None
+    for node in definition.node.body:
+        if isinstance(node, ast.FunctionDef) and node.name == method:
+            return f"{definition.module}.{definition.node.name}"
+    bases = (_resolve(definition.module, base) for base in definition.node.bases)
+    return next((o for b in bases if b is not None and (o := owner(b, method))), None)
+
+
+@cache
 def constant(definition: Definition, name: str) -> object:
     """A literal that a class gives to a name in its body, or inherits; None where there is none."""
     if not isinstance(definition.node, ast.ClassDef):

@@ -138,19 +138,15 @@ class Grid:
 
     def only_started_from(self) -> dict[str, list[str]]:
         """Keys of the runs that fill no cell and are only started from, by experiment."""
-        own = {
-            setting.setting_key
-            for cell in self.cells.values()
-            for setting in (
-                cell.setting,
-                *(c.setting for c in (cell.selection.candidates if cell.selection else ())),
-            )
-        }
+        own = {key for cell in self.cells.values() for key in self.cell_keys(cell)}
+        for chosen in (cell.selection for cell in self.cells.values() if cell.selection):
+            for candidate in chosen.candidates:
+                own.update(candidate.setting.keys(list(chosen.seeds)))
         found: dict[str, dict[str, None]] = {}
         for setting, seeds in self.settings():
-            if setting.setting_key not in own:
+            if started := [key for key in setting.keys(seeds) if key not in own]:
                 name = setting.config.experiment or setting.config.paper
-                found.setdefault(name, {}).update(dict.fromkeys(setting.keys(seeds)))
+                found.setdefault(name, {}).update(dict.fromkeys(started))
         return {name: list(keys) for name, keys in found.items()}
 
     def _cell_settings(self) -> list[tuple[FrozenRun, int]]:
