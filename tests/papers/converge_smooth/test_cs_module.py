@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from retable.papers.converge_smooth.smoothing import Smoothing
 from retable.training.execute import build
 from retable.util.errors import UserError
+from support.fat import SMOKE, batch, made, step
 from support.training import attempt, config, stopped, substance
 
-SMOKE = "converge_smooth/smoke"
 # What each base of the paper's code is, and each baseline, on the smoke run's network.
 SETTINGS = {
     "mep_cs": [
@@ -33,24 +33,8 @@ SETTINGS = {
 STATEFUL = ("mep_cs", "free", "wc", "bp")
 
 
-def made(*overrides):
-    _, module = build(config(*overrides, experiment=SMOKE))
-    module.train()
-    return module
-
-
-def batch(n=8):
-    images = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    return images, torch.arange(n) % 10, torch.arange(n)
-
-
 def slope(module, loss):
     return torch.autograd.grad(loss, module.net.fc.weight)[0]
-
-
-def steps_loss(module):
-    module._draws.manual_seed(0)
-    return module.shared_step(batch()).loss
 
 
 def literal(module, *, match, detached=False):
@@ -88,7 +72,7 @@ def test_what_replays_would_not_do_is_refused_by_name(option):
 def test_the_squared_distance_of_logits_has_gradients_through_both():
     """Pitfall 8."""
     module = made("model.match=10")
-    found = slope(module, steps_loss(module))
+    found = slope(module, step(module).loss)
     assert torch.allclose(found, slope(module, literal(module, match=10)[0]), atol=1e-6)
     detached = slope(module, literal(module, match=10, detached=True)[0])
     assert not torch.allclose(found, detached, atol=1e-4)
@@ -107,14 +91,14 @@ def test_smoothing_adds_or_takes_the_gradient_of_the_loss_that_is_smoothed(
     at = batch()[0] if on == "clean" else perturbed.start
     smoothed = -(targets * module.net(at).log_softmax(1)).sum(1).mean()
     module.mean_loss.previous = smoothed.item() if previous is None else previous
-    found = slope(module, steps_loss(module))
+    found = slope(module, step(module).loss)
     assert torch.allclose(found, base + 2 * sign * slope(module, smoothed), atol=1e-5)
 
 
 def test_without_a_weight_there_is_no_further_pass():
     module, passes = made(), []
     module.net.register_forward_hook(lambda *_: passes.append(1))
-    steps_loss(module)
+    step(module)
     assert len(passes) == 2
     assert module.mean_loss._parts == []
 
