@@ -68,6 +68,10 @@ class Figure(Drawn):
         None,
         description="column whose numbers are places on the x axis, a dashed line for each row",
     )
+    runs: bool = Field(
+        False,
+        description="every run a line of its own, and a mark of its own, in place of mean and band",
+    )
     panels: list[Panel] = Field(min_length=1)
 
     def log_of(self, panel: Panel) -> list[Literal["x", "y"]]:

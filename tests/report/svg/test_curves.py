@@ -280,3 +280,28 @@ def test_marks_are_of_rows():
         Figure.model_validate(
             {"x": "x", "lines": "columns", "marks": "a", "panels": [{"points": {"a": 1}}]}
         )
+
+
+def test_every_run_has_a_line_and_a_mark_of_its_own(table):
+    columns = ("accuracy", "drift", "cost")
+    cells = dict(table.cells)
+    place = ("same", "drift")
+    gap = min(cells[place].values)  # one run without a number: its line has a gap
+    left = {seed: v for seed, v in cells[place].values.items() if seed != gap}
+    cells[place] = replace(cells[place], values=left)
+    root = drawn(replace(table, cells=cells), runs=True, marks="drift")
+    lines = [p.get("points", "").split() for p in root.iter(f"{NS}polyline")]
+    _, *lines = [[tuple(map(float, at.split(","))) for at in one] for one in lines]  # the legend's
+    assert len(lines) == len(left), "what is one point alone is no line"
+    assert all(len(one) == len(columns) for one in lines)
+    heights = [y for one in lines for _, y in one]
+    values = [cells["same", c].values[seed] for seed in sorted(left) for c in columns]
+    a, b = min(values), max(values)
+    (ya, yb) = heights[values.index(a)], heights[values.index(b)]
+    for value, y in zip(values, heights, strict=True):
+        assert y == pytest.approx(ya + (value - a) / (b - a) * (yb - ya), abs=0.11)
+    assert not marks(root, "filled")
+    assert not list(root.iter(f"{NS}polygon")), "no band of all of them"
+    upright = [p for p in root.iter(f"{NS}path") if p.get("stroke-dasharray") == "3 3"]
+    assert len(upright) == len(set(left.values()))
+    assert "Each line: a run of ours" in "".join(root.itertext())

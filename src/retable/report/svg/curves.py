@@ -77,7 +77,8 @@ def uprights(table: Table) -> str:
 def _about(table: Table, figure: Figure) -> str:
     has = any(cell.reported is not None for cell in table.cells.values())
     reported = "; open marks: reported" if has else ""
-    ours = f"Lines with filled marks: ours, band ± {figure.band_text}"
+    means = f"Lines with filled marks: ours, band ± {figure.band_text}"
+    ours = "Each line: a run of ours" if figure.runs else means
     title = uprights(table)
     marks = f"; upright lines: {title}" if title else ""
     return f"{ours}{reported}{marks}; protocol {table.protocol}"
@@ -105,7 +106,9 @@ def _extent(figure: Figure, lines: Iterable[list[_Point]]) -> list[float]:
     middles: list[float] = []
     ends: list[float] = []
     for cell in (point.cell for points in lines for point in points):
-        if cell.mean is not None:
+        if cell.mean is not None and figure.runs:
+            middles += cell.values.values()
+        elif cell.mean is not None:
             middles.append(cell.mean)
             half = figure.half(cell.std, cell.n)
             ends += [cell.mean - half, cell.mean + half]
@@ -188,9 +191,10 @@ def _panel(
     out.append(f'<text class="s" x="{_LEFT}" y="{_TOP - 13}">{escape(y_title)}</text>')
     for name in (n for n in names if points[n]):
         out += _upright(table, figure, name, styles[name], px, (_TOP, bottom))
-    for name in names:
-        out += _band(figure, styles[name], points[name], px, py, y)
-    for layer in (_line, _open):
+    if not figure.runs:
+        for name in names:
+            out += _band(figure, styles[name], points[name], px, py, y)
+    for layer in (_each if figure.runs else _line, _open):
         for name in names:
             out += layer(styles[name], points[name], px, py, y)
     return out
@@ -211,8 +215,10 @@ def _upright(
     cell = table.cells.get((name, figure.marks)) if figure.marks else None
     if cell is None or cell.mean is None:
         return []
-    path = f"M{px(cell.mean):.1f} {ends[0]:g}V{ends[1]:g}"
-    return [f'<path class="c{colour(index)}" stroke-dasharray="3 3" fill="none" d="{path}"/>']
+    places = sorted(set(cell.values.values())) if figure.runs else [cell.mean]
+    paths = [f"M{px(place):.1f} {ends[0]:g}V{ends[1]:g}" for place in places]
+    look = f'class="c{colour(index)}" stroke-dasharray="3 3" fill="none"'
+    return [f'<path {look} d="{path}"/>' for path in paths]
 
 
 def _band(
@@ -240,6 +246,22 @@ def _line(index: int, points: list[_Point], px: Scale, py: Scale, y: Axis) -> li
             joined = " ".join(f"{a:.1f},{b:.1f}" for a, b in at)
             out.append(f'<polyline class="c{colour(index)}"{dash(index)} points="{joined}"/>')
         out += [mark(index, a, b, 2.4, filled=True) for a, b in at]
+    return out
+
+
+def _each(index: int, points: list[_Point], px: Scale, py: Scale, y: Axis) -> list[str]:
+    """A line for each run; a gap is not drawn across."""
+    out: list[str] = []
+    for seed in sorted({seed for point in points for seed in point.cell.values}):
+        runs: list[list[str]] = [[]]
+        for point in points:
+            value = point.cell.values.get(seed)
+            if value is None:
+                runs.append([])
+            else:
+                runs[-1].append(f"{px(point.x):.1f},{py(y.inside(value)):.1f}")
+        look = f'class="c{colour(index)}"{dash(index)} stroke-width="1"'
+        out += [f'<polyline {look} points="{" ".join(run)}"/>' for run in runs if len(run) > 1]
     return out
 
 
