@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from retable.report import (
     claims_text,
@@ -21,7 +21,7 @@ from retable.report import (
 from retable.report.latex_escape import escape, url
 from retable.tables.aggregate import Cell, Table
 from retable.tables.heat_spec import Heat, Image
-from retable.tables.results import JudgedClaim, VerdictKind
+from retable.tables.results import CellId, JudgedClaim, VerdictKind
 
 _NOTES_WIDTH, _NOTES_HEIGHT = 110, 0.8
 """Characters in a line of notes, and its height in lines of a claim's statement."""
@@ -29,8 +29,8 @@ _NOTES_WIDTH, _NOTES_HEIGHT = 110, 0.8
 _ROOM = 18
 """Lines that are left for notes below the longest part of a table."""
 
-_LONG = 16
-"""Lines of a table beyond which it is printed in several parts."""
+_LONG, _LINES = 16, 40
+"""Rows of a table, and printed lines, beyond which it is printed in several parts."""
 
 _WIDTH, _HEIGHT = 76, 33
 """Characters in a line of a claim's statement, and lines of claims on a page."""
@@ -57,24 +57,16 @@ def render(table: Table) -> str:
     marks = footnotes.mark_notes(table)
     letters = footnotes.letters_of(marks)
     parts = [
-        (block, names)
+        (block, rows)
         for block in layout.blocks(table, layout.MOST_COLUMNS)
-        for names in _parts(list(block.down))
+        for rows in _parts([_row(table, block, name, letters) for name in block.down])
     ]
     lines = [
         f"% {escape(table.name)}, protocol {escape(table.protocol)}; written by retable.",
         r"% Needs \usepackage{booktabs,graphicx,xcolor}.",
     ]
-    for index, (block, names) in enumerate(parts):
-        body: list[str] = []
-        for name in names:
-            places = [block.place(name, other) for other in block.across]
-            cells = [(table.cells.get(p), letters.get(p, "")) if p else (None, "") for p in places]
-            body.append(_line(escape(block.down[name]), [_ours(table, cell) for cell, _ in cells]))
-            medians = [_median(table, cell) for cell, _ in cells]
-            below = [_theirs(cell, letter) for cell, letter in cells]
-            body += [_line("", line) for line in (medians, below) if any(line)]
-            body += [r"\addlinespace"] if any(medians) or any(below) else []
+    for index, (block, rows) in enumerate(parts):
+        body = [line for row in rows for line in row]
         headings = [_heading(title) for title in block.across.values()]
         grid = _tabular(f"l{'r' * len(headings)}", headings, body)
         more = f" (part {index + 1} of {len(parts)})" if len(parts) > 1 else ""
@@ -91,10 +83,21 @@ def render(table: Table) -> str:
     return "\n".join([*lines, ""])
 
 
-def _parts(names: list[str]) -> list[list[str]]:
-    count = -(-len(names) // _LONG) or 1
-    size = -(-len(names) // count) or 1
-    return [names[i : i + size] for i in range(0, len(names), size)]
+def _row(table: Table, block: layout.Block, name: str, letters: Mapping[CellId, str]) -> list[str]:
+    """Lines of a row: ours, medians and reported numbers below, each where there are any."""
+    places = [block.place(name, other) for other in block.across]
+    cells = [(table.cells.get(p), letters.get(p, "")) if p else (None, "") for p in places]
+    first = _line(escape(block.down[name]), [_ours(table, cell) for cell, _ in cells])
+    medians = [_median(table, cell) for cell, _ in cells]
+    below = [_theirs(cell, letter) for cell, letter in cells]
+    further = [_line("", line) for line in (medians, below) if any(line)]
+    return [first, *further, *([r"\addlinespace"] if further else [])]
+
+
+def _parts(rows: list[list[str]]) -> list[list[list[str]]]:
+    count = max(-(-len(rows) // _LONG), -(-sum(map(len, rows)) // _LINES), 1)
+    size = -(-len(rows) // count) or 1
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
 def _label(table: Table) -> str:
