@@ -8,6 +8,7 @@ from retable.report import claims_text, footnotes, formatting, layout
 from retable.report.layout import Block
 from retable.report.svg import curves
 from retable.tables.aggregate import Table
+from retable.tables.figure_spec import Figure
 from retable.tables.heat_spec import Heat, Image
 
 
@@ -57,6 +58,8 @@ def _pictured(table: Table) -> str:
     if isinstance(figure, Heat | Image):
         # Brackets would end the text.
         return _plain(curves.described(table)).replace("[", "(").replace("]", ")")
+    if isinstance(figure, Figure) and figure.runs:
+        return "a line for each run of ours"
     return f"ours ± {figure.band_text}" if figure else "ours"
 
 

@@ -16,8 +16,8 @@ from retable.tables.figure_spec import Figure, Panel
 Chart = dict[str, Any]
 """title, x, y (axis titles), log (axes), band (of a figure: what it is), lines; a line has
 name, kind, x, y, sd or None, its style (colour and dash, numbers) and key: whether it has a line
-of its own in the chart's key, as all but reported points of a line have. A line of a figure that
-marks places on the x axis has mark, its own place, too."""
+of its own in the chart's key, as all but reported points of a line, and further runs of it, have.
+A line of a figure that marks places on the x axis has mark, its own place, too."""
 
 _DIGITS = 6
 _LOOKS = 6  # colours of the style sheet, and dashes
@@ -47,11 +47,11 @@ def _style(number: int) -> tuple[int, int]:
 
 
 def _styled(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each line with its style; reported points share that of the line they belong to."""
+    """Each line with its style; reported points, and further runs, share that of their line."""
     number, own = -1, None
     for line in lines:
         paper = line["kind"] == "paper"
-        follows = paper and own is not None and line["name"] == f"{own}, reported"
+        follows = own is not None and line["name"] == (f"{own}, reported" if paper else own)
         number += not follows
         own = None if paper else line["name"]
         line |= {"style": _style(number), "key": not follows}
@@ -91,27 +91,27 @@ def _panel(source: ShownTable, shape: Figure, panel: Panel) -> Chart:
         units += [_axis(source, cell) for cell, _ in cells]
         own = _lines(shape, part.title or name, cells)
         at = source.table.cells.get((name, shape.marks)) if shape.marks else None
-        if own and at is not None and at.mean is not None:
-            own[0]["mark"] = rounded(at.mean)
+        if at is not None:
+            _mark(own, at, shape)
         lines += own
     return {
         "title": panel.title,
         "x": panel.x or shape.x,
         "y": shape.y or (units[0] if units else ""),
         "log": list(shape.log_of(panel)),
-        "band": shape.band_text,
+        "band": "" if shape.runs else shape.band_text,
         "lines": _styled(lines),
     }
 
 
 def _lines(shape: Figure, name: str, cells: list[tuple[Cell, float]]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    found = _each(name, cells) if shape.runs else []
     ours = [
         (x, c.mean, None if c.std is None else shape.half(c.std, c.n))
         for c, x in cells
         if c.mean is not None
     ]
-    if ours:
+    if ours and not shape.runs:
         xs, ys, sd = zip(*ours, strict=True)
         found.append(_line(name, "ours", xs, ys, sd))
     theirs = [(x, c.reported) for c, x in cells if c.reported is not None]
@@ -126,6 +126,24 @@ def _lines(shape: Figure, name: str, cells: list[tuple[Cell, float]]) -> list[di
             )
         )
     return found
+
+
+def _each(name: str, cells: list[tuple[Cell, float]]) -> list[dict[str, Any]]:
+    """A line for each run."""
+    found: list[dict[str, Any]] = []
+    for seed in sorted({seed for cell, _ in cells for seed in cell.values}):
+        there = [(x, cell.values[seed]) for cell, x in cells if seed in cell.values]
+        xs, ys = zip(*there, strict=True)
+        found.append(_line(name, "ours", xs, ys, [None] * len(xs)) | {"seed": seed})
+    return found
+
+
+def _mark(lines: list[dict[str, Any]], at: Cell, shape: Figure) -> None:
+    """Give the place on the x axis to the line of the mean, or to each run its own."""
+    for line in lines:
+        place = at.values.get(line.get("seed", -1)) if shape.runs else at.mean
+        if line["kind"] == "ours" and place is not None:
+            line["mark"] = rounded(place)
 
 
 def _axis(source: ShownTable, cell: Cell) -> str:
