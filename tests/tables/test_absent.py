@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from retable.report import footnotes, formatting
+from retable.report.explain import explain
+from retable.report.site.cell_view import seeds
+from retable.report.site.inputs import ShownTable
 from retable.tables import collect
 from retable.tables.aggregate import build
 from retable.tables.asked import Asked
@@ -53,6 +56,18 @@ def test_a_mean_is_over_the_runs_that_have_the_number(grid):
     assert note.cells == [("slow", "accuracy")]
     without = built(with_absent(grid, None), 0.9, None, 0.97).cells["slow", "accuracy"]
     assert (without.n_planned, without.n_absent, without.marks) == (3, 0, ["partial 2/3"])
+
+
+@pytest.mark.parametrize("values", [(0.9, None, 0.97), (None, None, 0.97), (None, None, None)])
+def test_all_of_its_runs_are_shown_wherever_the_number_is_lacking(grid, values):
+    table = built(grid, *values)
+    place = ("slow", "accuracy")
+    got = {seed: None if v is None else 100 * v for seed, v in enumerate(values)}
+    explained = explain(table, grid, table.records, ",".join(place))
+    assert explained.keys.keys() == got.keys()
+    assert [run["value"] for run in explained.runs()] == pytest.approx([*got.values()])
+    source = ShownTable(grid, table, dict(table.records), lambda _: [])
+    assert {one.seed: one.value for one in seeds(source, place)} == pytest.approx(got)
 
 
 def test_runs_that_are_not_done_are_still_planned(grid):

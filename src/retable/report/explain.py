@@ -271,7 +271,7 @@ def explain(table: Table, grid: Grid, records: Mapping[str, Record], place: str)
         )
     plan = grid.cells.get((row, column))
     # Those of a look that is not taken are not behind the cell yet.
-    runs = [] if plan is None else grid.cell_runs(plan)[: cell.n_planned]
+    runs = [] if plan is None else grid.cell_runs(plan)[: cell.n_asked]
     keys = {run.config.seed: run.key for run in runs}
     stale: set[str] = set()
     if plan is not None and runs:

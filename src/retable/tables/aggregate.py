@@ -102,7 +102,7 @@ def build(
     cells = last_taken(grid.spec, at_looks) if at_looks else _cells(grid, found)
     used = found.only(found.numbers(key for cell in cells.values() for key in cell.run_keys))
     if at_looks:  # from here on of no look that is not taken
-        grid = replace(grid, n_seeds={place: cells[place].n_planned for place in grid.cells})
+        grid = replace(grid, n_seeds={place: cells[place].n_asked for place in grid.cells})
     lost = found.lost(np.arange(len(found)))
     if len(lost):  # of those that are the table's
         lost = found.lost(found.numbers(grid.run_folders()))

@@ -60,6 +60,11 @@ class Cell:
     selection: Selection | None = field(default=None, repr=False)
 
     @property
+    def n_asked(self) -> int:
+        """Seeds that are run for it, those included whose run has no such number."""
+        return self.n_planned + self.n_absent
+
+    @property
     def waits(self) -> bool:
         """Whether runs are still to be done; one that diverged is over."""
         return self.n_done + self.ended.get("diverged", 0) < self.n_planned

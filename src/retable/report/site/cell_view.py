@@ -93,7 +93,7 @@ def seeds(source: ShownTable, place: CellId) -> list[Seed]:
     values = {seed: cell.raw.get(seed, value) for seed, value in cell.values.items()}
     found: list[Seed] = []
     # No keys as long as its setting is not chosen; none of a look that is not taken.
-    asked = source.grid.cell_seeds(plan)[: cell.n_planned]
+    asked = source.grid.cell_seeds(plan)[: cell.n_asked]
     for seed, key in zip(asked, source.grid.cell_keys(plan), strict=False):
         record = source.records.get(key)
         status = _status(record, seed in values)
