@@ -23,3 +23,9 @@ def test_replays_begin_without_noise():
 def test_images_stay_where_attacks_clip(preprocess):
     with pytest.raises(UserError, match=rf"data\.preprocess: {preprocess} leaves \[0, 1\]"):
         config(f"data.preprocess={preprocess}", experiment=SMOKE)
+
+
+@pytest.mark.parametrize(("budget", "said"), [("0.3", r" \(0.3 of it is 76.5\)"), ("300", "")])
+def test_a_budget_is_in_255ths(budget, said):
+    with pytest.raises(UserError, match=rf"model\.budget: {budget}; is in 255ths.*{said}"):
+        config(f"model.budget={budget}", experiment=SMOKE)

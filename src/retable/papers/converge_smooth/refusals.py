@@ -24,6 +24,12 @@ def refuse(run: dict[str, Any]) -> None:
             f"model.attack.noise: {attack['noise']:g}, but a perturbation that goes on from the"
             " last step's (model.replays above 1, Free-AT) begins at 0; set it to 0"
         )
+    budget = model["budget"]
+    if not 1 <= budget <= 255:
+        meant = f" ({budget:g} of it is {255 * budget:g})" if budget < 1 else ""
+        raise UserError(
+            f"model.budget: {budget:g}; is in 255ths of the range of pixels, from 1 to 255{meant}"
+        )
     if isinstance(preprocess, str) and preprocess != "none":
         raise UserError(
             f"data.preprocess: {preprocess} leaves [0, 1], to which attacks clip; set it to none"
