@@ -260,7 +260,7 @@ def _each(index: int, points: list[_Point], px: Scale, py: Scale, y: Axis) -> li
                 runs.append([])
             else:
                 runs[-1].append(f"{px(point.x):.1f},{py(y.inside(value)):.1f}")
-        look = f'class="c{colour(index)}"{dash(index)} stroke-width="1"'
+        look = f'class="c{colour(index)}"{dash(index)}'
         out += [f'<polyline {look} points="{" ".join(run)}"/>' for run in runs if len(run) > 1]
     return out
 
