@@ -9,7 +9,10 @@ from support.training import config
 
 VISION, LANGUAGE = "weight_decay/smoke", "weight_decay/lm_smoke"
 MATCH = "weight_decay/lm_smoke_match"
+TINY = "weight_decay/lm_smoke_tiny"
 OFF = "weight_decay/reduced_off"
+SPHERE = "weight_decay/smoke_sphere"
+ADAM = "model.optimizer={_target_: torch.optim.Adam, _partial_: true}"
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,23 @@ OFF = "weight_decay/reduced_off"
         (MATCH, "model.min_lr=null", "min_lr: differs"),
         (MATCH, "model.decay_on=all", "decay_on: differs"),
         (MATCH, "model.net.width=16", "net: differs"),
+        (MATCH, "model.optimizer.betas=[0.9,0.99]", "optimizer: differs"),
+        (MATCH, "trainer.accumulate_grad_batches=2", "accumulate_grad_batches: differs"),
+        (MATCH, "trainer.gradient_clip_val=0.5", "gradient_clip_val: differs"),
+        (MATCH, "trainer.precision=bf16-mixed", "precision: differs"),
+        (MATCH, "data.batch_size=2", "data.batch_size: differs"),
+        (MATCH, "data.iterations=3", "data.iterations: differs"),
+        (MATCH, "+data.stream=1", "data.stream: differs"),
+        (LANGUAGE, "+model.match_rest=false", "match_rest: false says how rates are matched"),
+        (LANGUAGE, "trainer.accumulate_grad_batches=3", "does not divide .* 4, .* nearest .* is 3"),
+        (TINY, "data.stream=0", "whose batches it would see again; .* such as 1"),
         (VISION, "+model.snapshot=0.5", "starts from none"),
+        (VISION, "+model.projected=epoch", "but nothing is projected"),
+        (VISION, "+model.radius=1.0", "decay: 0.01, but model.radius fixes the norm"),
+        (SPHERE, "model.optimizer.product=0.01", "product: 0.01, but model.radius fixes"),
+        (SPHERE, "model.net.scale_invariant=false", "PreActResNet with scale_invariant=true"),
+        (VISION, "model.hessian_images=0", "jacobian: estimate, of no images"),
+        (VISION, "data.batch_size=101", "no full batch; 100 at most"),
         (OFF, "model.snapshot=0.254", r"0\.254 is no whole number .* nearest is 0\.25"),
         (VISION, "trainer.accumulate_grad_batches=2", "taken after every batch"),
         (VISION, "model.optimizer.rates.small=0", r"rates\.small: has to be above 0, not 0"),
@@ -41,7 +60,14 @@ def test_refused(experiment, override, said):
         config(override, experiment=experiment)
 
 
+def test_decay_that_adam_would_couple():
+    with pytest.raises(UserError, match=r"decay: 0\.1, which torch\.optim\.Adam adds"):
+        config("model.decay=0.1", "~model.optimizer", f"+{ADAM}", experiment=LANGUAGE)
+    config("~model.optimizer", f"+{ADAM}", experiment=LANGUAGE)
+
+
 def test_what_is_meant_is_taken():
+    config("trainer.accumulate_grad_batches=2", experiment=LANGUAGE)
     config("model.min_lr=0.006", experiment=LANGUAGE)
     config("model.scheduler.rate=0.2", experiment=VISION)
     config("model.snapshot=0.29", experiment=OFF)  # 100 * 0.29 is not 29 in floating point

@@ -10,8 +10,12 @@ from typing import Any
 from retable.util.errors import UserError
 
 _HERE = "retable.papers.weight_decay."
-_FOLLOWED = ("lr", "min_lr", "warmup", "horizon", "decay_on", "net")
-"""Options of a language model that has its rates from another run, and has to share with it."""
+_FOLLOWED = {
+    "model": ("lr", "min_lr", "warmup", "horizon", "decay_on", "net", "optimizer"),
+    "trainer": ("accumulate_grad_batches", "gradient_clip_val", "precision"),
+}
+"""Options of a language model that has its rates from another run, and has to share with it; its
+data are that run's altogether."""
 
 
 def refuse(run: dict[str, Any]) -> None:
@@ -24,17 +28,16 @@ def refuse(run: dict[str, Any]) -> None:
     _refuse_share(model, run["start"])
     if target == f"{_HERE}language.LanguageModel":
         _refuse_rates(model)
-        if model["match"]:
-            _refuse_following(model, run["start"])
+        _refuse_adam(model)
+        _refuse_parts(run)
+        _refuse_following(run)
+        _refuse_seen_again(run)
     elif target == f"{_HERE}vision.Classifier":
         _refuse_sgd(model)
+        _refuse_sphere(model)
+        _refuse_curvature(model)
         _refuse_preprocess(run["data"].get("preprocess"))
-        every = run["trainer"]["accumulate_grad_batches"]
-        if every != 1:
-            raise UserError(
-                f"trainer.accumulate_grad_batches: {every}, but the average of the weights is taken"
-                " after every batch, which has to be a step; leave it at 1"
-            )
+        _refuse_batches(run)
 
 
 def _refuse_share(model: dict[str, Any], start: dict[str, Any] | None) -> None:
@@ -63,16 +66,57 @@ def _refuse_rates(model: dict[str, Any]) -> None:
             raise UserError(f"model.optimizer.{option}: is set by {own}; give that")
 
 
-def _refuse_following(model: dict[str, Any], start: dict[str, Any] | None) -> None:
+def _refuse_adam(model: dict[str, Any]) -> None:
+    optimizer = model["optimizer"] or {}
+    coupled = optimizer.get("_target_") == "torch.optim.Adam"
+    if coupled and model["decay"] and not optimizer.get("decoupled_weight_decay"):
+        raise UserError(
+            f"model.decay: {model['decay']:g}, which torch.optim.Adam adds to the gradient; give"
+            " torch.optim.AdamW as model.optimizer, or a penalty as model.l2"
+        )
+
+
+def _refuse_parts(run: dict[str, Any]) -> None:
+    """A step of fewer batches than the others has a gradient that is that much too small."""
+    every, iterations = run["trainer"]["accumulate_grad_batches"], run["data"].get("iterations")
+    if iterations is not None and iterations % every:
+        near = max(1, round(iterations / every)) * every
+        raise UserError(
+            f"trainer.accumulate_grad_batches: {every} does not divide data.iterations,"
+            f" {iterations}, so that an epoch's last step would have fewer batches; the nearest"
+            f" number of batches that it divides is {near}"
+        )
+
+
+def _refuse_following(run: dict[str, Any]) -> None:
+    model, start = run["model"], run["start"]
+    if not model["match"]:
+        if not model["match_rest"]:
+            raise UserError("model.match_rest: false says how rates are matched; give model.match")
+        return
     if start is None or start["run"] is None:
         raise UserError("model.match: there is no run whose rates to match; give start.run")
-    parent = start["run"]["model"]
-    for name in _FOLLOWED:
-        if parent.get(name) != model[name]:
-            raise UserError(
-                f"model.{name}: differs from that of the run whose rates are matched (start.run);"
-                " it has to be the same there"
-            )
+    parent = start["run"]
+    for part, names in {**_FOLLOWED, "data": sorted(run["data"])}.items():
+        for name in names:
+            if parent[part].get(name) != run[part][name]:
+                raise UserError(
+                    f"{part}.{name}: differs from that of the run whose rates are matched"
+                    " (start.run); it has to be the same there"
+                )
+
+
+def _refuse_seen_again(run: dict[str, Any]) -> None:
+    """What goes on from the weights of a run would begin with that run's batches."""
+    start = run["start"]
+    if run["model"]["match"] or start is None or start["run"] is None:
+        return
+    stream, parents = run["data"].get("stream"), start["run"]["data"].get("stream")
+    if stream is not None and stream == parents and start["run"].get("seed") == run.get("seed"):
+        raise UserError(
+            f"data.stream: {stream}, as that of the run that this one starts from, whose batches it"
+            f" would see again; give another number, such as {stream + 1}"
+        )
 
 
 def _refuse_sgd(model: dict[str, Any]) -> None:
@@ -93,6 +137,50 @@ def _refuse_sgd(model: dict[str, Any]) -> None:
         raise UserError(f"model.scheduler.rate: has to be above 0, not {after:g}")
     if before is not None and after > before:
         raise UserError(f"model.scheduler.rate: {after:g} is above the rate before, {before:g}")
+
+
+def _refuse_sphere(model: dict[str, Any]) -> None:
+    if model["radius"] is None:
+        if model["projected"] != "step":
+            raise UserError(
+                f"model.projected: {model['projected']}, but nothing is projected; give"
+                " model.radius"
+            )
+        return
+    optimizer, net = model["optimizer"] or {}, model["net"]
+    for name in ("decay", "product"):
+        if optimizer.get(name):
+            raise UserError(
+                f"model.optimizer.{name}: {optimizer[name]:g}, but model.radius fixes the norm;"
+                " leave one of the two out"
+            )
+    if net["_target_"].startswith("retable.nets.") and not net.get("scale_invariant"):
+        raise UserError(
+            "model.radius: is for a network whose function does not depend on the norm of its"
+            " weights; give retable.nets.preact_resnet.PreActResNet with scale_invariant=true"
+        )
+
+
+def _refuse_curvature(model: dict[str, Any]) -> None:
+    if model["jacobian"] != "none" and not model["hessian_images"]:
+        raise UserError(
+            f"model.jacobian: {model['jacobian']}, of no images; give model.hessian_images"
+        )
+
+
+def _refuse_batches(run: dict[str, Any]) -> None:
+    every, n_train = run["trainer"]["accumulate_grad_batches"], run["data"].get("n_train")
+    if every != 1:
+        raise UserError(
+            f"trainer.accumulate_grad_batches: {every}, but the average of the weights is taken"
+            " after every batch, which has to be a step; leave it at 1"
+        )
+    size = run["data"].get("batch_size")
+    if n_train is not None and size is not None and size > n_train:
+        raise UserError(
+            f"data.batch_size: {size}, more than data.n_train, {n_train}, so that there is no full"
+            f" batch; {n_train} at most"
+        )
 
 
 def _refuse_preprocess(node: Any) -> None:
