@@ -67,6 +67,9 @@ def test_what_settings_are_chosen_by_is_said():
          "figure: curves over epoch; 1 panel: Both"),
         ("{kind: scatter, panels: [{x: accuracy, y: loss}]}",
          "figure: scatter, loss over accuracy; 1 panel"),
+        ("{kind: cells, x: width, y: rate, panels:"
+         " [{title: Both, rows: {slow: 1}, columns: {accuracy: 2}}]}",
+         "figure: cells over rate and width; 1 panel: Both"),
         ("{kind: heat, artifact: cosines, title: cosine, panels:"
          " [{row: slow, column: accuracy, array: all}]}",
          "figure: heat, cosine (artefact cosines); 1 panel"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retable.tables import (
+    cell_map_spec,
     claim_spec,
     figure_spec,
     heat_spec,
@@ -43,6 +44,8 @@ PARTS: dict[str, type[Part]] = {
     "`figure`, `kind: scatter`": figure_spec.Scatter,
     "`figure`, a panel of a scatter plot": figure_spec.Pair,
     "`figure`, `cloud` and `path`": figure_spec.Steps,
+    "`figure`, `kind: cells`": cell_map_spec.CellMap,
+    "`figure`, a panel of cells": cell_map_spec.CellMapPanel,
     "`figure`, `kind: heat`": heat_spec.Heat,
     "`figure`, a panel of a heat map": heat_spec.HeatPanel,
     "`figure`, `kind: image`": heat_spec.Image,

@@ -49,7 +49,7 @@ def test_panels_may_be_a_pattern():
         ("  x: class", "  limits: [1, 0]", "figure.limits: [1, 0]: expected the lower end first"),
         ("  x: class", "  limits: [1]", "figure.limits: [1] is not valid"),
         ("kind: heat", "kind: heatmap", "figure.kind: heatmap is not valid; did you mean 'heat'?"),
-        ("kind: heat", "kind: bars", "figure.kind: bars is not valid; valid: curves, heat, image,"),
+        ("kind: heat", "kind: bars", "figure.kind: bars is not valid; valid: cells, curves, heat,"),
     ],
 )  # fmt: skip
 def test_refusals(old, new, said):

@@ -15,8 +15,9 @@ from retable.runs import records
 from retable.runs.frozen import FrozenRun
 from retable.tables import paper_info
 from retable.tables import spec as specs
+from retable.tables.cell_map_spec import CellMap
 from retable.tables.claim_spec import Claim
-from retable.tables.figure_spec import Figure, Scatter
+from retable.tables.figure_spec import AnyFigure, Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.looks_spec import DeclaredLooks
 from retable.tables.select import combinations, seeds_text
@@ -178,10 +179,12 @@ def _test(claim: Claim) -> str:
     return ", ".join([claim.kind, *bounds, *([] if claim.grade == "primary" else [claim.grade])])
 
 
-def _figure(figure: Figure | Scatter | Heat | Image) -> str:
+def _figure(figure: AnyFigure) -> str:
     """Kind of a figure, what it shows, and its panels."""
     if isinstance(figure, Heat | Image):
         what = f"{figure.kind}, {figure.title} (artefact {figure.artifact})"
+    elif isinstance(figure, CellMap):
+        what = f"cells over {figure.y} and {figure.x}"
     elif isinstance(figure, Scatter):
         what = "scatter, " + "; ".join(f"{pair.y} over {pair.x}" for pair in figure.panels)
     else:

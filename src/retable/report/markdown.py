@@ -8,6 +8,7 @@ from retable.report import claims_text, footnotes, formatting, layout
 from retable.report.layout import Block
 from retable.report.svg import curves
 from retable.tables.aggregate import Table
+from retable.tables.cell_map_spec import CellMap
 from retable.tables.figure_spec import Figure
 from retable.tables.heat_spec import Heat, Image
 
@@ -55,7 +56,7 @@ def render(table: Table, *, note: str | None = None, picture: str | None = None)
 def _pictured(table: Table) -> str:
     """What the picture shows, for who does not see it."""
     figure = table.spec.figure
-    if isinstance(figure, Heat | Image):
+    if isinstance(figure, CellMap | Heat | Image):
         # Brackets would end the text.
         return _plain(curves.described(table)).replace("[", "(").replace("]", ")")
     if isinstance(figure, Figure) and figure.runs:

@@ -1,4 +1,4 @@
-"""Specification of figures in table files: lines, scatter plots; heat maps and images beside."""
+"""Specification of figures in table files: lines, scatter plots; others in files beside."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from retable.tables.cell_map_spec import CellMap
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.spec_parts import Part, Words
 
@@ -137,6 +138,7 @@ def _kind(value: object) -> str:
 AnyFigure = Annotated[
     Annotated[Figure, Tag("curves")]
     | Annotated[Scatter, Tag("scatter")]
+    | Annotated[CellMap, Tag("cells")]
     | Annotated[Heat, Tag("heat")]
     | Annotated[Image, Tag("image")],
     Discriminator(_kind),

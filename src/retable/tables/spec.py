@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from retable.config.types import PaperName
 from retable.config.yaml_checks import NOT_OF_A_FILE, of_launch
 from retable.tables import table_file
+from retable.tables.cell_map_spec import CellMap, CellMapPanel
 from retable.tables.claim_spec import Claim
 from retable.tables.figure_spec import AnyFigure, Figure, Pair, Panel, Scatter
 from retable.tables.heat_spec import Heat, HeatPanel, Image, ImagePanel
@@ -233,6 +234,7 @@ def _figure_kind(loc: tuple[int | str, ...]) -> str | None:
 _FIGURES: dict[str, tuple[type[Part], type[Part]]] = {
     "curves": (Figure, Panel),
     "scatter": (Scatter, Pair),
+    "cells": (CellMap, CellMapPanel),
     "heat": (Heat, HeatPanel),
     "image": (Image, ImagePanel),
 }

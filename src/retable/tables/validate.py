@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retable.config import source_files
 from retable.tables import looks_spec, over_columns_spec
+from retable.tables.cell_map_spec import CellMap
 from retable.tables.claim_spec import Claim
 from retable.tables.figure_spec import Scatter
 from retable.tables.heat_spec import Heat, Image
@@ -176,6 +177,9 @@ def _of_figure(spec: TableSpec) -> Iterator[Problem]:
     if isinstance(spec.figure, Scatter):
         yield from _of_scatter(spec, spec.figure)
         return
+    if isinstance(spec.figure, CellMap):
+        yield from _of_cell_map(spec, spec.figure)
+        return
     if isinstance(spec.figure, Heat | Image):
         yield from _of_arrays(spec, spec.figure)
         return
@@ -205,6 +209,26 @@ def _of_scatter(spec: TableSpec, figure: Scatter) -> Iterator[Problem]:
             if name not in spec.columns:
                 path = ["figure", "panels", str(index), key]
                 yield path, f"no column '{name}'{nearest(name, spec.columns)}"
+
+
+def _of_cell_map(spec: TableSpec, figure: CellMap) -> Iterator[Problem]:
+    for index, panel in enumerate(figure.panels):
+        path = ["figure", "panels", str(index)]
+        for key, names, known in (
+            ("rows", panel.rows, spec.rows),
+            ("columns", panel.columns, spec.columns),
+        ):
+            unknown = next((name for name in names if name not in known), None)
+            if unknown is not None:
+                yield [*path, key, unknown], f"no {key[:-1]} '{unknown}'{nearest(unknown, known)}"
+                return
+        first, *others = dict.fromkeys(spec.columns[name].metric for name in panel.columns)
+        if others:
+            yield (
+                [*path, "columns"],
+                f"has metrics '{first}' and '{others[0]}', which have no scale of colours in"
+                " common; give each a panel",
+            )
 
 
 def _of_arrays(spec: TableSpec, figure: Heat | Image) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from retable.report.site.charts import Bands, Chart
 from retable.report.site.inputs import ShownTable
 from retable.report.site.templating import Files, environment, given, page
 from retable.report.svg import curves
+from retable.tables.cell_map_spec import CellMap
 from retable.tables.figure_spec import Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.results import CellId
@@ -33,7 +34,7 @@ def files(source: ShownTable, shorts: Mapping[str, str], pages: Mapping[str, str
     blocks = layout.blocks(table, MOST_COLUMNS)
     points = [block for block in blocks if block.drawn]
     drawn = charts.figure(source)
-    pictured = isinstance(spec.figure, Scatter | Heat | Image)
+    pictured = isinstance(spec.figure, Scatter | CellMap | Heat | Image)
     learning = dict(_learning(source, bands))
     yield page(
         f"tables/{source.stem}.html",

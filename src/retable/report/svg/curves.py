@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from html import escape
 
-from retable.report.svg import heat, image, scatter
+from retable.report.svg import cell_map, heat, image, scatter
 from retable.report.svg.axes import Axis, axis, extent
 from retable.report.svg.canvas import MARGIN, WIDTH, colour, dash, legend, mark, page
 from retable.tables.aggregate import Cell, Table
+from retable.tables.cell_map_spec import CellMap
 from retable.tables.figure_spec import Figure, Panel, Scatter
 from retable.tables.heat_spec import Heat, Image
 
@@ -36,6 +37,8 @@ def render(table: Table) -> str:
     assert figure is not None
     if isinstance(figure, Scatter):
         return scatter.render(table, figure)
+    if isinstance(figure, CellMap):
+        return cell_map.render(table, figure)
     if isinstance(figure, Heat):
         return heat.render(table, figure)
     if isinstance(figure, Image):
@@ -61,6 +64,8 @@ def render(table: Table) -> str:
 def described(table: Table) -> str:
     """What heat maps and images show, in words; empty of other figures, whose table says it."""
     figure = table.spec.figure
+    if isinstance(figure, CellMap):
+        return cell_map.described(table, figure)
     if isinstance(figure, Heat):
         return heat.described(table, figure)
     return image.described(table, figure) if isinstance(figure, Image) else ""
