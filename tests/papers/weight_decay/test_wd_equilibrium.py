@@ -6,7 +6,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from retable.nets.preact_resnet import PreActResNet
+from retable.papers.weight_decay.sgd import CoupledSGD
 from retable.papers.weight_decay.sphere import norm, project
 
 
@@ -32,7 +35,7 @@ def test_the_norm_at_equilibrium_and_the_angle_of_a_step():
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(50, generator=generator, dtype=torch.float64)
     parameter = torch.nn.Parameter(w)
-    optimizer = torch.optim.SGD([parameter], lr=eta, weight_decay=decay)
+    optimizer = CoupledSGD([parameter], rates={"large": eta}, decay=decay)
     fourth, angles = [], []
     for step in range(3000):
         before = parameter.detach().clone()
@@ -46,3 +49,79 @@ def test_the_norm_at_equilibrium_and_the_angle_of_a_step():
     wanted = eta * size**2 / (2 * decay)
     assert sum(fourth) / len(fourth) == pytest.approx(wanted, rel=0.02)
     assert sum(angles) / len(angles) == pytest.approx(math.sqrt(2 * eta * decay), rel=0.02)
+
+
+def scale_invariant(width, radius=None):
+    """The network of the sphere with its initial weights, and those that are trained."""
+    torch.manual_seed(0)
+    net = PreActResNet(18, width=width, input_norm=True, scale_invariant=True, init="torch")
+    trained = [p for p in net.parameters() if p.requires_grad]
+    if radius is not None:
+        project(trained, radius)
+    return net.train(), trained
+
+
+def gradient(net, trained, images, labels):
+    """Loss of a batch, the gradient's norm, and its part along the weights."""
+    loss = F.cross_entropy(net(images), labels)
+    grads = torch.autograd.grad(loss, trained)
+    along = sum(float((g * p.detach()).sum()) for g, p in zip(grads, trained, strict=True))
+    return float(loss.detach()), float(norm(grads)), along
+
+
+def test_the_network_of_the_sphere_does_not_depend_on_the_scale():
+    """loss(c w) = loss(w), grad(c w) = grad(w) / c, and no gradient along w; batch norm with the
+    eps that it has."""
+    images, labels = torch.randn(32, 3, 8, 8), torch.arange(32) % 10
+    net, trained = scale_invariant(4)
+    size = float(norm(trained))
+    loss, length, along = gradient(net, trained, images, labels)
+    assert abs(along) < 1e-3 * length * size
+    for c in (0.5, 2.0):
+        net, trained = scale_invariant(4, radius=c * size)
+        scaled, shorter, _ = gradient(net, trained, images, labels)
+        assert scaled == pytest.approx(loss, rel=1e-3)
+        assert shorter == pytest.approx(length / c, rel=0.02)
+
+
+def test_at_radius_1_it_depends_on_the_scale_a_little():
+    """Eps is not nothing beside the variances there; without it the product would be constant."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10
+    product = {}
+    for radius in (0.5, 1.0, 2.0, None):
+        net, trained = scale_invariant(64, radius)
+        product[radius] = float(norm(trained)) * gradient(net, trained, images, labels)[1]
+    assert 0.85 < product[1.0] / product[None] < 0.95
+    assert product[0.5] / product[None] < 0.8
+    assert product[2.0] / product[None] > 0.95
+
+
+@pytest.mark.slow
+def test_the_norm_of_the_network_at_equilibrium():
+    """||w||^2 is stationary where (2 - eta lambda) lambda ||w||^2 = eta ||g||^2; a step turns w by
+    sqrt(2 eta lambda)."""
+    eta, decay = 0.5, 0.04
+    net, trained = scale_invariant(4)
+    optimizer = CoupledSGD(trained, rates={"large": eta}, decay=decay)
+    draws = torch.Generator().manual_seed(0)
+    grown = shrunk = 0.0
+    cosines = []
+    for step in range(800):
+        images = torch.randn(16, 3, 8, 8, generator=draws)
+        labels = torch.randint(10, (16,), generator=draws)
+        before = [p.detach().clone() for p in trained]
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), labels).backward()
+        squared = float(norm([p.grad for p in trained])) ** 2
+        optimizer.step()
+        if step >= 200:
+            size = float(norm(before))
+            grown += eta * squared
+            shrunk += (2 - eta * decay) * decay * size**2
+            inner = sum(float((a * b.detach()).sum()) for a, b in zip(before, trained, strict=True))
+            cosines.append(inner / (size * float(norm(trained))))
+    assert grown == pytest.approx(shrunk, rel=0.03)
+    squares = [math.acos(min(1.0, c)) ** 2 for c in cosines]
+    angle = math.sqrt(sum(squares) / len(squares))  # its gradients, unlike those above, vary
+    assert angle == pytest.approx(math.sqrt(2 * eta * decay), rel=0.1)
