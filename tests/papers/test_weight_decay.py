@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from retable.config.compose import compose, hydra_ready
+from retable.papers.weight_decay.schedule import rate
 from retable.tables import spec
 from retable.tables.grid import plan
 from retable.training.execute import Context, build, execute
@@ -83,19 +85,86 @@ def test_products_are_kept_whatever_the_rate():
         assert optimizer["product"] == int(column.rpartition("_")[2]) / 10_000
 
 
-def test_what_is_reported_of_the_vision_half():
-    """Twelve cells read off figures, with their reading errors, and nine that were printed."""
-    cells = {
-        name: [
-            cell
-            for row in spec.load(f"weight_decay/{name}").reported.values()
-            for cell in row.values()
-        ]
-        for name in ("corners", "sphere")
+def reported(name):
+    return {
+        (row, column): cell
+        for row, cells in spec.load(f"weight_decay/{name}").reported.items()
+        for column, cell in cells.items()
     }
-    assert {name: len(found) for name, found in cells.items()} == {"corners": 12, "sphere": 9}
-    assert all(cell.reading_error > 0 for cell in cells["corners"])
-    assert all(cell.grade == "primary" for found in cells.values() for cell in found)
+
+
+def test_what_is_reported():
+    """Twelve cells and six read off figures, with their reading errors, and nine printed ones."""
+    found = {name: reported(name) for name in ("corners", "lm_cosine", "sphere")}
+    values = {name: {at: c.value for at, c in cells.items()} for name, cells in found.items()}
+    corners = {
+        "large_wd": ("16.0", "10.4", "34.7"),
+        "large": ("19.8", "14.6", "40.4"),
+        "small_wd": ("30.8", "18.7", "61.5"),
+        "small": ("24.2", "33.4", "73.3"),
+    }
+    assert values["corners"] == {
+        (row, f"final_{panel}"): value
+        for row, three in corners.items()
+        for panel, value in zip("abc", three, strict=True)
+    }
+    losses = {"wd0": ("3.298", "3.27"), "wd01": ("3.279", "3.24"), "wd03": ("3.288", "3.23")}
+    assert values["lm_cosine"] == {
+        (row, column): value
+        for row, two in losses.items()
+        for column, value in zip(("loss_100", "tiny"), two, strict=True)
+    }
+    printed = {
+        10: "13.95", 25: "12.65", 50: "11.87", 75: "10.896667", 100: "10.483333",
+        200: "11.133333", 300: "12.796667", 400: "14.423333", 500: "15.85",
+    }  # fmt: skip
+    assert values["sphere"] == {(f"lr{n}", "epoch"): value for n, value in printed.items()}
+    for name in ("corners", "lm_cosine"):
+        assert all(cell.reading_error > 0 and cell.n is None for cell in found[name].values())
+    assert {cell.n for cell in found["sphere"].values()} == {3}
+    assert {cell.grade for cells in found.values() for cell in cells.values()} == {"primary"}
+
+
+FILES = sorted((Path(__file__).parents[2] / "conf/experiment/weight_decay").glob("*.yaml"))
+
+
+def test_no_experiment_augments_or_has_momentum_but_the_one_that_asks_for_it():
+    """What files say; what they inherit is said in files of the same folder."""
+    said = {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in FILES}
+    assert len(said) > 40
+    for name, content in said.items():
+        assert "augment" not in content.get("data", {}), name
+        optimizer = content.get("model", {}).get("optimizer") or {}
+        with_sgd = name.startswith("lm_") and name.endswith("_sgd")
+        assert optimizer.get("momentum", 0.0) == (0.9 if with_sgd and optimizer else 0.0), name
+        if name.startswith("lm_") and "_target_" in optimizer:
+            kind = "SGD" if with_sgd else "AdamW"
+            assert optimizer["_target_"] == f"torch.optim.{kind}", name
+
+
+def test_longer_language_runs_shrink_weights_as_much():
+    """The sum of eta_t lambda is the paper's, 1.65 for 0.1, whatever the iterations."""
+    for name, iterations in (("lm_reduced", 2000), ("lm_longer", 10_000), ("lm_wikitext", 2000)):
+        config = composed(name)
+        model = config.model
+        options = {key: model[key] for key in ("lr", "min_lr", "warmup", "horizon")}
+        assert config.trainer.max_epochs * config.data["iterations"] == iterations
+        assert model["horizon"] == iterations
+        total = 0.1 * model["decay_times"] * sum(rate(t, **options) for t in range(iterations))
+        assert total == pytest.approx(1.649, abs=2e-3), name
+
+
+def test_the_jacobian_is_that_of_what_was_fine_tuned():
+    """A row of flow has error, trace and Jacobian of one chain: a snapshot, then 100 epochs."""
+    grid = plan("weight_decay/flow", "middle")
+    for epoch, share in ((10, 0.05), (20, 0.1), (50, 0.25), (100, 0.5)):
+        tuned = grid.cells["lr08", f"error_m{epoch}"].setting.config
+        measured = grid.cells["lr08", f"jacobian_m{epoch}"].setting.config
+        assert tuned.model["snapshot"] == share
+        assert measured.start.run.model == tuned.model
+        assert measured.stages == ["test"]
+        assert measured.model["net"] == tuned.model["net"]
+        assert measured.data == tuned.data
 
 
 @pytest.mark.slow

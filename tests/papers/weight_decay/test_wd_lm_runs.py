@@ -9,12 +9,21 @@ import torch
 
 from retable.config.compose import compose, hydra_ready
 from retable.papers.weight_decay.schedule import rate
+from retable.papers.weight_decay.text import Batches
+from retable.papers.weight_decay.text_markov import MarkovText
 from retable.training.checkpointing import find_resume
 from retable.training.execute import Context, Interrupted, build, execute
 from retable.training.start import Start
 from support.training import IDENTITY, substance
 
 pytestmark = pytest.mark.slow
+
+PLAIN = (
+    "trainer.max_epochs=1",
+    "trainer.gradient_clip_val=null",
+    "model.warmup=0",
+    "model.horizon=4",
+)
 
 
 def config(experiment, *overrides, seed=0):
@@ -137,6 +146,34 @@ def test_a_matched_child_follows_norms_and_is_resumed_to_the_bit(tmp_path):
     assert substance(attempt(child, tmp_path / "2", start, [tmp_path / "1"])) == substance(whole)
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_is_the_batch(parts, tmp_path, monkeypatch):
+    """The harness divides by the parts. SGD without clipping, as Adam would not see a factor."""
+    whole = attempt(config("lm_smoke_sgd", "+model.l2=0.1", *PLAIN), tmp_path / "whole")
+
+    class Parts:
+        def __init__(self, data):
+            self.whole = Batches(data.draw(False), 4, 4, data._seed)
+
+        def __len__(self):
+            return parts * len(self.whole)
+
+        def __iter__(self):
+            for tokens, targets in self.whole:
+                yield from zip(tokens.chunk(parts), targets.chunk(parts), strict=True)
+
+    monkeypatch.setattr(MarkovText, "train_dataloader", lambda self: Parts(self))
+    split = f"data.batch_size={4 // parts}", f"data.iterations={4 * parts}"
+    accumulated = f"trainer.accumulate_grad_batches={parts}"
+    cfg = config("lm_smoke_sgd", "+model.l2=0.1", *PLAIN, *split, accumulated)
+    found = attempt(cfg, tmp_path / "parts")
+    assert len(found.artifacts["norms"]["norm"]) == len(whole.artifacts["norms"]["norm"]) == 4
+    norms = (outcome.artifacts["norms"]["norm"] for outcome in (found, whole))
+    torch.testing.assert_close(*norms, rtol=1e-6, atol=0)
+    for key in ("train/loss", "train/penalty", "val/loss"):
+        assert found.history[0][key] == pytest.approx(whole.history[0][key], rel=1e-5), key
+
+
 def test_in_bfloat16_weights_and_state_are_single(tmp_path):
     cfg = config("lm_smoke_bf16", "trainer.max_epochs=1")
     seen = {}
@@ -172,6 +209,7 @@ def test_the_papers_protocol():
     assert data["iterations"] == 200 * every
     assert trainer["max_epochs"] * 200 == model["horizon"] == 50_000
     assert (model["lr"], model["min_lr"], model["warmup"]) == (6e-4, 6e-5, 400)
+    assert model["optimizer"]["_target_"] == "torch.optim.AdamW"
     assert model["optimizer"]["betas"] == [0.9, 0.95]
     assert (trainer["gradient_clip_val"], trainer["precision"]) == (1.0, "bf16-mixed")
     tiny = config("lm_openwebtext_tiny")

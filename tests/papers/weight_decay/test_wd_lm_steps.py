@@ -107,22 +107,6 @@ def test_the_ends_of_the_schedule():
     assert rate(0, lr=1e-5, min_lr=1e-5, warmup=0, horizon=0) == 1e-5
 
 
-def test_a_batch_in_parts_is_the_batch():
-    net = small().double()
-    tokens, targets = torch.randint(7, (32, 5)), torch.randint(7, (32, 5))
-    module = in_trainer(LanguageModel(seed=0, net=net, lr=0.01, l2=0.1))
-
-    def gradients(parts):
-        net.zero_grad()
-        for x, y in zip(tokens.chunk(parts), targets.chunk(parts), strict=True):
-            loss = module.shared_step((x, y)).loss.double() + module._penalised
-            (loss / parts).backward()
-        return [p.grad.clone() for p in net.parameters()]
-
-    for whole, summed in zip(gradients(1), gradients(4), strict=True):
-        assert torch.allclose(whole, summed, atol=1e-6)
-
-
 def follow(eta, decay, steps, seed=0):
     """Plain steps along gradients of a function of w / ||w||; norms and directions."""
     generator = torch.Generator().manual_seed(seed)

@@ -43,7 +43,6 @@ ADAM = "model.optimizer={_target_: torch.optim.Adam, _partial_: true}"
         (VISION, "+model.radius=1.0", "decay: 0.01, but model.radius fixes the norm"),
         (SPHERE, "model.optimizer.product=0.01", "product: 0.01, but model.radius fixes"),
         (SPHERE, "model.net.scale_invariant=false", "PreActResNet with scale_invariant=true"),
-        (VISION, "model.hessian_images=0", "jacobian: estimate, of no images"),
         (VISION, "data.batch_size=101", "no full batch; 100 at most"),
         (OFF, "model.snapshot=0.254", r"0\.254 is no whole number .* nearest is 0\.25"),
         (VISION, "trainer.accumulate_grad_batches=2", "taken after every batch"),

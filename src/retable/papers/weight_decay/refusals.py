@@ -35,7 +35,6 @@ def refuse(run: dict[str, Any]) -> None:
     elif target == f"{_HERE}vision.Classifier":
         _refuse_sgd(model)
         _refuse_sphere(model)
-        _refuse_curvature(model)
         _refuse_preprocess(run["data"].get("preprocess"))
         _refuse_batches(run)
 
@@ -158,13 +157,6 @@ def _refuse_sphere(model: dict[str, Any]) -> None:
         raise UserError(
             "model.radius: is for a network whose function does not depend on the norm of its"
             " weights; give retable.nets.preact_resnet.PreActResNet with scale_invariant=true"
-        )
-
-
-def _refuse_curvature(model: dict[str, Any]) -> None:
-    if model["jacobian"] != "none" and not model["hessian_images"]:
-        raise UserError(
-            f"model.jacobian: {model['jacobian']}, of no images; give model.hessian_images"
         )
 
 
