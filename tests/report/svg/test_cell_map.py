@@ -51,9 +51,9 @@ def texts(root: ET.Element) -> list[str | None]:
 
 
 def test_the_least_is_dark_and_the_greatest_bright(table):
-    table = with_mean(with_mean(table, "better", 1.0), "same", 0.0)
+    table = with_mean(with_mean(table, "better", 1.0), "same", 0.5)
     rows = {"better": "b", "same": "s", "worse": "w"}
-    found = boxes(drawn(with_mean(table, "worse", 0.5), {**PANEL, "rows": rows}))
+    found = boxes(drawn(with_mean(table, "worse", 0.75), {**PANEL, "rows": rows}))
     assert found == [colours.colour(255), colours.colour(0), colours.colour(colours.level(0.5))]
     # A panel has its own ends; of one number alone the colour is that of the middle.
     single = {**PANEL, "rows": {"same": "s"}}
