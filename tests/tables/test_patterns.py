@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retable.tables import spec, table_file
+from retable.tables.cell_map_spec import CellMap
 from retable.tables.figure_spec import Figure
 from retable.tables.heat_spec import Heat, Image
 from retable.util.errors import UserError
@@ -246,7 +247,7 @@ def test_examples_of_the_docs(read):
         looked["columns"]["n1000"]["seeds"],
     ]
     assert repr(pattern) == repr(by_hand)
-    alone, nested, curve, picture, over, heat, image = others
+    alone, nested, curve, picture, over, cells, heat, image = others
     assert over["columns"]["delta_m"]["over_columns"]["base"] == "stl"
     assert alone["columns"]["n250"]["seeds"] is None
     assert alone["columns"]["n500"] == {
@@ -259,6 +260,7 @@ def test_examples_of_the_docs(read):
     }  # fmt: skip
     assert nested["claims"][0]["on"] == ["l1_small", "l1_large"]
     assert curve["columns"]["loss_50"]["epoch"] == "50%"
+    assert CellMap.model_validate(cells["figure"]).panels[0].rows["eta5"] == "0.05"
     points = Figure.model_validate(picture["figure"]).panels[0].points
     assert list(points) == list(curve["columns"])
     assert [panel.row for panel in Heat.model_validate(heat["figure"]).panels] == [
