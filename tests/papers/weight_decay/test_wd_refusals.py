@@ -23,18 +23,23 @@ ADAM = "model.optimizer={_target_: torch.optim.Adam, _partial_: true}"
         (LANGUAGE, "model.min_lr=0.1", "min_lr: 0.1 is above model.lr, 0.006"),
         (LANGUAGE, "+model.match=true", "no run whose rates to match"),
         (LANGUAGE, "+model.snapshot=0.5", "starts from none"),
-        (MATCH, "model.lr=0.5", "lr: differs from that of the run whose rates are matched"),
-        (MATCH, "model.warmup=0", "warmup: differs"),
-        (MATCH, "model.min_lr=null", "min_lr: differs"),
-        (MATCH, "model.decay_on=all", "decay_on: differs"),
-        (MATCH, "model.net.width=16", "net: differs"),
-        (MATCH, "model.optimizer.betas=[0.9,0.99]", "optimizer: differs"),
-        (MATCH, "trainer.accumulate_grad_batches=2", "accumulate_grad_batches: differs"),
-        (MATCH, "trainer.gradient_clip_val=0.5", "gradient_clip_val: differs"),
-        (MATCH, "trainer.precision=bf16-mixed", "precision: differs"),
-        (MATCH, "data.batch_size=2", "data.batch_size: differs"),
-        (MATCH, "data.iterations=3", "data.iterations: differs"),
-        (MATCH, "+data.stream=1", "data.stream: differs"),
+        (MATCH, "model.lr=0.5", "lr: is 0.5, and 0.006 in the run whose rates are matched"),
+        (MATCH, "model.warmup=0", "warmup: is .*, and .* in the run"),
+        (MATCH, "model.min_lr=null", "min_lr: is .*, and .* in the run"),
+        (MATCH, "model.decay_on=all", "decay_on: is .*, and .* in the run"),
+        (MATCH, "model.net.width=16", "net: is .*, and .* in the run"),
+        (MATCH, "model.optimizer.betas=[0.9,0.99]", "optimizer: is .*, and .* in the run"),
+        (
+            MATCH,
+            "trainer.accumulate_grad_batches=2",
+            "accumulate_grad_batches: is .*, and .* in the run",
+        ),
+        (MATCH, "trainer.gradient_clip_val=0.5", "gradient_clip_val: is .*, and .* in the run"),
+        (MATCH, "trainer.precision=bf16-mixed", "precision: is bf16-mixed, and 32-true in"),
+        (MATCH, "+trainer.gradient_clip_algorithm=value", "gradient_clip_algorithm: is value"),
+        (MATCH, "data.batch_size=2", "data.batch_size: is .*, and .* in the run"),
+        (MATCH, "data.iterations=3", "data.iterations: is .*, and .* in the run"),
+        (MATCH, "+data.stream=1", "data.stream: is .*, and .* in the run"),
         (LANGUAGE, "+model.match_rest=false", "match_rest: false says how rates are matched"),
         (LANGUAGE, "trainer.accumulate_grad_batches=3", "does not divide .* 4, .* nearest .* is 3"),
         (TINY, "data.stream=0", "whose batches it would see again; .* such as 1"),
@@ -67,6 +72,11 @@ def test_decay_that_adam_would_couple():
 
 def test_what_is_meant_is_taken():
     config("trainer.accumulate_grad_batches=2", experiment=LANGUAGE)
+    meant = "+start.run.differs=[data.eval_sequences]"  # which changes nothing in the training
+    config("data.eval_sequences=20", meant, experiment=MATCH)
+    config("data.batch_size=101", "+data.drop_last=false", experiment=VISION)
+    meant = "start.run.differs=[data.order]"  # another text, of which nothing was seen
+    config("data.stream=0", "data.order=1", meant, experiment=TINY)
     config("model.min_lr=0.006", experiment=LANGUAGE)
     config("model.scheduler.rate=0.2", experiment=VISION)
     config("model.snapshot=0.29", experiment=OFF)  # 100 * 0.29 is not 29 in floating point

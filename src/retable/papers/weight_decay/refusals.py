@@ -12,10 +12,17 @@ from retable.util.errors import UserError
 _HERE = "retable.papers.weight_decay."
 _FOLLOWED = {
     "model": ("lr", "min_lr", "warmup", "horizon", "decay_on", "net", "optimizer"),
-    "trainer": ("accumulate_grad_batches", "gradient_clip_val", "precision"),
-}
-"""Options of a language model that has its rates from another run, and has to share with it; its
-data are that run's altogether."""
+    "trainer": (
+        "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision",
+    ),
+}  # fmt: skip
+"""Options of a language model that has its rates from another run, and has to share with it."""
+
+_EVALUATED = ("eval_sequences", "eval_batch_size")
+"""Options of a text that change nothing in a training."""
+
+_COUPLED = ("Adam", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad")
+"""Optimisers that adapt to a gradient to which decay is added."""
 
 
 def refuse(run: dict[str, Any]) -> None:
@@ -67,10 +74,11 @@ def _refuse_rates(model: dict[str, Any]) -> None:
 
 def _refuse_adam(model: dict[str, Any]) -> None:
     optimizer = model["optimizer"] or {}
-    coupled = optimizer.get("_target_") == "torch.optim.Adam"
+    module, _, name = str(optimizer.get("_target_")).rpartition(".")
+    coupled = module == "torch.optim" and name in _COUPLED
     if coupled and model["decay"] and not optimizer.get("decoupled_weight_decay"):
         raise UserError(
-            f"model.decay: {model['decay']:g}, which torch.optim.Adam adds to the gradient; give"
+            f"model.decay: {model['decay']:g}, which torch.optim.{name} adds to the gradient; give"
             " torch.optim.AdamW as model.optimizer, or a penalty as model.l2"
         )
 
@@ -78,7 +86,7 @@ def _refuse_adam(model: dict[str, Any]) -> None:
 def _refuse_parts(run: dict[str, Any]) -> None:
     """A step of fewer batches than the others has a gradient that is that much too small."""
     every, iterations = run["trainer"]["accumulate_grad_batches"], run["data"].get("iterations")
-    if iterations is not None and iterations % every:
+    if "fit" in run["stages"] and iterations is not None and iterations % every:
         near = max(1, round(iterations / every)) * every
         raise UserError(
             f"trainer.accumulate_grad_batches: {every} does not divide data.iterations,"
@@ -96,11 +104,18 @@ def _refuse_following(run: dict[str, Any]) -> None:
     if start is None or start["run"] is None:
         raise UserError("model.match: there is no run whose rates to match; give start.run")
     parent = start["run"]
-    for part, names in {**_FOLLOWED, "data": sorted(run["data"])}.items():
+    if parent.get("start") is not None:
+        raise UserError(
+            "start.run: starts from another run itself, so that its norms belong to weights that"
+            " the matched run does not begin with; give one that starts from none"
+        )
+    data = [name for name in sorted(run["data"]) if name not in _EVALUATED]
+    for part, names in {**_FOLLOWED, "data": data}.items():
         for name in names:
-            if parent[part].get(name) != run[part][name]:
+            theirs, own = parent[part].get(name), run[part].get(name)
+            if theirs != own:
                 raise UserError(
-                    f"{part}.{name}: differs from that of the run whose rates are matched"
+                    f"{part}.{name}: is {own}, and {theirs} in the run whose rates are matched"
                     " (start.run); it has to be the same there"
                 )
 
@@ -108,14 +123,23 @@ def _refuse_following(run: dict[str, Any]) -> None:
 def _refuse_seen_again(run: dict[str, Any]) -> None:
     """What goes on from the weights of a run would begin with that run's batches."""
     start = run["start"]
-    if run["model"]["match"] or start is None or start["run"] is None:
+    if "fit" not in run["stages"] or run["model"]["match"]:
         return
-    stream, parents = run["data"].get("stream"), start["run"]["data"].get("stream")
-    if stream is not None and stream == parents and start["run"].get("seed") == run.get("seed"):
-        raise UserError(
-            f"data.stream: {stream}, as that of the run that this one starts from, whose batches it"
-            f" would see again; give another number, such as {stream + 1}"
-        )
+    mine = _drawn(run["data"])
+    while start is not None and start["run"] is not None:
+        if _drawn(start["run"]["data"]) == mine and "stream" in mine:
+            stream = mine["stream"]
+            raise UserError(
+                f"data.stream: {stream}, as that of the run that this one starts from, whose"
+                f" batches it would see again; give another number, such as {stream + 1}, and"
+                " differs: [data.stream] in start.run"
+            )
+        start = start["run"].get("start")
+
+
+def _drawn(data: dict[str, Any]) -> dict[str, Any]:
+    """What decides on the sequences that are drawn."""
+    return {k: v for k, v in data.items() if k not in (*_EVALUATED, "batch_size", "iterations")}
 
 
 def _refuse_sgd(model: dict[str, Any]) -> None:
@@ -167,11 +191,11 @@ def _refuse_batches(run: dict[str, Any]) -> None:
             f"trainer.accumulate_grad_batches: {every}, but the average of the weights is taken"
             " after every batch, which has to be a step; leave it at 1"
         )
-    size = run["data"].get("batch_size")
-    if n_train is not None and size is not None and size > n_train:
+    size, whole = run["data"].get("batch_size"), run["data"].get("drop_last", True)
+    if whole and n_train is not None and size is not None and size > n_train:
         raise UserError(
             f"data.batch_size: {size}, more than data.n_train, {n_train}, so that there is no full"
-            f" batch; {n_train} at most"
+            f" batch; {n_train} at most, or data.drop_last=false"
         )
 
 
