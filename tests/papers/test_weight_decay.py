@@ -125,11 +125,15 @@ def test_what_is_reported():
     assert {cell.grade for cells in found.values() for cell in cells.values()} == {"primary"}
 
 
+SHORT = (("lm_shakespeare", 2000), ("lm_wikitext", 2000))
 FILES = sorted((Path(__file__).parents[2] / "conf/experiment/weight_decay").glob("*.yaml"))
 
 
 def test_no_experiment_augments_or_has_momentum_but_the_one_that_asks_for_it():
-    """What files say; what they inherit is said in files of the same folder."""
+    """What files say, and those of the data that they inherit."""
+    for name in ("cifar10", "cifar100", "generated"):
+        data = OmegaConf.load(FILES[0].parents[2] / "data" / f"{name}.yaml")
+        assert data.get("augment", "none") == "none", name
     said = {file.stem: OmegaConf.to_container(OmegaConf.load(file)) for file in FILES}
     assert len(said) > 40
     for name, content in said.items():
@@ -144,7 +148,7 @@ def test_no_experiment_augments_or_has_momentum_but_the_one_that_asks_for_it():
 
 def test_longer_language_runs_shrink_weights_as_much():
     """The sum of eta_t lambda is the paper's, 1.65 for 0.1, whatever the iterations."""
-    for name, iterations in (("lm_reduced", 2000), ("lm_longer", 10_000), ("lm_wikitext", 2000)):
+    for name, iterations in (("lm_reduced", 2000), ("lm_longer", 10_000), *SHORT):
         config = composed(name)
         model = config.model
         options = {key: model[key] for key in ("lr", "min_lr", "warmup", "horizon")}

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from retable.tables.spec_parts import Part, Words
 
-_Labels = Annotated[dict[str, str | float], Field(min_length=1, max_length=40)]
+_Labels = Annotated[dict[str, Words | float], Field(min_length=1, max_length=40)]
 
 
 class CellMapPanel(Part):
@@ -20,7 +20,7 @@ class CellMapPanel(Part):
 
     @field_validator("rows", "columns")
     @classmethod
-    def _said(cls, labels: dict[str, str | float]) -> dict[str, str | float]:
+    def _said(cls, labels: dict[str, Words | float]) -> dict[str, Words | float]:
         """Numbers as one writes them."""
         return {
             name: label if isinstance(label, str) else f"{label:g}"

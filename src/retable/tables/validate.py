@@ -221,8 +221,8 @@ def _of_cell_map(spec: TableSpec, figure: CellMap) -> Iterator[Problem]:
             unknown = next((name for name in names if name not in known), None)
             if unknown is not None:
                 yield [*path, key, unknown], f"no {key[:-1]} '{unknown}'{nearest(unknown, known)}"
-                return
-        first, *others = dict.fromkeys(spec.columns[name].metric for name in panel.columns)
+        metrics = [spec.columns[name].metric for name in panel.columns if name in spec.columns]
+        first, *others = dict.fromkeys(metrics) or [""]
         if others:
             yield (
                 [*path, "columns"],

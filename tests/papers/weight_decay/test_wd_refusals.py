@@ -76,7 +76,7 @@ def test_what_is_meant_is_taken():
     config("data.eval_sequences=20", meant, experiment=MATCH)
     config("data.batch_size=101", "+data.drop_last=false", experiment=VISION)
     meant = "start.run.differs=[data.order]"  # another text, of which nothing was seen
-    config("data.stream=0", "data.order=1", meant, experiment=TINY)
+    config("~data.stream", "data.order=1", meant, experiment=TINY)
     config("model.min_lr=0.006", experiment=LANGUAGE)
     config("model.scheduler.rate=0.2", experiment=VISION)
     config("model.snapshot=0.29", experiment=OFF)  # 100 * 0.29 is not 29 in floating point

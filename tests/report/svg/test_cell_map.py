@@ -92,6 +92,65 @@ def test_what_it_shows_is_said_for_who_does_not_see_it(table):
     assert "2 × 1 cells, without a number yet" in curves.described(gone)
 
 
+def test_rows_run_down_and_columns_to_the_right(table):
+    columns = {"accuracy": "A", "drift": "D"}
+    cells = {
+        (row, column): replace(table.cells[row, "accuracy"], column=column, mean=mean, n=2,
+                               n_planned=2)
+        for (row, column), mean in {
+            ("better", "accuracy"): 0.0, ("better", "drift"): 1.0,
+            ("same", "accuracy"): 2.0, ("same", "drift"): 3.0,
+        }.items()
+    }  # fmt: skip
+    root = drawn(replace(table, cells=cells), {**PANEL, "columns": columns})
+    found = [box for box in root.iter(f"{NS}rect") if box.get("class") != "bg"]
+    at = [(float(box.get("x", "")), float(box.get("y", ""))) for box in found]
+    assert [x for x, _ in at] == [0, pytest.approx(at[1][0]), 0, at[1][0]]
+    assert at[1][0] > 0
+    assert [y for _, y in at] == [0, 0, 40, 40]
+    levels = [colours.colour(colours.level(share)) for share in (0, 1 / 3, 2 / 3, 1)]
+    assert [box.get("fill") for box in found] == levels
+    place = {text.text: (float(text.get("x")), float(text.get("y"))) for text in labels(root)}
+    assert place["A"][0] < place["D"][0]
+    assert place["0.05"][1] < place["1e-05"][1]
+
+
+def labels(root):
+    return [text for text in root.iter(f"{NS}text") if text.get("x") is not None]
+
+
+def test_what_the_protocol_does_not_run_is_left_out(table):
+    cells = {place: cell for place, cell in table.cells.items() if place[0] != "same"}
+    some = replace(table, cells=cells)
+    assert len(boxes(drawn(some))) == 1
+    assert "One & two: 1 × 1 cells" in curves.described(with_figure(some))
+    none = with_figure(replace(table, cells={}))
+    assert "not run under protocol" in curves.render(none)
+
+
+def test_long_labels_and_many_columns_stay_within_the_picture(table):
+    rows = {"better": "a row whose label is longer than a panel is wide, as some are"}
+    panel = {**PANEL, "rows": rows, "columns": {"accuracy": "b" * 80}}
+    root = drawn(table, *[panel] * 2)
+    assert all(float(box.get("width", "")) > 0 for box in root.iter(f"{NS}rect"))
+
+
+def test_a_number_is_printed_as_in_the_table(table):
+    metric = table.spec.metrics["accuracy"]
+    for change, said in (({"decimals": None}, "0.5"), ({"scientific": True}, "5.000e−01")):
+        other = metric.model_copy(update=change)
+        spec = table.spec.model_copy(update={"metrics": {**table.spec.metrics, "accuracy": other}})
+        changed = with_mean(replace(table, spec=spec), "better", 0.5)
+        assert any((text or "").startswith(said) for text in texts(drawn(changed))), change
+
+
+def test_what_diverged_is_told_from_what_is_not_run(table):
+    lost = with_mean(table, "better", None, ended={"diverged": 3})
+    assert "diverged" in texts(drawn(lost))
+    some = with_mean(table, "better", 0.5, n=2, n_planned=3, ended={"diverged": 1})
+    assert "2 of 3 seeds, 1 diverged" in texts(drawn(some))
+
+
 @pytest.mark.parametrize(
     ("change", "where", "said"),
     [

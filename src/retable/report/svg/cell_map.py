@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
+from retable.report import formatting
 from retable.report.svg import colours, panels
 from retable.report.svg.canvas import MARGIN, WIDTH, page
 from retable.tables.aggregate import Table
@@ -12,10 +13,13 @@ from retable.tables.cell_map_spec import CellMap, CellMapPanel
 from retable.tables.cells import Cell
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 14, 46, 46
-_LETTER = 6.4
-"""Width of a letter of a label."""
+_LETTER = 0.56
+"""Width of a letter, of the size of the type."""
 
 _TALL = 40
+_LEAST = 4.5
+"""Size of type below which a text is left out."""
+
 _STYLE = f"<style>text.k{{fill:#000}}text.l{{fill:#fff}}{panels.STYLE}</style>"
 _ABOUT = (
     "Each cell: our mean over seeds; colours from the least number of a panel (dark) to its"
@@ -25,17 +29,21 @@ _ABOUT = (
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A panel with what it shows.
+    """A panel with what it shows: rows and columns of which the protocol runs something.
 
     Attributes:
         panel: as the table file has it.
-        cells: of each of its rows, by its columns; None where the protocol has no such cell.
-        ends: least and greatest mean; None where there is none.
+        rows: labels.
+        columns: labels.
+        cells: of each row, by its columns; None where the protocol has no such cell.
+        ends: cells of the least and the greatest mean; None where there is none.
     """
 
     panel: CellMapPanel
+    rows: list[str]
+    columns: list[str]
     cells: list[list[Cell | None]]
-    ends: tuple[float, float] | None
+    ends: tuple[Cell, Cell] | None
 
 
 def render(table: Table, figure: CellMap) -> str:
@@ -52,7 +60,7 @@ def render(table: Table, figure: CellMap) -> str:
             body.append(f'<g transform="translate({MARGIN + number * width:g} {y:g})">')
             body += _panel(table, figure, one, width)
             body.append("</g>")
-        y += _TOP + _TALL * max(len(one.cells) for one in abreast) + _BOTTOM
+        y += _TOP + _TALL * max(1, *(len(one.cells) for one in abreast)) + _BOTTOM
     return page(table.spec.title, described(table, figure), y + MARGIN, body)
 
 
@@ -60,86 +68,106 @@ def described(table: Table, figure: CellMap) -> str:
     """What the picture shows, for who does not see it."""
     said: list[str] = []
     for one in (_drawn(table, panel) for panel in figure.panels):
-        size = f"{len(one.panel.rows)} × {len(one.panel.columns)} cells"
-        ends = [_number(table, one.panel, end) for end in one.ends or ()]
+        size = f"{len(one.rows)} × {len(one.columns)} cells"
+        ends = [_number(table, end) for end in one.ends or ()]
         numbers = f"from {ends[0]} to {ends[1]}" if ends else "without a number yet"
         said.append(f"{one.panel.title}: {size}, {numbers}")
     return f"Heat maps over {figure.y} and {figure.x}; {'; '.join(said)}; protocol {table.protocol}"
 
 
 def _drawn(table: Table, panel: CellMapPanel) -> _Drawn:
-    cells = [[table.cells.get((row, column)) for column in panel.columns] for row in panel.rows]
-    means = [c.mean for line in cells for c in line if c is not None and c.mean is not None]
-    return _Drawn(panel, cells, (min(means), max(means)) if means else None)
+    rows = [r for r in panel.rows if any((r, c) in table.cells for c in panel.columns)]
+    columns = [c for c in panel.columns if any((r, c) in table.cells for r in rows)]
+    cells = [[table.cells.get((row, column)) for column in columns] for row in rows]
+    known = [c for line in cells for c in line if c is not None and c.mean is not None]
+    known.sort(key=lambda cell: cell.mean or 0.0)
+    return _Drawn(
+        panel,
+        [str(panel.rows[row]) for row in rows],
+        [str(panel.columns[column]) for column in columns],
+        cells,
+        (known[0], known[-1]) if known else None,
+    )
 
 
-def _number(table: Table, panel: CellMapPanel, mean: float) -> str:
+def _number(table: Table, cell: Cell) -> str:
     """As the table prints it."""
-    column = table.spec.columns[next(iter(panel.columns))]
-    return f"{mean:.{table.spec.metrics[column.metric].decimals}f}".replace("-", "−")
+    metric = table.spec.metrics[cell.metric]
+    return formatting.minus(formatting.number(cell.mean or 0.0, metric, cell.reported))
 
 
 def _panel(table: Table, figure: CellMap, one: _Drawn, width: float) -> list[str]:
     column = table.spec.columns[next(iter(one.panel.columns))]
     metric = table.spec.metrics[column.metric]
-    left = _LEFT + _LETTER * max(len(str(label)) for label in one.panel.rows.values())
-    across = (width - left - _RIGHT) / len(one.panel.columns)
+    longest = max((len(label) for label in one.rows), default=0)
+    left = _LEFT + min(11 * _LETTER * longest, width / 3)
+    across = (width - left - _RIGHT) / max(1, len(one.columns))
     unit = f" ({metric.unit})" if metric.unit else ""
+    room, what = width - left, f"{metric.title or metric.key}{unit}"
     out = [
-        f'<text class="h" x="{left:g}" y="{_TOP - 26}">{escape(one.panel.title)}</text>',
-        f'<text class="s" x="{left:g}" y="{_TOP - 9}">{escape(metric.title or metric.key)}'
-        f"{escape(unit)}</text>",
+        _text(one.panel.title, (left, _TOP - 26), 12, room, 'class="h"'),
+        _text(what, (left, _TOP - 9), 11, room, 'class="s"'),
         f'<g transform="translate({left:g} {_TOP})" shape-rendering="crispEdges">',
     ]
+    if not one.cells:
+        out += panels.empty(f"not run under protocol {table.protocol}", (room - _RIGHT, 40), 50)
     for row, line in enumerate(one.cells):
         for number, cell in enumerate(line):
             out += _cell(table, one, cell, (number * across, row * _TALL, across))
-    return [*out, *_labels(figure, one.panel, across, left), "</g>"]
+    return [*out, *_labels(figure, one, across, left), "</g>"]
+
+
+def _text(text: str, at: tuple[float, float], size: float, room: float, look: str) -> str:
+    """A text in the largest type that has room; none where nobody could read it."""
+    size = min(size, room / (_LETTER * max(len(text), 1)))
+    if size < _LEAST:
+        return ""
+    x, y = at
+    style = f'style="font-size:{size:.3g}px"'
+    return f'<text {look} {style} x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
 
 
 def _cell(
     table: Table, one: _Drawn, cell: Cell | None, at: tuple[float, float, float]
 ) -> list[str]:
     x, y, across = at
+    middle, room = x + across / 2, across - 4
     if cell is None or cell.mean is None or one.ends is None:
-        box = f'x="{x + 1:.1f}" y="{y + 1:g}" width="{across - 2:.1f}" height="{_TALL - 2}"'
-        return [f'<rect class="n" {box}/>']
-    low, high = one.ends
+        width = max(across - 2, 1)
+        box = f'x="{x + 1:.1f}" y="{y + 1:g}" width="{width:.1f}" height="{_TALL - 2}"'
+        why = "diverged" if cell is not None and cell.ended.get("diverged") else ""
+        centred = 'class="s" text-anchor="middle"'
+        return [f'<rect class="n" {box}/>', _text(why, (middle, y + 24), 11, room, centred)]
+    low, high = (end.mean or 0.0 for end in one.ends)
     level = colours.level((cell.mean - low) / (high - low) if high > low else 0.5)
     ink = "l" if colours.is_dark(level) else "k"
-    middle, few = x + across / 2, cell.n < cell.n_planned
+    few = cell.n < cell.n_planned
     box = f'x="{x:.1f}" y="{y:g}" width="{across:.1f}" height="{_TALL}"'
-    text = _number(table, one.panel, cell.mean)
+    look = f'class="{ink}" text-anchor="middle"'
+    place = middle, y + (18 if few else 24)
     out = [
         f'<rect {box} fill="{colours.colour(level)}"/>',
-        f'<text class="{ink}" x="{middle:.1f}" y="{y + (18 if few else 24)}"'
-        f' text-anchor="middle">{text}</text>',
+        _text(_number(table, cell), place, 12, room, look),
     ]
     if few:
-        out.append(
-            f'<text class="{ink}" style="font-size:10px" x="{middle:.1f}" y="{y + 32}"'
-            f' text-anchor="middle">{cell.n} of {cell.n_planned} seeds</text>'
-        )
+        lost = cell.ended.get("diverged", 0)
+        seeds = f"{cell.n} of {cell.n_planned} seeds" + (f", {lost} diverged" if lost else "")
+        out.append(_text(seeds, (middle, y + 32), 10, room, look))
     return out
 
 
-def _labels(figure: CellMap, panel: CellMapPanel, across: float, left: float) -> list[str]:
+def _labels(figure: CellMap, one: _Drawn, across: float, left: float) -> list[str]:
     """Labels of rows and columns, and the titles of both."""
-    width, height = across * len(panel.columns), _TALL * len(panel.rows)
-    turn = f'transform="translate({-left + 14:g} {height / 2:g}) rotate(-90)"'
+    width, height = across * max(1, len(one.columns)), _TALL * max(1, len(one.rows))
+    turn = f'text-anchor="middle" transform="translate({14 - left:g} {height / 2:g}) rotate(-90)"'
     out = [
-        f'<text x="{width / 2:.1f}" y="{height + 34}" text-anchor="middle">'
-        f"{escape(figure.x)}</text>",
-        f'<text {turn} text-anchor="middle">{escape(figure.y)}</text>',
+        _text(figure.x, (width / 2, height + 34), 12, width, 'text-anchor="middle"'),
+        _text(figure.y, (0, 0), 12, height + 20, turn),
     ]
-    for number, label in enumerate(panel.columns.values()):
-        out.append(
-            f'<text class="s" x="{(number + 0.5) * across:.1f}" y="{height + 15}"'
-            f' text-anchor="middle">{escape(str(label))}</text>'
-        )
-    for number, label in enumerate(panel.rows.values()):
-        y = (number + 0.5) * _TALL + 4
-        out.append(
-            f'<text class="s" x="-6" y="{y:g}" text-anchor="end">{escape(str(label))}</text>'
-        )
+    for number, label in enumerate(one.columns):
+        at = (number + 0.5) * across, height + 15
+        out.append(_text(label, at, 11, across - 2, 'class="s" text-anchor="middle"'))
+    for number, label in enumerate(one.rows):
+        at = -6, (number + 0.5) * _TALL + 4
+        out.append(_text(label, at, 11, left - 28, 'class="s" text-anchor="end"'))
     return out
