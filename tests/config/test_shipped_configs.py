@@ -299,6 +299,8 @@ def begun(config, steps, parents) -> list[str]:
         if not config.data["_target_"].endswith("Text"):
             own = ("data.", *own)
         before = [o for o in steps if not o.startswith(own)]
+        if "fit" not in config.stages:  # a parent that is trained, and has one itself
+            before = ["start=null", "model.snapshot=null", *ONE_STEP, *before]
     quoted = ",".join(f"'{o}'" for o in before)
     return [*steps, f"start.run.overrides=[{quoted}]"]
 

@@ -40,10 +40,13 @@ def text_data(config: Any, mirror: Path, cache: Path) -> list[str]:
     """Write the text of a config below a mirror; the overrides that make a run read it."""
     few = ["data.context=4", "data.batch_size=2", "+data.eval_sequences=4"]
     if "file" in config.data:
-        file = mirror / config.data["file"]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("to be or not to be " * 10, encoding="utf-8")
-        return [*few, f"data.sha256={sha256_of(file)}"]
+        checksums = {"file": "sha256", "held_out": "held_out_sha256"}
+        for key in (key for key in checksums if config.data.get(key)):
+            file = mirror / config.data[key]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("to be or not to be " * 10, encoding="utf-8")
+            few.append(f"data.{checksums[key]}={sha256_of(file)}")
+        return few
     corpus, vocabulary = "Skylion007/openwebtext", "openai-community/gpt2/tokenizer.json"
     if not (mirror / corpus).is_dir():
         write_web(mirror, corpus, vocabulary)
