@@ -172,6 +172,25 @@ def test_what_is_missing_is_not_averaged_away():
     assert (found.verdict, found.text, found.effect) == ("partial", "not recorded", None)
 
 
+@pytest.mark.parametrize(
+    ("ended", "text"),
+    [
+        ({"diverged": 4}, "diverged 4/4"),
+        ({"failed": 3, "diverged": 1}, "diverged 1/4"),
+        ({"failed": 2}, "failed 2/4"),
+        ({}, "not run"),
+    ],
+)
+def test_a_row_all_runs_of_which_were_lost_is_not_one_that_was_not_run(ended, text):
+    made = spec_of(["low", "high"], claims=[{"id": "C1", **ORDERING}])
+    cell = cell_of(made, "low", "x", [], planned=4, ended=ended)
+    more = {("low", "x"): cell}
+    found = judge_claim(table_of(made, {"high": {"x": HIGH}}, more=more), made.claims[0])
+    assert (found.verdict, found.text, found.effect) == ("partial", text, None)
+    neither = judge_claim(table_of(made, {}, more=more), made.claims[0])
+    assert (neither.verdict, neither.text) == ("partial", "not run")  # the other is still to run
+
+
 def test_finished_runs_without_a_value_are_marked():
     made = spec_of(["low", "high"], claims=[{"id": "C1", **ORDERING}])
     cell = replace(cell_of(made, "low", "x", LOW[:3], planned=4), n_done=4)

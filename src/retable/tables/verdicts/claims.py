@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from retable.tables.aggregate import Cell, Table
 
 _NOTHING = ("not run", "not recorded")
-"""What is said of a claim for which some cell has no number at all."""
+"""What is said of a claim for which some cell has no number, and nothing was lost on the way."""
 
 
 def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedClaim:
@@ -97,6 +97,10 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         if elsewhere is not None:
             return replace(base, why=elsewhere, marks=[])
         return replace(base, verdict="partial", text=waiting, marks=[])
+    if waiting and any(cell.n == 0 for cell in cells if is_ours(cell)):
+        if elsewhere is not None:
+            return replace(base, why=elsewhere)
+        return replace(base, verdict="partial", text=waiting)
     if claim.kind == "ratio" and (below := _not_positive(table, claim, sums)):
         why = f"a ratio compares numbers above 0, and {below} is not"
         return replace(base, why=elsewhere or why)
@@ -155,13 +159,21 @@ def _not_planned(table: Table, claim: Claim, sums: Sequence[Sum]) -> str | None:
 
 
 def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | None:
-    """Why the claim cannot be judged yet: ``not run``, ``not recorded``, ``partial 3/5`` ..."""
+    """Why the claim cannot be judged yet: ``not run``, ``not recorded``, ``partial 3/5`` ...
+
+    Runs that were started for every cell and gave no number of one are no claim that was not
+    run: a row all runs of which diverged is ``diverged 5/5``.
+    """
     places = {(row, column) for s in sums for _, row, column in s.terms}
     if not cells or any(place not in table.cells for place in places):
         return "not run"
     ours = [cell for cell in cells if is_ours(cell)]
     if empty := [cell for cell in ours if cell.n == 0]:
-        return "not run" if any(c.n_planned and not c.n_done for c in empty) else "not recorded"
+        unfinished = [cell for cell in empty if cell.n_planned and not cell.n_done]
+        if not unfinished:
+            return "not recorded"
+        if not all(cell.ended for cell in unfinished):
+            return "not run"
     # What would be run under another protocol is no row that can only be quoted.
     rows = table.spec.rows
     if not ours or any(not is_ours(c) and rows[c.row].runs_in(c.column) for c in cells):
