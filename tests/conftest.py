@@ -21,17 +21,7 @@ from support import composing, in_turn, warm
 # Fixtures that tests of several folders use; others are imported where they are used.
 pytest_plugins = [
     f"support.{name}"
-    for name in (
-        "chained",
-        "engine",
-        "fake_slurm",
-        "fault",
-        "follow",
-        "published",
-        "slurm",
-        "submit",
-        "task",
-    )
+    for name in ("chained", "engine", "fake_slurm", "fault", "follow", "published", "slurm", "task")
 ]
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -10,7 +10,7 @@ from retable.runs import records
 from retable.runs.records import Status
 from support.runs import checkpoints, freeze, record_of
 from support.slurm import until
-from support.submit import ON
+from support.submit import ON, orders, said  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -21,7 +21,15 @@ from retable.runs.records import Status
 from support.fault import let_permissions_hold
 from support.runs import freeze
 from support.slurm import until
-from support.submit import HELD, ON, queued, some, submitted
+from support.submit import (  # noqa: F401 - fixtures
+    HELD,
+    ON,
+    orders,
+    queued,
+    said,
+    some,
+    submitted,
+)
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -1,4 +1,4 @@
-"""Runs submitted to a cluster, real or played, and what is there then."""
+"""Runs submitted to a rehearsal cluster of the tests' own, and what is in its queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from retable.launch.slurm.submission import Submission, all_of
+from retable.launch.slurm.submission import all_of
 from retable.launch.slurm.submit import Orders
 from support.runs import freeze
 
@@ -24,21 +24,9 @@ def orders(said):
     return Orders(say=said.append)
 
 
-def some(n=3, *overrides):
-    """Runs of seeds 0, 1 ..."""
+def some(n, *overrides):
     first = freeze(*ON, *overrides)
     return [first.with_seed(seed) for seed in range(n)]
-
-
-def the_submission(runs) -> Submission:
-    """The only one in a folder of runs."""
-    [found] = all_of(runs)
-    return found
-
-
-def tree(folder):
-    """Paths of all that is in a folder, in order; none where it does not exist."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) if folder.exists() else []
 
 
 def queued(cluster, what="%i"):

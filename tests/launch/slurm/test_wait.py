@@ -17,9 +17,13 @@ from retable.runs import records
 from retable.runs.lease import Lease
 from support.job import LAUNCHED
 from support.runs import freeze
-from support.submit import ON, some
 
-QUIET = (*ON, "progress=false")
+ON = ("launcher=slurm", "cluster=dev", "progress=false")
+
+
+@pytest.fixture
+def said():
+    return []
 
 
 @pytest.fixture
@@ -44,8 +48,13 @@ def does(*runs):
     return lambda: [perform(run.folder, LAUNCHED) for run in runs]
 
 
+def some(n, *overrides):
+    first = freeze(*ON, *overrides)
+    return [first.with_seed(seed) for seed in range(n)]
+
+
 def test_runs_that_their_jobs_do_are_done(fake_slurm, world, waiting):
-    a, b = some(2, "progress=false")
+    a, b = some(2)
     world += [
         lambda: fake_slurm.set("101", state="RUNNING"),
         does(a),
@@ -58,9 +67,9 @@ def test_runs_that_their_jobs_do_are_done(fake_slurm, world, waiting):
 
 def test_each_ending_is_told_as_a_local_launch_does(fake_slurm, world, waiting, capsys, runs):
     good, raises, diverges = (
-        freeze(*QUIET),
-        freeze(*QUIET, "model.fail=raise"),
-        freeze(*QUIET, "model.fail=diverge"),
+        freeze(*ON),
+        freeze(*ON, "model.fail=raise"),
+        freeze(*ON, "model.fail=diverge"),
     )
     world += [does(good, raises, diverges), lambda: fake_slurm.forget("101")]
     summary = launch([good, raises, diverges], orders=waiting)
@@ -77,7 +86,7 @@ def test_each_ending_is_told_as_a_local_launch_does(fake_slurm, world, waiting, 
 def test_a_failure_of_before_is_not_told_of_a_job_that_came_to_nothing(
     fake_slurm, world, waiting, runs
 ):
-    run = freeze(*QUIET, "model.fail=raise")
+    run = freeze(*ON, "model.fail=raise")
     launch([run], orders=replace(waiting, wait=False))
     perform(run.folder, LAUNCHED)
     fake_slurm.forget("101")
@@ -96,7 +105,7 @@ def test_a_failure_of_before_is_not_told_of_a_job_that_came_to_nothing(
     ],
 )
 def test_what_a_job_says_of_a_run_it_did_not_do(fake_slurm, world, waiting, runs, event, reason):
-    [run] = some(1, "progress=false")
+    [run] = some(1)
 
     def ends():
         submission = next(all_of(runs))
@@ -111,7 +120,7 @@ def test_what_a_job_says_of_a_run_it_did_not_do(fake_slurm, world, waiting, runs
 
 
 def test_runs_of_others_are_waited_for_too(fake_slurm, world, waiting):
-    queued, held, own = some(3, "progress=false")
+    queued, held, own = some(3)
     launch([queued], orders=replace(waiting, wait=False))
     held.folder.mkdir(parents=True)
     from retable.runs import frozen
@@ -129,7 +138,7 @@ def test_runs_of_others_are_waited_for_too(fake_slurm, world, waiting):
 
 
 def test_a_controller_that_is_away_for_a_while_is_waited_for(fake_slurm, world, waiting, capsys):
-    [run] = some(1, "progress=false")
+    [run] = some(1)
     dead = "slurm_load_jobs error: Unable to contact slurm controller\n"
     world += [
         lambda: fake_slurm.answer("squeue", error=dead, code=1),
@@ -141,7 +150,7 @@ def test_a_controller_that_is_away_for_a_while_is_waited_for(fake_slurm, world, 
 
 
 def test_ctrl_c_leaves_the_jobs_alone_and_says_so(fake_slurm, world, waiting, capsys):
-    [run] = some(1, "progress=false")
+    [run] = some(1)
     world += [lambda: signal.raise_signal(signal.SIGINT)]
     summary = launch([run], orders=waiting)
     assert (summary.stopped, summary.pending) == (True, True)
@@ -153,7 +162,7 @@ def test_ctrl_c_leaves_the_jobs_alone_and_says_so(fake_slurm, world, waiting, ca
 def test_a_record_that_came_just_before_the_queue_was_asked_counts(
     fake_slurm, world, waiting, monkeypatch
 ):
-    [run] = some(1, "progress=false")
+    [run] = some(1)
     queue_of, looked = wait.queue_of, []
 
     def late(folder):
