@@ -94,10 +94,8 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     waiting = _waiting(table, sums, cells)
     elsewhere = elsewhere or _not_planned(table, claim, sums) or absent(table, cells)
     if waiting in _NOTHING:
-        if elsewhere is not None:
-            return replace(base, why=elsewhere, marks=[])
-        return replace(base, verdict="partial", text=waiting, marks=[])
-    if waiting and any(cell.n == 0 for cell in cells if is_ours(cell)):
+        base = replace(base, marks=[])
+    if waiting in _NOTHING or (waiting and any(cell.n == 0 for cell in cells if is_ours(cell))):
         if elsewhere is not None:
             return replace(base, why=elsewhere)
         return replace(base, verdict="partial", text=waiting)
