@@ -1,4 +1,4 @@
-"""Runs submitted to a rehearsal cluster of the tests' own, and what is in its queue."""
+"""Submitted runs: to a fake SLURM or a rehearsal cluster, and what is in its queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from retable.launch.slurm.submission import all_of
+from retable.launch.slurm.submission import Submission, all_of
 from retable.launch.slurm.submit import Orders
 from support.runs import freeze
 
@@ -24,9 +24,19 @@ def orders(said):
     return Orders(say=said.append)
 
 
-def some(n, *overrides):
+def some(n=3, *overrides):
     first = freeze(*ON, *overrides)
     return [first.with_seed(seed) for seed in range(n)]
+
+
+def the_submission(runs) -> Submission:
+    """The only one that runs are in."""
+    [found] = all_of(runs)
+    return found
+
+
+def tree(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) if folder.exists() else []
 
 
 def queued(cluster, what="%i"):

@@ -15,7 +15,7 @@ from retable.launch import local
 from retable.launch.checks import check_together
 from retable.launch.dispatch import launch
 from retable.launch.slurm.open_jobs import LEASE_S
-from retable.launch.slurm.submission import Entry, Submission, all_of
+from retable.launch.slurm.submission import Entry, all_of
 from retable.launch.slurm.submit import Orders
 from retable.launch.worker import perform
 from retable.runs import frozen, provenance, records
@@ -25,13 +25,7 @@ from retable.util import paths
 from retable.util.errors import UserError
 from support.job import LAUNCHED
 from support.runs import freeze
-
-ON = ("launcher=slurm", "cluster=dev")
-
-
-@pytest.fixture
-def said():
-    return []
+from support.submit import ON, said, some, the_submission, tree  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -39,22 +33,8 @@ def orders(said):
     return Orders(label="digits/accuracy", table=("digits/accuracy",), say=said.append)
 
 
-def some(n=3, *overrides):
-    first = freeze(*ON, *overrides)
-    return [first.with_seed(seed) for seed in range(n)]
-
-
-def the_submission(runs) -> Submission:
-    [found] = all_of(runs)
-    return found
-
-
 def names(*runs):
     return [f"digits/{run.key}" for run in runs]
-
-
-def tree(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) if folder.exists() else []
 
 
 def test_what_is_submitted_is_frozen_with_all_that_its_jobs_read(fake_slurm, runs, orders, said):

@@ -11,37 +11,16 @@ import pytest
 
 from retable.launch.dispatch import launch
 from retable.launch.slurm import client
-from retable.launch.slurm.submission import Submission, all_of
+from retable.launch.slurm.submission import all_of
 from retable.launch.slurm.submit import Orders
 from retable.runs import frozen
 from retable.util.errors import UserError
-from support.runs import freeze
-
-ON = ("launcher=slurm", "cluster=dev")
-
-
-@pytest.fixture
-def said():
-    return []
+from support.submit import ON, said, some, the_submission, tree  # noqa: F401 - a fixture
 
 
 @pytest.fixture
 def orders(said):
     return Orders(label="digits/accuracy", table=("digits/accuracy",), say=said.append)
-
-
-def some(n=3, *overrides):
-    first = freeze(*ON, *overrides)
-    return [first.with_seed(seed) for seed in range(n)]
-
-
-def the_submission(runs) -> Submission:
-    [found] = all_of(runs)
-    return found
-
-
-def tree(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*")) if folder.exists() else []
 
 
 def refuse(monkeypatch, number, error):

@@ -17,13 +17,9 @@ from retable.runs import records
 from retable.runs.lease import Lease
 from support.job import LAUNCHED
 from support.runs import freeze
+from support.submit import said  # noqa: F401 - a fixture
 
 ON = ("launcher=slurm", "cluster=dev", "progress=false")
-
-
-@pytest.fixture
-def said():
-    return []
 
 
 @pytest.fixture
