@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retable.report.not_run import idle, not_run
+from retable.report.not_run import idle, not_run, untested
 from retable.tables import paper_info
 
 PAPER = "signed_supermask"
@@ -27,3 +27,11 @@ def test_what_is_published_is_not_missing_and_its_reason_is_idle():
     assert ("masks", "paper") not in reasons(there)
     assert idle(PAPER, there) == ["masks@paper"]
     assert idle(PAPER, set()) == []
+
+
+def test_claims_of_tables_of_which_nothing_is_published_are_named():
+    whole = untested("weight_decay", set())
+    assert whole["sphere"] == ["C8a", "C8b"]
+    assert "curves" not in whole, "it has no claims"
+    some = untested("weight_decay", {("weight_decay/sphere", "smoke"), ("weight_decay/norm", "x")})
+    assert set(whole) - set(some) == {"sphere", "norm"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from retable.report import claim_sentences, counts, footnotes, formatting
 from retable.tables.aggregate import Table
-from retable.tables.results import JudgedClaim, Needed, Ratio
+from retable.tables.results import Comparison, JudgedClaim, Needed, Ratio
 from retable.tables.verdicts.course import TOTAL
 from retable.util.text import duration
 
@@ -29,6 +29,11 @@ NUMBERS = (5, 6, 7)
 _WINS = (
     " Wins: on how many seeds the sum (the least of several) is positive, of those on which it is"
     " not 0: ties count in neither number."
+)
+
+_TREND = (
+    " Of a trend over all its points at once it is the sum of the numbers, each times how far its"
+    " position lies from the mean one, and has no unit."
 )
 
 _HOLM = " Holm: p adjusted over all claims of the paper that have one, incomplete ones too."
@@ -60,12 +65,18 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         f" two one-sided {'bounds, at the level of its look' if shared else bounds}: upheld where"
         + (of_sums if len(ties) < len(tested) else of_ties)
         + (besides if 0 < len(ties) < len(tested) else "")
+        + (_TREND if any(_is_over_all(one) for c in tested for one in c.comparisons) else "")
         + (" Points are percentage points." if any(c.unit == "%" for c in claims) else "")
         + (" p: one-sided." if any(claim.p is not None for claim in claims) else "")
         + (_HOLM if holm else "")
         + (_WINS if any(claim.wins is not None for claim in claims) else "")
         + (f" Seeds needed: {NEEDED}" if any(claim.needed is not None for claim in claims) else "")
     )
+
+
+def _is_over_all(one: Comparison) -> bool:
+    """Whether positions are factors of what is tested; not where every step is tested singly."""
+    return one.relation.startswith(("rising over", "falling over"))
 
 
 def grades(claims: Sequence[JudgedClaim]) -> str:

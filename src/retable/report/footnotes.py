@@ -110,7 +110,10 @@ def legend(table: Table) -> str:
     reported = any(c.reported is not None for c in cells)
     said = f"{_units(table)}. Each cell: {ours}"
     said += "; below it the reported value (n)" if reported else ""
-    said += f" and the verdict: {', '.join(used)}." if used else "."
+    said += f" and the verdict: {', '.join(used)}" if used else ""
+    if any(c.judged is not None and c.judged.kind == "protocol" and c.reported for c in cells):
+        said += f"; {table.protocol}: not compared, as it is not the paper's protocol"
+    said += "."
     if any(c.judged is not None and c.judged.bold for c in cells):
         line = "line" if spec.transposed else "column"
         level = "5 %" if table.looked_at_once else "the level of its look"

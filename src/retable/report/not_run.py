@@ -55,3 +55,16 @@ def idle(paper: str, published: Collection[tuple[str, str]]) -> list[str]:
     places = [f"{t}@{one.protocol}" for one in not_run(paper, published) for t in one.tables]
     keys = info.not_run if info else {}
     return [key for key in keys if not any(fnmatchcase(place, key) for place in places)]
+
+
+def untested(paper: str, published: Collection[tuple[str, str]]) -> dict[str, list[str]]:
+    """Claims by table, of those tables of which nothing is published: no list of verdicts has them.
+
+    Args:
+        paper: its name.
+        published: names and protocols of tables of which something is.
+    """
+    there = {name for name, _ in published}
+    names = [n for n in paths.config_names("table") if n.startswith(f"{paper}/") and n not in there]
+    found = {name.partition("/")[2]: [c.id for c in spec.load(name).claims] for name in names}
+    return {table: claims for table, claims in found.items() if claims}

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from retable.report import claim_grid, claims_text, counts, formatting
 from retable.report.findings import findings
 from retable.report.markdown import in_cell
-from retable.report.not_run import not_run
+from retable.report.not_run import not_run, untested
 from retable.report.svg import verdict_bars
 from retable.report.svg.verdict_bars import Line
 from retable.tables import paper_info
@@ -130,8 +130,12 @@ def _claims(tables: Sequence[Table], pages: Sequence[str]) -> list[str]:
 
 def _not_run(paper: str, tables: Sequence[Table]) -> list[str]:
     text: list[str] = []
-    for one in not_run(paper, {(table.name, table.protocol) for table in tables}):
+    published = {(table.name, table.protocol) for table in tables}
+    for one in not_run(paper, published):
         names = ", ".join(f"`{name}`" for name in one.tables)
         why = f": {in_cell(one.why)}" if one.why else ""
         text.append(f"- {names} under protocol {one.protocol}{why}")
+    if claims := untested(paper, published):
+        said = "; ".join(f"{', '.join(ids)} (`{table}`)" for table, ids in claims.items())
+        text.append(f"- Claims that no published table tests: {said}")
     return ["", "## Not run here", "", *text] if text else []

@@ -10,7 +10,8 @@ from support.training import config
 VISION, LANGUAGE = "weight_decay/smoke", "weight_decay/lm_smoke"
 MATCH = "weight_decay/lm_smoke_match"
 TINY = "weight_decay/lm_smoke_tiny"
-OFF = "weight_decay/reduced_off"
+OFF, REDUCED = "weight_decay/reduced_off", "weight_decay/reduced"
+CONST, CONST_TINY = "weight_decay/lm_smoke_const", "weight_decay/lm_smoke_const_tiny"
 SPHERE = "weight_decay/smoke_sphere"
 ADAM = "model.optimizer={_target_: torch.optim.Adam, _partial_: true}"
 
@@ -57,6 +58,16 @@ ADAM = "model.optimizer={_target_: torch.optim.Adam, _partial_: true}"
         (VISION, "+model.scheduler_interval=step", "OneDrop counts epochs"),
         (VISION, "data.preprocess.mean=[0.5]", "3 values, and mean has 1"),
         (VISION, "data.preprocess.std=[0.2,0,0.2]", "std: has to be above 0, not 0"),
+        (VISION, "data.preprocess.pool=3", "3 does not divide .* 8 x 8; .* nearest .* is 2"),
+        (REDUCED, "data.preprocess.pool=3", "3 does not divide .* 32 x 32; .* nearest .* is 2"),
+        (VISION, "model.scheduler.at=4", "at: 4, but training ends after 4 epochs .* 3 at most"),
+        (VISION, "model.hessian_images=101", "101 of each class, but there are 100 images in all"),
+        (VISION, "model.snapshots=[30]", "30 % of 4 epochs is no whole number; 1 epochs are 25 %"),
+        (CONST, "model.snapshots=[33]", "33 % of 5 epochs is no whole number; 2 epochs are 40 %"),
+        (OFF, "model.snapshot=0.33", r"nothing at 33 % .*: 50 %; the nearest is 0\.5"),
+        (CONST_TINY, "model.snapshot=0.33", r"33 % .*: 20 %, 40 %, .* and 100 %; .* is 0\.4"),
+        (LANGUAGE, "data.context=16", r"context: 16, and model\.net\.context is 8; 8 at most"),
+        (MATCH, "trainer.max_epochs=6", "max_epochs: 6, and the run .* has 5; 5 at most"),
     ],
 )
 def test_refused(experiment, override, said):
@@ -79,4 +90,7 @@ def test_what_is_meant_is_taken():
     config("~data.stream", "data.order=1", meant, experiment=TINY)
     config("model.min_lr=0.006", experiment=LANGUAGE)
     config("model.scheduler.rate=0.2", experiment=VISION)
-    config("model.snapshot=0.29", experiment=OFF)  # 100 * 0.29 is not 29 in floating point
+    kept = "+start.run.overrides=['model.snapshots=[29]','trainer.max_epochs=100']"
+    config("model.snapshot=0.29", kept, experiment=OFF)  # 100 * 0.29 is not 29 in floating point
+    config("trainer.max_epochs=3", experiment=MATCH)
+    config("model.scheduler.at=3", experiment=VISION)

@@ -179,6 +179,9 @@ def test_a_trend_over_columns():
     assert falls.verdict == "contradicted"
     steps = judged({"kind": "trend", "better": "r", "each_step": True}, cells, columns=columns)
     assert len(steps.comparisons) == 3
+    nats = {"metric": {"unit": "nats"}, "columns": columns}
+    assert judged({"kind": "trend", "better": "r"}, cells, **nats).unit == "", "positions are in it"
+    assert judged({"kind": "trend", "better": "r", "each_step": True}, cells, **nats).unit == "nats"
     assert steps.verdict == "undecided"
     wide = {"kind": "trend", "better": "r", "positions": [0.0, 1.0, 2.0, 30.0]}
     assert judged(wide, cells, columns=columns).effect.theta != found.effect.theta

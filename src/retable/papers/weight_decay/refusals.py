@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from retable.data.image_sets import SETS
 from retable.util.errors import UserError
+from retable.util.text import enumerated
 
 _HERE = "retable.papers.weight_decay."
 _FOLLOWED = {
@@ -33,17 +35,22 @@ def refuse(run: dict[str, Any]) -> None:
     """
     model, target = run["model"], run["model"]["_target_"]
     _refuse_share(model, run["start"])
+    _refuse_missed(run)
     if target == f"{_HERE}language.LanguageModel":
         _refuse_rates(model)
         _refuse_adam(model)
         _refuse_parts(run)
+        _refuse_longer(run)
         _refuse_following(run)
         _refuse_seen_again(run)
     elif target == f"{_HERE}vision.Classifier":
         _refuse_sgd(model)
         _refuse_sphere(model)
         _refuse_preprocess(run["data"].get("preprocess"))
+        _refuse_pool(run["data"])
         _refuse_batches(run)
+        _refuse_no_drop(run)
+        _refuse_few_images(run)
 
 
 def _refuse_share(model: dict[str, Any], start: dict[str, Any] | None) -> None:
@@ -59,6 +66,46 @@ def _refuse_share(model: dict[str, Any], start: dict[str, Any] | None) -> None:
         raise UserError(
             f"model.snapshot: {share:g} is no whole number of per cent; the nearest is"
             f" {round(100 * share) / 100:g}"
+        )
+    percent, kept = round(100 * share), start["run"]["model"].get("snapshots") or []
+    if percent not in kept:
+        near = min(kept, key=lambda one: abs(one - percent), default=None)
+        nearest = "" if near is None else f"; the nearest is {near / 100:g}"
+        have = enumerated([f"{one} %" for one in sorted(kept)]) if kept else "none"
+        raise UserError(
+            f"model.snapshot: the run that this one starts from keeps nothing at {percent} % of its"
+            f" epochs; kept (its model.snapshots): {have}{nearest}"
+        )
+
+
+def _refuse_missed(run: dict[str, Any]) -> None:
+    """A snapshot that no epoch's end would be."""
+    n_epochs = run["trainer"]["max_epochs"]
+    if "fit" not in run["stages"] or n_epochs is None:
+        return
+    for percent in run["model"].get("snapshots") or []:
+        if percent * n_epochs % 100:
+            near = max(1, round(percent * n_epochs / 100))
+            raise UserError(
+                f"model.snapshots: {percent} % of {n_epochs} epochs is no whole number;"
+                f" {near} epochs are {100 * near / n_epochs:g} %"
+            )
+
+
+def _refuse_longer(run: dict[str, Any]) -> None:
+    """Sequences longer than a network takes, and more iterations than those that it follows."""
+    limit, context = run["model"]["net"].get("context"), run["data"].get("context")
+    if limit is not None and context is not None and context > limit:
+        raise UserError(
+            f"data.context: {context}, and model.net.context is {limit}; {limit} at most"
+        )
+    if not run["model"]["match"] or run["start"] is None or run["start"]["run"] is None:
+        return
+    own, theirs = (one["trainer"]["max_epochs"] for one in (run, run["start"]["run"]))
+    if own is not None and theirs is not None and own > theirs:
+        raise UserError(
+            f"trainer.max_epochs: {own}, and the run whose rates are matched (start.run) has"
+            f" {theirs}; {theirs} at most"
         )
 
 
@@ -210,3 +257,41 @@ def _refuse_preprocess(node: Any) -> None:
         )
     if min(std) <= 0:
         raise UserError(f"data.preprocess.std: has to be above 0, not {min(std):g}")
+
+
+def _refuse_pool(data: dict[str, Any]) -> None:
+    """Squares that leave a border of the images out."""
+    node = data.get("preprocess")
+    known = SETS.get(str(data.get("dataset")))
+    shape = data.get("shape") or (known and known.shape)
+    if not isinstance(node, dict) or node["_target_"] != f"{_HERE}images.Normalise" or not shape:
+        return
+    pool, sides = node.get("pool", 1), shape[:2]
+    if any(side % pool for side in sides):
+        fit = [n for n in range(1, min(sides) + 1) if not any(side % n for side in sides)]
+        near = min(fit, key=lambda n: abs(n - pool))
+        raise UserError(
+            f"data.preprocess.pool: {pool} does not divide images of {sides[0]} x {sides[1]}; the"
+            f" nearest that does is {near}"
+        )
+
+
+def _refuse_no_drop(run: dict[str, Any]) -> None:
+    """A drop of the rate that would come after the end."""
+    scheduler, n_epochs = run["model"]["scheduler"] or {}, run["trainer"]["max_epochs"]
+    drops = scheduler.get("_target_") == f"{_HERE}sgd.OneDrop"
+    if drops and "fit" in run["stages"] and n_epochs is not None and scheduler["at"] >= n_epochs:
+        raise UserError(
+            f"model.scheduler.at: {scheduler['at']}, but training ends after {n_epochs} epochs"
+            f" (trainer.max_epochs); {n_epochs - 1} at most"
+        )
+
+
+def _refuse_few_images(run: dict[str, Any]) -> None:
+    """Fewer images than are asked for: not even one class may have so many."""
+    wanted, n_train = run["model"].get("hessian_images", 0), run["data"].get("n_train")
+    if n_train is not None and wanted > n_train:
+        raise UserError(
+            f"model.hessian_images: {wanted} of each class, but there are {n_train} images in all"
+            " (data.n_train)"
+        )

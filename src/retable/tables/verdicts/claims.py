@@ -86,7 +86,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     sums = sums_of(table, claim)
     cells = cells_of(table, claim, sums)
     rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(claim)
-    unit = _unit(table, cells)
+    unit = "" if _weighted(claim) else _unit(table, cells)
     says = _comparisons(table, claim, sums)
     base = replace(
         base, rule=rule, marks=marks_of(table, cells), unit=unit, why=None, comparisons=says
@@ -329,6 +329,11 @@ def _ratio(table: Table, claim: Claim) -> Ratio | None:
         common = set.intersection(*(set(cell.values) for cell in cells))
         sides.append({s: math.fsum(c.values[s] for c in cells) / len(cells) for s in common})
     return fieller(sides[0], sides[1]) if all(sides) else None
+
+
+def _weighted(claim: Claim) -> bool:
+    """Whether positions are factors of what is tested, which then has not the numbers' unit."""
+    return claim.kind == "trend" and not claim.each_step
 
 
 def _unit(table: Table, cells: Sequence[Cell]) -> str:
