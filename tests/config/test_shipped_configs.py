@@ -113,14 +113,16 @@ def few_steps(config) -> list[str]:
 
 
 def whole_shares(config) -> list[str]:
-    """Snapshots of a single epoch, in single precision, and little of what follows them."""
+    """Snapshots of a single epoch, which has no drop, in single precision, and little else."""
     if config.paper != "weight_decay":
         return []
     few = ["model.probes=1"] if "probes" in config.model else []
+    few += ["model.hessian_images=2"] if config.model.get("hessian_images") else []
     child = ["model.snapshot=1.0"] if config.model.get("snapshot") else []
     half = str(config.trainer.precision).startswith("16")
     single = ["trainer.precision=32-true"] if half else []
-    return ["++model.snapshots=[100]", *single, *few, *child]
+    level = ["model.scheduler=null"] if config.model.get("scheduler") else []
+    return ["++model.snapshots=[100]", *single, *few, *child, *level]
 
 
 def stood_in(config) -> list[str]:
@@ -299,6 +301,7 @@ def begun(config, steps, parents) -> list[str]:
         if not config.data["_target_"].endswith("Text"):
             own = ("data.", *own)
         before = [o for o in steps if not o.startswith(own)]
+        before += [o for o in whole_shares(parent) if o == "model.scheduler=null"]
         if "fit" not in config.stages:  # a parent that is trained, and has one itself
             before = ["start=null", "model.snapshot=null", *ONE_STEP, *before]
     quoted = ",".join(f"'{o}'" for o in before)

@@ -60,12 +60,12 @@ ADAM = "model.optimizer={_target_: torch.optim.Adam, _partial_: true}"
         (VISION, "data.preprocess.std=[0.2,0,0.2]", "std: has to be above 0, not 0"),
         (VISION, "data.preprocess.pool=3", "3 does not divide .* 8 x 8; .* nearest .* is 2"),
         (REDUCED, "data.preprocess.pool=3", "3 does not divide .* 32 x 32; .* nearest .* is 2"),
-        (VISION, "model.scheduler.at=4", "at: 4, but training ends after 4 epochs .* 3 at most"),
+        (VISION, "model.scheduler.at=4", "at: 4, but trainer.max_epochs is 4; 3 at most"),
         (VISION, "model.hessian_images=101", "101 of each class, but there are 100 images in all"),
         (VISION, "model.snapshots=[30]", "30 % of 4 epochs is no whole number; 1 epochs are 25 %"),
         (CONST, "model.snapshots=[33]", "33 % of 5 epochs is no whole number; 2 epochs are 40 %"),
         (OFF, "model.snapshot=0.33", r"nothing at 33 % .*: 50 %; the nearest is 0\.5"),
-        (CONST_TINY, "model.snapshot=0.33", r"33 % .*: 20 %, 40 %, .* and 100 %; .* is 0\.4"),
+        (CONST_TINY, "model.snapshot=0.33", r"33 % .*: 20 %, 40 %, .* 100 %; .* is 0\.4"),
         (LANGUAGE, "data.context=16", r"context: 16, and model\.net\.context is 8; 8 at most"),
         (MATCH, "trainer.max_epochs=6", "max_epochs: 6, and the run .* has 5; 5 at most"),
     ],
@@ -79,6 +79,13 @@ def test_decay_that_adam_would_couple():
     with pytest.raises(UserError, match=r"decay: 0\.1, which torch\.optim\.Adam adds"):
         config("model.decay=0.1", "~model.optimizer", f"+{ADAM}", experiment=LANGUAGE)
     config("~model.optimizer", f"+{ADAM}", experiment=LANGUAGE)
+
+
+def test_a_single_epoch_has_no_drop():
+    single = ("trainer.max_epochs=1", "model.snapshots=[]")
+    with pytest.raises(UserError, match=r"at: 2, but .* is 1; set model\.scheduler to null"):
+        config(*single, experiment=VISION)
+    config(*single, "model.scheduler=null", experiment=VISION)
 
 
 def test_what_is_meant_is_taken():

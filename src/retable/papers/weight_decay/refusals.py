@@ -9,7 +9,6 @@ from typing import Any
 
 from retable.data.image_sets import SETS
 from retable.util.errors import UserError
-from retable.util.text import enumerated
 
 _HERE = "retable.papers.weight_decay."
 _FOLLOWED = {
@@ -71,7 +70,7 @@ def _refuse_share(model: dict[str, Any], start: dict[str, Any] | None) -> None:
     if percent not in kept:
         near = min(kept, key=lambda one: abs(one - percent), default=None)
         nearest = "" if near is None else f"; the nearest is {near / 100:g}"
-        have = enumerated([f"{one} %" for one in sorted(kept)]) if kept else "none"
+        have = ", ".join(f"{one} %" for one in sorted(kept)) or "none"
         raise UserError(
             f"model.snapshot: the run that this one starts from keeps nothing at {percent} % of its"
             f" epochs; kept (its model.snapshots): {have}{nearest}"
@@ -281,9 +280,9 @@ def _refuse_no_drop(run: dict[str, Any]) -> None:
     scheduler, n_epochs = run["model"]["scheduler"] or {}, run["trainer"]["max_epochs"]
     drops = scheduler.get("_target_") == f"{_HERE}sgd.OneDrop"
     if drops and "fit" in run["stages"] and n_epochs is not None and scheduler["at"] >= n_epochs:
+        near = f"{n_epochs - 1} at most" if n_epochs > 1 else "set model.scheduler to null"
         raise UserError(
-            f"model.scheduler.at: {scheduler['at']}, but training ends after {n_epochs} epochs"
-            f" (trainer.max_epochs); {n_epochs - 1} at most"
+            f"model.scheduler.at: {scheduler['at']}, but trainer.max_epochs is {n_epochs}; {near}"
         )
 
 
