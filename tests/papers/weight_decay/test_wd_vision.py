@@ -20,6 +20,7 @@ from support.training import attempt, config, stopped, substance
 
 SMOKE = "weight_decay/smoke"
 PLAIN = ("model.hessian_images=0", "model.snapshots=[]")
+NO_DROP = ("trainer.max_epochs=2", "model.scheduler=null")
 
 
 def built(*overrides, experiment=SMOKE):
@@ -138,7 +139,8 @@ def test_looking_at_test_images_changes_nothing(tmp_path):
     tested = [("last", "test/loss"), ("ema", "test/loss"), ("last", "train/fitted_loss")]
     assert [results(one)[k] for k in tested] == [results(other)[k] for k in tested]
     assert not any("phase_1" in r.row for r in other.results)
-    short, _, _ = attempt(config(*PLAIN, "trainer.max_epochs=2", experiment=SMOKE), tmp_path / "c")
+    ends = config(*PLAIN, *NO_DROP, experiment=SMOKE)
+    short, _, _ = attempt(ends, tmp_path / "c")
     found, ended = results(one), results(short)
     for row, tested in (("last/phase_1", "last"), ("ema/phase_1", "ema")):
         for metric in ("test/loss", "test/error"):
@@ -210,7 +212,7 @@ def test_a_child_goes_on_from_a_snapshot_and_leaves_its_parent_alone(tmp_path):
 def test_a_snapshot_is_the_network_of_its_epoch(tmp_path):
     """That of half of four epochs is what a run of two epochs ends with."""
     ran(tmp_path, "model.scheduler.at=3")
-    short = config("trainer.max_epochs=2", "model.scheduler.at=3", *PLAIN, experiment=SMOKE)
+    short = config(*NO_DROP, *PLAIN, experiment=SMOKE)
     attempt(short, tmp_path / "short")
     ends = []
     for folder in ("run", "short"):
