@@ -87,12 +87,12 @@ def _refuse_missed(run: dict[str, Any]) -> None:
             near = max(1, round(percent * n_epochs / 100))
             raise UserError(
                 f"model.snapshots: {percent} % of {n_epochs} epochs is no whole number;"
-                f" {near} epochs are {100 * near / n_epochs:g} %"
+                f" the nearest is {100 * near / n_epochs:g} % (epoch {near})"
             )
 
 
 def _refuse_longer(run: dict[str, Any]) -> None:
-    """Sequences longer than a network takes, and more iterations than those that it follows."""
+    """Sequences longer than the network takes, and more epochs than the run followed has."""
     limit, context = run["model"]["net"].get("context"), run["data"].get("context")
     if limit is not None and context is not None and context > limit:
         raise UserError(
@@ -196,6 +196,9 @@ def _refuse_sgd(model: dict[str, Any]) -> None:
             raise UserError(f"model.optimizer.rates.{name}: has to be above 0, not {rate:g}")
     if scheduler.get("_target_") != f"{_HERE}sgd.OneDrop":
         return
+    for name in ("at", "rate"):
+        if name not in scheduler:
+            raise UserError(f"model.scheduler.{name}: is missing; OneDrop needs it")
     if model["scheduler_interval"] != "epoch":
         raise UserError(
             f"model.scheduler_interval: {model['scheduler_interval']}, but OneDrop counts epochs;"
