@@ -131,7 +131,7 @@ def test_killed_in_the_middle_it_goes_on_with_the_rest(server, runs):
         with suppress(UserError):  # what it had started is still at it, and has the lock
             return synced(runs)
 
-    outcome = wait_for(goes_on, 60)
+    outcome = wait_for(goes_on)  # an upload takes 10 s alone, and more than 60 in a full suite
     assert outcome.failed == []
     assert outcome.synced + outcome.already == 3
     for run in made:
