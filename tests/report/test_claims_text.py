@@ -42,8 +42,7 @@ def test_marks_and_columns_are_explained_where_they_occur_and_not_elsewhere(tabl
     assert "p: " not in claims_text.legend(plain)
     assert "Wins" not in claims_text.legend(plain)
     assert "Of a trend" not in legend
-    trend = [replace(c, relation="rising over 4 columns") for c in claims[0].comparisons]
-    assert "Of a trend" in claims_text.legend([replace(claims[0], comparisons=trend)])
+    assert "Of a trend" in claims_text.legend([replace(claims[0], weighted=True)])
 
 
 def test_what_came_out_is_one_sentence_and_the_comparisons_are_below(table):

@@ -8,7 +8,7 @@ from typing import Any
 
 from retable.report import claim_sentences, counts, footnotes, formatting
 from retable.tables.aggregate import Table
-from retable.tables.results import Comparison, JudgedClaim, Needed, Ratio
+from retable.tables.results import JudgedClaim, Needed, Ratio
 from retable.tables.verdicts.course import TOTAL
 from retable.util.text import duration
 
@@ -65,18 +65,13 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         f" two one-sided {'bounds, at the level of its look' if shared else bounds}: upheld where"
         + (of_sums if len(ties) < len(tested) else of_ties)
         + (besides if 0 < len(ties) < len(tested) else "")
-        + (_TREND if any(_is_over_all(one) for c in tested for one in c.comparisons) else "")
+        + (_TREND if any(claim.weighted for claim in tested) else "")
         + (" Points are percentage points." if any(c.unit == "%" for c in claims) else "")
         + (" p: one-sided." if any(claim.p is not None for claim in claims) else "")
         + (_HOLM if holm else "")
         + (_WINS if any(claim.wins is not None for claim in claims) else "")
         + (f" Seeds needed: {NEEDED}" if any(claim.needed is not None for claim in claims) else "")
     )
-
-
-def _is_over_all(one: Comparison) -> bool:
-    """Whether positions are factors of what is tested; not where every step is tested singly."""
-    return one.relation.startswith(("rising over", "falling over"))
 
 
 def grades(claims: Sequence[JudgedClaim]) -> str:

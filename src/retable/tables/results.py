@@ -261,6 +261,7 @@ class JudgedClaim:
         marks: what must be known beside it.
         rule: what was tested, in words and symbols.
         why: the cause of a contradiction, or why it is not judged.
+        weighted: whether the effect is a sum with positions as factors, which has no unit.
     """
 
     id: str
@@ -281,6 +282,7 @@ class JudgedClaim:
     marks: list[str] = field(default_factory=list[str])
     rule: str = ""
     why: str | None = None
+    weighted: bool = False
 
 
 @dataclass(frozen=True)

@@ -173,12 +173,14 @@ def test_a_trend_over_columns():
     cells = {"r": {c: [float(v[i]) for v in values] for i, c in enumerate(columns)}}
     found = judged({"kind": "trend", "better": "r"}, cells, columns=columns)
     assert found.verdict == "upheld"
+    assert found.weighted
     assert found.p == pytest.approx(0.0015, abs=5e-5)
     assert found.effect.theta == pytest.approx((4.75 + 4.05 + 4.85) / 3)
     falls = judged({"kind": "trend", "better": "r", "trend": "falls"}, cells, columns=columns)
     assert falls.verdict == "contradicted"
     steps = judged({"kind": "trend", "better": "r", "each_step": True}, cells, columns=columns)
     assert len(steps.comparisons) == 3
+    assert not steps.weighted
     nats = {"metric": {"unit": "nats"}, "columns": columns}
     assert judged({"kind": "trend", "better": "r"}, cells, **nats).unit == "", "positions are in it"
     assert judged({"kind": "trend", "better": "r", "each_step": True}, cells, **nats).unit == "nats"

@@ -77,6 +77,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         "not judged",
         "not judged",
         why=claim.why_not_judged,
+        weighted=_weighted(claim),
     )
     if claim.kind == "not_judged":
         return base
@@ -86,7 +87,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     sums = sums_of(table, claim)
     cells = cells_of(table, claim, sums)
     rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(claim)
-    unit = "" if _weighted(claim) else _unit(table, cells)
+    unit = "" if base.weighted else _unit(table, cells)
     says = _comparisons(table, claim, sums)
     base = replace(
         base, rule=rule, marks=marks_of(table, cells), unit=unit, why=None, comparisons=says
