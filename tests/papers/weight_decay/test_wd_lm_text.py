@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
 
+from retable.config.compose import compose, hydra_ready
 from retable.data.base import DataPaths
 from retable.data.fetch import DataUnavailable
 from retable.papers.weight_decay.text import crops
 from retable.papers.weight_decay.text_characters import CharacterText
 from retable.papers.weight_decay.text_markov import Chain, MarkovText
 from retable.papers.weight_decay.text_openweb import OpenWebText
+from retable.training.execute import build
 from retable.util.errors import UserError
 from support.texts import write_web
 
+MIRROR = os.environ.get("RETABLE_MIRROR")
 SHAPE = {"context": 6, "batch_size": 3, "iterations": 4}
 
 
@@ -139,6 +143,28 @@ def test_characters_and_what_is_held_out(tmp_path):
     sha256 = hashlib.sha256(other.encode()).hexdigest()
     data = characters(tmp_path, "ab" * 9, held_out="other.txt", held_out_sha256=sha256)
     assert set(flat(data.val_dataloader()).tolist()) == {2}
+
+
+@pytest.mark.skipif(MIRROR is None, reason="needs the real data: set RETABLE_MIRROR")
+@pytest.mark.parametrize(
+    ("experiment", "sizes"),
+    [
+        ("lm_shakespeare", (1_003_854, 111_540)),
+        ("lm_wikitext", (1_120_192, 1_255_018)),
+    ],
+)
+def test_the_real_texts_have_the_vocabularies_that_the_networks_are_given(experiment, sizes):
+    """65 characters of Tiny Shakespeare, 137 of both parts of WikiText-2."""
+    with hydra_ready():
+        made = compose([f"experiment=weight_decay/{experiment}", "seed=0"])
+    cfg = made.model_dump(mode="json")
+    data, _ = build(cfg)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.vocabulary == cfg["model"]["net"]["vocabulary"]
+    assert data.vocabulary == {"lm_shakespeare": 65, "lm_wikitext": 137}[experiment]
+    assert tuple(map(len, data._parts)) == sizes
+    assert torch.cat(data._parts).unique().tolist() == list(range(data.vocabulary))
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.optim.swa_utils import update_bn
 
 from retable.config.compose import compose, hydra_ready
 from retable.launch.dispatch import launch
@@ -92,24 +95,50 @@ def test_the_drop_is_exact_and_leaves_the_decay_as_it_is(tmp_path, monkeypatch):
 
 
 def test_images_are_the_same_in_every_epoch():
-    """No augmentation: an image has the same pixels whenever it comes."""
+    """No augmentation: an image, known by its place in the data set, comes with the same pixels
+    and its label, whenever it comes."""
     data, _ = built()
     data.setup("fit")
-    epochs = []
+    known = {pixels(image): index for index, image in enumerate(data.train[0])}
+    assert len(known) == len(data.train[0])
+    orders = []
     for epoch in (0, 1):
         data._epoch = lambda epoch=epoch: epoch
-        epochs.append(torch.cat([images for images, _ in data.train_dataloader()]))
-    assert not epochs[0].equal(epochs[1]), "in another order"
-    rows = [{tuple(image.flatten().tolist()) for image in epoch} for epoch in epochs]
-    known = {tuple(image.flatten().tolist()) for image in data.train[0]}
-    assert rows[0] | rows[1] <= known
+        order = []
+        for images, labels in data.train_dataloader():
+            order += [known[pixels(image)] for image in images]
+            assert labels.equal(data.train[1][order[-len(labels) :]])
+        orders.append(order)
+    assert orders[0] != orders[1], "in another order"
+    assert len(set(orders[0])) == len(orders[0]) == len(set(orders[1]))
 
 
-def test_the_average_of_weights_that_do_not_move_is_the_network(tmp_path):
-    still = ("model.optimizer.rates.large=1e-30", "model.scheduler.rate=1e-30")
-    outcome = ran(tmp_path, *still, *PLAIN)
-    last = outcome.history[-1]
-    assert last["train/norm"] == pytest.approx(last["train/norm_ema"], rel=1e-6)
+def pixels(image):
+    return tuple(image.flatten().tolist())
+
+
+def test_the_average_of_weights_that_do_not_move_is_the_network():
+    """Weight by weight to the bit, and its outputs, once both have statistics of their own."""
+    data, net = built(*PLAIN)
+    data.setup("fit")
+    for _ in range(20):
+        net.on_train_batch_end(None, None, 0)
+    averaged = net._averaged(data)
+    weights = dict(averaged.named_parameters())
+    assert all(p.equal(weights[name]) for name, p in net.net.named_parameters())
+    update_bn((images for images, _ in data.train_dataloader()), net.net)
+    images = data.train[0][:10]
+    assert averaged(images).equal(net.net.eval()(images))
+
+
+def test_the_penalty_is_that_of_the_weights_at_the_end_of_the_epoch(tmp_path):
+    """lambda / 2 ||w||^2 beside the cross-entropy, of batch norm and biases too."""
+    outcome = ran(tmp_path, "model.optimizer.decay=0.3", *PLAIN)
+    [file] = sorted((tmp_path / "run" / "checkpoints").glob("epoch=*.ckpt"))[-1:]
+    weights = torch.load(file, weights_only=False)["state_dict"]
+    trained = [weights[f"net.{name}"] for name, _ in module(*PLAIN).net.named_parameters()]
+    wanted = 0.3 / 2 * sum(float(w.double().square().sum()) for w in trained)
+    assert outcome.history[-1]["train/penalty"] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_average_begins_at_the_initial_weights():
@@ -198,15 +227,41 @@ def test_the_two_projections_differ():
 
 @pytest.mark.slow
 def test_a_child_goes_on_from_a_snapshot_and_leaves_its_parent_alone(tmp_path):
+    """Record and every file of the parent, its weights and states of random numbers among them."""
     runs = tmp_path / "runs"
     with hydra_ready():
         made = compose([f"experiment={SMOKE}_flow", "seed=0", f"paths.runs={runs}"])
     child = frozen.freeze(made)
-    assert launch([child]).done == 2
-    parent = record_of(child.parent)
-    child = record_of(child)
-    assert child.started_from.weights_sha256 == parent.weights_sha256
-    assert record_of(frozen.freeze(made).parent) == parent
+    assert launch([child.parent]).done == 1
+    before, left = record_of(child.parent), files(runs)
+    assert any(file.suffix == ".ckpt" for file in left)
+    assert launch([child]).done == 1
+    assert record_of(child).started_from.weights_sha256 == before.weights_sha256
+    assert record_of(child.parent) == before
+    assert {file: text for file, text in files(runs).items() if file in left} == left
+
+
+def files(runs):
+    """Contents of all files of runs."""
+    found = (file for file in runs.glob("weight_decay/**/*") if file.is_file())
+    return {file: file.read_bytes() for file in found}
+
+
+def test_looking_and_keeping_snapshots_draw_no_random_numbers(tmp_path, monkeypatch):
+    states = []
+    look = Classifier._look
+
+    def watched(self):
+        before = torch.get_rng_state(), copy.deepcopy(self.net.state_dict())
+        look(self)
+        self.snapshots.take(2, 4, self.net)
+        states.append((before, (torch.get_rng_state(), copy.deepcopy(self.net.state_dict()))))
+
+    monkeypatch.setattr(Classifier, "_look", watched)
+    ran(tmp_path, "model.hessian_images=0")
+    [((drawn, weights), (after, same))] = states
+    assert drawn.equal(after)
+    assert all(value.equal(same[name]) for name, value in weights.items())
 
 
 def test_a_snapshot_is_the_network_of_its_epoch(tmp_path):

@@ -19,6 +19,8 @@ _FOLLOWED = {
 }  # fmt: skip
 """Options of a language model that has its rates from another run, and has to share with it."""
 
+_LANGUAGE = (f"{_HERE}language.LanguageModel", f"{_HERE}layers.LayerwiseModel")
+
 _EVALUATED = ("eval_sequences", "eval_batch_size")
 """Options of a text that change nothing in a training."""
 
@@ -35,7 +37,7 @@ def refuse(run: dict[str, Any]) -> None:
     model, target = run["model"], run["model"]["_target_"]
     _refuse_share(model, run["start"])
     _refuse_missed(run)
-    if target == f"{_HERE}language.LanguageModel":
+    if target in _LANGUAGE:
         _refuse_rates(model)
         _refuse_adam(model)
         _refuse_parts(run)
@@ -154,6 +156,11 @@ def _refuse_following(run: dict[str, Any]) -> None:
         raise UserError(
             "start.run: starts from another run itself, so that its norms belong to weights that"
             " the matched run does not begin with; give one that starts from none"
+        )
+    if model["_target_"] == _LANGUAGE[1] != parent["model"]["_target_"]:
+        raise UserError(
+            f"start.run: is a run of {parent['model']['_target_']}, which does not leave the norm"
+            f" of each weight; give one of {_LANGUAGE[1]}"
         )
     data = [name for name in sorted(run["data"]) if name not in _EVALUATED]
     for part, names in {**_FOLLOWED, "data": data}.items():
