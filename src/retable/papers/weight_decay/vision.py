@@ -43,7 +43,8 @@ class Classifier(PaperModule):
         net: images ``(B, C, H, W)`` to logits.
         ema: of the average of the weights: ``average = ema average + (1 - ema) w`` after each step,
             from the initial weights and without correction, as in the authors' code. Statistics of
-            batch norm are estimated anew for it, on all training images.
+            batch norm are estimated anew for it, on the training loader's images, which leave out a
+            last batch that is not full.
         radius: keep the weights on the sphere of this radius; for a scale-invariant network.
         projected: after every step, or after every epoch as in the authors' code.
         snapshots: percentages of the epochs after which the weights are kept for other runs.
