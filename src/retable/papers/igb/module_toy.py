@@ -62,7 +62,7 @@ class Toy(MultiTask):
     What is balanced are the losses shifted above 0; logged are the losses as they are
     (``<task>/loss``), the point (``x1``, ``x2``) and by how much both could fall at once
     (``front``). Results of row ``path`` are the start and the point after each epoch, or after at
-    most 40 of them evenly apart, those of row ``front`` 41 points of the front.
+    most 40 of them, evenly apart but for the last one, those of row ``front`` 41 points of the front.
     """
 
     def build_losses(self) -> None:
@@ -109,7 +109,8 @@ class Toy(MultiTask):
         """Record the path, and the front."""
         points = [(row["val/x1"], row["val/x2"]) for row in rows if "val/x1" in row]
         every = max(1, -(-len(points) // (_POINTS - 1)))
-        path = [tuple(self.get_buffer("start").tolist()), *points[every - 1 :: every]]
+        last = points[-1:] if len(points) % every else []
+        path = [tuple(self.get_buffer("start").tolist()), *points[every - 1 :: every], *last]
         for name, found in ((PATH, path), (FRONT, front(_POINTS).tolist())):
             for step, (x1, x2) in enumerate(found):
                 self.add_result("test/x1", x1, row=name, step=step)
