@@ -64,6 +64,47 @@ def test_the_sphere_has_no_decay_and_the_rates_of_the_notebook():
         assert model["scheduler"]["at"] == 100
 
 
+def test_the_other_experiments_differ_from_these_as_the_scripts_do():
+    """Figure 3: 200 epochs, a drop after half; its snapshots, 100 epochs at 1e-3 without decay; the
+    sphere, 200; language models at a constant rate, with a penalty, in long contexts, by SGD."""
+    norm, noise, flow, off, sphere = (
+        composed(name)
+        for name in (
+            "resnet18_norm", "resnet18_noise", "resnet18_flow", "resnet18_off", "sphere_cifar10",
+        )
+    )  # fmt: skip
+    for config in (norm, noise):
+        assert config.model["optimizer"]["rates"]["large"] == 0.1
+        assert config.model["optimizer"]["decay"] == 0.015
+    drop = {"at": 100, "rate": 1e-4}
+    assert {k: v for k, v in norm.model["scheduler"].items() if k[0] != "_"} == drop
+    assert {k: v for k, v in sphere.model["scheduler"].items() if k[0] != "_"} == drop
+    assert norm.trainer.max_epochs == sphere.trainer.max_epochs == 200
+    assert (noise.model["scheduler"], noise.trainer.max_epochs) == (None, 100)
+    tuned = flow.model["optimizer"]
+    assert (tuned["rates"][tuned["rate"]], tuned["decay"]) == (1e-3, 0)
+    assert (flow.trainer.max_epochs, flow.model["hessian_images"]) == (100, 500)
+    assert (off.model["snapshot"], off.model["optimizer"]["decay"]) == (0.5, 0)
+    assert (off.model["optimizer"]["rates"]["large"], off.trainer.max_epochs) == (1e-4, 500)
+    base = composed("lm_openwebtext").model
+    changed = {
+        name: {k: v for k, v in composed(name).model.items() if (k, v) not in base.items()}
+        for name in ("lm_openwebtext_const", "lm_openwebtext_l2", "lm_openwebtext_bf16")
+    }
+    assert changed["lm_openwebtext_const"] == {
+        "min_lr": None, "snapshots": [20, 40, 60, 80, 100],
+    }  # fmt: skip
+    assert changed["lm_openwebtext_l2"] == {"l2": 1e-5}
+    assert changed["lm_openwebtext_bf16"].pop("net")["context"] == 1024
+    assert changed["lm_openwebtext_bf16"] == {"lr": 0.001, "min_lr": 0.0001}
+    long = composed("lm_openwebtext_bf16")
+    every = long.trainer.accumulate_grad_batches
+    assert (long.data["batch_size"] * every, long.data["context"]) == (256, 1024)
+    assert (long.data["iterations"], long.trainer.max_epochs) == (200 * every, 250)
+    sgd = composed("lm_openwebtext_sgd").model
+    assert (sgd["lr"], sgd["min_lr"], sgd["warmup"], sgd["horizon"]) == (0.3, 0.03, 400, 50_000)
+
+
 def test_corners_differ_in_rate_and_decay_alone():
     grid = plan("weight_decay/corners", "paper")
     for panel in "abc":

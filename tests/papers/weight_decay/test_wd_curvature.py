@@ -132,4 +132,8 @@ def test_weights_that_are_not_trained_do_not_count():
     net[1].weight.data = torch.eye(2, dtype=torch.float64)
     x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     assert float(jacobian_squares(net, x)) == pytest.approx(10.0)
-    assert trace(net, x, torch.zeros(1, dtype=torch.int64), loss=F.cross_entropy, probes=2) >= 0
+    # Of cross-entropy by the first layer alone: sum_c p_c (1 - p_c) ||x||^2.
+    p = net(x).softmax(1).detach()
+    label = torch.zeros(1, dtype=torch.int64)
+    found = trace(net, x, label, loss=F.cross_entropy, probes=4000)
+    assert found == pytest.approx(float((p * (1 - p)).sum()) * 5, rel=0.08)

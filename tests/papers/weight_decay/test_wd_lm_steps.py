@@ -108,28 +108,46 @@ def test_the_ends_of_the_schedule():
 
 
 def follow(eta, decay, steps, seed=0):
-    """Plain steps along gradients of a function of w / ||w||; norms and directions."""
+    """Plain steps along gradients of a function of w / ||w||, at the rate ``eta(t, w)``; norms and
+    directions."""
     generator = torch.Generator().manual_seed(seed)
     w = torch.randn(20, generator=generator, dtype=torch.float64)
     a = torch.randn(20, 20, generator=generator, dtype=torch.float64)
     norms, directions = [], []
     for t in range(steps):
         norms.append(float(w.norm()))
-        u = w / w.norm()
+        u, step = w / w.norm(), eta(t, w)
         g = a @ u
         tangent = (g - (g @ u) * u) / g.norm()  # sign-like: its size does not depend on w
-        w = w * (1 - eta(t, norms[-1]) * decay) - eta(t, norms[-1]) * tangent
+        w = w * (1 - step * decay) - step * tangent
         directions.append(w / w.norm())
     return norms, directions
+
+
+def matched_rates(norms):
+    """The rate that a model which follows these norms, at 0.05 throughout, sets for w."""
+    module = in_trainer(model(match=True))
+    followed = {
+        "norm": torch.tensor(norms, dtype=torch.float64), "rate": torch.full((len(norms),), 0.05),
+    }  # fmt: skip
+    module.take_start(SimpleNamespace(artifacts={"norms": followed}, weights={}))
+
+    def eta(t, w):
+        module.trainer.global_step = t
+        optimizer = SimpleNamespace(param_groups=[{"params": [w]}])
+        module.on_before_optimizer_step(optimizer)
+        return optimizer.param_groups[0]["lr"]
+
+    return eta
 
 
 def test_matching_the_effective_rate_gives_the_direction_to_first_order():
     """(1 - a) w - eta v points as w - eta / (1 - a) v: matching is off by a = eta lambda."""
     off = []
     for decay in (0.1, 0.05, 0.025):
-        norms, wanted = follow(lambda t, norm: 0.05, decay, 200)
-        _, found = follow(lambda t, norm, n=norms: 0.05 * norm / n[t], 0.0, 200)
-        _, plain = follow(lambda t, norm: 0.05, 0.0, 200)
+        norms, wanted = follow(lambda t, w: 0.05, decay, 200)
+        _, found = follow(matched_rates(norms), 0.0, 200)
+        _, plain = follow(lambda t, w: 0.05, 0.0, 200)
         off.append(float((found[-1] - wanted[-1]).norm()))
         assert off[-1] < 0.1 * float((plain[-1] - wanted[-1]).norm())
     assert off[0] / off[1] == pytest.approx(2, rel=0.2)

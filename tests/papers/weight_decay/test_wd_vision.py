@@ -12,11 +12,13 @@ from torch.optim.swa_utils import update_bn
 from retable.config.compose import compose, hydra_ready
 from retable.launch.dispatch import launch
 from retable.papers.base import Start
+from retable.papers.weight_decay import curvature
 from retable.papers.weight_decay.images import per_class
 from retable.papers.weight_decay.sphere import norm
 from retable.papers.weight_decay.vision import Classifier
 from retable.runs import frozen
 from retable.training.execute import build
+from retable.training.seeds import derive_seed
 from retable.util.errors import UserError
 from support.runs import record_of
 from support.training import attempt, config, stopped, substance
@@ -294,10 +296,23 @@ def test_a_share_that_was_not_kept_is_refused_with_those_that_were():
 
 
 def test_curvature_is_recorded_of_the_tested_weights(tmp_path):
-    found = results(ran(tmp_path, "model.jacobian=exact"))
-    for row in ("last", "ema"):
-        assert 0 < found[row, "jacobian/norm"] ** 2 <= found[row, "jacobian/squared"]
+    """In evaluation mode, of the first images of each class: as its functions find it."""
+    found = results(ran(tmp_path, "model.jacobian=exact", "model.snapshots=[]"))
     assert found["last", "hessian/trace"] != found["ema", "hessian/trace"]
+    [file] = sorted((tmp_path / "run" / "checkpoints").glob("epoch=*.ckpt"))[-1:]
+    weights = torch.load(file, weights_only=False)["state_dict"]
+    data, net = built("model.snapshots=[]")
+    data.setup("test")
+    net.load_state_dict({k: w for k, w in weights.items() if k in net.state_dict()}, strict=False)
+    images, labels = data.train[:2]
+    chosen = per_class(labels, 2)
+    net.net.eval()
+    squares = curvature.jacobian_squares(net.net, images[chosen])
+    assert found["last", "jacobian/squared"] == pytest.approx(float(squares.mean()), rel=1e-5)
+    assert found["last", "jacobian/norm"] == pytest.approx(float(squares.sqrt().mean()), rel=1e-5)
+    draws = torch.Generator().manual_seed(derive_seed(0, "curvature"))
+    trace = curvature.hessian_trace(net.net, images[chosen], labels[chosen], draws, probes=2)
+    assert found["last", "hessian/trace"] == pytest.approx(trace, rel=1e-4)
 
 
 def test_the_images_of_the_curvature_are_the_first_of_each_class():
