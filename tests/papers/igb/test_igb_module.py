@@ -188,3 +188,22 @@ def test_reward_follows_the_rate_where_it_is_to(tmp_path, monkeypatch, reward, w
     more = ("model.base_epoch=0", f"+model.scheduler={step}")
     attempt(config(*overrides, *more, experiment="igb/smoke"), tmp_path / "run")
     assert seen == pytest.approx([1.0, wanted])
+
+
+def test_a_run_steps_along_what_its_gradient_method_gives(tmp_path):
+    """And trains what its loss balancing learns: an option that did nothing would be seen."""
+    ends = {}
+    for losses, gradients in (("ls", "none"), ("ls", "mgda"), ("uw", "none"), ("uw", "pcgrad")):
+        chosen = f"model.losses={losses}", f"model.gradients={gradients}"
+        cfg = config(*chosen, "trainer.max_epochs=1", experiment="igb/smoke")
+        folder = tmp_path / f"{losses}_{gradients}"
+        outcome, _, _ = attempt(cfg, folder)
+        [file] = sorted((folder / "checkpoints").glob("epoch=*.ckpt"))[-1:]
+        ends[losses, gradients] = torch.load(file, weights_only=False)["state_dict"]
+        assert len(outcome.history) == 1
+    weights = {key: torch.cat([w.flatten() for k, w in end.items() if k.startswith("nets.")])
+               for key, end in ends.items()}  # fmt: skip
+    assert len({tuple(w.tolist()) for w in weights.values()}) == 4
+    for gradients in ("none", "pcgrad"):
+        [learned] = [w for k, w in ends["uw", gradients].items() if k.endswith("log_variance")]
+        assert bool(learned.ne(0).all())
