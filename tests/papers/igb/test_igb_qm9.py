@@ -22,6 +22,8 @@ from retable.papers.igb.module_qm9 import Molecules
 from retable.papers.igb.network_qm9 import EdgeConv, MessagePassing, Set2Set
 from retable.papers.igb.qm9_files import (
     ENERGIES,
+    FREE_ATOMS,
+    HARTREE,
     TARGETS,
     arrays,
     from_gdb9,
@@ -114,6 +116,19 @@ def test_both_files_give_the_same_targets_in_the_units_of_the_paper(tmp_path):
     assert (found["alpha"], found["R2"], found["cv"]) == (13.21, 35.3641, 6.469)
     assert found["U0"] > found["U"] > found["H"]
     assert found["G"] > found["U0"]
+
+
+def test_free_atoms_are_those_of_torch_geometric():
+    """Its ``QM9.atomref``, eV, of H, C, N, O and F: U0, U, H and G."""
+    wanted = (
+        (-13.61312172, -1029.86312267, -1485.30251237, -2042.61123593, -2713.48485589),
+        (-13.5745904, -1029.82456413, -1485.26398105, -2042.5727046, -2713.44632457),
+        (-13.54887564, -1029.79887659, -1485.2382935, -2042.54701705, -2713.42063702),
+        (-13.90303183, -1030.25891228, -1485.71166277, -2043.01812778, -2713.88796536),
+    )
+    found = zip(*(FREE_ATOMS[number] for number in (1, 6, 7, 8, 9)), strict=True)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert [HARTREE * value for value in ours] == pytest.approx(theirs, abs=1e-3)
 
 
 def test_bonds_are_short_where_atoms_are_not_in_the_order_of_the_smiles(tmp_path):
