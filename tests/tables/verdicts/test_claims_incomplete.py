@@ -82,10 +82,19 @@ def test_a_row_that_another_protocol_runs_is_not_quoted():
     assert found.why == "protocol reduced does not run x"
     both_run = {"x": {"metric": "error", "experiment": dict.fromkeys(("paper", "reduced"), "a/b")}}
     rows = {"low": {}, "high": {"protocols": ["paper"]}}
-    made = spec_of(rows, claims=[{"id": "1", "on": "x", **ORDERING}], columns=both_run)
-    table = table_of(made, {"low": {"x": LOW}, "high": {}}, protocol="reduced")
-    found = judge_claim(table, made.claims[0])
-    assert (found.verdict, found.why) == ("not judged", "protocol reduced does not run high")
+    tie, own = {**ORDERING, "kind": "tie", "margin": 1.0}, {"not_in": {"reduced": "too short"}}
+    spread = {**ORDERING, "kind": "spread"}
+    for claim, why in (
+        (ORDERING, "protocol reduced does not run high"),
+        (tie, "protocol reduced does not run high"),
+        (spread, "protocol reduced does not run high"),
+        ({**tie, **own}, "too short"),
+    ):
+        made = spec_of(rows, claims=[{"id": "1", "on": "x", **claim}], columns=both_run)
+        table = table_of(made, {"low": {"x": LOW}, "high": {}}, protocol="reduced")
+        assert ("high", "x") not in table.cells
+        found = judge_claim(table, made.claims[0])
+        assert (found.verdict, found.why) == ("not judged", why)
 
 
 def test_one_run_decides_nothing_unless_all_are_the_same():

@@ -62,7 +62,7 @@ class Toy(MultiTask):
     What is balanced are the losses shifted above 0; logged are the losses as they are
     (``<task>/loss``), the point (``x1``, ``x2``) and by how much both could fall at once
     (``front``). Results of row ``path`` are the start and the point after each epoch, or after at
-    most 40 of them, evenly apart but for the last one, those of row ``front`` 41 points of the front.
+    most 40 of them, evenly apart but for the last one; those of row ``front`` are 41 points of it.
     """
 
     def build_losses(self) -> None:

@@ -92,7 +92,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
     base = replace(
         base, rule=rule, marks=marks_of(table, cells), unit=unit, why=None, comparisons=says
     )
-    waiting = _waiting(table, sums, cells)
+    waiting = _waiting(table, claim, sums, cells)
     elsewhere = elsewhere or _not_planned(table, claim, sums) or absent(table, cells)
     if waiting in _NOTHING:
         base = replace(base, marks=[])
@@ -133,14 +133,14 @@ def _weakness(effect: Effect) -> float:
 
 def cells_of(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Cell]:
     """Cells that the claim is about, each once; those that do not exist are left out."""
+    return [table.cells[p] for p in dict.fromkeys(_places(table, claim, sums)) if p in table.cells]
+
+
+def _places(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[tuple[str, str]]:
     if sums:
-        places = [(row, column) for s in sums for _, row, column in s.terms]
-    elif claim.kind == "function":
-        rows, columns = claim.rows() or list(table.spec.rows), columns_of(table, claim)
-        places = [(row, column) for row in rows for column in columns]
-    else:
-        places = [(row, column) for row in claim.rows() for column in columns_of(table, claim)]
-    return [table.cells[place] for place in dict.fromkeys(places) if place in table.cells]
+        return [(row, column) for s in sums for _, row, column in s.terms]
+    rows = claim.rows() or (list(table.spec.rows) if claim.kind == "function" else [])
+    return [(row, column) for row in rows for column in columns_of(table, claim)]
 
 
 def _not_planned(table: Table, claim: Claim, sums: Sequence[Sum]) -> str | None:
@@ -157,13 +157,13 @@ def _not_planned(table: Table, claim: Claim, sums: Sequence[Sum]) -> str | None:
     return None
 
 
-def _waiting(table: Table, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | None:
+def _waiting(table: Table, claim: Claim, sums: Sequence[Sum], cells: Sequence[Cell]) -> str | None:
     """Why the claim cannot be judged yet: ``not run``, ``not recorded``, ``partial 3/5`` ...
 
     Runs that were started for every cell and gave no number of one are no claim that was not
     run: a row all runs of which diverged is ``diverged 5/5``.
     """
-    places = {(row, column) for s in sums for _, row, column in s.terms}
+    places = [] if claim.kind == "function" else _places(table, claim, sums)
     if not cells or any(place not in table.cells for place in places):
         return "not run"
     ours = [cell for cell in cells if is_ours(cell)]
