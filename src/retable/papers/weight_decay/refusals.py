@@ -35,6 +35,7 @@ def refuse(run: dict[str, Any]) -> None:
         UserError: with the option, and what would do.
     """
     model, target = run["model"], run["model"]["_target_"]
+    _refuse_decay_of_matched(model)
     _refuse_share(model, run["start"])
     _refuse_missed(run)
     if target in _LANGUAGE:
@@ -52,6 +53,16 @@ def refuse(run: dict[str, Any]) -> None:
         _refuse_batches(run)
         _refuse_no_drop(run)
         _refuse_few_images(run)
+
+
+def _refuse_decay_of_matched(model: dict[str, Any]) -> None:
+    """A matched run has initial weights of its own, and the rate alone from the other."""
+    for option in ("decay", "l2", "snapshot") if model.get("match") else ():
+        if model.get(option):
+            raise UserError(
+                f"model.{option}: {model[option]:g}, and model.match takes the rates of a run that"
+                " has decay and has none itself; leave it out"
+            )
 
 
 def _refuse_share(model: dict[str, Any], start: dict[str, Any] | None) -> None:
@@ -167,10 +178,21 @@ def _refuse_following(run: dict[str, Any]) -> None:
         for name in names:
             theirs, own = parent[part].get(name), run[part].get(name)
             if theirs != own:
+                key, own, theirs = _first_difference(f"{part}.{name}", own, theirs)
                 raise UserError(
-                    f"{part}.{name}: is {own}, and {theirs} in the run whose rates are matched"
-                    " (start.run); it has to be the same there"
+                    f"{key}: is {own}, and {theirs} in the run whose rates are matched (start.run);"
+                    f" it has to be the same there, as with start.run.same=[{key}]"
                 )
+
+
+def _first_difference(key: str, own: Any, theirs: Any) -> tuple[str, Any, Any]:
+    """The key of the first value that differs, as far inside as there are keys, and both values."""
+    while isinstance(own, dict) and isinstance(theirs, dict):
+        ours: dict[str, Any] = own
+        others: dict[str, Any] = theirs
+        name = next(n for n in {**ours, **others} if ours.get(n) != others.get(n))
+        key, own, theirs = f"{key}.{name}", ours.get(name), others.get(name)
+    return key, own, theirs
 
 
 def _refuse_seen_again(run: dict[str, Any]) -> None:
