@@ -116,6 +116,9 @@ def test_by_the_command_line(tmp_path):
     assert said.returncode == 2
     assert "nothing is published under protocol paper" in said.stderr
     assert f"{NAME} --protocol {PROTOCOL}" in said.stderr
+    said = call("weight_decay/lm_const").stderr  # its own protocols, where it has some
+    assert "; published are weight_decay/lm_const --protocol reduced" in said
+    assert "weight_decay/norm" not in said
     done = call(NAME, "--protocol", PROTOCOL)
     assert done.stdout == f"{NAME}: 10 restored, 0 here already, 0 refused\n"
 

@@ -65,7 +65,11 @@ def check(
     table = build(grid, records, collect.artifacts_of_runs(grid))
     refuse_mistakes(unrecorded(grid, table, records, collect.history_of_runs(grid)), grid.name)
     if not any(cell.n for cell in table.cells.values()):
-        raise UserError(f"{grid.name}: nothing to publish, no run of it is finished")
+        command = f"retable run {grid.name} --protocol {grid.protocol}"
+        raise UserError(
+            f"{grid.name}: nothing to publish under protocol {grid.protocol}, no run of it is"
+            f" finished; '{command}' runs it"
+        )
     there = collect.decided_by_results(plan(grid.name, grid.protocol))
     before = build(there, collect.from_results(there, warn))
     n_here, n_there = _finished(table), _finished(before)
@@ -303,8 +307,9 @@ def refuse_unpublished(grids: list[Grid]) -> None:
     if paths.extra_root() is not None:
         hint = "; RETABLE_EXTRA is set: unset it for the results of the project itself"
     papers = {name.partition("/")[0] for name in names}
-    others = [f"{n} --protocol {p}" for n, p in published() if n.partition("/")[0] in papers]
-    if others:
+    of_these = [(n, p) for n, p in published() if n.partition("/")[0] in papers]
+    nearest = [at for at in of_these if at[0] in names] or of_these
+    if others := [f"{n} --protocol {p}" for n, p in nearest]:
         hint = f"; published are {', '.join(others)}"
     protocol = grids[0].protocol if grids else "paper"
     where = paths.results_dir()
