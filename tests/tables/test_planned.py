@@ -29,3 +29,12 @@ def test_a_part_is_asked_of_each():
     assert {row for row, _ in one.cells} == {"slow"}
     with pytest.raises(UserError, match="no row 'slew'; did you mean 'slow'"):
         plan_tables(TABLES[1:], "paper", rows=["slew"])
+
+
+def test_rows_that_the_protocol_does_not_run_are_refused_with_those_that_do():
+    said = r"protocol smoke runs nothing of --row slow_2200 --column loss; .* under reduced"
+    part = {"rows": ["slow_2200"], "columns": ["loss"], "overrides": None}
+    with pytest.raises(UserError, match=said):
+        plan_tables(["weight_decay/lm_variants"], "smoke", **part)
+    [grid] = plan_tables(["weight_decay/lm_variants"], "smoke", **part | {"rows": ["none"]})
+    assert list(grid.cells) == [("none", "loss")]

@@ -57,7 +57,8 @@ def plan(
         source: of the tuning runs.
 
     Raises:
-        UserError: for a name, protocol, row, column, override or source that is not known.
+        UserError: for a name, protocol, row, column, override or source that is not known, and for
+            rows and columns that have no cell under the protocol.
     """
     from retable.tables.planned import plan_tables
 
