@@ -44,12 +44,15 @@ def test_broken_table_files_are_refused_in_one_line(house, times):
     texts = {n: file.read_text(encoding="utf-8") for n, file in shipped.items() if file}
     quick = [n for n in sorted(texts) if len(texts[n]) < 5000]
     names = [*sorted(texts), *quick * 4]
-    for _ in range(examples(190 * times)):
+    wanted = examples(150 * times)
+    for _ in range(2 * wanted):  # of those that are broken a fifth is still valid
+        if len(house.refused) == wanted:
+            break
         name = rng.choice(names)
         # To plan the others takes a second where a mutant is valid.
         command = "plan" if name.startswith("digits") and rng.random() < 0.4 else "show"
         read(house, command, name.partition("/")[0], broken_yaml(rng, texts[name], house.mark))
-    house.settle(examples(150 * times), "table files")
+    house.settle(wanted, "table files")
 
 
 def test_any_yaml_is_a_table_or_refused(house):
