@@ -221,6 +221,14 @@ class TestMultiDigits:
         assert torch.bincount(left).min() > 5
         assert torch.bincount(right).min() > 5
 
+    def test_sums_alone_grow_with_the_largest(self):
+        one, other = made(MultiDigits), made(MultiDigits, largest_sum=200)
+        for before, after in zip((one.train, one.test), (other.train, other.test), strict=True):
+            assert torch.equal(before[0], after[0])
+            assert torch.equal(before[1], after[1])
+            torch.testing.assert_close(200 * before[3], after[3])
+            assert 100 < after[3].max() <= 200
+
     def test_inputs_are_bytes_over_255(self):
         data = made(MultiDigits)
         assert data.test[0].dtype == torch.uint8

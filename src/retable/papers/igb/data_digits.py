@@ -29,7 +29,7 @@ class TwoDigits(TaskData):
     """Base: pairs of images, one in the top left and one in the bottom right of a larger canvas.
 
     Where they overlap the brighter pixel counts. Tasks: ``left`` and ``right``, classes of the two
-    digits, and ``sum``, their sum over 18, in [0, 1]. Inputs ``(B, 1, H, W)`` in [0, 1]; in memory
+    digits, and ``sum``, their sum scaled to [0, largest_sum]. Inputs ``(B, 1, H, W)`` in [0, 1]; in memory
     they are bytes.
 
     Both images of a pair are drawn uniformly and independently: pairs of training and validation
@@ -40,6 +40,8 @@ class TwoDigits(TaskData):
         n_train: pairs of training.
         n_validation: of validation.
         n_test: of the test.
+        largest_sum: the target of two nines. The larger, the more its squared error outweighs the
+            cross-entropies of the classes where losses are added as they are.
         **options: of :class:`~retable.papers.igb.data.TaskData`.
     """
 
@@ -52,10 +54,12 @@ class TwoDigits(TaskData):
         n_train: Annotated[int, Field(ge=1)] = 20_000,
         n_validation: Annotated[int, Field(ge=1)] = 2_000,
         n_test: Annotated[int, Field(ge=1)] = 5_000,
+        largest_sum: Annotated[float, Field(gt=0)] = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.n_train, self.n_validation, self.n_test = n_train, n_validation, n_test
+        self.largest_sum = largest_sum
 
     def kinds(self) -> dict[str, str]:
         """``left``, ``right`` and ``sum``."""
@@ -95,7 +99,7 @@ class TwoDigits(TaskData):
     def _items(self, images: Tensor, labels: Tensor, pairs: Tensor) -> Items:
         left, right = pairs.T
         x = overlaid(images[left, ..., 0], images[right, ..., 0], self.shift)
-        total = (labels[left] + labels[right]).float() / 18
+        total = (labels[left] + labels[right]).float() * (self.largest_sum / 18)
         return x[:, None], {"left": labels[left], "right": labels[right], "sum": total}
 
 
