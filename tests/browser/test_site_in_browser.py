@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from support.browser import PHONE, WIDE, axe, opened, run_page, served
+from support.browser import PHONE, WIDE, axe, opened, run_page, served, tap
 from support.site import ACCURACY, HURT, HURT_STATEMENT, html
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -31,21 +31,6 @@ THREE_SEARCHES = """() => {
 def seen_seeds(page) -> list[str]:
     page.wait_for_selector("#behind table")
     return page.locator("#behind tbody tr td:nth-child(2)").all_inner_texts()
-
-
-def tap(page, what: str, notes) -> None:
-    """Touch it, and once more where the browser neither answers nor has heard of it.
-
-    Under load Chromium now and then swallows a touch: its answer never comes.
-    """
-    from playwright.sync_api import TimeoutError as PlaywrightTimeout
-
-    before = notes.clicks
-    try:
-        page.tap(what)
-    except PlaywrightTimeout:
-        if notes.clicks == before:
-            page.tap(what)
 
 
 SEEDS = [f"{100 * value:.10g}" for value in ACCURACY["slow"]]

@@ -137,6 +137,21 @@ def opened(browser, allowed: str, *, size=WIDE, dark=False, touch=False) -> Iter
         context.close()
 
 
+def tap(page, what: str, notes) -> None:
+    """Touch it, and once more where the browser neither answers nor has heard of it.
+
+    Under load Chromium now and then swallows a touch: its answer never comes.
+    """
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+    before = notes.clicks
+    try:
+        page.tap(what)
+    except PlaywrightTimeout:
+        if notes.clicks == before:
+            page.tap(what)
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The folder on a web server of this test."""

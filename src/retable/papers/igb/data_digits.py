@@ -29,8 +29,8 @@ class TwoDigits(TaskData):
     """Base: pairs of images, one in the top left and one in the bottom right of a larger canvas.
 
     Where they overlap the brighter pixel counts. Tasks: ``left`` and ``right``, classes of the two
-    digits, and ``sum``, their sum scaled to [0, largest_sum]. Inputs ``(B, 1, H, W)`` in [0, 1]; in memory
-    they are bytes.
+    digits, and ``sum``, their sum scaled to [0, largest_sum]. Inputs ``(B, 1, H, W)`` in [0, 1];
+    in memory they are bytes.
 
     Both images of a pair are drawn uniformly and independently: pairs of training and validation
     from two parts of the set's training images, by the run's seed as the parts themselves; pairs
