@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -36,6 +37,23 @@ def test_parts_are_as_wide_as_their_counts():
     assert "5 reproduced, 3 undecided, 2 better or worse" in said
     assert "1 upheld, 3 contradicted" in said
     assert "5 reproduced, 3 undecided, 2 better or worse" in root.find(f"{SVG}desc").text
+
+
+def test_many_kinds_are_in_lines_as_wide_as_the_bar_and_the_next_bar_is_below_them():
+    many = Counts(upheld=15, claims_undecided=10, claims_partial=33, claims_not_run=20)
+    root, _ = drawn(Line("A", "x", "paper", many), Line("A", "x", "reduced", many))
+    texts = [(float(text.get("y")), text.text) for text in root.iter(f"{SVG}text")]
+    below = [(y, text) for y, text in texts if re.match(r"\d+ ", text)]
+    assert [text for _, text in below] == 2 * ["15 upheld, 10 undecided, 13 incomplete, 20 not run"]
+    many = replace(many, not_judged=13, contradicted=12)
+    root, _ = drawn(Line("A", "x", "paper", many), Line("A", "x", "reduced", many))
+    texts = [(float(text.get("y")), text.text) for text in root.iter(f"{SVG}text")]
+    below = [(y, text) for y, text in texts if re.match(r"\d+ ", text)]
+    assert [text for _, text in below] == 2 * [
+        "15 upheld, 10 undecided, 13 incomplete, 20 not run,",
+        "13 not judged, 12 contradicted",
+    ]
+    assert below[1][0] < {text: y for y, text in texts}["reduced"] < below[2][0]
 
 
 @pytest.mark.parametrize(

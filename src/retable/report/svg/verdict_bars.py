@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 from retable.report.counts import Counts
 from retable.report.svg.canvas import MARGIN, WIDTH, page
@@ -13,6 +14,7 @@ _HEAD, _PAPER, _LINE = 30, 24, 38
 _LEFT = MARGIN + 12
 _CELLS, _CLAIMS, _BAR = 130, 500, 330  # where the bars begin, and how long they are
 _THICK = 10
+_WRAP, _SMALL = 56, 13  # letters of a line below a bar, and how tall it is
 _KEYS, _KEY = 3, 16  # words of the colours' key beside each other, and how tall a line of it is
 
 Part = tuple[str, int, str]
@@ -65,7 +67,8 @@ def render(title: str, lines: Sequence[Line]) -> str:
             *_labelled(_CELLS, y, cells(line.tally), _without(line)),
             *_labelled(_CLAIMS, y, claims(line.tally), "none"),
         ]
-        y += _LINE
+        below = max(len(_below(parts)) for parts in (cells(line.tally), claims(line.tally)))
+        y += _LINE + _SMALL * (max(below, 1) - 1)
     about = "; ".join(
         f"{line.title}, protocol {line.protocol}: {said(cells(line.tally)) or 'no cell compared'};"
         f" claims: {said(claims(line.tally)) or 'none'}"
@@ -143,8 +146,18 @@ def bar(x: float, y: float, wide: float, thick: float, parts: Sequence[Part]) ->
 def _labelled(x: float, y: float, parts: Sequence[Part], without: str) -> list[str]:
     if not any(n for _, n, _ in parts):
         return [f'<text class="s" x="{x:g}" y="{y + 10:g}">{without}</text>']
-    below = f'<text class="s" x="{x:g}" y="{y + 25:g}">{escape(said(parts))}</text>'
-    return [*bar(x, y, _BAR, _THICK, parts), below]
+    below = [
+        f'<text class="s" x="{x:g}" y="{y + 25 + _SMALL * i:g}">{escape(line)}</text>'
+        for i, line in enumerate(_below(parts))
+    ]
+    return [*bar(x, y, _BAR, _THICK, parts), *below]
+
+
+def _below(parts: Sequence[Part]) -> list[str]:
+    """What stands below a bar, in lines that are no longer than it."""
+    space = "\N{NO-BREAK SPACE}"  # keeps a count beside its word
+    whole = ", ".join(f"{n} {name}".replace(" ", space) for name, n, _ in parts if n)
+    return [line.replace(space, " ") for line in wrap(whole, _WRAP)]
 
 
 def said(parts: Sequence[Part]) -> str:
