@@ -97,8 +97,8 @@ def test_a_run_that_comes_to_grief_is_marked(fail, status):
 def test_a_killed_run_goes_on_as_the_same_one_and_no_step_is_there_twice(server):
     run = slow()
     job = start(server, run)
-    process = follower_of(job)
     hold(run, job)
+    process = follower_of(job)
     os.kill(job, signal.SIGKILL)
     assert ended(server) == [-signal.SIGKILL]
     wait_for(lambda: not is_alive(process), 10)  # by itself
@@ -217,8 +217,8 @@ def test_a_follower_outlives_neither_its_job_nor_its_limit(server):
 def test_what_is_sent_to_all_of_a_job_is_meant_for_the_run(server):
     run = slow()
     job = start(server, run)
-    process = follower_of(job)
     hold(run, job)
+    process = follower_of(job)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         os.kill(process, number)
     os.kill(job, signal.SIGCONT)

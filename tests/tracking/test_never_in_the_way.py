@@ -38,9 +38,9 @@ WAIT_S = 2
 def test_killed_in_mid_run(server, tmp_path, victim):
     run = slow()
     job = start(server, run)
+    hold(run, job)
     follower = follower_of(job)
     service = service_of(follower)
-    hold(run, job)
     for name, pid in (("service", service), ("follower", follower)):
         if victim in (name, "both"):
             os.kill(pid, signal.SIGKILL)
@@ -57,9 +57,9 @@ def test_killed_in_mid_run(server, tmp_path, victim):
 def test_too_slow(server, tmp_path, victim):
     run = slow(f"logger.wait_s={WAIT_S}")
     job = start(server, run)
+    hold(run, job)
     follower = follower_of(job)
     service = service_of(follower)
-    hold(run, job)
     os.kill(service if victim == "service" else follower, signal.SIGSTOP)
     os.kill(job, signal.SIGCONT)
     wait_for(lambda: (run.folder / "record.json").exists())
@@ -77,8 +77,8 @@ def test_a_full_disk(server, tmp_path, runs, disk):
     (runs / "_wandb").symlink_to(disk.path)
     run = slow(f"logger.wait_s={WAIT_S}")
     job = start(server, run)
-    follower = follower_of(job)
     hold(run, job)
+    follower = follower_of(job)
     disk.fill(SimpleNamespace(started=[SimpleNamespace(pid=follower)]))
     os.kill(job, signal.SIGCONT)
     assert ended(server) == [Exit.DONE]
