@@ -46,3 +46,10 @@ def test_the_site_is_built_without_a_warning(tmp_path):
             assert (page.parent / unquote(link)).exists(), f"{page.relative_to(site)}: {link}"
             followed += 1
     assert followed > 1000
+
+
+def test_every_module_of_networks_is_among_the_pages():
+    text = (ROOT / "docs" / "api" / "networks.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"automodule:: retable\.nets\.(\w+)", text))
+    modules = {path.stem for path in (ROOT / "src" / "retable" / "nets").glob("*.py")}
+    assert named == modules - {"__init__"}
