@@ -279,3 +279,16 @@ def test_what_lies_beside_the_runs_goes_when_it_is_old(runs, cache, monkeypatch)
     remove(survey(runs, cache))
     assert list((runs / "_verify").iterdir()) == list((runs / "_snapshots").iterdir()) == []
     assert [p.name for p in (*store.iterdir(), *cached.iterdir())] == ["whole.txt", "whole.txt"]
+
+
+def test_what_a_redo_has_left_goes_after_a_week(runs, cache, monkeypatch):
+    """Before that a job that does the run may still be in a queue."""
+    left = finished(runs / "_again" / HEX)
+    for days, expected in ((6, []), (8, [HEX])):
+        monkeypatch.setattr(clean, "_last_change", lambda _, d=days: time.time() - d * clean.DAY)
+        assert [i.path.name for i in survey(runs, cache, ["leftovers"]).items] == expected
+    held(left)
+    assert survey(runs, cache, ["leftovers"]).items == []
+    (left / "lease.json").unlink()
+    assert cleaned(runs, cache, "leftovers") == [("leftovers", "")]
+    assert not (runs / "_again" / HEX).exists()

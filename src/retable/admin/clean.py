@@ -32,6 +32,7 @@ from retable.runs import lease as leases
 from retable.runs import provenance, records
 from retable.runs.frozen import FILE as CONFIG
 from retable.runs.lease import Lease, is_busy, lease_s
+from retable.runs.lookup import REDO
 from retable.util import paths
 from retable.util.errors import UserError, nearest
 
@@ -40,7 +41,7 @@ CATEGORIES = {
     "attempts": "of finished runs; each keeps the one its record is of",
     "snapshots": "copies of the source, a day old or more, that no run is going on with",
     "caches": "composed configs (the newest is kept), indexes, source and packages of commits",
-    "leftovers": "of writers that were killed, an hour old or more; of a refresh, a day old",
+    "leftovers": "of killed writers, an hour old; of a refresh, a day; of runs done again, a week",
     "data": "downloaded and decoded data; has to be made again",
 }
 UNASKED = tuple(name for name in CATEGORIES if name != "data")
@@ -144,6 +145,7 @@ def _leftovers_beside(runs: Path, now: float) -> Iterator[Item]:
         (SNAPSHOTS, _UNFINISHED_SNAPSHOT, HOUR),
         (VERIFY, _ASIDE, HOUR),
         (REFRESH, _ASIDE, DAY),  # one that was stopped goes on from what is there
+        (REDO, _ASIDE, WEEK),  # so does one, and a job that does it may wait in a queue
     ):
         for entry in entries(runs / name):
             path = Path(entry)

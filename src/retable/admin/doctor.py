@@ -201,7 +201,7 @@ def _mirror() -> Check:
 
 
 def _disk() -> Check:
-    folder = Path(os.environ.get("RETABLE_RUNS", "runs")).absolute()
+    folder = paths.runs_folder().absolute()
     existing = next(p for p in [folder, *folder.parents] if p.exists())
     free = shutil.disk_usage(existing).free / 1e9
     if not os.access(existing, os.W_OK):
