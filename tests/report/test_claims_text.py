@@ -43,6 +43,10 @@ def test_marks_and_columns_are_explained_where_they_occur_and_not_elsewhere(tabl
     assert "Wins" not in claims_text.legend(plain)
     assert "Of a trend" not in legend
     assert "Of a trend" in claims_text.legend([replace(claims[0], weighted=True)])
+    incomplete = replace(next(c for c in claims if c.wins is not None), verdict="partial")
+    missing = "Where runs are missing the effect is of all there are"
+    assert missing in claims_text.legend([incomplete])
+    assert missing not in claims_text.legend([replace(incomplete, wins=None)])
 
 
 def test_what_came_out_is_one_sentence_and_the_comparisons_are_below(table):

@@ -33,7 +33,7 @@ def test_all_runs_with_their_values_and_the_formulas(made):
         assert f"seed {seed}" in line
         assert f"{cell.values[seed]:.10g}" in line
         assert "done, cpu, commit 0123456789ab, 2026-02-03" in line
-    assert "test/loss; 3 of 3 planned seeds (0, 1, 2)" in text
+    assert "test/loss; 3 of 3 planned seeds (0 to 2)" in text
     assert "grade primary, verified" in text
     assert "verdict: higher" in text
     for step in cell.judged.steps[1:]:

@@ -54,9 +54,7 @@ def test_what_settings_are_chosen_by_is_said():
     )
     assert lines[at + 1 : at + 3] == ["    model.hidden: 8, 16", "    model.bias: true, false"]
     some = shown(f"{TABLE}{over}, direction: min, seeds: [7], rows: [slow]}}\n")
-    assert "select, for rows slow: of 4 settings the smallest val/accuracy, mean over seeds 7" in (
-        some
-    )
+    assert "select, for rows slow: of 4 settings the smallest val/accuracy, of the seed 7" in (some)
     assert not any(line.startswith("select") for line in shown(TABLE))
 
 

@@ -131,3 +131,14 @@ def test_runs_of_settings_that_tuning_chose_come_at_once(results):
     assert said.stdout == f"{name}: {len(published)} restored, 0 here already, 0 refused\n"
     (here,) = workflow.plan(name, PROTOCOL)
     assert substance(collect.from_runs(here, pytest.fail)) == substance(published)
+
+
+@pytest.mark.slow
+def test_parents_whose_weights_are_not_published_are_counted(results):
+    """A search's weights are too large; its record and its artefact alone start nothing."""
+    (grid,) = workflow.plan("subtuning/cifar10c", PROTOCOL, source="results")
+    (parents,) = grid.only_started_from().values()
+    done = restore(grid)
+    assert len(done.bare) == len(parents) == 32
+    assert {name.removeprefix("subtuning/") for name in done.bare} == {k[:12] for k in parents}
+    assert f"`retable verify {done.bare[0]} --replace` makes its weights again" in done.text()

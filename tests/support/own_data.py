@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from hydra.utils import instantiate
 
+from retable.data.arrays import checksum
 from retable.data.fetch import sha256_of
 from support.jpegs import folder, write_classes, write_imagenet_lt
 
@@ -30,8 +31,23 @@ def write_table(file: Path, n_features: int = 27, n_classes: int = 100, each: in
     return sha256_of(file)
 
 
+def write_cifar10c(root: Path, name: str, n: int = 60) -> str:
+    """Files of CIFAR-10-C with ``n`` images in place of 10,000; the checksum of severity 5."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5 * n, 32, 32, 3), dtype=np.uint8)
+    labels = np.tile(np.arange(n) % 10, 5)
+    root.mkdir(parents=True, exist_ok=True)
+    np.save(root / f"{name}.npy", images)
+    np.save(root / "labels.npy", labels.astype(np.uint8))
+    return checksum({"images": images[-n:], "labels": labels[-n:]})
+
+
 def own_data(config, mirror: Path) -> list[str]:
     """Write the data of a config below a mirror; the overrides that make a run read it."""
+    if "corruption" in config.data:
+        known = write_cifar10c(mirror / config.data["folder"], config.data["corruption"])
+        few = [f"data.{part}=10" for part in ("n_train", "n_validation", "n_test")]
+        return [f"data.checksum={known}", *few]
     if "folder" not in config.data:
         return [f"data.sha256={write_table(mirror / 'openml' / 'helena.arff')}"]
     named = {**config.data["selection"]}

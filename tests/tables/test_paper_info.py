@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from retable.tables import paper_info, spec
@@ -42,8 +44,11 @@ def test_without_a_file_the_slug_stands_for_it(written):
         ("year: 2020", "yaer: 2020", "yaer: unknown field; did you mean 'year'?"),
         ("venue: V", 'arxiv: "22"\nvenue: V', "arxiv: String should match"),
         ("venue: V", "code: http://x\nvenue: V", "code: String should match"),
-        ("title: A", "title: [", "is not valid YAML"),
-        (TEXT, "- A", "the file: should be"),
+        ("title: A", "title: [", "not valid YAML"),
+        ("venue: V", "venue: V\nvenue: W", "not valid YAML: 'venue' stands twice"),
+        ("venue: V", "arxiv: 2\nvenue: V", "arxiv: should be words; put them in quotes"),
+        ("Ann Bo, Cy Di, Ed Fo", '" "', "authors.0: String should match"),
+        (TEXT, "- A", "the file: should be key: value pairs"),
     ],
 )
 def test_refusals_name_file_and_key(written, old, new, message):
@@ -51,8 +56,18 @@ def test_refusals_name_file_and_key(written, old, new, message):
     written(TEXT.replace(old, new))
     with pytest.raises(UserError) as caught:
         paper_info.load("mine")
-    assert "mine/paper.yaml: " in str(caught.value)
+    assert re.search(r"mine/paper\.yaml(, line \d)?: ", str(caught.value))
     assert message in str(caught.value)
+
+
+def test_a_refusal_has_the_line_and_bytes_that_are_no_text_are_one(written):
+    file = paths.paper_dirs()[0] / "mine" / "paper.yaml"
+    written(TEXT.replace("year: 2020", "year: long ago"))
+    with pytest.raises(UserError, match=r"paper\.yaml, line 4: year: "):
+        paper_info.load("mine")
+    file.write_bytes(TEXT.encode() + b"says: \xff\n")
+    with pytest.raises(UserError, match=r"paper\.yaml, line 5: not valid YAML: is not UTF-8"):
+        paper_info.load("mine")
 
 
 def test_every_paper_here_is_the_one_of_its_own_tables():

@@ -31,6 +31,11 @@ _WINS = (
     " not 0: ties count in neither number."
 )
 
+_INCOMPLETE = (
+    " Where runs are missing the effect is of all there are, and wins are of the seeds that each of"
+    " its numbers has."
+)
+
 _TREND = (
     " Of a trend over all its points at once it is the sum of the numbers, each times how far its"
     " position lies from the mean one, and has no unit."
@@ -70,8 +75,13 @@ def legend(claims: Sequence[JudgedClaim]) -> str:
         + (" p: one-sided." if any(claim.p is not None for claim in claims) else "")
         + (_HOLM if holm else "")
         + (_WINS if any(claim.wins is not None for claim in claims) else "")
+        + (_INCOMPLETE if any(_lacks_runs(claim) for claim in tested) else "")
         + (f" Seeds needed: {NEEDED}" if any(claim.needed is not None for claim in claims) else "")
     )
+
+
+def _lacks_runs(claim: JudgedClaim) -> bool:
+    return claim.verdict == "partial" and claim.wins is not None
 
 
 def grades(claims: Sequence[JudgedClaim]) -> str:

@@ -18,6 +18,7 @@ from retable.tables.address import Address
 from retable.tables.aggregate import Cell, Table
 from retable.tables.grid import CellPlan, Grid
 from retable.tables.results import DIFFERENT
+from retable.tables.select import seeds_text
 from retable.util.errors import UserError, nearest
 
 _MARKS = {
@@ -173,8 +174,7 @@ class Explanation:
         seeds, values = list(self.keys), self.cell.values
         if not seeds:
             return "no seed yet, the setting is not chosen"
-        span = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 3 else ", ".join(map(str, seeds))
-        return f"{len(values)} of {len(seeds)} planned seeds ({span})"
+        return f"{len(values)} of {len(seeds)} planned seeds ({seeds_text(seeds)})"
 
     def _reported(self, unit: str) -> list[str]:
         reported = self.cell.reported

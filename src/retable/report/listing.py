@@ -20,7 +20,7 @@ from retable.tables.claim_spec import Claim
 from retable.tables.figure_spec import AnyFigure, Scatter
 from retable.tables.heat_spec import Heat, Image
 from retable.tables.looks_spec import DeclaredLooks
-from retable.tables.select import combinations, seeds_text
+from retable.tables.select import combinations, of_seeds
 from retable.tables.spec import TableSpec
 from retable.tables.spec_parts import Quick, Select
 from retable.tables.validate import direction_of
@@ -142,11 +142,11 @@ def show_text(name: str, spec: TableSpec) -> str:
 def _select(spec: TableSpec, select: Select) -> list[str]:
     """What settings are chosen from, by what, and for which rows."""
     settings = counted(len(combinations(select)), "setting")
-    seeds = seeds_text(select.seed_list())
+    seeds = of_seeds(select.seed_list())
     rows = "all rows" if select.rows is None else f"rows {', '.join(select.rows)}"
     best = {"max": "largest", "min": "smallest"}[direction_of(spec, select) or "min"]
     return [
-        f"select, for {rows}: of {settings} the {best} {select.by}, mean over seeds {seeds}",
+        f"select, for {rows}: of {settings} the {best} {select.by}, {seeds}",
         *(
             f"    {key}: {', '.join(map(value_text, values))}"
             for key, values in select.over.items()

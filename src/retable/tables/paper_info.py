@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
+from retable.tables import table_file
 from retable.tables.spec_parts import Part, Words
 from retable.util import paths
-from retable.util.errors import UserError, brief, nearest
+from retable.util.errors import UserError, nearest
 from retable.util.paths import shown
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_Name = Annotated[str, StringConstraints(pattern=r"\S")]
 
 
 class PaperInfo(Part):
     """A paper as its readers know it."""
 
     title: Words
-    authors: list[Words] = Field(min_length=1, description="in the paper's order, first name first")
+    authors: list[_Name] = Field(min_length=1, description="in the paper's order, first name first")
     venue: Words
     year: Annotated[int, Field(ge=1900, le=2100)]
     arxiv: str | None = Field(None, pattern=r"^\d{4}\.\d{4,5}$")
@@ -44,25 +49,36 @@ def load(paper: str) -> PaperInfo | None:
     """What is said of a paper; None where its folder has no ``paper.yaml``.
 
     Raises:
-        UserError: naming file and key, where it is not as it should be.
+        UserError: naming file, line and key, where it is not as it should be.
     """
     files = [folder / paper / "paper.yaml" for folder in paths.paper_dirs()]
     file = next((one for one in files if one.is_file()), None)
     if file is None:
         return None
+    values = table_file.plain(file)
     try:
-        return PaperInfo.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise UserError(f"{shown(file)}: is not valid YAML ({brief(str(error))})") from None
+        return PaperInfo.model_validate(values)
     except ValidationError as error:
         found = error.errors(include_url=False)
         # What is missing is often there under a misspelt name.
         first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
-        key = ".".join(map(str, first["loc"])) or "the file"
-        said = first["msg"].replace("Input should", "should")
-        if first["type"] == "extra_forbidden":
-            said = f"unknown field{nearest(key, PaperInfo.model_fields)}"
-        raise UserError(f"{shown(file)}: {key}: {said}") from None
+        path = [str(part) for part in first["loc"]]
+        line = paths.line_of(file, path) if path else None
+        where = f"{shown(file)}, line {line}" if line else shown(file)
+        raise UserError(f"{where}: {'.'.join(path) or 'the file'}: {_said(first)}") from None
+
+
+def _said(error: ErrorDetails) -> str:
+    """Of pydantic's error, what a writer of YAML has to know."""
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown field{nearest(str(error['loc'][-1]), PaperInfo.model_fields)}"
+        case "model_type" | "dict_type":
+            return "should be key: value pairs"
+        case "string_type":
+            return "should be words; put them in quotes"
+        case _:
+            return error["msg"].replace("Input should", "should")
 
 
 def title_of(paper: str) -> str:

@@ -97,7 +97,7 @@ class Selection:
         best = self.candidates[self.chosen]
         return (
             f"{best.text()} selected of {len(self.candidates)} settings by {self.by} ="
-            f" {best.score:.4g}, mean over seeds {seeds_text(self.seeds)}"
+            f" {best.score:.4g}, {of_seeds(self.seeds)}"
         )
 
 
@@ -126,6 +126,11 @@ def seeds_text(seeds: Sequence[int]) -> str:
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]} to {seeds[-1]}"
     return ", ".join(map(str, seeds))
+
+
+def of_seeds(seeds: Sequence[int]) -> str:
+    """Which seeds a number is of that settings are chosen by."""
+    return f"mean over seeds {seeds_text(seeds)}" if len(seeds) > 1 else f"of the seed {seeds[0]}"
 
 
 def refuse_equal(where: str, candidates: Sequence[Candidate]) -> None:

@@ -55,11 +55,23 @@ def values(file: Path) -> Any:
         UserError: with file and line, where it cannot be read.
     """
     whole = _expanded(file)
-    if whole is None:
-        return None
+    return None if whole is None else _constructed(file, whole.node)
+
+
+def plain(file: Path) -> Any:
+    """What another file says that is read by the same rules, and has no patterns.
+
+    Raises:
+        UserError: as :func:`values`.
+    """
+    node = parsed(file, _TableLoader)
+    return None if node is None else _constructed(file, node)
+
+
+def _constructed(file: Path, node: yaml.Node) -> Any:
     loader = _TableLoader("")
     try:
-        return loader.construct_document(whole.node)
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         raise not_yaml(file, error) from None
     finally:

@@ -219,7 +219,10 @@ def test_spreads_are_compared_from_ten_runs_on():
 
 def test_a_function_of_the_papers_own_gives_a_number_per_seed():
     claim = {"kind": "function", "function": "sum_is_positive", "better": "low"}
-    assert judged(claim, {"low": {"x": LOW}}).verdict == "upheld"
+    found = judged(claim, {"low": {"x": LOW}})
+    assert found.verdict == "upheld"
+    said = "a number per seed: the sum of all cells"  # its docstring
+    assert found.rule == f"sum_is_positive ({said}): its mean over the seeds > 0"
     assert judged(claim, {"low": {"x": [-v for v in LOW]}}).verdict == "contradicted"
     with pytest.raises(UserError, match=r"claims\.C1\.function: no 'nothing'"):
         judged({**claim, "function": "nothing"}, {"low": {"x": LOW}})

@@ -7,9 +7,8 @@ by kind, is in :mod:`retable.tables.verdicts.claim_contrasts`; how a sum is test
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +43,7 @@ from retable.tables.verdicts.claim_contrasts import (
     row_title,
     sums_of,
 )
+from retable.tables.verdicts.claim_function import function_of, said_by
 from retable.tables.verdicts.contrast import Arm
 from retable.tables.verdicts.fieller import fieller
 from retable.tables.verdicts.multiplicity import all_of
@@ -86,7 +86,7 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         elsewhere = "protocol smoke runs on generated data"
     sums = sums_of(table, claim)
     cells = cells_of(table, claim, sums)
-    rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(claim)
+    rule = "; ".join(s.text(table) for s in sums) if sums else _rule_without_sums(table, claim)
     unit = "" if base.weighted else _unit(table, cells)
     says = _comparisons(table, claim, sums)
     base = replace(
@@ -200,7 +200,7 @@ def _tested(
 ) -> list[tuple[Effect, ClaimVerdict]]:
     """Effect and verdict of each of :func:`_comparisons`."""
     if claim.kind == "function":
-        values = _function(table, claim)({(c.row, c.column): c.values for c in cells})
+        values = function_of(table, claim)({(c.row, c.column): c.values for c in cells})
         if not values:
             raise UserError(f"{table.name}: claims.{claim.id}.function: gave no number of any seed")
         effect = tests.contrast([Arm(1.0, dict(values), None)], alpha=alpha)
@@ -235,14 +235,14 @@ def _comparisons(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Compar
     if sums:
         return [Comparison(s.subject, s.relation, s.place, s.formula(table)) for s in sums]
     if claim.kind == "function":
-        own = _rule_without_sums(claim)
+        own = _rule_without_sums(table, claim)
         return [Comparison(f"the mean of {claim.function}", "above 0", "", own)]
     assert claim.better is not None
     (other,) = others_of(claim)
     a, b = (row_title(table, row) for row in (claim.better, other))
     found: list[Comparison] = []
     for column in columns_of(table, claim):
-        relation, tested = f"less spread than {b}", _rule_without_sums(claim)
+        relation, tested = f"less spread than {b}", _rule_without_sums(table, claim)
         if claim.kind == "tie":
             margin = margin_of(table, claim, column)
             ideal = ideal_of(table, claim, column)
@@ -269,19 +269,6 @@ def _pair(table: Table, claim: Claim, column: str, alpha: float) -> tuple[Effect
     first, second = (table.cells[row, column].values for _, row, _ in (a, b))
     effect = tests.spread_effect(list(first.values()), list(second.values()), alpha)
     return effect, tests.conclude(effect)
-
-
-def _function(
-    table: Table, claim: Claim
-) -> Callable[[Mapping[tuple[str, str], Mapping[int, float]]], Mapping[int, float]]:
-    """The paper's own test of a claim: from values by place and seed to a number per seed."""
-    module = f"retable.papers.{table.spec.paper}.claims"
-    try:
-        return getattr(importlib.import_module(module), claim.function or "")
-    except (ImportError, AttributeError):
-        raise UserError(
-            f"{table.name}: claims.{claim.id}.function: no '{claim.function}' in {module}"
-        ) from None
 
 
 def _together(
@@ -342,9 +329,9 @@ def _unit(table: Table, cells: Sequence[Cell]) -> str:
     return units.pop() if len(units) == 1 else ""
 
 
-def _rule_without_sums(claim: Claim) -> str:
+def _rule_without_sums(table: Table, claim: Claim) -> str:
     if claim.kind == "function":
-        return f"the paper's own test {claim.function}: its mean over the seeds > 0"
+        return f"{claim.function} ({said_by(table, claim)}): its mean over the seeds > 0"
     if claim.kind == "spread":
         return "mean of |value − median|: than − better > 0, from 10 runs on"
     return "difference within the margin in either direction"
