@@ -225,7 +225,7 @@ def generated(tmp_path, monkeypatch):
                 # What is short has its whole distribution computed, of 2^n strings.
                 short = ["model.n=8"] if config.model["n"] <= 16 else []
                 return ["model.test_samples=16", "model.modes=4", *short]
-            case "ImageFolder" | "Helena":
+            case "ImageFolder" | "Helena" | "BenchmarkImages":
                 return own_data(config, mirror)
             case "OpenWebText" | "CharacterText":
                 return text_data(config, mirror, cache)

@@ -40,7 +40,7 @@ def runs_named(
 
         found, _ = collect(name, paths.runs_folder(), warn)
         return _all_present(found), lambda run: run.label
-    if name in {folder.name for base in paths.paper_dirs() for folder in base.glob("*/")}:
+    if name in {named.partition("/")[0] for named in (*tables, *experiments)}:
         return _of_paper(name, any(table.startswith(f"{name}/") for table in tables))
     return _of_run(name, [*tables, *(t.partition("/")[0] for t in tables), *experiments])
 
@@ -79,13 +79,11 @@ def _of_paper(name: str, has_tables: bool) -> Runs:
 
 
 def _of_run(name: str, names: list[str]) -> Runs:
-    from retable.runs.lookup import find
+    from retable.runs.lookup import NotARunError, find
 
     try:
         found = find(name)
-    except UserError as error:
-        if "is neither a run's folder nor" not in str(error):
-            raise
+    except NotARunError:
         hint = nearest(name, names) or "; a run is its folder, or 4 or more characters of its key"
         raise UserError(f"no table, paper, experiment or run '{brief(name)}'{hint}") from None
     if found.folder is None:

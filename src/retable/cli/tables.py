@@ -67,6 +67,8 @@ def show(
     if "=" in name:
         from retable.report.composed import composed_text
 
+        if as_json:
+            raise UserError("--json: is for a table; the config of an experiment is YAML")
         given = [name, *(overrides or [])]
         seeds = any(text.lstrip("+").startswith("seed=") for text in given)
         typer.echo(composed_text([*given, *([] if seeds else ["seed=0"])]))
@@ -210,10 +212,17 @@ def publish(
 
     one_of("--from", source, workflow.SOURCES)
     if source == "results":
+        from retable.tables.grid import expand_names
+
+        expand_names(name)  # a name that there is not is refused
+        if partial:
+            raise UserError("--partial: is for runs that are here; --from results has none")
         for table in published.rewrite(name.partition("/")[0], protocol):
             typer.echo(published.written(table.name, protocol))
         typer.echo(str(published.overview_file()))
         return
+    if protocol == "smoke":
+        warn("protocol smoke runs on generated data: what it measures is nobody's result")
     grids = workflow.plan(name, protocol)
     for grid in grids:  # all of them before anything is written
         published.check(grid, partial=partial, warn=warn)

@@ -34,9 +34,13 @@ def table(
     """
     from retable.report import json_csv, latex, markdown, terminal
 
+    if as_json and format not in (None, "json"):
+        raise UserError(f"--json: contradicts --format {format}; give one of them")
     format = "json" if as_json else format
     if format is not None:
         one_of("--format", format, ("text", "md", "latex", "csv", "json"))
+    if explain is not None and format not in (None, "text", "json"):
+        raise UserError(f"--explain --format {format}: a cell is explained as text or json")
     one_of("--from", source, workflow.SOURCES)
     grids = workflow.plan(name, protocol, source=source)
     if explain is not None and len(grids) > 1:
@@ -61,8 +65,6 @@ def _explain(one: workflow.Collected, place: str, format: str) -> None:
     from retable.report import explain
     from retable.tables.verdicts.judge import judge
 
-    if format not in {"text", "md", "json"}:
-        raise UserError(f"--explain --format {format}: a cell is explained as text or json")
     found = explain.explain(judge(one.table), one.grid, one.records, place)
     if format == "json":
         print_json(found.as_json())

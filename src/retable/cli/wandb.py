@@ -135,7 +135,7 @@ group.command("dashboard")(wandb_dashboard.dashboard)
 
 def _check(entity: str | None, project: str | None) -> None:
     for option, value in (("--entity", entity), ("--project", project)):
-        if value is not None and (not value or set(value) & set("/\\#?%: ")):
+        if value is not None and (not value or set(value) & set("/\\#?%: '\"$`;&|<>()")):
             raise UserError(
                 f"{option} {value!r}: is not a name in W&B; give entity and project apart"
             )

@@ -129,9 +129,10 @@ class Rehearsal:
         table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
         total = sum(line.total_s for line in self.lines)
         runs = sum(line.runs for line in self.lines)
+        estimated = sum(line.runs for line in self.lines if line.estimates)
         table.add_column("network of", "all", overflow="fold")
         for name, footer in (
-            ("runs", str(runs)),
+            ("runs", str(runs) if estimated == runs else f"{estimated} of {runs}"),
             ("weights", ""),
             ("FLOP/step", ""),
             ("peak", ""),

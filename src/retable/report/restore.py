@@ -12,6 +12,7 @@ from retable.runs.import_record import adopt, frozen_for, is_here
 from retable.tables import collect
 from retable.tables.grid import Grid
 from retable.util.errors import UserError
+from retable.util.text import counted
 
 
 @dataclass
@@ -22,16 +23,25 @@ class Restored:
         written: runs whose record was written.
         here: runs that have a record here already, or are being done.
         refused: why the others were not taken.
+        bare: those written that others start from, whose weights are not published.
     """
 
     written: int = 0
     here: int = 0
     refused: list[str] = field(default_factory=list[str])
+    bare: list[str] = field(default_factory=list[str])
 
     def text(self) -> str:
         """In a line, and one for each that was refused."""
         line = f"{self.written} restored, {self.here} here already, {len(self.refused)} refused"
-        return "\n".join([line, *(f"refused: {text}" for text in self.refused)])
+        lines = [line, *(f"refused: {text}" for text in self.refused)]
+        if self.bare:
+            lines.append(
+                f"without weights, as they are not published: {counted(len(self.bare), 'run')} that"
+                " others start from; to add runs to those of one,"
+                f" `retable verify {self.bare[0]} --replace` makes its weights again"
+            )
+        return "\n".join(lines)
 
 
 def restore(grid: Grid) -> Restored:
@@ -49,6 +59,12 @@ def restore(grid: Grid) -> Restored:
     found = collect.from_results(grid)
     texts = published_records.histories(path)
     done = Restored()
+    parents = {
+        key
+        for setting, seeds in grid.settings()
+        for one in setting.chain
+        for key in one.keys(seeds)
+    }
     for run in grid.runs():
         record = found.get(run.key)
         if record is None:
@@ -69,6 +85,8 @@ def restore(grid: Grid) -> Restored:
             raise UserError(f"{run.folder}: cannot be written ({error.strerror})") from None
         else:
             done.written += written
+            if written and start is None and run.key in parents:
+                done.bare.append(f"{run.config.paper}/{run.key[:12]}")
             done.here += not written
     return done
 

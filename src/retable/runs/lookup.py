@@ -24,6 +24,10 @@ REDO = "_again"
 that what older code has left is never taken for the new result."""
 
 
+class NotARunError(UserError):
+    """A name that no run could have."""
+
+
 @dataclass(frozen=True)
 class Recorded:
     """A run with its record.
@@ -115,7 +119,7 @@ def _named(text: str) -> tuple[list[Path], re.Match[str] | None]:
         return [folder], None
     match = re.fullmatch(r"(?:(\w+)/)?([0-9a-f]{4,64})", text, re.ASCII)
     if match is None:
-        raise UserError(
+        raise NotARunError(
             f"run '{brief(text)}': is neither a run's folder nor the first {_MIN_PREFIX} or more"
             " characters of its key"
         )
