@@ -86,20 +86,52 @@ def test_the_recipe_of_vtab_is_the_scripts():
     assert {-(-n // data["batch_size"]) for n in (800, 1000)} == {4}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["vtab_resnet50", "vtab_vit", "cifar10c", "reduced"])
-def test_a_search_trains_as_the_run_does_that_takes_its_set(name):
-    """The same data, weights, recipe and head; the epochs of the search are enough to end it."""
-    run, found, search_ = (composed(f"{name}{part}") for part in ("", "_found", "_search"))
-    assert run["data"] == found["data"] == search_["data"]
-    assert run["start"] == search_["start"]
-    assert found["start"]["run"]["experiment"] == f"subtuning/{name}_search"
-    model, scored = run["model"], search_["model"]
-    assert found["model"] == {**model, "blocks": "found"}
+def same_training(run, sets):
+    """The same weights, recipe and head; as many epochs and as large batches."""
+    model, scored = run["model"], sets["model"]
+    assert run["start"] == sets["start"]
     shared = {k for k in model if k in scored} - {"_target_"}
     assert {"network", "n_classes", "head", "optimizer"} <= shared
     assert {k: model[k] for k in shared} == {k: scored[k] for k in shared}
     assert scored["epochs"] == run["trainer"]["max_epochs"]
     assert scored["batch_size"] == run["data"]["batch_size"]
-    n_blocks = sum(map(len, networks.stages(model["network"])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["vtab_resnet50", "vtab_vit", "cifar10c", "reduced", "coarse", "cifar10_resnet50"]
+)
+def test_a_search_trains_as_the_run_does_that_takes_its_set(name):
+    """The same data too; the epochs of the search are enough to end it."""
+    run, found, search_ = (composed(f"{name}{part}") for part in ("", "_found", "_search"))
+    assert run["data"] == found["data"] == search_["data"]
+    same_training(run, search_)
+    assert found["start"]["run"]["experiment"] == f"subtuning/{name}_search"
+    assert found["model"] == {**run["model"], "blocks": "found"}
+    n_blocks = sum(map(len, networks.stages(run["model"]["network"])))
     assert search_["trainer"]["max_epochs"] == search.most(n_blocks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reduced", "coarse", "cifar10_resnet50"])
+def test_a_profile_trains_as_a_run_with_its_block(name):
+    """Epochs of the run are enough for all pairs; images that score are those not trained on."""
+    run, profile = composed(name), composed(f"{name}_profile")
+    same_training(run, profile)
+    held_out = {"n_validation": None}
+    assert {**run["data"], **held_out} == {**profile["data"], **held_out}
+    assert profile["model"]["score"] == "validation"
+    assert profile["data"]["n_validation"] >= 1000
+    n_blocks = sum(map(len, networks.stages(run["model"]["network"])))
+    assert profile["trainer"]["max_epochs"] >= len(search.fixed("pairs", n_blocks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["reduced", "cifar10c"])
+def test_first_picks_train_as_the_run_that_takes_the_whole_set(name):
+    found, first = composed(f"{name}_found"), composed(f"{name}_first")
+    assert (first["data"], first["start"]) == (found["data"], found["start"])
+    model = {k: v for k, v in first["model"].items() if k not in ("_target_", "picks")}
+    assert model == {k: found["model"][k] for k in model}
+    unused = {k: v for k, v in found["model"].items() if k not in first["model"]}
+    assert not any(unused.values()), "what only the whole set's module has is off"

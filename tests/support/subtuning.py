@@ -55,7 +55,7 @@ composed = functools.cache(config)
 
 def small(experiment, *overrides):
     """Config of a smoke experiment on fewer images; composed once, which takes as long as a run."""
-    by_steps = experiment in ("smoke", "smoke_rgn", "smoke_head2toe")
+    by_steps = experiment in ("smoke", "smoke_first", "smoke_rgn", "smoke_head2toe")
     sizes = SMALL if by_steps else OVER_SETS
     made = copy.deepcopy(composed(experiment=f"subtuning/{experiment}"))
     made["data"]["_target_"] = "support.subtuning.Tiny"
