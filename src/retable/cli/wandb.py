@@ -136,9 +136,8 @@ group.command("dashboard")(wandb_dashboard.dashboard)
 def _check(entity: str | None, project: str | None) -> None:
     for option, value in (("--entity", entity), ("--project", project)):
         if value is not None and (not value or set(value) & set("/\\#?%: '\"$`;&|<>()")):
-            raise UserError(
-                f"{option} {value!r}: is not a name in W&B; give entity and project apart"
-            )
+            apart = "; give entity and project apart" if "/" in value else ""
+            raise UserError(f"{option} {value!r}: is not a name in W&B{apart}")
 
 
 def _grids(name: str, protocol: str) -> list[Any]:

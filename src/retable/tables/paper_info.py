@@ -62,7 +62,7 @@ def load(paper: str) -> PaperInfo | None:
         found = error.errors(include_url=False)
         # What is missing is often there under a misspelt name.
         first = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
-        path = [str(part) for part in first["loc"]]
+        path = [str(part) for part in first["loc"] if part != "[key]"]
         line = paths.line_of(file, path) if path else None
         where = f"{shown(file)}, line {line}" if line else shown(file)
         raise UserError(f"{where}: {'.'.join(path) or 'the file'}: {_said(first)}") from None
@@ -75,6 +75,12 @@ def _said(error: ErrorDetails) -> str:
             return f"unknown field{nearest(str(error['loc'][-1]), PaperInfo.model_fields)}"
         case "model_type" | "dict_type":
             return "should be key: value pairs"
+        case "string_type" if error["input"] is None:
+            return "is empty"
+        case "string_type" if isinstance(error["input"], dict):
+            return "should be words, and a colon makes them key: value; put the whole in quotes"
+        case "string_type" if isinstance(error["input"], list):
+            return "should be words, not a list"
         case "string_type":
             return "should be words; put them in quotes"
         case _:

@@ -53,10 +53,11 @@ CROPS = "{_target_: retable.papers.subtuning.augment.ResizedCropFlip,size: 8}"
         (f"{VIT}_search", ["+model.batch_norm=eval"], "vit_b_16 has no batch norm; leave it out"),
         (
             "subtuning/smoke_first",
-            ["model.network=vit_tiny", "+model.batch_norm=eval", "start=null"],
+            ["model.network=vit_tiny", "+model.batch_norm=eval"],
             "vit_tiny has no batch norm",
         ),
-        (SMOKE, ["model.blocks=none", "+model.batch_norm=eval"], "batch_norm: .* the head alone"),
+        ("subtuning/smoke_first", ["start=null"], "start.run: the first picks are those of a sea"),
+        ("subtuning/cifar10c_files", ["data.corruption=none"], "corruption: 'none' has no file"),
         (PROFILE, ["+model.rule=gain"], "rule: gain, but only a greedy .* set it to patience"),
         (PROFILE, ["+model.eps=0.02"], "eps: 0.02, but only a greedy .* set it to 0.01"),
         (
@@ -93,7 +94,7 @@ def test_refused(experiment, overrides, said):
     ("experiment", "overrides"),
     [
         (SMOKE, ["model.blocks=none", "+model.stem=true", "+model.siamese=true"]),
-        (SMOKE, ["model.blocks=none", "+model.stem=true", "+model.batch_norm=eval"]),
+        (SMOKE, ["model.blocks=none", "+model.batch_norm=eval"]),  # a sweep's first point
         (SMOKE, ["model.blocks=stage1", "model.head=frozen", "+model.batch_norm=eval"]),
         (SMOKE, ["model.blocks=none"]),
         (VIT, ["+model.rank=8"]),

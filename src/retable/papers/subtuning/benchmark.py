@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,11 @@ class BenchmarkImages(CorruptedImages):
 def _array(file: Path) -> NDArray[Any]:
     """Of a file, of which no code is run and only what is looked at is read."""
     try:
-        return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise UserError(
             f"{file}: cannot be read as an array ({error}); it is {STRUCTURE}"
         ) from None
+    if not isinstance(found, np.ndarray):
+        raise UserError(f"{file}: has several arrays (.npz); it is {STRUCTURE}")
+    return found

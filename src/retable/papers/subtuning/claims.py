@@ -11,10 +11,9 @@ Values = Mapping[tuple[str, str], Mapping[int, float]]
 
 
 def less_sensitive(values: Values) -> dict[int, float]:
-    """How much more accuracy varies with the corruption than that of SubTuning does.
+    """The least standard deviation over the corruptions of another method, less SubTuning's.
 
-    Of each method the standard deviation over the columns; the least of the others' less that of
-    SubTuning, so that it is positive where SubTuning varies least.
+    Positive where SubTuning's accuracy varies least with the corruption.
     """
     rows, columns = (list(dict.fromkeys(names)) for names in zip(*values, strict=True))
     found: dict[int, float] = {}

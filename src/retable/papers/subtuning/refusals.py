@@ -56,6 +56,8 @@ def refuse(run: dict[str, Any]) -> None:
         _refuse_blocks(model, run["start"])
     if kind == "module.FineTune":
         _refuse_variants(model)
+    if kind == "module_first.FirstPicks" and (run["start"] is None or run["start"]["run"] is None):
+        raise UserError("start.run: the first picks are those of a search; give its experiment")
     # Auto-RGN has 'eval' by default, so that on a ViT nobody has asked for it.
     if kind in ("module.FineTune", "module_first.FirstPicks", _SEARCH):
         _refuse_batch_norm(model)
@@ -102,8 +104,15 @@ def _refuse_sides(model: dict[str, Any], data: dict[str, Any]) -> None:
 
 
 def _refuse_severity(data: dict[str, Any]) -> None:
+    if data.get("corruption") != "none":
+        return
+    if data["_target_"] == f"{_HERE}benchmark.BenchmarkImages":
+        raise UserError(
+            "data.corruption: 'none' has no file in the benchmark; name a corruption, or take"
+            " experiment=subtuning/reduced for images as they are"
+        )
     severity = data.get("severity", SEVERITY)
-    if data.get("corruption") == "none" and severity != SEVERITY:
+    if severity != SEVERITY:
         raise UserError(
             f"data.severity: {severity}, but data.corruption is 'none'; name a corruption,"
             " or leave it out"
@@ -218,9 +227,4 @@ def _refuse_batch_norm(model: dict[str, Any]) -> None:
     if model["network"].startswith("vit"):
         raise UserError(
             f"model.batch_norm: 'eval', but {model['network']} has no batch norm; leave it out"
-        )
-    if _none(model.get("blocks")) and not model["stem"]:
-        raise UserError(
-            "model.batch_norm: 'eval' is of what is tuned, and here that is the head alone"
-            f" (model.blocks: {model['blocks']}); leave it out"
         )

@@ -100,6 +100,8 @@ def judge_claim(table: Table, claim: Claim, *, alpha: float = 0.05) -> JudgedCla
         if elsewhere is not None:
             return replace(base, why=elsewhere)
         return replace(base, verdict="partial", text=waiting)
+    if waiting and claim.kind == "function" and not _numbers(table, claim, cells):
+        return replace(base, verdict="partial", text=waiting)
     if claim.kind == "ratio" and (below := _not_positive(table, claim, sums)):
         why = f"a ratio compares numbers above 0, and {below} is not"
         return replace(base, why=elsewhere or why)
@@ -200,8 +202,7 @@ def _tested(
 ) -> list[tuple[Effect, ClaimVerdict]]:
     """Effect and verdict of each of :func:`_comparisons`."""
     if claim.kind == "function":
-        values = function_of(table, claim)({(c.row, c.column): c.values for c in cells})
-        if not values:
+        if not (values := _numbers(table, claim, cells)):
             raise UserError(f"{table.name}: claims.{claim.id}.function: gave no number of any seed")
         effect = tests.contrast([Arm(1.0, dict(values), None)], alpha=alpha)
         return [(effect, tests.conclude(effect))]
@@ -228,6 +229,11 @@ def _tested(
         else:
             found.append((effect, tests.conclude(effect)))
     return found
+
+
+def _numbers(table: Table, claim: Claim, cells: Sequence[Cell]) -> Mapping[int, float]:
+    """What the claim's function gives; nothing where cells have no seed in common yet, say."""
+    return function_of(table, claim)({(c.row, c.column): c.values for c in cells})
 
 
 def _comparisons(table: Table, claim: Claim, sums: Sequence[Sum]) -> list[Comparison]:
