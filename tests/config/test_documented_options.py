@@ -11,7 +11,9 @@ from pydantic_core import PydanticUndefined
 
 from retable.config import schema
 
-PAGE = Path(__file__).parents[2] / "docs" / "experiments.md"
+PROJECT = Path(__file__).parents[2]
+PAGE = PROJECT / "docs" / "experiments.md"
+EXPERIMENTS = PROJECT / "conf" / "experiment"
 PARTS: dict[str, type[schema.Section]] = {
     "The file": schema.SettingConfig,
     "`trainer`": schema.TrainerConfig,
@@ -52,3 +54,8 @@ def test_every_key_stands_there_with_its_default_and_meaning(title):
 def test_no_part_is_left_out():
     sections = schema.sections(schema.SettingConfig).values()
     assert set(sections) | {schema.SettingConfig} == set(PARTS.values())
+
+
+def test_the_example_is_one_that_ships():
+    block = PAGE.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    assert block == (EXPERIMENTS / "igb" / "digits.yaml").read_text(encoding="utf-8")

@@ -68,6 +68,14 @@ def test_what_is_not_there_or_of_another_structure_is_refused(mirror):
         made(mirror, folder="elsewhere").arrays()
     with pytest.raises(UserError, match=r"frost\.npy: cannot be read as an array"):
         made(mirror, corruption="frost").arrays()
+    for content in (b"", b"PK\x03\x04"):
+        (mirror / "CIFAR-10-C" / "frost.npy").write_bytes(content)
+        with pytest.raises(UserError, match=r"frost\.npy: cannot be read as an array"):
+            made(mirror, corruption="frost").arrays()
+    with (mirror / "CIFAR-10-C" / "frost.npy").open("wb") as file:
+        np.savez(file, images=np.zeros(3))
+    with pytest.raises(UserError, match=r"frost\.npy: has several arrays"):
+        made(mirror, corruption="frost").arrays()
     folder = mirror / "CIFAR-10-C"
     np.save(folder / "snow.npy", np.zeros((N, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match=rf"snow\.npy: uint8 \({N}, .* for {5 * N} labels; it is"):

@@ -208,3 +208,17 @@ def test_finished_runs_without_a_value_are_marked():
     )
     assert found.verdict == "upheld"
     assert "partial 3/4: no value from the others" in found.marks
+
+
+def test_a_function_s_claim_waits_where_no_seed_has_all_numbers_yet():
+    claim = {"kind": "function", "function": "sum_is_positive"}  # of all rows
+    made = spec_of(["low", "high"], claims=[{"id": "C1", **claim}])
+    cells = {
+        ("low", "x"): cell_of(made, "low", "x", LOW, planned=8),
+        ("high", "x"): replace(
+            cell_of(made, "high", "x", HIGH, planned=8),
+            values={seed + 4: value for seed, value in enumerate(HIGH)},
+        ),
+    }
+    found = judge_claim(table_of(made, {}, more=cells), made.claims[0])
+    assert (found.verdict, found.text, found.effect) == ("partial", "partial 4/8", None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch

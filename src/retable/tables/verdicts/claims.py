@@ -8,7 +8,7 @@ by kind, is in :mod:`retable.tables.verdicts.claim_contrasts`; how a sum is test
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
